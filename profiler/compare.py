@@ -1,0 +1,174 @@
+"""Estimate against measurement: three pairs of numbers, the terms, and a verdict with its tolerance.
+
+The verdict is about allocated bytes, the quantity that decides whether a workload fits; reserved and device stand beside
+it with errors of their own. On the CPU the estimator knows tensors only: there the workspace that was measured in the
+same run is added to both sides, so that the pair compares tensors and the borrowed bytes are still shown.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from profiler.records import TERMS, Estimate, Measurement, Memory, Record
+from profiler.stack import differing_fields
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Verdict = Literal["exact", "within", "under", "over", "not comparable"]
+DEFAULT_TOLERANCE = 0.01
+
+# Stack fields that do not change what a kernel or the allocator takes.
+HARMLESS_FIELDS = frozenset({"python", "driver"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """One quantity from both sides, in bytes."""
+
+    estimated: int | None
+    measured: int | None
+
+    @property
+    def difference(self) -> int | None:
+        """Estimated minus measured; None if either is unknown."""
+        if self.estimated is None or self.measured is None:
+            return None
+        return self.estimated - self.measured
+
+    @property
+    def error(self) -> float | None:
+        """The difference as a share of the measured value; None if unknown or if nothing was measured."""
+        return self.difference / self.measured if self.difference is not None and self.measured else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """One case with its pairs. `reason` says why a row is not comparable, or what the reader must know beside it."""
+
+    record: Record
+    verdict: Verdict
+    reason: str
+    tolerance: float
+    allocated: Pair
+    reserved: Pair
+    device: Pair
+    terms: dict[str, Pair]
+
+
+def compare(record: Record, tolerance: float | None = None) -> Comparison:
+    """Lay the estimate of `record` beside its measurement. `tolerance` is a share (0.01: one percent)."""
+    tolerance = tolerance if tolerance is not None else record.tolerance or DEFAULT_TOLERANCE
+    estimate, measurement = record.estimate, record.measurement
+    borrowed = _measured_only_workspace(estimate, measurement)
+    allocated = _pair("allocated_bytes", estimate, measurement)
+    if borrowed is not None and allocated.estimated is not None:
+        allocated = Pair(estimated=allocated.estimated + borrowed, measured=allocated.measured)
+    verdict, reason = _verdict(record, allocated, tolerance)
+    if borrowed:
+        reason = f"{reason}; CPU kernels borrowed {borrowed:,} B more than tensors (measured, added to both sides)".lstrip("; ")
+    return Comparison(
+        record=record,
+        verdict=verdict,
+        reason=reason,
+        tolerance=tolerance,
+        allocated=allocated,
+        reserved=_pair("reserved_bytes", estimate, measurement),
+        device=_pair("device_bytes", estimate, measurement),
+        terms={name: _term(name, estimate, measurement) for name in TERMS},
+    )
+
+
+def compare_all(records: Iterable[Record], tolerance: float | None = None) -> list[Comparison]:
+    """`compare` over many records, in order; none is dropped."""
+    return [compare(record, tolerance) for record in records]
+
+
+def within_tolerance(comparison: Comparison) -> bool:
+    """Whether the row passes where a tolerance was asked: a failed case does not, an estimate-only row does."""
+    if comparison.record.status in ("oom", "timeout", "crash", "invalid"):
+        return False
+    return comparison.verdict in ("exact", "within") or comparison.record.measurement is None
+
+
+def to_frame(comparisons: Iterable[Comparison]) -> "pd.DataFrame":
+    """One row a case, sizes in bytes, unknown as NA: what the CSV holds."""
+    import pandas as pd
+
+    frame = pd.DataFrame([_row(comparison) for comparison in comparisons])
+    sizes = [name for name in frame.columns if name.endswith("_bytes")]
+    return frame.astype({name: "Int64" for name in sizes})
+
+
+def _pair(name: str, estimate: Estimate | None, measurement: Measurement | None) -> Pair:
+    def peak(side: Estimate | Measurement | None) -> int | None:
+        memory: Memory | None = side.peak if side is not None else None
+        return None if memory is None else getattr(memory, name)
+
+    return Pair(estimated=peak(estimate), measured=peak(measurement))
+
+
+def _term(name: str, estimate: Estimate | None, measurement: Measurement | None) -> Pair:
+    return Pair(
+        estimated=getattr(estimate.terms, name) if estimate else None,
+        measured=getattr(measurement.terms, name) if measurement else None,
+    )
+
+
+def _measured_only_workspace(estimate: Estimate | None, measurement: Measurement | None) -> int | None:
+    """The workspace that only the measurement knows: CPU kernels, for which the estimator has no rules."""
+    if estimate is None or measurement is None or estimate.stack.device != "cpu":
+        return None
+    return measurement.terms.workspace if estimate.terms.workspace is None else None
+
+
+def _verdict(record: Record, allocated: Pair, tolerance: float) -> tuple[Verdict, str]:
+    estimate, measurement = record.estimate, record.measurement
+    if record.status != "ok":
+        cause = record.failure.message if record.failure else "no detail recorded"
+        return "not comparable", f"{record.status}: {cause}"
+    if measurement is None:
+        return "not comparable", "estimate only: nothing was measured"
+    if estimate is None:
+        return "not comparable", record.notes.get("estimate", "no estimate")
+    differing = [name for name in differing_fields(estimate.stack, measurement.stack) if name not in HARMLESS_FIELDS]
+    if differing:
+        return "not comparable", f"the estimate is for another stack: {', '.join(differing)} differ"
+    if allocated.difference is None or allocated.error is None:
+        return "not comparable", measurement.notes.get("peak.allocated_bytes", "allocated bytes unknown")
+    if allocated.difference == 0:
+        return "exact", ""
+    if abs(allocated.error) <= tolerance:
+        return "within", ""
+    return ("under" if allocated.error < 0 else "over"), ""
+
+
+def _row(comparison: Comparison) -> dict[str, object]:
+    record = comparison.record
+    workload = record.workload
+    source = record.measurement or record.estimate
+    row: dict[str, object] = {
+        "key": record.key,
+        "model": workload.model,
+        "stage": workload.stage,
+        "frames": workload.frames,
+        "height": workload.height,
+        "width": workload.width,
+        "batch": workload.batch,
+        "dtype": workload.dtype,
+        "options": workload.options.key,
+        "status": record.status,
+        "kind": record.measurement.kind if record.measurement else "estimated",
+        "stack": source.stack.title if source else None,
+        "verdict": comparison.verdict,
+        "reason": comparison.reason,
+    }
+    for name in ("allocated", "reserved", "device"):
+        pair: Pair = getattr(comparison, name)
+        row[f"{name}_estimated_bytes"] = pair.estimated
+        row[f"{name}_measured_bytes"] = pair.measured
+        row[f"{name}_error"] = pair.error
+    for name, pair in comparison.terms.items():
+        row[f"{name}_estimated_bytes"] = pair.estimated
+        row[f"{name}_measured_bytes"] = pair.measured
+    return row

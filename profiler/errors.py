@@ -1,0 +1,13 @@
+"""Errors that a user can act on. The command line turns each into one message and an exit code, in one place."""
+
+
+class LatentmeterError(Exception):
+    """Base of every error whose message is meant for the user."""
+
+
+class UserError(LatentmeterError, ValueError):
+    """A request that cannot be met as given; the message names the alternatives."""
+
+
+class ModelError(LatentmeterError):
+    """A model description that diffusers cannot build or run; the message names the class and the cause."""

@@ -1,0 +1,174 @@
+"""Estimates, measurements and the record of a case: plain data with a schema version, and its JSON.
+
+Sizes are integer bytes. An unknown size is None, and `notes` holds its reason under the field's dotted name
+(`"peak.device_bytes": "no context size known for this card"`). Absent is never 0.
+"""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from profiler.stack import Stack
+from profiler.workload import Workload
+
+SCHEMA = 1
+
+Status = Literal["ok", "oom", "timeout", "crash", "invalid", "skipped"]
+Kind = Literal["measured", "dry", "cpu"]
+Phase = Literal["start", "model", "inputs", "cold", "warm", "attribution"]
+TERMS = ("weights", "inputs", "outputs", "activations", "workspace", "cached", "context")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Memory:
+    """Three readings of one moment, never mixed: allocator blocks in use, segments held, what the device shows."""
+
+    allocated_bytes: int | None = None
+    reserved_bytes: int | None = None
+    device_bytes: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Terms:
+    """The peak, taken apart. The first five add up to allocated, with `cached` to reserved, with `context` to device."""
+
+    weights: int | None = None
+    inputs: int | None = None
+    outputs: int | None = None
+    activations: int | None = None
+    workspace: int | None = None
+    cached: int | None = None
+    context: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PeakAt:
+    """The operation during which the peak stands: dotted module path (empty: the stage itself) and dispatcher op."""
+
+    module: str
+    op: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class AliveTensor:
+    """A storage that is alive at the peak: its size, the tensor it was born as, its term, and who made it."""
+
+    bytes: int
+    shape: tuple[int, ...]
+    dtype: str
+    term: str
+    module: str
+    op: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class AppliedOption:
+    """A memory option that was asked for, and what became of it, read back from the module."""
+
+    applied: bool
+    detail: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """The estimator's answer for one workload on one stack. `baseline`: weights and inputs resident; `peak`: cold call.
+
+    `seconds` is the cost of the estimate after imports; `latent` the closed form of `latent.py`; `routes` counts which
+    kernel each attention and convolution was priced as; `events` the number of allocations and frees replayed.
+    """
+
+    workload: Workload
+    stack: Stack
+    baseline: Memory
+    peak: Memory
+    terms: Terms
+    peak_at: PeakAt
+    largest: tuple[AliveTensor, ...]
+    output_shapes: tuple[tuple[int, ...], ...]
+    seconds: float
+    latent: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, AppliedOption] = field(default_factory=dict)
+    routes: dict[str, int] = field(default_factory=dict)
+    events: int = 0
+    notes: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """Counters of one phase: peaks within it and values at its end. `seconds` is None where time means nothing."""
+
+    phase: Phase
+    peak: Memory
+    end: Memory
+    requested_peak_bytes: int | None = None
+    active_peak_bytes: int | None = None
+    alloc_retries: int | None = None
+    ooms: int | None = None
+    seconds: float | None = None
+    device_free_bytes: int | None = None
+    process_bytes: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """What one fresh process saw. `peak` is the cold call's; `warm` the later calls'; `nvml` the sampler's summary."""
+
+    workload: Workload
+    stack: Stack
+    kind: Kind
+    baseline: Memory
+    peak: Memory
+    terms: Terms
+    peak_at: PeakAt | None
+    largest: tuple[AliveTensor, ...]
+    output_shapes: tuple[tuple[int, ...], ...]
+    readings: tuple[Reading, ...]
+    warm: tuple[Reading, ...] = ()
+    attribution_peak_bytes: int | None = None
+    nvml: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, AppliedOption] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """Why a case has no complete measurement. `requested_bytes` is the allocation that failed, where one did."""
+
+    phase: Phase
+    message: str
+    signal: str | None = None
+    exit_code: int | None = None
+    requested_bytes: int | None = None
+    log: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """One case of a run, as it stands in the store: one line of JSON.
+
+    `key` joins records of one run and of two: the workload's key, and `@card` behind it where only an estimate was asked.
+    """
+
+    key: str
+    workload: Workload
+    status: Status
+    started: str
+    seconds: float
+    stack: Stack | None = None
+    estimate: Estimate | None = None
+    measurement: Measurement | None = None
+    failure: Failure | None = None
+    tolerance: float | None = None
+    notes: dict[str, str] = field(default_factory=dict)
+    schema: int = SCHEMA
+
+
+def to_dict(record: Any) -> dict[str, Any]:
+    """A record (any dataclass of this module) as JSON-ready data."""
+    return asdict(record)
+
+
+def from_dict(kind: type[Any], data: dict[str, Any]) -> Any:
+    """Read `data` back into the dataclass `kind`, checking every type. Raises pydantic.ValidationError."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind).validate_python(data)

@@ -1,0 +1,101 @@
+"""What is to be run: a model, a stage, a size, a dtype and memory options. Immutable, hashable, with a key."""
+
+import re
+from dataclasses import dataclass, fields
+from typing import Literal, get_args
+
+from profiler.errors import UserError
+
+StageName = Literal["encode", "decode", "roundtrip", "patch-embed", "denoise"]
+DtypeName = Literal["fp32", "fp16", "bf16"]
+AttentionName = Literal["flash", "efficient", "cudnn", "math"]
+
+STAGES: tuple[StageName, ...] = get_args(StageName)
+DTYPES: tuple[DtypeName, ...] = get_args(DtypeName)
+ATTENTIONS: tuple[AttentionName, ...] = get_args(AttentionName)
+VAE_STAGES: tuple[StageName, ...] = ("encode", "decode", "roundtrip")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryOptions:
+    """Options that trade memory for time, all off by default, as diffusers leaves them.
+
+    `tile` is the pixel (height, width) of a tile, None for the class's own; `attention` pins a scaled-dot-product kernel.
+    """
+
+    tiling: bool = False
+    tile: tuple[int, int] | None = None
+    slicing: bool = False
+    framewise: bool = False
+    channels_last: bool = False
+    attention: AttentionName | None = None
+
+    def __post_init__(self) -> None:
+        if self.tile is not None and not self.tiling:
+            raise UserError("tile: a tile size needs tiling switched on")
+        if self.tile is not None and (len(self.tile) != 2 or any(type(n) is not int or n <= 0 for n in self.tile)):
+            raise UserError(f"tile: expected two positive integers (height, width), got {self.tile!r}")
+        if self.attention is not None and self.attention not in ATTENTIONS:
+            raise UserError(f"attention: no kernel {self.attention!r}; one of {', '.join(ATTENTIONS)}")
+
+    @property
+    def key(self) -> str:
+        """The options that are on, as a path part; empty for none."""
+        parts = [name for name in ("tiling", "slicing", "framewise") if getattr(self, name)]
+        if self.tile is not None:
+            parts[0] = f"tiling{self.tile[0]}x{self.tile[1]}"
+        if self.channels_last:
+            parts.append("channels-last")
+        if self.attention is not None:
+            parts.append(f"attention-{self.attention}")
+        return "+".join(parts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workload:
+    """One thing to estimate or measure. Sizes are pixels: `frames` x `height` x `width`, `batch` of them.
+
+    `model` is a catalog id, a YAML path, a diffusers folder or a hub id. `dtype` is the dtype of the component that the
+    stage runs. Raises UserError for a field that no model could accept; the model's own rules are checked by its contract.
+    """
+
+    model: str
+    stage: StageName
+    frames: int
+    height: int
+    width: int
+    batch: int = 1
+    dtype: DtypeName = "bf16"
+    options: MemoryOptions = MemoryOptions()
+
+    def __post_init__(self) -> None:
+        if self.stage not in STAGES:
+            raise UserError(f"stage: no stage {self.stage!r}; one of {', '.join(STAGES)}")
+        if self.dtype not in DTYPES:
+            raise UserError(f"dtype: no dtype {self.dtype!r}; one of {', '.join(DTYPES)}")
+        for name in ("frames", "height", "width", "batch"):
+            value = getattr(self, name)
+            if type(value) is not int or value <= 0:
+                raise UserError(f"{name}: expected a positive integer, got {value!r}")
+
+    @property
+    def key(self) -> str:
+        """Names this workload among records: equal keys mean the same work."""
+        size = f"{self.frames}x{self.height}x{self.width}"
+        parts = [self.model, self.stage, size, f"b{self.batch}", self.dtype, self.options.key]
+        return "/".join(part for part in parts if part)
+
+    @property
+    def slug(self) -> str:
+        """The key as one file name."""
+        return re.sub(r"[^A-Za-z0-9.+_-]+", "_", self.key)
+
+    @property
+    def component(self) -> Literal["vae", "denoiser"]:
+        """The part of the model that the stage runs."""
+        return "vae" if self.stage in VAE_STAGES else "denoiser"
+
+
+def option_names() -> list[str]:
+    """The names of all memory options, in order."""
+    return [field.name for field in fields(MemoryOptions)]
