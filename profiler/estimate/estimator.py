@@ -1,0 +1,203 @@
+"""The estimate: trace the stage on tensors without data, replay its allocations, read the peak.
+
+`baseline` is the moment when weights and inputs are resident; `peak` is the highest of the first (cold) call.
+"""
+
+import gc
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from profiler.errors import ModelError
+from profiler.estimate.allocator import CachingAllocator, PlainAllocator
+from profiler.estimate.allocator import Block as Piece
+from profiler.estimate.trace import Trace
+from profiler.latent import estimate_video_latent_memory
+from profiler.models.spec import ModelSpec
+from profiler.observe import Block
+from profiler.records import AliveTensor, Estimate, Memory, PeakAt, Terms
+from profiler.stack import Stack
+from profiler.stages import Stage
+from profiler.workload import Workload
+
+LARGEST = 10
+META = torch.device("meta")
+
+
+def estimate(workload: Workload, spec: ModelSpec, stack: Stack, *, context_bytes: int | None = None) -> Estimate:
+    """Estimate `workload` of `spec` on `stack`. `context_bytes` is what CUDA takes outside the allocator, if known.
+
+    Raises UserError for a size or option that the model does not allow, ModelError where the model cannot be traced.
+    """
+    started = time.perf_counter()
+    stage = Stage(workload, spec)
+    trace = Trace(stack, workload.options.attention)
+    output_shapes = _run(stage, trace)
+    replay = Replay(trace, PlainAllocator() if stack.device == "cpu" else CachingAllocator(_capacity(stack)))
+    memory, notes = _memories(replay, stack, context_bytes)
+    terms = replay.terms()
+    if stack.device == "cpu":
+        terms["workspace"] = None
+        notes["terms.workspace"] = "no rules for CPU kernels: measured op by op instead"
+    for name in ("applied", *[n for n, o in stage.options.items() if not o.applied]):
+        if name in stage.options:
+            notes[f"options.{name}"] = stage.options[name].detail
+    baseline, peak = memory
+    cached = None if peak.reserved_bytes is None or peak.allocated_bytes is None else peak.reserved_bytes - peak.allocated_bytes
+    if cached is None:
+        notes["terms.cached"] = notes["peak.reserved_bytes"]
+    return Estimate(
+        workload=workload,
+        stack=stack,
+        baseline=baseline,
+        peak=peak,
+        terms=Terms(**terms, cached=cached, context=context_bytes),
+        peak_at=replay.peak_at(),
+        largest=replay.largest(),
+        output_shapes=output_shapes,
+        seconds=time.perf_counter() - started,
+        latent=_latent(workload, spec),
+        options=stage.options,
+        routes=dict(trace.routes),
+        events=len(trace.events),
+        notes=notes,
+    )
+
+
+def _run(stage: Stage, trace: Trace) -> tuple[tuple[int, ...], ...]:
+    """The three phases of a real process, on `meta`; returns the shapes of the outputs."""
+    was_enabled = gc.isenabled()
+    gc.disable()  # a collection in the middle would free cycles at a moment of its own choosing
+    try:
+        with trace.during("model", "weights"):
+            stage.load(META)
+        with trace.during("inputs", "inputs"):
+            stage.make_inputs(META)
+        with trace.during("cold", "activations", stage.module):
+            output = stage()
+    except (NotImplementedError, RuntimeError) as error:
+        raise ModelError(f"{stage.workload.key}: cannot be traced without data: {error}") from error
+    finally:
+        if was_enabled:
+            gc.enable()
+    stage.check_output(output)
+    for number in trace.storages_of(output):
+        if trace.blocks[number].phase == "cold":
+            trace.blocks[number].term = "outputs"
+    outputs = output if isinstance(output, tuple) else (output,)
+    return tuple(tuple(item.shape) for item in outputs)
+
+
+class Replay:
+    """A trace run through an allocator: the size each block really takes, and the moment of the peak."""
+
+    def __init__(self, trace: Trace, allocator: CachingAllocator | PlainAllocator) -> None:
+        self.trace = trace
+        self.allocator = allocator
+        self.sizes = [0] * len(trace.blocks)
+        self.baseline = Memory()
+        self.peak_event = 0
+        self._replay()
+
+    def _replay(self) -> None:
+        allocator, pieces = self.allocator, dict[int, Piece]()
+        first_call_event = next((b.born for b in self.trace.blocks if b.phase == "cold"), len(self.trace.events))
+        highest = 0
+        for event, number in enumerate(self.trace.events):
+            if event == first_call_event:
+                allocator.reset_peaks()
+                self.baseline = self._now()
+                highest = allocator.allocated
+            if number < 0:
+                allocator.free(pieces.pop(~number))
+                continue
+            piece = pieces[number] = allocator.malloc(self.trace.blocks[number].bytes)
+            self.sizes[number] = piece.size
+            if event >= first_call_event and allocator.allocated > highest:
+                highest, self.peak_event = allocator.allocated, event
+
+    def _now(self) -> Memory:
+        return Memory(allocated_bytes=self.allocator.allocated, reserved_bytes=self.allocator.reserved)
+
+    def alive(self) -> list[Block]:
+        """Blocks alive at the peak, largest first."""
+        at = self.peak_event
+        alive = [b for b in self.trace.blocks if b.born <= at and (b.died is None or b.died > at)]
+        return sorted(alive, key=lambda block: -self.sizes[block.number])
+
+    def terms(self) -> dict[str, int | None]:
+        """Allocated bytes at the peak by term; a term with nothing alive is a true 0."""
+        totals: dict[str, int | None] = dict.fromkeys(("weights", "inputs", "outputs", "activations", "workspace"), 0)
+        sums: dict[str, int] = defaultdict(int)
+        for block in self.alive():
+            sums[block.term] += self.sizes[block.number]
+        return totals | sums
+
+    def peak_at(self) -> PeakAt:
+        """The op whose allocation makes the peak."""
+        block = self.trace.blocks[self.trace.events[self.peak_event]]
+        module, op = self.trace.ops[block.op]
+        return PeakAt(module=module, op=op)
+
+    def largest(self) -> tuple[AliveTensor, ...]:
+        """The largest tensors and buffers alive at the peak."""
+        return tuple(self._describe(block) for block in self.alive()[:LARGEST])
+
+    def _describe(self, block: Block) -> AliveTensor:
+        module, op = self.trace.ops[block.op] if block.phase == "cold" else ("", block.phase)
+        return AliveTensor(
+            bytes=self.sizes[block.number], shape=block.shape, dtype=block.dtype, term=block.term, module=module, op=op
+        )
+
+
+def _memories(replay: Replay, stack: Stack, context: int | None) -> tuple[tuple[Memory, Memory], dict[str, str]]:
+    """Baseline and peak with device bytes where they can be known, and the reasons where they cannot."""
+    notes: dict[str, str] = {}
+    allocator = replay.allocator
+    peak = Memory(allocated_bytes=allocator.peak_allocated, reserved_bytes=allocator.peak_reserved)
+    if stack.device == "cpu":
+        reason = "the CPU allocator caches nothing"
+        device = "a process's resident memory on the CPU also holds the interpreter and its libraries: not modelled"
+        for moment in ("baseline", "peak"):
+            notes[f"{moment}.reserved_bytes"], notes[f"{moment}.device_bytes"] = reason, device
+        notes["terms.context"] = device
+        return (replay.baseline, peak), notes
+    if context is None:
+        reason = "the CUDA context of this card and build was not measured; device bytes are at least the reserved bytes"
+        notes |= {"baseline.device_bytes": reason, "peak.device_bytes": reason, "terms.context": reason}
+        return (replay.baseline, peak), notes
+    return (_with_device(replay.baseline, context), _with_device(peak, context)), notes
+
+
+def _with_device(memory: Memory, context: int) -> Memory:
+    reserved = memory.reserved_bytes
+    return Memory(
+        allocated_bytes=memory.allocated_bytes,
+        reserved_bytes=reserved,
+        device_bytes=None if reserved is None else reserved + context,
+    )
+
+
+def _capacity(stack: Stack) -> int | None:
+    """No limit: an estimate says what a workload needs, also where the card is too small for it."""
+    return None
+
+
+def _latent(workload: Workload, spec: ModelSpec) -> dict[str, Any]:
+    """The closed form for the same clip: what the latent alone takes."""
+    patch: Sequence[int] = spec.denoiser.patch if spec.denoiser else (1, 1, 1)
+    closed = estimate_video_latent_memory(
+        workload.frames,
+        workload.height,
+        workload.width,
+        spec.latent.channels,
+        spec.latent.spatial_compression,
+        spec.latent.temporal_compression,
+        batch_size=workload.batch,
+        dtype=workload.dtype,
+        patch_size=patch[1],
+    )
+    return dict(closed)

@@ -1,0 +1,92 @@
+"""Cards that an estimate can be for, from `configs/gpus/*.yaml`, and the stack that is assumed on them."""
+
+import difflib
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+
+from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
+
+from profiler.errors import UserError
+from profiler.models.catalog import describe, read_yaml
+from profiler.paths import CONFIGS
+from profiler.stack import Stack
+
+DEFAULT_GPU = "h200"
+
+# cuDNN that the default wheel of each torch release brings, from the wheels' metadata; the newest not above applies.
+BUNDLED_CUDNN = {
+    (2, 6): 90100, (2, 7): 90501, (2, 8): 91002, (2, 9): 91002, (2, 10): 91002, (2, 11): 91900,
+    (2, 12): 92000, (2, 13): 92000, (2, 14): 92400, (2, 15): 92600,
+}  # fmt: skip
+
+
+class Gpu(BaseModel):
+    """One card. `total_bytes` as CUDA reports it; `context_bytes` is None until measured."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str
+    name: str
+    capability: tuple[int, int]
+    multiprocessors: PositiveInt
+    total_bytes: PositiveInt
+    context_bytes: PositiveInt | None = None
+    sources: dict[str, str]
+
+
+@cache
+def gpus() -> dict[str, Gpu]:
+    """Every card that has a file, by id."""
+    found = {}
+    for path in sorted((CONFIGS / "gpus").glob("*.yaml")):
+        try:
+            gpu = Gpu.model_validate(read_yaml(path))
+        except ValidationError as error:
+            raise UserError(f"{path}: not a card file\n{describe(error)}") from error
+        found[gpu.id] = gpu
+    return found
+
+
+def find_gpu(name: str) -> Gpu:
+    """The card `name`. Raises UserError that names the cards there are."""
+    key = name.lower().replace("_", "-").replace(" ", "-")
+    known = gpus()
+    if key in known:
+        return known[key]
+    near = difflib.get_close_matches(key, known, n=1)
+    hint = f"did you mean '{near[0]}'? " if near else ""
+    raise UserError(f"no card '{name}': {hint}known: {', '.join(known)}")
+
+
+def assumed_stack(gpu: Gpu, torch_version: str | None = None, cudnn: int | None = None) -> Stack:
+    """The stack of `gpu` with `torch_version` (default: the installed one) and its wheel's cuDNN, default settings."""
+    release = (torch_version or installed("torch") or "").split("+")[0]
+    stack = Stack(
+        device="cuda",
+        gpu=gpu.name,
+        capability=gpu.capability,
+        multiprocessors=gpu.multiprocessors,
+        device_total_bytes=gpu.total_bytes,
+        torch=release,
+        cudnn=cudnn,
+        diffusers=installed("diffusers"),
+    )
+    if stack.torch_release < (2, 0, 0):
+        raise UserError(f"torch: expected a release such as 2.7.1, got {torch_version!r}")
+    if cudnn is not None:
+        return stack
+    return assumed_stack(gpu, release, bundled_cudnn(stack.torch_release))
+
+
+def bundled_cudnn(release: tuple[int, int, int]) -> int:
+    """cuDNN of torch's default wheel, as torch's integer (90501 is 9.5.1)."""
+    known = [key for key in BUNDLED_CUDNN if key <= release[:2]]
+    return BUNDLED_CUDNN[max(known)] if known else min(BUNDLED_CUDNN.values())
+
+
+def installed(distribution: str) -> str | None:
+    """Version of an installed distribution, without importing it."""
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None

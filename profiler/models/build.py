@@ -1,0 +1,105 @@
+"""Builds a diffusers module as `from_pretrained(torch_dtype=...)` would leave it, with random weights or real ones.
+
+Memory depends on shapes and dtypes, not on values, so a catalog model needs no checkpoint. Parameters are born on `meta`
+(no bytes); `materialize` gives them storage on a device in the order in which `Module.to(device)` would.
+"""
+
+import torch
+from torch import nn
+
+from profiler.errors import ModelError, UserError
+from profiler.models.spec import Component, ModelSpec
+from profiler.workload import DtypeName, Workload
+
+TORCH_DTYPES: dict[DtypeName, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+def build(component: Component, dtype: torch.dtype) -> nn.Module:
+    """The component with parameters on `meta` and buffers computed on the CPU, in eval mode.
+
+    Raises UserError for a class that the installed diffusers lacks, ModelError where it rejects the config.
+    """
+    from accelerate import init_empty_weights
+
+    cls = component_class(component.class_name)
+    previous = torch.get_default_dtype()
+    # Buffers that a class creates without naming a dtype take the loading dtype: from_pretrained sets it so.
+    torch.set_default_dtype(dtype)
+    try:
+        with init_empty_weights():
+            module: nn.Module = cls.from_config(component.config)
+    except (TypeError, ValueError, KeyError) as error:
+        raise ModelError(f"{component.class_name} rejects its config: {error}") from error
+    finally:
+        torch.set_default_dtype(previous)
+    _cast_as_loaded(module, dtype)
+    return module.eval().requires_grad_(False)
+
+
+def component_class(name: str) -> type:
+    """The diffusers class `name`."""
+    import diffusers
+
+    cls = getattr(diffusers, name, None)
+    if not isinstance(cls, type) or not issubclass(cls, nn.Module):
+        raise UserError(f"diffusers {diffusers.__version__} has no model class '{name}'; a newer diffusers may")
+    return cls
+
+
+def _cast_as_loaded(module: nn.Module, dtype: torch.dtype) -> None:
+    """Give each floating entry of the state dict its loaded dtype.
+
+    diffusers `load_model_dict_into_meta` casts every entry, except those with a dotted part that the class lists in
+    `_keep_in_fp32_modules`. Buffers outside the state dict keep the dtype that they were built with.
+    """
+    kept = set(getattr(module, "_keep_in_fp32_modules", None) or [])
+    for name in module.state_dict():
+        owner, _, leaf = name.rpartition(".")
+        holder = module.get_submodule(owner)
+        tensor = getattr(holder, leaf)
+        if not tensor.is_floating_point():
+            continue
+        target = torch.float32 if kept & set(name.split(".")) else dtype
+        if tensor.dtype == target:
+            continue
+        if isinstance(tensor, nn.Parameter):
+            holder._parameters[leaf] = nn.Parameter(tensor.to(target), requires_grad=False)
+        else:
+            holder._buffers[leaf] = tensor.to(target)
+
+
+def materialize(module: nn.Module, device: torch.device) -> nn.Module:
+    """Move `module` to `device`, giving `meta` parameters storage and small random values there.
+
+    One allocation a tensor, children before parents, parameters before buffers: the order of `Module.to`.
+    """
+
+    def place(tensor: torch.Tensor) -> torch.Tensor:
+        if not tensor.is_meta:
+            return tensor.to(device)
+        fresh = torch.empty_like(tensor, device=device)
+        return fresh.uniform_(-0.02, 0.02) if fresh.is_floating_point() else fresh.zero_()
+
+    return module._apply(place)
+
+
+def load_weights(spec: ModelSpec, component: Component, dtype: torch.dtype) -> nn.Module:
+    """The component with its real weights, on the CPU, from the spec's folder or hub id."""
+    cls = component_class(component.class_name)
+    assert spec.origin is not None
+    module: nn.Module = cls.from_pretrained(spec.origin, subfolder=component.subfolder, torch_dtype=dtype)  # type: ignore[attr-defined]
+    return module.eval().requires_grad_(False)
+
+
+def component_module(spec: ModelSpec, workload: Workload, *, weights: bool) -> nn.Module:
+    """The module that a workload runs: the VAE, the denoiser, or the denoiser's patch embedding alone.
+
+    `weights=False` builds without data; `weights=True` loads real weights where the spec has an origin.
+    """
+    component = spec.component(workload.stage)
+    dtype = TORCH_DTYPES[workload.dtype]
+    module = load_weights(spec, component, dtype) if weights and spec.origin else build(component, dtype)
+    if workload.stage == "patch-embed":
+        assert spec.denoiser is not None
+        return module.get_submodule(spec.denoiser.patch_embed.module)
+    return module

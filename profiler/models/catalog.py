@@ -1,0 +1,67 @@
+"""Finds a model: a catalog id, a YAML file of one's own, a local diffusers folder, or a hub id.
+
+The catalog is `configs/models/*.yaml`, one file a model; in the installed package the same files lie beside the code.
+"""
+
+import difflib
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from profiler.errors import UserError
+from profiler.models.spec import ModelSpec
+from profiler.paths import CONFIGS
+
+
+@cache
+def catalog() -> dict[str, ModelSpec]:
+    """Every model of the catalog, by id, in the order of the ids."""
+    specs = [read_spec(path) for path in sorted((CONFIGS / "models").glob("*.yaml"))]
+    return {spec.id: spec for spec in specs}
+
+
+def read_spec(path: Path) -> ModelSpec:
+    """Read one model file. Raises UserError with every error of the file and its place."""
+    data = read_yaml(path)
+    try:
+        return ModelSpec.model_validate({**data, "path": path})
+    except ValidationError as error:
+        raise UserError(f"{path}: not a model file\n{describe(error)}") from error
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file. Raises UserError where it cannot be read or holds none."""
+    try:
+        data = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not YAML: {error}") from error
+    if not isinstance(data, dict):
+        raise UserError(f"{path}: expected a mapping at the top, found {type(data).__name__}")
+    return data
+
+
+def describe(error: ValidationError) -> str:
+    """pydantic's errors, a line each: dotted place, then what is wrong."""
+    return "\n".join(f"  {'.'.join(map(str, item['loc'])) or 'top'}: {item['msg']}" for item in error.errors())
+
+
+def find_model(name: str) -> ModelSpec:
+    """The model that `name` means. Raises UserError that names the near misses."""
+    if name in catalog():
+        return catalog()[name]
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml"):
+        return read_spec(path)
+    if path.is_dir() or name.count("/") == 1:
+        from profiler.models.folder import read_folder
+
+        return read_folder(name)
+    near = difflib.get_close_matches(name, catalog(), n=3, cutoff=0.3)
+    hint = f"did you mean {' or '.join(repr(n) for n in near)}? " if near else ""
+    raise UserError(f"no model '{name}': {hint}`latentmeter models` lists all {len(catalog())}; "
+                    "a YAML file, a diffusers folder or a hub id (owner/name) work too")

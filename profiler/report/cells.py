@@ -1,0 +1,177 @@
+"""Figures ready to print: the rows of the table and of the waterfall, and the reason of every unknown as a footnote."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from profiler.compare import Comparison, Pair
+from profiler.records import Record
+from profiler.report.answer import Provenance, borrowed, card, clip_size, judged, kind
+from profiler.report.engine import format_exact
+from profiler.units import format_bytes, format_percent
+
+Side = Literal["estimated", "measured"]
+Role = Literal["latent", "term", "total"]
+
+UNITS = (
+    "KiB, MiB and GiB are 2^10, 2^20 and 2^30 bytes. Error is (estimated \u2212 measured) / measured, of allocated bytes: "
+    "with a plus the estimate is too high, with a minus too low."
+)
+NO_REASON = "no reason was recorded"
+SHORT_KINDS: dict[Provenance, str] = {
+    "measured": "measured (GPU)",
+    "dry": "dry",
+    "cpu": "measured (CPU)",
+    "estimated": "estimated",
+    "none": "none",
+}
+COLUMNS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("Workload", ("model", "stage", "frames \u00d7 height \u00d7 width", "batch", "dtype", "options")),
+    ("Case", ("kind", "status")),
+    ("Allocated", ("estimated", "measured", "error")),
+    ("Reserved", ("estimated", "measured")),
+    ("Device", ("estimated", "measured")),
+    ("Verdict", ("verdict",)),
+)
+STEPS: tuple[tuple[str, Role], ...] = (
+    *(("latent", "latent"), ("weights", "term"), ("inputs", "term"), ("outputs", "term"), ("activations", "term")),
+    *(("workspace", "term"), ("allocated", "total"), ("cached", "term"), ("reserved", "total")),
+    *(("context", "term"), ("device", "total")),
+)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One figure or word: its text, the number it sorts by, the footnote of an unknown, and a smaller second line."""
+
+    text: str
+    value: float | None = None
+    note: int | None = None
+    detail: str = ""
+
+
+class Footnotes:
+    """The reasons of unknown figures, numbered from 1 in the order of their first use."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[str, int] = {}
+
+    @property
+    def reasons(self) -> list[str]:
+        """Every reason once; the first is number 1."""
+        return list(self._numbers)
+
+    def cell(self, value: float | None, text: str, reason: str) -> Cell:
+        """`text` for a known `value`; `unknown` with the footnote of its `reason` for None."""
+        if value is not None:
+            return Cell(text, value)
+        return Cell("unknown", note=self._numbers.setdefault(reason, len(self._numbers) + 1))
+
+    def size(self, size: int | None, reason: str) -> Cell:
+        """`size` bytes, rounded for a reader."""
+        return self.cell(size, format_bytes(size), reason)
+
+    def exact(self, size: int | None, reason: str) -> Cell:
+        """`size` to the byte."""
+        return self.cell(size, format_exact(size), reason)
+
+
+@dataclass(frozen=True)
+class Step:
+    """A row of the waterfall. `borrowed`: the estimate has no figure of its own, and the measured one stands for it."""
+
+    name: str
+    role: Role
+    pair: Pair
+    borrowed: bool = False
+
+
+def why_unknown(record: Record, side: Side, field: str) -> str:
+    """Why `field` (dotted, as `peak.device_bytes`) of one side is unknown, from the notes of the record."""
+    source = record.estimate if side == "estimated" else record.measurement
+    if source is not None:
+        return source.notes.get(field) or record.notes.get(field) or NO_REASON
+    if side == "estimated":
+        return record.notes.get("estimate", "no estimate was made")
+    ended = "estimate only" if record.status == "ok" else record.status
+    return record.notes.get("measurement", f"{ended}: nothing was measured")
+
+
+def table_row(comparison: Comparison, notes: Footnotes) -> list[Cell]:
+    """One case in the order of COLUMNS."""
+    record, workload = comparison.record, comparison.record.workload
+    cells = [
+        *(Cell(workload.model), Cell(workload.stage)),
+        Cell(clip_size(workload), workload.frames * workload.height * workload.width),
+        *(Cell(str(workload.batch), workload.batch), Cell(workload.dtype), Cell(workload.options.key or "none")),
+        *(Cell(SHORT_KINDS[kind(comparison)], detail=card(record)), Cell(record.status)),
+    ]
+    for quantity in ("allocated", "reserved", "device"):
+        cells += _pair_cells(record, getattr(comparison, quantity), f"peak.{quantity}_bytes", notes)
+        if quantity == "allocated":
+            cells.append(_error_cell(record, comparison.allocated, notes))
+    limit = f"tolerance {comparison.tolerance * 100:g} %" if judged(comparison) else ""
+    return [*cells, Cell(comparison.verdict, detail="; ".join(part for part in (limit, comparison.reason) if part))]
+
+
+def waterfall_steps(comparison: Comparison) -> list[Step]:
+    """From latent bytes to device bytes. The latent (closed form) is a part of inputs or outputs, not a summand."""
+    estimate = comparison.record.estimate
+    pairs = {
+        **comparison.terms,
+        "latent": Pair(estimated=estimate.latent.get("memory_bytes") if estimate else None, measured=None),
+        **{name: getattr(comparison, name) for name in ("allocated", "reserved", "device")},
+    }
+    workspace, extra = pairs["workspace"], borrowed(comparison)
+    filled = bool(extra) and workspace.estimated is None
+    if filled:
+        pairs["workspace"] = Pair(estimated=extra, measured=workspace.measured)
+    return [Step(name, role, pairs[name], filled and name == "workspace") for name, role in STEPS]
+
+
+def step_cells(comparison: Comparison, step: Step, notes: Footnotes) -> list[Cell]:
+    """Estimated, measured and their difference, to the byte."""
+    record, pair = comparison.record, step.pair
+    if step.role == "latent":
+        known = notes.exact(pair.estimated, why_unknown(record, "estimated", "latent"))
+        return [known, Cell("not measured: a formula"), Cell("not compared")]
+    field = f"peak.{step.name}_bytes" if step.role == "total" else f"terms.{step.name}"
+    estimated = notes.exact(pair.estimated, why_unknown(record, "estimated", field))
+    if step.borrowed:
+        reason = why_unknown(record, "estimated", field)
+        estimated = Cell(estimated.text, estimated.value, notes.exact(None, reason).note, "as measured")
+    measured = notes.exact(pair.measured, why_unknown(record, "measured", field))
+    difference = Cell("unknown", note=measured.note or estimated.note)
+    if pair.difference is not None:
+        difference = Cell(f"{pair.difference:+,} B" if pair.difference else "0 B", pair.difference)
+    return [estimated, measured, difference]
+
+
+def unexplained(steps: Sequence[Step]) -> Pair:
+    """Allocated bytes that the five terms do not add up to, each side: 0 where the account closes, None where unknown."""
+    pairs = {step.name: step.pair for step in steps}
+    terms = [pairs[name] for name in ("weights", "inputs", "outputs", "activations", "workspace")]
+    return Pair(
+        estimated=_rest(pairs["allocated"].estimated, [term.estimated for term in terms]),
+        measured=_rest(pairs["allocated"].measured, [term.measured for term in terms]),
+    )
+
+
+def _rest(total: int | None, parts: Sequence[int | None]) -> int | None:
+    known = [part for part in parts if part is not None]
+    return None if total is None or len(known) < len(parts) else total - sum(known)
+
+
+def _pair_cells(record: Record, pair: Pair, field: str, notes: Footnotes) -> list[Cell]:
+    return [
+        notes.size(pair.estimated, why_unknown(record, "estimated", field)),
+        notes.size(pair.measured, why_unknown(record, "measured", field)),
+    ]
+
+
+def _error_cell(record: Record, pair: Pair, notes: Footnotes) -> Cell:
+    missing: Side = "measured" if pair.measured is None else "estimated"
+    reason = why_unknown(record, missing, "peak.allocated_bytes")
+    if pair.measured == 0:
+        reason = "nothing to divide by: 0 B were measured"
+    return notes.cell(pair.error, format_percent(pair.error), reason)

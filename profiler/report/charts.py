@@ -1,0 +1,253 @@
+"""Charts as inline SVG: measured against estimated, the errors of the same rows, and the waterfall of one workload.
+
+Geometry is computed here, drawn by the templates `scatter.svg`, `errors.svg` and `waterfall.svg`, coloured by the page's
+style sheet. All are 400 units wide, so that their text is readable unscaled on a phone. Every chart has a title and a
+description for screen readers; colour is never the only sign.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from math import ceil, floor, log2, log10
+
+from markupsafe import Markup
+
+from profiler.compare import Comparison
+from profiler.report.answer import clip_size, kind, name
+from profiler.report.cells import Step, waterfall_steps
+from profiler.report.engine import environment
+from profiler.units import format_bytes, format_percent
+
+LABELS = 5  # points outside their tolerance that are named in the chart of errors
+LATENT_SHARE = 1 / 50  # below this share of the whole, the waterfall writes the latent's share beside its bar
+
+
+@dataclass(frozen=True)
+class LogAxis:
+    """Bytes on a base-2 logarithmic axis: exponents `low` to `high` over the pixels `start` to `end`."""
+
+    low: int
+    high: int
+    start: float
+    end: float
+
+    @classmethod
+    def over(cls, sizes: Iterable[int], start: float, end: float) -> "LogAxis":
+        """An axis that holds all `sizes` (positive), ending on powers of two."""
+        exponents = [log2(size) for size in sizes]
+        low = floor(min(exponents) - 0.1)
+        return cls(low, max(ceil(max(exponents) + 0.1), low + 2), start, end)
+
+    def at(self, size: float) -> float:
+        """Pixel of `size` bytes."""
+        return self.start + (log2(size) - self.low) / (self.high - self.low) * (self.end - self.start)
+
+    @property
+    def ticks(self) -> list[tuple[float, str]]:
+        """Pixel and label of at most six powers of two."""
+        step = ceil((self.high - self.low) / 5)
+        return [(self.at(2.0**power), power_label(power)) for power in range(self.low, self.high + 1, step)]
+
+
+@dataclass(frozen=True)
+class LinearAxis:
+    """Shares (0.01: one percent) on a linear axis that is symmetric around 0."""
+
+    reach: float
+    start: float
+    end: float
+
+    def at(self, share: float) -> float:
+        """Pixel of `share`."""
+        return self.start + (share + self.reach) / (2 * self.reach) * (self.end - self.start)
+
+    @property
+    def ticks(self) -> list[tuple[float, str]]:
+        """Pixel and label of five to nine round shares."""
+        magnitude = 10.0 ** floor(log10(self.reach / 2))
+        step = next(magnitude * n for n in (1, 2, 5, 10) if self.reach / (magnitude * n) <= 4)
+        count = floor(self.reach / step + 1e-9)
+        return [(self.at(n * step), f"{n * step * 100:+.3g} %" if n else "0") for n in range(-count, count + 1)]
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A point: its place, its classes (verdict, kind of number), the text of its tooltip, and a label where it has one."""
+
+    x: float
+    y: float
+    error_y: float
+    shape: str
+    filled: bool
+    text: str
+    label: str = ""
+    anchor: str = "start"
+
+
+def drawable(comparisons: Iterable[Comparison]) -> list[Comparison]:
+    """The rows with both numbers, both above 0 (a logarithm needs that)."""
+    return [row for row in comparisons if (row.allocated.estimated or 0) > 0 and (row.allocated.measured or 0) > 0]
+
+
+def scatter(comparisons: Iterable[Comparison]) -> Markup | None:
+    """Estimated over measured allocated bytes, both logarithmic, with y = x and the tolerance; None without a pair."""
+    rows = drawable(comparisons)
+    if not rows:
+        return None
+    x, y = _scatter_axes(rows)
+    bands = [(limit, log2(1 + limit), -log2(1 - limit)) for limit in sorted({row.tolerance for row in rows if row.tolerance < 1})]
+    return _draw("scatter.svg", x=x, y=y, unit=abs(y.end - y.start) / (y.high - y.low), bands=bands, marks=_marks(rows, x, y))
+
+
+def errors(comparisons: Iterable[Comparison]) -> Markup | None:
+    """The error of each row over its measured bytes: the scatter's distance from y = x, magnified; None without a pair."""
+    rows = drawable(comparisons)
+    if not rows:
+        return None
+    x, y = _scatter_axes(rows)
+    axis = _error_axis(rows)
+    bands = [(axis.at(min(limit, axis.reach)), axis.at(-min(limit, axis.reach))) for limit in {row.tolerance for row in rows}]
+    return _draw("errors.svg", x=x, y=axis, bands=bands, marks=_marks(rows, x, y))
+
+
+def shapes(comparisons: Iterable[Comparison]) -> list[str]:
+    """The shapes that the two charts draw, for their legend: verdicts, and `hollow` for numbers of no real GPU."""
+    rows = drawable(comparisons)
+    present = {_shape(row) for row in rows} | {"hollow" for row in rows if kind(row) != "measured"}
+    return [shape for shape in ("within", "over", "under", "other", "hollow") if shape in present]
+
+
+def waterfall(comparison: Comparison, number: int) -> Markup | None:
+    """From latent to device bytes, a row a step, each side a bar; `number` makes its ids unique. None without numbers."""
+    steps = waterfall_steps(comparison)
+    sizes = [size for step in steps for size in (step.pair.estimated, step.pair.measured) if size is not None and size > 0]
+    if not sizes:
+        return None
+    return _draw("waterfall.svg", number=number, title=name(comparison), **_Waterfall(steps, sizes).drawing())
+
+
+def power_label(power: int) -> str:
+    """2^`power` bytes: `64 MiB`."""
+    unit = min(max(power // 10, 0), 4)
+    return f"{2.0 ** (power - 10 * unit):g} {('B', 'KiB', 'MiB', 'GiB', 'TiB')[unit]}"
+
+
+class _Waterfall:
+    """Geometry of one waterfall: linear bars that add up, a strip of dots on a logarithmic axis, the numbers at the right."""
+
+    LEFT, WIDTH = 72.0, 172.0
+    LOG_START, LOG_END = 258.0, 326.0
+    TOP = 18.0
+
+    def __init__(self, steps: Sequence[Step], sizes: Sequence[int]) -> None:
+        self.steps = steps
+        self.whole = max(sizes)
+        self.log = LogAxis.over(sizes, self.LOG_START, self.LOG_END)
+        self.sides = [
+            side for side in ("estimated", "measured") if any(getattr(s.pair, side) is not None for s in steps if s.role != "latent")
+        ]
+        self.height = 13.0 * max(len(self.sides), 1) + 6
+
+    def drawing(self) -> dict[str, object]:
+        """What the template draws: rows of text, and for each side one path of bars, one of totals, one of dots."""
+        rows = [(self.TOP + n * self.height, step) for n, step in enumerate(self.steps)]
+        totals = [step for step in self.steps if step.role == "total" and _primary(step, self.sides) is not None]
+        return {
+            "bottom": self.TOP + len(rows) * self.height,
+            "height": self.height,
+            "rows": [(y, step.name, step.role, self._numbers(y, step)) for y, step in rows],
+            "layers": [self._layer(rows, lane, side) for lane, side in enumerate(self.sides)],
+            "latent": self._latent(rows[0]),
+            "whole": format_bytes(self.whole),
+            "ends": (power_label(self.log.low), power_label(self.log.high)),
+            "summary": ", ".join(f"{step.name} {format_bytes(_primary(step, self.sides))}" for step in totals),
+        }
+
+    def _numbers(self, y: float, step: Step) -> list[tuple[float, str, str]]:
+        """Baseline, text and side of the figures of one row."""
+        if step.role == "latent":
+            return [(y + self.height / 2 + 3.5, format_bytes(step.pair.estimated), "latent")]
+        texts = [(side, format_bytes(getattr(step.pair, side))) for side in self.sides]
+        return [(y + 13 * lane + 12, text, side) for lane, (side, text) in enumerate(texts)]
+
+    def _latent(self, row: tuple[float, Step]) -> dict[str, object] | None:
+        y, step = row
+        size = step.pair.estimated
+        if not size:
+            return None
+        share = f"1/{self.whole / size:,.0f} of the largest" if size < self.whole * LATENT_SHARE else ""
+        return {"x": self.LEFT, "y": y + self.height / 2 - 4, "w": self._scale(size), "dot": self.log.at(size), "share": share}
+
+    def _layer(self, rows: Sequence[tuple[float, Step]], lane: int, side: str) -> dict[str, str]:
+        """Paths of one side. A term starts where the ones before it end; a total starts at 0."""
+        paths: dict[str, list[str]] = {"side": [side], "terms": [], "totals": [], "dots": []}
+        end = 0
+        for y, step in rows:
+            size: int | None = getattr(step.pair, side)
+            if step.role == "latent" or size is None:
+                continue
+            start = 0 if step.role == "total" else end
+            end = start + size
+            top = y + 13 * lane + 4
+            paths[f"{step.role}s"].append(_bar(self.LEFT + self._scale(start), top, self._scale(size)))
+            if size > 0:
+                paths["dots"].append(f"M{self.log.at(size):.1f} {top + 4.5:g}h0")
+        return {name: "".join(parts) for name, parts in paths.items()}
+
+    def _scale(self, size: int) -> float:
+        return size / self.whole * self.WIDTH
+
+
+def _primary(step: Step, sides: Sequence[str]) -> int | None:
+    return step.pair.measured if "measured" in sides else step.pair.estimated
+
+
+def _bar(x: float, y: float, width: float) -> str:
+    """A bar 9 high as a path; one that would be invisible is drawn as a hairline."""
+    return f"M{x:.1f} {y:g}h{max(width, 0.5):.1f}v9h-{max(width, 0.5):.1f}z"
+
+
+def _scatter_axes(rows: Sequence[Comparison]) -> tuple[LogAxis, LogAxis]:
+    sizes = [size for row in rows for size in (row.allocated.estimated, row.allocated.measured) if size]
+    return LogAxis.over(sizes, 58, 390), LogAxis.over(sizes, 312, 12)
+
+
+def _error_axis(rows: Sequence[Comparison]) -> LinearAxis:
+    reach = max(abs(row.allocated.error or 0) * 1.15 for row in rows)
+    return LinearAxis(max(reach, *(row.tolerance * 1.6 for row in rows)), 312, 12)
+
+
+def _marks(rows: Sequence[Comparison], x: LogAxis, y: LogAxis) -> list[Mark]:
+    axis = _error_axis(rows)
+    named: list[tuple[float, float]] = []
+    marks = []
+    for row in sorted(rows, key=lambda row: abs(row.allocated.error or 0), reverse=True):
+        estimated, measured = row.allocated.estimated or 1, row.allocated.measured or 1
+        place = (x.at(measured), axis.at(row.allocated.error or 0))
+        outside = row.verdict in ("over", "under") and len(named) < LABELS
+        label = outside and all(abs(place[1] - other[1]) > 13 or abs(place[0] - other[0]) > 190 for other in named)
+        if label:
+            named.append(place)
+        marks.append(
+            Mark(
+                *(place[0], y.at(estimated), place[1]),
+                shape=_shape(row),
+                filled=kind(row) == "measured",
+                text=f"{name(row)} {clip_size(row.record.workload)}: estimated {format_bytes(estimated)}, "
+                f"measured {format_bytes(measured)}, {format_percent(row.allocated.error)}",
+                label=_shorten(name(row)) if label else "",
+                anchor="start" if place[0] < 224 else "end",
+            )
+        )
+    return marks
+
+
+def _shape(row: Comparison) -> str:
+    return {"exact": "within", "within": "within", "over": "over", "under": "under"}.get(row.verdict, "other")
+
+
+def _shorten(text: str, most: int = 28) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}\u2026"
+
+
+def _draw(template: str, **context: object) -> Markup:
+    return Markup(environment().get_template(template).render(context))  # noqa: S704 - rendered with autoescape

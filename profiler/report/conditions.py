@@ -1,0 +1,78 @@
+"""The conditions of the numbers: every distinct stack of a report side by side, and when its cases ran."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from profiler.compare import Comparison
+from profiler.report.answer import plural
+from profiler.stack import Stack, format_cudnn
+from profiler.units import format_bytes
+
+GPU_FIELDS = ("GPU", "compute capability", "multiprocessors", "device memory", "driver", "CUDA", "cuDNN")
+
+
+@dataclass(frozen=True)
+class StackUse:
+    """A distinct stack, and what it was used for in words."""
+
+    stack: Stack
+    roles: str
+
+
+@dataclass(frozen=True)
+class StackRow:
+    """A field of the stacks: its text on each of them, and whether they differ in it."""
+
+    label: str
+    texts: list[str]
+    differs: bool
+
+
+def stack_uses(comparisons: Iterable[Comparison]) -> list[StackUse]:
+    """Each distinct stack once, in order of appearance."""
+    found: dict[str, tuple[Stack, Counter[str]]] = {}
+    for comparison in comparisons:
+        for role, stack in _roles(comparison):
+            found.setdefault(stack.fingerprint, (stack, Counter()))[1][role] += 1
+    return [
+        StackUse(stack, ", ".join(f"{role} ({plural(count, 'case')})" for role, count in roles.items()))
+        for stack, roles in found.values()
+    ]
+
+
+def stack_rows(uses: Sequence[StackUse]) -> list[StackRow]:
+    """The stacks as a table, a field a row."""
+    facts = [_facts(use.stack) for use in uses]
+    labels = dict.fromkeys(label for fact in facts for label in fact)
+    columns = [(label, [fact.get(label, "not set") for fact in facts]) for label in labels]
+    return [StackRow(label, texts, len(set(texts)) > 1) for label, texts in columns]
+
+
+def period(comparisons: Sequence[Comparison]) -> str:
+    """When the cases ran, from their records."""
+    if not comparisons:
+        return "no case was run"
+    starts = sorted(comparison.record.started for comparison in comparisons)
+    seconds = sum(comparison.record.seconds for comparison in comparisons)
+    span = starts[0] if starts[0] == starts[-1] else f"{starts[0]} to {starts[-1]}"
+    return f"{span} (start of the first and the last), {seconds:.1f} s in all" if len(starts) > 1 else f"{span}, {seconds:.1f} s"
+
+
+def _roles(comparison: Comparison) -> list[tuple[str, Stack]]:
+    record = comparison.record
+    roles = [(role, side.stack) for role, side in (("measured on", record.measurement), ("estimated for", record.estimate)) if side]
+    if record.stack is not None and record.measurement is None and record.status != "ok":
+        roles.append(("tried on", record.stack))
+    return roles
+
+
+def _facts(stack: Stack) -> dict[str, str]:
+    cudnn = None if stack.cudnn is None else format_cudnn(stack.cudnn)
+    capability = None if stack.capability is None else ".".join(map(str, stack.capability))
+    total = None if stack.device_total_bytes is None else format_bytes(stack.device_total_bytes)
+    gpu = (stack.gpu, capability, stack.multiprocessors, total, stack.driver, stack.cuda, cudnn)
+    missing = "none: CPU" if stack.device == "cpu" else "not recorded"
+    facts = {label: missing if value is None else str(value) for label, value in zip(GPU_FIELDS, gpu, strict=True)}
+    versions = {"torch": stack.torch, "diffusers": stack.diffusers, "Python": stack.python}
+    return {**facts, **{label: value or "not recorded" for label, value in versions.items()}, **stack.settings}

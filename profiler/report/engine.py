@@ -1,0 +1,38 @@
+"""The one template engine of the reports: autoescape on, a missing name is an error, templates from the package."""
+
+from functools import cache
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from profiler.units import format_bytes, format_percent
+
+
+@cache
+def environment() -> Environment:
+    """Templates of this package. Every value is escaped; trusted markup has to be `Markup`."""
+    engine = Environment(
+        loader=PackageLoader("profiler.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    engine.filters |= {"size": format_bytes, "exact": format_exact, "percent": format_percent, "shape": format_shape}
+    return engine
+
+
+@cache
+def asset(name: str) -> str:
+    """The text of a style sheet or script beside the templates."""
+    return (Path(__file__).parent / "templates" / name).read_text(encoding="utf-8")
+
+
+def format_exact(size: int | None) -> str:
+    """`size` to the byte, with thousands separators; `unknown` for None."""
+    return "unknown" if size is None else f"{size:,} B"
+
+
+def format_shape(shape: tuple[int, ...]) -> str:
+    """A shape as `1 x 16 x 21`; `scalar` for none."""
+    return " \u00d7 ".join(map(str, shape)) or "scalar"

@@ -1,0 +1,81 @@
+"""The report as one HTML file: styles, script and charts inlined, no request to any network, values escaped.
+
+The page forbids itself everything else: its content security policy names the hashes of the one style sheet and the one
+script, so that markup in a model's name or in an error message could not run even if it were not escaped.
+"""
+
+from base64 import b64encode
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+
+from markupsafe import Markup
+
+from profiler.compare import Comparison, Pair
+from profiler.report import answer, case, cells, charts, conditions
+from profiler.report.about import RunInfo
+from profiler.report.cells import Cell, Footnotes, Step
+from profiler.report.engine import asset, environment
+
+OPEN_CASES = 3  # sections that stand open when the page is opened
+
+
+@dataclass(frozen=True)
+class Section:
+    """One case as the template prints it. `row` follows `cells.COLUMNS`; `steps` are the waterfall to the byte."""
+
+    number: int
+    comparison: Comparison
+    row: list[Cell]
+    chart: Markup | None
+    steps: list[tuple[Step, list[Cell]]]
+    unexplained: Pair
+    readings: case.ReadingTable | None
+
+
+def render_html(comparisons: Sequence[Comparison], about: RunInfo) -> str:
+    """The whole report over `comparisons`, in their order, as the text of one self-contained HTML file."""
+    notes = Footnotes()
+    sections = [_section(number, comparison, notes) for number, comparison in enumerate(comparisons, 1)]
+    uses = conditions.stack_uses(comparisons)
+    style, script = asset("style.css"), asset("page.js")
+    return environment().get_template("report.html").render(
+        about=about,
+        answer=answer,
+        case=case,
+        cells=cells,
+        comparisons=comparisons,
+        sections=sections,
+        notes=notes,
+        open_cases=OPEN_CASES,
+        period=conditions.period(comparisons),
+        uses=uses,
+        stack_rows=conditions.stack_rows(uses),
+        scatter=charts.scatter(comparisons),
+        errors=charts.errors(comparisons),
+        shapes=charts.shapes(comparisons),
+        drawn=charts.drawable(comparisons),
+        style=Markup(style),  # noqa: S704 - our own file
+        script=Markup(script),  # noqa: S704 - our own file
+        policy=_policy(style, script),
+    )
+
+
+def _section(number: int, comparison: Comparison, notes: Footnotes) -> Section:
+    steps = cells.waterfall_steps(comparison)
+    measurement = comparison.record.measurement
+    return Section(
+        number=number,
+        comparison=comparison,
+        row=cells.table_row(comparison, notes),
+        chart=charts.waterfall(comparison, number),
+        steps=[(step, cells.step_cells(comparison, step, notes)) for step in steps],
+        unexplained=cells.unexplained(steps),
+        readings=case.reading_table(measurement, notes) if measurement else None,
+    )
+
+
+def _policy(style: str, script: str) -> str:
+    """A content security policy that allows this style sheet, this script and nothing from anywhere."""
+    hashes = [b64encode(sha256(text.encode()).digest()).decode() for text in (style, script)]
+    return f"default-src 'none'; style-src 'sha256-{hashes[0]}'; script-src 'sha256-{hashes[1]}'; img-src data:"

@@ -1,0 +1,168 @@
+"""A workload and a device in, a ready call out: real diffusers modules, real tensors, one callable.
+
+The estimate runs it on `meta`, the measurement on `cuda` or `cpu`. The three steps are those of a real process, and each
+is a phase of the measurement: `load` (weights resident), `make_inputs` (inputs resident), the call.
+"""
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import nn
+
+from profiler.errors import ModelError
+from profiler.models.build import TORCH_DTYPES, component_module, materialize
+from profiler.models.options import apply_options
+from profiler.models.spec import ModelSpec, Size
+from profiler.models.template import fill_template, symbols
+from profiler.records import AppliedOption
+from profiler.workload import VAE_STAGES, Workload
+
+PIXEL_CHANNELS = 3
+
+
+class Stage:
+    """One workload of `spec`, ready to run step by step. `weights=False` never reads a checkpoint."""
+
+    def __init__(self, workload: Workload, spec: ModelSpec, *, weights: bool = False) -> None:
+        spec.check(workload)
+        self.workload = workload
+        self.spec = spec
+        self.module = component_module(spec, workload, weights=weights)
+        self.inputs: Any = None
+        self.options: dict[str, AppliedOption] = {}
+
+    def load(self, device: torch.device) -> nn.Module:
+        """Put the weights on `device` and apply the memory options."""
+        materialize(self.module, device)
+        self.options = apply_options(self.module, self.workload)
+        return self.module
+
+    def make_inputs(self, device: torch.device) -> Any:
+        """Allocate the inputs on `device`, by position (tuple) or by name (dict)."""
+        dtype = TORCH_DTYPES[self.workload.dtype]
+        values = symbols(self.spec, self.workload)
+        denoiser = self.spec.denoiser
+        if self.workload.stage in VAE_STAGES:
+            shape = self.latent_shape if self.workload.stage == "decode" else self.pixel_shape
+            self.inputs = (torch.randn(shape, dtype=dtype, device=device),)
+            if self.workload.stage != "encode" and getattr(self.module.config, "timestep_conditioning", False):
+                self.inputs += (torch.zeros(self.workload.batch, dtype=dtype, device=device),)
+        else:
+            assert denoiser is not None
+            template = denoiser.patch_embed.inputs if self.workload.stage == "patch-embed" else denoiser.inputs
+            self.inputs = fill_template(template, values, dtype, device)
+        return self.inputs
+
+    def __call__(self) -> Any:
+        """Run the stage once, in inference mode. Returns the output tensor, or a tuple of them."""
+        with torch.inference_mode(), self._attention():
+            return getattr(self, "_" + self.workload.stage.replace("-", "_"))()
+
+    @property
+    def latent_shape(self) -> tuple[int, ...]:
+        """The VAE's latents: (B, C, T, H, W), or (B*F, C, H, W) for an image VAE."""
+        return self.spec.latent.shape(self.workload.batch, self._size)
+
+    @property
+    def pixel_shape(self) -> tuple[int, ...]:
+        """The VAE's pixels: (B, 3, F, H, W), or (B*F, 3, H, W) for an image VAE."""
+        w = self.workload
+        if self.spec.latent.layout == "BCHW":
+            return (w.batch * w.frames, PIXEL_CHANNELS, w.height, w.width)
+        return (w.batch, PIXEL_CHANNELS, w.frames, w.height, w.width)
+
+    def check_output(self, output: Any) -> None:
+        """Raise ModelError if a VAE stage gave a shape that its contract does not: a broken option, most often."""
+        if self.workload.stage not in VAE_STAGES:
+            return
+        expected = self.latent_shape if self.workload.stage == "encode" else self.pixel_shape
+        if tuple(output.shape) != expected:
+            options = self.workload.options.key or "no memory options"
+            raise ModelError(f"{self.workload.stage} gave shape {tuple(output.shape)}, the contract says {expected} ({options})")
+
+    @property
+    def _size(self) -> Size:
+        return Size(frames=self.workload.frames, height=self.workload.height, width=self.workload.width)
+
+    def _attention(self) -> AbstractContextManager[Any]:
+        name = self.workload.options.attention
+        if name is None:
+            return nullcontext()
+        from torch.nn.attention import SDPBackend, sdpa_kernel
+
+        backends = {
+            "flash": SDPBackend.FLASH_ATTENTION,
+            "efficient": SDPBackend.EFFICIENT_ATTENTION,
+            "cudnn": SDPBackend.CUDNN_ATTENTION,
+            "math": SDPBackend.MATH,
+        }
+        context: AbstractContextManager[Any] = sdpa_kernel(backends[name])
+        return context
+
+    def _encode(self) -> torch.Tensor:
+        return _latents(self.module.encode(self.inputs[0]))  # type: ignore[operator]
+
+    def _decode(self) -> torch.Tensor:
+        return _sample(self.module.decode(*self.inputs))  # type: ignore[operator]
+
+    def _roundtrip(self) -> torch.Tensor:
+        latents = _latents(self.module.encode(self.inputs[0]))  # type: ignore[operator]
+        if tuple(latents.shape) != self.latent_shape:
+            raise ModelError(f"encode gave shape {tuple(latents.shape)}, the contract says {self.latent_shape}")
+        latents = self._unscale(self._scale(latents))
+        return _sample(self.module.decode(latents, *self.inputs[1:]))  # type: ignore[operator]
+
+    def _patch_embed(self) -> Any:
+        return self.module(*self.inputs)
+
+    def _denoise(self) -> torch.Tensor:
+        return _sample(self.module(**self.inputs))
+
+    def _scale(self, latents: torch.Tensor) -> torch.Tensor:
+        """Latents as the denoiser sees them."""
+        if self.spec.latent.normalization == "mean-std":
+            mean, std = self._statistics(latents)
+            return (latents - mean) * self._factor / std
+        return (latents - self._shift) * self._factor
+
+    def _unscale(self, latents: torch.Tensor) -> torch.Tensor:
+        """Latents as the decoder wants them: the inverse of `_scale`."""
+        if self.spec.latent.normalization == "mean-std":
+            mean, std = self._statistics(latents)
+            return latents * std / self._factor + mean
+        return latents / self._factor + self._shift
+
+    @property
+    def _factor(self) -> float:
+        return getattr(self.module.config, "scaling_factor", None) or 1.0
+
+    @property
+    def _shift(self) -> float:
+        return getattr(self.module.config, "shift_factor", None) or 0.0
+
+    def _statistics(self, latents: torch.Tensor) -> list[torch.Tensor]:
+        """Mean and std per channel, shaped to broadcast; from the config, or from buffers of the VAE (LTX)."""
+        shape = (1, -1) + (1,) * (latents.dim() - 2)
+        buffers = dict(self.module.named_buffers(recurse=False))
+        values = [buffers.get(name, self.module.config.get(name)) for name in ("latents_mean", "latents_std")]
+        return [torch.as_tensor(value).to(latents.device, latents.dtype).view(shape) for value in values]
+
+
+def _latents(encoded: Any) -> torch.Tensor:
+    """The latents of an encoder's answer: a posterior's mode, or the tensor that a deterministic VAE gives."""
+    if hasattr(encoded, "latent_dist"):
+        mode: torch.Tensor = encoded.latent_dist.mode()
+        return mode
+    for name in ("latent", "latents"):
+        if hasattr(encoded, name):
+            found: torch.Tensor = getattr(encoded, name)
+            return found
+    raise ModelError(f"encode returned {type(encoded).__name__}, which has no latent_dist, latent or latents")
+
+
+def _sample(output: Any) -> torch.Tensor:
+    if isinstance(output, torch.Tensor):
+        return output
+    sample: torch.Tensor = output.sample
+    return sample
