@@ -61,6 +61,15 @@ class AliveTensor:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Borrowed:
+    """Bytes that one op took and gave back while it ran, above what it left behind: measured, op by op."""
+
+    bytes: int
+    module: str
+    op: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class AppliedOption:
     """A memory option that was asked for, and what became of it, read back from the module."""
 
@@ -110,7 +119,12 @@ class Reading:
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
-    """What one fresh process saw. `peak` is the cold call's; `warm` the later calls'; `nvml` the sampler's summary."""
+    """What one fresh process saw. `peak` is the cold call's; `warm` the later calls'; `nvml` the sampler's summary.
+
+    The breakdown (`terms`, `peak_at`, `largest`, `borrowed`: the ten ops that borrowed most) comes from one more call,
+    watched op by op, whose own peak is `attribution_peak_bytes`. On a GPU it is taken at the peak. On the CPU, where no
+    rule prices kernels, the tensor terms are those of the peak of tensors alone, and `workspace` is what kernels add.
+    """
 
     workload: Workload
     stack: Stack
@@ -124,6 +138,7 @@ class Measurement:
     readings: tuple[Reading, ...]
     warm: tuple[Reading, ...] = ()
     attribution_peak_bytes: int | None = None
+    borrowed: tuple[Borrowed, ...] = ()
     nvml: dict[str, Any] = field(default_factory=dict)
     options: dict[str, AppliedOption] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)

@@ -45,12 +45,12 @@ def cautions(comparisons: Iterable[Comparison]) -> list[str]:
     elif "cpu" in present:
         lines.append("These are CPU numbers. No GPU was measured.")
     if "dry" in present:
-        lines.append("Rows of kind \u201cdry\u201d come from the real CUDA allocator with no kernel run: no GPU was measured there.")
+        lines.append("Dry rows come from the real CUDA allocator with no kernel run: no GPU was measured there.")
     if present and present <= {"estimated", "none"}:
         lines.append("Every number here is estimated. Nothing was measured.")
     if any(borrowed(row) for row in rows):
         lines.append(
-            "On the CPU the estimate covers tensors only. What the CPU kernels borrowed beyond tensors was measured and is "
+            "On the CPU the estimate covers tensors only. What CPU kernels borrowed beyond tensors was measured and is "
             "added to both sides, so an error there is an error about tensors."
         )
     return lines

@@ -29,11 +29,11 @@ READINGS = (
 
 @dataclass(frozen=True)
 class ReadingTable:
-    """The readings by phase. A quantity unknown in every phase is no column; it stands in `unknown` with its reason."""
+    """The readings by phase. A quantity unknown in every phase is no column; it stands in `unknown` by its reason."""
 
     heads: list[str]
     rows: list[tuple[str, list[Cell]]]
-    unknown: list[tuple[str, str]]
+    unknown: dict[str, list[str]]
 
 
 @dataclass(frozen=True)
@@ -48,12 +48,17 @@ class OptionRow:
 
 def reading_table(measurement: Measurement, notes: Footnotes) -> ReadingTable:
     """Phases from process start to the last warm call: sizes for a reader, counts and seconds as they are."""
-    named = [(reading.phase, reading) for reading in measurement.readings]
+    named: list[tuple[str, Reading]] = [(reading.phase, reading) for reading in measurement.readings]
     named += [(f"warm {number}", reading) for number, reading in enumerate(measurement.warm, 1)]
     known = [(head, field) for head, field in READINGS if any(attrgetter(field)(r) is not None for _, r in named)]
-    rows = [(name, [_reading_cell(measurement, reading, field, notes) for _, field in known]) for name, reading in named]
-    missing = [(head, _why(measurement, field)) for head, field in READINGS if (head, field) not in known]
-    return ReadingTable([head for head, _ in known], rows, missing if named else [])
+    rows = [
+        (name, [_reading_cell(measurement, reading, field, notes) for _, field in known]) for name, reading in named
+    ]
+    unknown: dict[str, list[str]] = {}
+    for head, field in READINGS:
+        if (head, field) not in known:
+            unknown.setdefault(_why(measurement, field), []).append(head)
+    return ReadingTable([head for head, _ in known], rows, unknown)
 
 
 def option_rows(record: Record) -> list[OptionRow]:
@@ -82,13 +87,17 @@ def growth(baseline: Memory, peak: Memory) -> str | None:
     low, high = baseline.allocated_bytes, peak.allocated_bytes
     if low is None or high is None:
         return None
-    return f"{format_bytes(low)} resident before the call, {format_bytes(high)} at the peak: {format_bytes(high - low)} more"
+    rise = format_bytes(high - low)
+    return f"{format_bytes(low)} resident before the call, {format_bytes(high)} at the peak: {rise} more"
 
 
-def all_notes(record: Record) -> list[tuple[str, str, str]]:
-    """Side, field and text of every note."""
-    sides = (("record", record), ("estimate", record.estimate), ("measurement", record.measurement))
-    return [(name, field, text) for name, side in sides if side for field, text in side.notes.items()]
+def all_notes(record: Record) -> list[tuple[str, str, list[str]]]:
+    """Side and text of every note, and the fields it stands for."""
+    fields: dict[tuple[str, str], list[str]] = {}
+    for name, side in (("record", record), ("estimate", record.estimate), ("measurement", record.measurement)):
+        for field, text in side.notes.items() if side else ():
+            fields.setdefault((name, text), []).append(field)
+    return [(*key, names) for key, names in fields.items()]
 
 
 def _reading_cell(measurement: Measurement, reading: Reading, field: str, notes: Footnotes) -> Cell:

@@ -14,8 +14,8 @@ Side = Literal["estimated", "measured"]
 Role = Literal["latent", "term", "total"]
 
 UNITS = (
-    "KiB, MiB and GiB are 2^10, 2^20 and 2^30 bytes. Error is (estimated \u2212 measured) / measured, of allocated bytes: "
-    "with a plus the estimate is too high, with a minus too low."
+    "KiB, MiB and GiB are 2^10, 2^20 and 2^30 bytes. Error is (estimated \u2212 measured) / measured, in allocated "
+    "bytes: with a plus the estimate is too high, with a minus too low."
 )
 NO_REASON = "no reason was recorded"
 SHORT_KINDS: dict[Provenance, str] = {
@@ -148,7 +148,7 @@ def step_cells(comparison: Comparison, step: Step, notes: Footnotes) -> list[Cel
 
 
 def unexplained(steps: Sequence[Step]) -> Pair:
-    """Allocated bytes that the five terms do not add up to, each side: 0 where the account closes, None where unknown."""
+    """Allocated bytes that the five terms leave over, each side: 0 where the account closes, None if unknown."""
     pairs = {step.name: step.pair for step in steps}
     terms = [pairs[name] for name in ("weights", "inputs", "outputs", "activations", "workspace")]
     return Pair(

@@ -1,8 +1,8 @@
 """Charts as inline SVG: measured against estimated, the errors of the same rows, and the waterfall of one workload.
 
-Geometry is computed here, drawn by the templates `scatter.svg`, `errors.svg` and `waterfall.svg`, coloured by the page's
-style sheet. All are 400 units wide, so that their text is readable unscaled on a phone. Every chart has a title and a
-description for screen readers; colour is never the only sign.
+Geometry is computed here, drawn by the templates `scatter.svg`, `errors.svg` and `waterfall.svg`, coloured by the
+page's style sheet. All are 400 units wide, so that their text is readable unscaled on a phone. Every
+chart has a title and a description for screen readers; colour is never the only sign.
 """
 
 from collections.abc import Iterable, Sequence
@@ -18,6 +18,7 @@ from profiler.report.engine import environment
 from profiler.units import format_bytes, format_percent
 
 LABELS = 5  # points outside their tolerance that are named in the chart of errors
+HAIRLINE = 0.5  # width of a bar that would be invisible
 LATENT_SHARE = 1 / 50  # below this share of the whole, the waterfall writes the latent's share beside its bar
 
 
@@ -71,7 +72,7 @@ class LinearAxis:
 
 @dataclass(frozen=True)
 class Mark:
-    """A point: its place, its classes (verdict, kind of number), the text of its tooltip, and a label where it has one."""
+    """A point of both charts: its places, its shape (the verdict), its tooltip, and its label where it has one."""
 
     x: float
     y: float
@@ -94,18 +95,25 @@ def scatter(comparisons: Iterable[Comparison]) -> Markup | None:
     if not rows:
         return None
     x, y = _scatter_axes(rows)
-    bands = [(limit, log2(1 + limit), -log2(1 - limit)) for limit in sorted({row.tolerance for row in rows if row.tolerance < 1})]
-    return _draw("scatter.svg", x=x, y=y, unit=abs(y.end - y.start) / (y.high - y.low), bands=bands, marks=_marks(rows, x, y))
+    bands = [
+        (limit, log2(1 + limit), -log2(1 - limit))
+        for limit in sorted({row.tolerance for row in rows if row.tolerance < 1})
+    ]
+    return _draw(
+        "scatter.svg", x=x, y=y, unit=abs(y.end - y.start) / (y.high - y.low), bands=bands, marks=_marks(rows, x, y)
+    )
 
 
 def errors(comparisons: Iterable[Comparison]) -> Markup | None:
-    """The error of each row over its measured bytes: the scatter's distance from y = x, magnified; None without a pair."""
+    """The error of each row over its measured bytes: the distance from y = x, magnified; None without a pair."""
     rows = drawable(comparisons)
     if not rows:
         return None
     x, y = _scatter_axes(rows)
     axis = _error_axis(rows)
-    bands = [(axis.at(min(limit, axis.reach)), axis.at(-min(limit, axis.reach))) for limit in {row.tolerance for row in rows}]
+    bands = [
+        (axis.at(min(limit, axis.reach)), axis.at(-min(limit, axis.reach))) for limit in {row.tolerance for row in rows}
+    ]
     return _draw("errors.svg", x=x, y=axis, bands=bands, marks=_marks(rows, x, y))
 
 
@@ -117,9 +125,11 @@ def shapes(comparisons: Iterable[Comparison]) -> list[str]:
 
 
 def waterfall(comparison: Comparison, number: int) -> Markup | None:
-    """From latent to device bytes, a row a step, each side a bar; `number` makes its ids unique. None without numbers."""
+    """From latent to device bytes, a row a step, a bar a side; `number` makes its ids unique. None without numbers."""
     steps = waterfall_steps(comparison)
-    sizes = [size for step in steps for size in (step.pair.estimated, step.pair.measured) if size is not None and size > 0]
+    sizes = [
+        size for step in steps for size in (step.pair.estimated, step.pair.measured) if size is not None and size > 0
+    ]
     if not sizes:
         return None
     return _draw("waterfall.svg", number=number, title=name(comparison), **_Waterfall(steps, sizes).drawing())
@@ -132,7 +142,7 @@ def power_label(power: int) -> str:
 
 
 class _Waterfall:
-    """Geometry of one waterfall: linear bars that add up, a strip of dots on a logarithmic axis, the numbers at the right."""
+    """Geometry of one waterfall: linear bars that add up, dots on a logarithmic axis, the numbers at the right."""
 
     LEFT, WIDTH = 72.0, 172.0
     LOG_START, LOG_END = 258.0, 326.0
@@ -143,67 +153,65 @@ class _Waterfall:
         self.whole = max(sizes)
         self.log = LogAxis.over(sizes, self.LOG_START, self.LOG_END)
         self.sides = [
-            side for side in ("estimated", "measured") if any(getattr(s.pair, side) is not None for s in steps if s.role != "latent")
+            side
+            for side in ("estimated", "measured")
+            if any(getattr(s.pair, side) is not None for s in steps if s.role != "latent")
         ]
         self.height = 13.0 * max(len(self.sides), 1) + 6
 
     def drawing(self) -> dict[str, object]:
-        """What the template draws: rows of text, and for each side one path of bars, one of totals, one of dots."""
+        """What the template draws: the rows, the latent, and for each side its bars, totals, dots and numbers."""
         rows = [(self.TOP + n * self.height, step) for n, step in enumerate(self.steps)]
-        totals = [step for step in self.steps if step.role == "total" and _primary(step, self.sides) is not None]
+        totals = [(step.name, _primary(step)) for step in self.steps if step.role == "total"]
         return {
             "bottom": self.TOP + len(rows) * self.height,
             "height": self.height,
-            "rows": [(y, step.name, step.role, self._numbers(y, step)) for y, step in rows],
-            "layers": [self._layer(rows, lane, side) for lane, side in enumerate(self.sides)],
-            "latent": self._latent(rows[0]),
+            "rows": [(y, step.name, step.role) for y, step in rows],
+            "layers": [self._layer(rows[1:], 13 * lane + 4, side) for lane, side in enumerate(self.sides)],
+            "latent": self._latent(*rows[0]),
             "whole": format_bytes(self.whole),
             "ends": (power_label(self.log.low), power_label(self.log.high)),
-            "summary": ", ".join(f"{step.name} {format_bytes(_primary(step, self.sides))}" for step in totals),
+            "summary": ", ".join(f"{name} {format_bytes(size)}" for name, size in totals if size is not None),
         }
 
-    def _numbers(self, y: float, step: Step) -> list[tuple[float, str, str]]:
-        """Baseline, text and side of the figures of one row."""
-        if step.role == "latent":
-            return [(y + self.height / 2 + 3.5, format_bytes(step.pair.estimated), "latent")]
-        texts = [(side, format_bytes(getattr(step.pair, side))) for side in self.sides]
-        return [(y + 13 * lane + 12, text, side) for lane, (side, text) in enumerate(texts)]
-
-    def _latent(self, row: tuple[float, Step]) -> dict[str, object] | None:
-        y, step = row
-        size = step.pair.estimated
+    def _latent(self, y: float, step: Step) -> dict[str, object]:
+        size, top = step.pair.estimated, y + self.height / 2 - 4.5
         if not size:
-            return None
+            return {"size": size, "y": top, "share": "", "text": format_bytes(size)}
         share = f"1/{self.whole / size:,.0f} of the largest" if size < self.whole * LATENT_SHARE else ""
-        return {"x": self.LEFT, "y": y + self.height / 2 - 4, "w": self._scale(size), "dot": self.log.at(size), "share": share}
+        width = max(self._scale(size), HAIRLINE)
+        return {"size": size, "y": top, "w": width, "dot": self.log.at(size), "share": share, "text": format_bytes(size)}
 
-    def _layer(self, rows: Sequence[tuple[float, Step]], lane: int, side: str) -> dict[str, str]:
-        """Paths of one side. A term starts where the ones before it end; a total starts at 0."""
-        paths: dict[str, list[str]] = {"side": [side], "terms": [], "totals": [], "dots": []}
+    def _layer(self, rows: Sequence[tuple[float, Step]], offset: float, side: str) -> dict[str, object]:
+        """One side as three paths and its numbers. A term starts where the ones before it end; a total starts at 0."""
+        paths: dict[str, list[str]] = {"term": [], "total": [], "dot": []}
+        numbers = []
         end = 0
         for y, step in rows:
             size: int | None = getattr(step.pair, side)
-            if step.role == "latent" or size is None:
+            numbers.append((y + offset + 8, format_bytes(size)))
+            if size is None:
                 continue
             start = 0 if step.role == "total" else end
             end = start + size
-            top = y + 13 * lane + 4
-            paths[f"{step.role}s"].append(_bar(self.LEFT + self._scale(start), top, self._scale(size)))
+            paths[step.role].append(_bar(self.LEFT + self._scale(start), y + offset, self._scale(size)))
             if size > 0:
-                paths["dots"].append(f"M{self.log.at(size):.1f} {top + 4.5:g}h0")
-        return {name: "".join(parts) for name, parts in paths.items()}
+                paths["dot"].append(f"M{self.log.at(size):.1f} {y + offset + 4.5:g}h0")
+        terms, totals, dots = ("".join(path) for path in paths.values())
+        return {"side": side, "terms": terms, "totals": totals, "dots": dots, "numbers": numbers}
 
     def _scale(self, size: int) -> float:
         return size / self.whole * self.WIDTH
 
 
-def _primary(step: Step, sides: Sequence[str]) -> int | None:
-    return step.pair.measured if "measured" in sides else step.pair.estimated
+def _primary(step: Step) -> int | None:
+    return step.pair.measured if step.pair.measured is not None else step.pair.estimated
 
 
 def _bar(x: float, y: float, width: float) -> str:
     """A bar 9 high as a path; one that would be invisible is drawn as a hairline."""
-    return f"M{x:.1f} {y:g}h{max(width, 0.5):.1f}v9h-{max(width, 0.5):.1f}z"
+    width = max(width, HAIRLINE)
+    return f"M{x:.1f} {y:g}h{width:.1f}v9h-{width:.1f}z"
 
 
 def _scatter_axes(rows: Sequence[Comparison]) -> tuple[LogAxis, LogAxis]:
@@ -250,4 +258,4 @@ def _shorten(text: str, most: int = 28) -> str:
 
 
 def _draw(template: str, **context: object) -> Markup:
-    return Markup(environment().get_template(template).render(context))  # noqa: S704 - rendered with autoescape
+    return Markup(environment().get_template(template).render(context))

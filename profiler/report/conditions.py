@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from profiler.compare import Comparison
-from profiler.report.answer import plural
+from profiler.report.answer import KINDS, kind, plural
 from profiler.stack import Stack, format_cudnn
 from profiler.units import format_bytes
 
@@ -49,6 +49,12 @@ def stack_rows(uses: Sequence[StackUse]) -> list[StackRow]:
     return [StackRow(label, texts, len(set(texts)) > 1) for label, texts in columns]
 
 
+def kinds(comparisons: Iterable[Comparison]) -> list[str]:
+    """Each kind of number that is present, in words, with its count of cases."""
+    counts = Counter(kind(comparison) for comparison in comparisons)
+    return [f"{words} ({plural(counts[place], 'case')})" for place, words in KINDS.items() if counts[place]]
+
+
 def period(comparisons: Sequence[Comparison]) -> str:
     """When the cases ran, from their records."""
     if not comparisons:
@@ -56,12 +62,20 @@ def period(comparisons: Sequence[Comparison]) -> str:
     starts = sorted(comparison.record.started for comparison in comparisons)
     seconds = sum(comparison.record.seconds for comparison in comparisons)
     span = starts[0] if starts[0] == starts[-1] else f"{starts[0]} to {starts[-1]}"
-    return f"{span} (start of the first and the last), {seconds:.1f} s in all" if len(starts) > 1 else f"{span}, {seconds:.1f} s"
+    return (
+        f"{span} (start of the first and the last), {seconds:.1f} s in all"
+        if len(starts) > 1
+        else f"{span}, {seconds:.1f} s"
+    )
 
 
 def _roles(comparison: Comparison) -> list[tuple[str, Stack]]:
     record = comparison.record
-    roles = [(role, side.stack) for role, side in (("measured on", record.measurement), ("estimated for", record.estimate)) if side]
+    roles = [
+        (role, side.stack)
+        for role, side in (("measured on", record.measurement), ("estimated for", record.estimate))
+        if side
+    ]
     if record.stack is not None and record.measurement is None and record.status != "ok":
         roles.append(("tried on", record.stack))
     return roles

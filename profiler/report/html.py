@@ -39,25 +39,30 @@ def render_html(comparisons: Sequence[Comparison], about: RunInfo) -> str:
     sections = [_section(number, comparison, notes) for number, comparison in enumerate(comparisons, 1)]
     uses = conditions.stack_uses(comparisons)
     style, script = asset("style.css"), asset("page.js")
-    return environment().get_template("report.html").render(
-        about=about,
-        answer=answer,
-        case=case,
-        cells=cells,
-        comparisons=comparisons,
-        sections=sections,
-        notes=notes,
-        open_cases=OPEN_CASES,
-        period=conditions.period(comparisons),
-        uses=uses,
-        stack_rows=conditions.stack_rows(uses),
-        scatter=charts.scatter(comparisons),
-        errors=charts.errors(comparisons),
-        shapes=charts.shapes(comparisons),
-        drawn=charts.drawable(comparisons),
-        style=Markup(style),  # noqa: S704 - our own file
-        script=Markup(script),  # noqa: S704 - our own file
-        policy=_policy(style, script),
+    return (
+        environment()
+        .get_template("report.html")
+        .render(
+            about=about,
+            answer=answer,
+            case=case,
+            cells=cells,
+            comparisons=comparisons,
+            sections=sections,
+            notes=notes,
+            open_cases=OPEN_CASES,
+            kinds=conditions.kinds(comparisons),
+            period=conditions.period(comparisons),
+            uses=uses,
+            stack_rows=conditions.stack_rows(uses),
+            scatter=charts.scatter(comparisons),
+            errors=charts.errors(comparisons),
+            shapes=charts.shapes(comparisons),
+            drawn=charts.drawable(comparisons),
+            style=Markup(style),
+            script=Markup(script),
+            policy=_policy(style, script),
+        )
     )
 
 

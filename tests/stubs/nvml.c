@@ -1,7 +1,8 @@
 /* A stub of libnvidia-ml.so.1 for tests of the real pynvml without a GPU.
  *
- * Two cards and one MIG slice; index 0 is the idle "Stub Other", so a look-up by index finds the wrong one. Layouts follow
- * nvml.h as nvidia-ml-py declares it. LATENTMETER_STUB_NVML holds the scenario: words joined by commas, "ok" for none.
+ * Two cards and one MIG slice; index 0 is the idle "Stub Other", so a look-up by index finds the wrong one. Layouts
+ * follow nvml.h as nvidia-ml-py declares it. LATENTMETER_STUB_NVML holds the scenario: words joined by commas, "ok" for
+ * none.
  *
  *   no_driver         nvmlInit answers DRIVER_NOT_LOADED
  *   v1_only           memory: no v2; v1 counts reserved as used
@@ -41,7 +42,7 @@ typedef struct { u64 total, free, used; } memory_v1;
 typedef struct { unsigned version; u64 total, reserved, free, used; } memory_v2;
 typedef struct { unsigned pid; u64 used; unsigned gpu_instance, compute_instance; } process;
 typedef struct { unsigned version, sensor; int temperature; } temperature_v1;
-_Static_assert(sizeof(memory_v2) == 0x28 && sizeof(process) == 24 && sizeof(temperature_v1) == 0xC, "layouts of nvml.h");
+_Static_assert(sizeof(memory_v2) == 0x28 && sizeof(process) == 24 && sizeof(temperature_v1) == 0xC, "as in nvml.h");
 
 typedef struct { const char *uuid, *name, *bus; u64 total; } card;
 static card cards[] = {

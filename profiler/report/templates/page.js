@@ -5,7 +5,7 @@ const table = document.getElementById("cases");
 function sortBy(head, column) {
   const body = table.tBodies[0];
   const up = head.getAttribute("aria-sort") !== "ascending";
-  const numeric = head.classList.contains("n");
+  const numeric = "n" in head.dataset;
   const value = (row) => {
     const cell = row.cells[column];
     if (!numeric) return cell.textContent.trim();

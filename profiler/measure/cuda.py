@@ -1,0 +1,135 @@
+"""Measures on a CUDA device: the caching allocator's own counters, the driver's free memory, NVML.
+
+Allocated, active, reserved and requested peaks are exact: the allocator updates them at each allocation. Device bytes are
+NVML's `used` less what was used before this process made its CUDA context, so they hold context, modules and segments.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from profiler.measure.live import device_uuid, live_stack
+from profiler.measure.meter import Meter, OpPeak
+from profiler.measure.nvml import Sampler, query, used_bytes
+from profiler.observe import Observer
+from profiler.records import Memory, Phase, Reading
+
+
+class CudaMeter(Meter):
+    """The current CUDA device. `interval_seconds` is the sampling interval of NVML."""
+
+    def __init__(self, interval_seconds: float = 0.02) -> None:
+        self.device = torch.device("cuda")
+        self.stack = live_stack("cuda")
+        uuid = device_uuid()
+        self._uuid = uuid
+        self._sampler = Sampler(uuid, interval_seconds=interval_seconds)
+        self._used_before = used_bytes(uuid)
+        self._readings: list[Reading] = []
+        self._watch: _CudaObserver | None = None
+
+    def __enter__(self) -> "CudaMeter":
+        # The context must exist before counters are reset: resetting first is lost with the lazy initialisation.
+        torch.cuda.init()
+        torch.cuda.synchronize()
+        self._sampler.start()
+        self.stack = replace(self.stack, driver=query("nvmlSystemGetDriverVersion").value)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._sampler.stop()
+
+    @contextmanager
+    def phase(self, name: Phase) -> Iterator[None]:
+        """Counters are reset before and read after; the clock is CUDA's own events."""
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_stats()
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        started = time.perf_counter()
+        start.record()
+        finished = False
+        try:
+            yield
+            end.record()
+            torch.cuda.synchronize()
+            finished = True
+        finally:
+            seconds = None
+            if finished:
+                on_device = name in ("cold", "warm")
+                seconds = start.elapsed_time(end) / 1000 if on_device else time.perf_counter() - started
+            self._readings.append(self._read(name, before, seconds))
+
+    def readings(self) -> tuple[Reading, ...]:
+        """One a phase, complete at once."""
+        return tuple(self._readings)
+
+    def watch(self) -> Observer:
+        """An observer that resets and reads the peak around each op: host-side counters, no synchronisation."""
+        self._watch = _CudaObserver()
+        return self._watch
+
+    def op_peaks(self) -> list[OpPeak]:
+        """Op by op, in bytes allocated."""
+        return self._watch.peaks if self._watch else []
+
+    def describe(self) -> dict[str, Any]:
+        """NVML's summary over the whole measurement."""
+        return self._sampler.summary()
+
+    def reasons(self) -> dict[str, str]:
+        """Device bytes are unknown without NVML."""
+        if self._used_before.value is None:
+            return {"device_bytes": f"NVML: {self._used_before.reason}"}
+        return {}
+
+    def _read(self, name: Phase, before: dict[str, int], seconds: float | None) -> Reading:
+        stats = torch.cuda.memory_stats()
+        free, _ = torch.cuda.mem_get_info()
+        device = self._device_bytes()
+        return Reading(
+            phase=name,
+            peak=Memory(
+                allocated_bytes=stats["allocated_bytes.all.peak"],
+                reserved_bytes=stats["reserved_bytes.all.peak"],
+                # Segments stay until they are given back, so the end is the peak, unless an allocation was retried.
+                device_bytes=device,
+            ),
+            end=Memory(
+                allocated_bytes=stats["allocated_bytes.all.current"],
+                reserved_bytes=stats["reserved_bytes.all.current"],
+                device_bytes=device,
+            ),
+            requested_peak_bytes=stats.get("requested_bytes.all.peak"),
+            active_peak_bytes=stats.get("active_bytes.all.peak"),
+            alloc_retries=stats["num_alloc_retries"] - before["num_alloc_retries"],
+            ooms=stats["num_ooms"] - before["num_ooms"],
+            seconds=seconds,
+            device_free_bytes=free,
+            process_bytes=None,
+        )
+
+    def _device_bytes(self) -> int | None:
+        now = used_bytes(self._uuid).value
+        before = self._used_before.value
+        return None if now is None or before is None else now - before
+
+
+class _CudaObserver(Observer):
+    def __init__(self) -> None:
+        super().__init__("cuda")
+        self.peaks: list[OpPeak] = []
+
+    def execute(self, func: Any, args: Any, kwargs: Any) -> Any:
+        torch.cuda.reset_peak_memory_stats()
+        result = func(*args, **kwargs)
+        stats = torch.cuda.memory_stats()
+        self.track(result)
+        peak, end = stats["allocated_bytes.all.peak"], stats["allocated_bytes.all.current"]
+        self.peaks.append(OpPeak(op=len(self.ops) - 1, event=len(self.events), peak=peak, end=end))
+        return result

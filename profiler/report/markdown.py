@@ -1,0 +1,140 @@
+"""The report as Markdown for a pull request: the same facts as the page, without charts.
+
+Names and messages are hostile text here too: what Markdown, HTML or GitHub (mentions, mathematics) would act on is
+escaped, and a value never ends its table cell.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+
+from profiler.compare import Comparison
+from profiler.records import Record
+from profiler.report import answer, cells, conditions
+from profiler.report.about import RunInfo
+from profiler.report.cells import COLUMNS, Cell, Footnotes
+from profiler.units import format_bytes
+
+PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ./:=+,_-]*")
+
+
+def render_markdown(comparisons: Sequence[Comparison], about: RunInfo) -> str:
+    """The whole report over `comparisons`, in their order, as Markdown that GitHub renders."""
+    notes = Footnotes()
+    parts = [
+        [f"# {escape(about.title)}", ""],
+        _head(comparisons, about),
+        ["", "## Conditions", "", *_conditions(comparisons, about)],
+        ["", "## All cases", "", escape(cells.UNITS), "", *_cases(comparisons, notes)],
+        ["", "## From latent to device", "", *_waterfalls(comparisons, notes)],
+        _reasons(notes),
+        ["", "## What failed", "", *_failures(comparisons)],
+    ]
+    return "\n".join(line for part in parts for line in part) + "\n"
+
+
+def escape(text: str) -> str:
+    """`text` as one line of Markdown that means itself, in a paragraph and in a table cell."""
+    line = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*_\[\]|~$])", r"\\\1", line).replace("@", "@<!-- -->").replace("#", "&#35;")
+
+
+def code(text: str) -> str:
+    """`text` in code type where nothing in it could end that; escaped prose otherwise."""
+    return f"`{text}`" if PLAIN.fullmatch(text) else escape(text)
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[int] = ()) -> list[str]:
+    """Lines of a table whose cells are Markdown already; columns named in `right` are aligned right."""
+    rule = ["--:" if column in right else "---" for column in range(len(heads))]
+    return [f"| {' | '.join(cells)} |" for cells in (heads, rule, *rows)]
+
+
+def _head(comparisons: Sequence[Comparison], about: RunInfo) -> list[str]:
+    warnings = [*answer.cautions(comparisons), *([about.kind_note] if about.kind_note else [])]
+    lines = [answer.QUESTION, "", f"**{escape(answer.answer(comparisons))}**", ""]
+    lines += [f"- {escape(line)}." for line in answer.largest_peaks(comparisons)]
+    return lines + [line for warning in warnings for line in ("", f"> **{escape(warning)}**")]
+
+
+def _conditions(comparisons: Sequence[Comparison], about: RunInfo) -> list[str]:
+    lines = [f"- Kind of numbers: {'; '.join(conditions.kinds(comparisons)) or 'none'}"]
+    lines += [f"- {label}: {code(text)}" for label, text in about.facts]
+    lines.append(f"- Cases ran: {escape(conditions.period(comparisons))}")
+    uses = conditions.stack_uses(comparisons)
+    if len(uses) > 1:
+        lines.append(f"- {len(uses)} stacks are present; numbers of two fingerprints are not compared with each other.")
+    if not uses:
+        return [*lines, "- No stack was recorded."]
+    rows = [
+        ["used", *(escape(use.roles) for use in uses)],
+        ["fingerprint", *(code(use.stack.fingerprint) for use in uses)],
+    ]
+    for row in conditions.stack_rows(uses):
+        texts = [escape(text) for text in (row.label, *row.texts)]
+        rows.append([f"**{text}**" for text in texts] if row.differs else texts)
+    return [*lines, "", *table(["stack", *(escape(use.stack.title) for use in uses)], rows)]
+
+
+def _cases(comparisons: Sequence[Comparison], notes: Footnotes) -> list[str]:
+    heads = [
+        f"{group.lower()} {column}" if group in ("Allocated", "Reserved", "Device") else column
+        for group, names in COLUMNS
+        for column in names
+    ]
+    if not comparisons:
+        return ["No case was run."]
+    rows = [[_cell(cell) for cell in cells.table_row(comparison, notes)] for comparison in comparisons]
+    return table(heads, rows, right=[2, 3, *range(8, len(heads) - 1)])
+
+
+def _waterfalls(comparisons: Sequence[Comparison], notes: Footnotes) -> list[str]:
+    rows = []
+    for comparison in comparisons:
+        record = comparison.record
+        label = f"{code(answer.name(comparison))} {answer.clip_size(record.workload)}"
+        sides: list[cells.Side] = ["estimated"] if record.estimate else []
+        sides += ["measured"] if record.measurement else []
+        rows += [[label, escape(f"{side}, {answer.card(record)}"), *_steps(comparison, side, notes)] for side in sides]
+    if not rows:
+        return ["No case has numbers."]
+    text = (
+        "The latent is a closed form and a part of inputs or outputs. Weights to workspace add up to allocated, with "
+        "cached to reserved, with context to device."
+    )
+    return [text, "", *table(["case", "side", *(name for name, _ in cells.STEPS)], rows, right=range(2, 13))]
+
+
+def _steps(comparison: Comparison, side: cells.Side, notes: Footnotes) -> list[str]:
+    texts = []
+    for step in cells.waterfall_steps(comparison):
+        size = getattr(step.pair, "estimated" if step.role == "latent" else side)
+        field = {"latent": "latent", "total": f"peak.{step.name}_bytes"}.get(step.role, f"terms.{step.name}")
+        cell = notes.size(size, cells.why_unknown(comparison.record, side, field))
+        texts.append(f"{_cell(cell)} as measured" if step.borrowed and side == "estimated" else _cell(cell))
+    return texts
+
+
+def _reasons(notes: Footnotes) -> list[str]:
+    lines = [f"{number}. {escape(reason)}" for number, reason in enumerate(notes.reasons, 1)]
+    return ["", "Why a figure is unknown:", "", *lines] if lines else []
+
+
+def _failures(comparisons: Sequence[Comparison]) -> list[str]:
+    failed = [comparison for comparison in comparisons if comparison.record.status != "ok"]
+    rows = [[code(c.record.key), *(escape(text) for text in _failure(c.record))] for c in failed]
+    heads = ["case", "status", "phase", "message", "signal", "asked for", "log"]
+    return table(heads, rows) if rows else ["No case failed."]
+
+
+def _failure(record: Record) -> list[str]:
+    failure = record.failure
+    if failure is None:
+        reasons = "; ".join(f"{field}: {text}" for field, text in record.notes.items())
+        return [record.status, "none", reasons or "no detail was recorded", "none", "none", "none"]
+    asked = "none" if failure.requested_bytes is None else format_bytes(failure.requested_bytes)
+    return [record.status, failure.phase, failure.message, failure.signal or "none", asked, failure.log or "none"]
+
+
+def _cell(cell: Cell) -> str:
+    text = escape(cell.text) + (f" ({cell.note})" if cell.note else "")
+    return f"{text}<br>{escape(cell.detail)}" if cell.detail else text
