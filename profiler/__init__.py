@@ -1,3 +1,19 @@
 """latentmeter: how much GPU memory a latent diffusion model needs, estimated, measured and compared."""
 
 __version__ = "0.1.0"
+
+from profiler.api import compare, estimate, measure, run, to_frame
+from profiler.latent import estimate_video_latent_memory
+from profiler.workload import MemoryOptions, Workload
+
+__all__ = [
+    "MemoryOptions",
+    "Workload",
+    "__version__",
+    "compare",
+    "estimate",
+    "estimate_video_latent_memory",
+    "measure",
+    "run",
+    "to_frame",
+]

@@ -82,7 +82,7 @@ class Estimate:
     """The estimator's answer for one workload on one stack. `baseline`: weights and inputs resident; `peak`: cold call.
 
     `seconds` is the cost of the estimate after imports; `latent` the closed form of `latent.py`; `routes` counts which
-    kernel each attention and convolution was priced as; `events` the number of allocations and frees replayed.
+    kernel each attention and convolution was priced as; `fits` whether the card, empty, holds it; `events` the number of allocations and frees replayed.
     """
 
     workload: Workload
@@ -94,6 +94,7 @@ class Estimate:
     largest: tuple[AliveTensor, ...]
     output_shapes: tuple[tuple[int, ...], ...]
     seconds: float
+    fits: bool | None = None
     latent: dict[str, Any] = field(default_factory=dict)
     options: dict[str, AppliedOption] = field(default_factory=dict)
     routes: dict[str, int] = field(default_factory=dict)

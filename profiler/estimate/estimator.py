@@ -12,10 +12,11 @@ from typing import Any
 import torch
 
 from profiler.errors import ModelError
-from profiler.estimate.allocator import CachingAllocator, PlainAllocator
+from profiler.estimate.allocator import CachingAllocator, OutOfMemory, PlainAllocator
 from profiler.estimate.allocator import Block as Piece
 from profiler.estimate.trace import Trace
 from profiler.latent import estimate_video_latent_memory
+from profiler.models.build import component_class
 from profiler.models.spec import ModelSpec
 from profiler.observe import Block
 from profiler.records import AliveTensor, Estimate, Memory, PeakAt, Terms
@@ -32,19 +33,18 @@ def estimate(workload: Workload, spec: ModelSpec, stack: Stack, *, context_bytes
 
     Raises UserError for a size or option that the model does not allow, ModelError where the model cannot be traced.
     """
+    component_class(spec.component(workload.stage).class_name)  # its import is no part of the estimate's cost
     started = time.perf_counter()
     stage = Stage(workload, spec)
     trace = Trace(stack, workload.options.attention)
     output_shapes = _run(stage, trace)
-    replay = Replay(trace, PlainAllocator() if stack.device == "cpu" else CachingAllocator(_capacity(stack)))
+    replay = Replay(trace, PlainAllocator() if stack.device == "cpu" else CachingAllocator())
     memory, notes = _memories(replay, stack, context_bytes)
     terms = replay.terms()
     if stack.device == "cpu":
         terms["workspace"] = None
         notes["terms.workspace"] = "no rules for CPU kernels: measured op by op instead"
-    for name in ("applied", *[n for n, o in stage.options.items() if not o.applied]):
-        if name in stage.options:
-            notes[f"options.{name}"] = stage.options[name].detail
+    notes |= {f"options.{name}": f"NOT applied: {o.detail}" for name, o in stage.options.items() if not o.applied}
     baseline, peak = memory
     cached = None if peak.reserved_bytes is None or peak.allocated_bytes is None else peak.reserved_bytes - peak.allocated_bytes
     if cached is None:
@@ -56,6 +56,7 @@ def estimate(workload: Workload, spec: ModelSpec, stack: Stack, *, context_bytes
         peak=peak,
         terms=Terms(**terms, cached=cached, context=context_bytes),
         peak_at=replay.peak_at(),
+        fits=_fits(trace, stack, context_bytes, notes),
         largest=replay.largest(),
         output_shapes=output_shapes,
         seconds=time.perf_counter() - started,
@@ -181,9 +182,22 @@ def _with_device(memory: Memory, context: int) -> Memory:
     )
 
 
-def _capacity(stack: Stack) -> int | None:
-    """No limit: an estimate says what a workload needs, also where the card is too small for it."""
-    return None
+def _fits(trace: Trace, stack: Stack, context: int | None, notes: dict[str, str]) -> bool | None:
+    """Whether the allocator gets through on a card of this size that holds nothing else; unknown without its size."""
+    if stack.device == "cpu" or stack.device_total_bytes is None:
+        notes["fits"] = "the memory of this device is not known"
+        return None
+    if context is None:
+        notes["fits"] = "without the CUDA context, whose size on this card is not known: a card that is full to the brim may not fit"
+    allocator = CachingAllocator(stack.device_total_bytes - (context or 0))
+    try:
+        Replay(trace, allocator)
+    except OutOfMemory as error:
+        notes["fits"] = f"no room for {error.requested:,} B with {allocator.allocated:,} B allocated"
+        return False
+    if allocator.retries:
+        notes["fits"] = f"only by giving cached segments back {allocator.retries} times, which stalls the device"
+    return True
 
 
 def _latent(workload: Workload, spec: ModelSpec) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import torch
 
 from profiler.measure.live import device_uuid, live_stack
 from profiler.measure.meter import Meter, OpPeak
-from profiler.measure.nvml import Sampler, query, used_bytes
+from profiler.measure.nvml import Sampler, devices, find, query, snapshot, used_bytes
 from profiler.observe import Observer
 from profiler.records import Memory, Phase, Reading
 
@@ -24,11 +24,12 @@ class CudaMeter(Meter):
 
     def __init__(self, interval_seconds: float = 0.02) -> None:
         self.device = torch.device("cuda")
+        # NVML first: whatever torch does with the device, even asking its properties, may make a context on it.
+        before = {d["uuid"]: used_bytes(d["uuid"]) for d in devices().value or []}
         self.stack = live_stack("cuda")
-        uuid = device_uuid()
-        self._uuid = uuid
-        self._sampler = Sampler(uuid, interval_seconds=interval_seconds)
-        self._used_before = used_bytes(uuid)
+        self._uuid = device_uuid()
+        self._sampler = Sampler(self._uuid, interval_seconds=interval_seconds)
+        self._used_before = before.get(self._uuid, find(self._uuid))
         self._readings: list[Reading] = []
         self._watch: _CudaObserver | None = None
 
@@ -91,7 +92,9 @@ class CudaMeter(Meter):
     def _read(self, name: Phase, before: dict[str, int], seconds: float | None) -> Reading:
         stats = torch.cuda.memory_stats()
         free, _ = torch.cuda.mem_get_info()
-        device = self._device_bytes()
+        seen = snapshot(self._uuid)
+        now, idle = seen["used_bytes"], self._used_before.value
+        device = None if now is None or not isinstance(idle, int) else now - idle
         return Reading(
             phase=name,
             peak=Memory(
@@ -111,13 +114,8 @@ class CudaMeter(Meter):
             ooms=stats["num_ooms"] - before["num_ooms"],
             seconds=seconds,
             device_free_bytes=free,
-            process_bytes=None,
+            process_bytes=seen["process_bytes"],
         )
-
-    def _device_bytes(self) -> int | None:
-        now = used_bytes(self._uuid).value
-        before = self._used_before.value
-        return None if now is None or before is None else now - before
 
 
 class _CudaObserver(Observer):

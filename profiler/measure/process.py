@@ -12,8 +12,9 @@ import sys
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from profiler.errors import UserError
 from profiler.records import Failure, Measurement, Phase, Reading, Status, from_dict, to_dict
 from profiler.stack import DeviceName, Stack
 from profiler.workload import Workload
@@ -51,6 +52,17 @@ def measure_in_process(
         with log.open("wb") as output:
             code = _run([request, progress], output, timeout)
         return _outcome(code, _events(progress), timeout, log)
+
+
+def probe_stack(device: Literal["auto", "cuda", "cpu"]) -> Stack:
+    """The stack of this machine, asked in a process of its own. Raises UserError where `cuda` is asked and there is none."""
+    command = [sys.executable, "-m", "profiler.measure.probe", device]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=DEFAULT_TIMEOUT, check=False)
+    if done.returncode:
+        reason = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
+        raise UserError(f"device {device}: {reason[0]}; --device cpu measures on the CPU, `latentmeter doctor` says more")
+    stack: Stack = from_dict(Stack, json.loads(done.stdout))
+    return stack
 
 
 def _run(arguments: list[Path], output: Any, timeout: float) -> int | None:

@@ -5,6 +5,7 @@ Memory depends on shapes and dtypes, not on values, so a catalog model needs no 
 """
 
 import torch
+from accelerate import init_empty_weights
 from torch import nn
 
 from profiler.errors import ModelError, UserError
@@ -19,8 +20,6 @@ def build(component: Component, dtype: torch.dtype) -> nn.Module:
 
     Raises UserError for a class that the installed diffusers lacks, ModelError where it rejects the config.
     """
-    from accelerate import init_empty_weights
-
     cls = component_class(component.class_name)
     previous = torch.get_default_dtype()
     # Buffers that a class creates without naming a dtype take the loading dtype: from_pretrained sets it so.

@@ -27,7 +27,7 @@ def read_spec(path: Path) -> ModelSpec:
     """Read one model file. Raises UserError with every error of the file and its place."""
     data = read_yaml(path)
     try:
-        return ModelSpec.model_validate({**data, "path": path})
+        return ModelSpec.model_validate(data)
     except ValidationError as error:
         raise UserError(f"{path}: not a model file\n{describe(error)}") from error
 
@@ -56,11 +56,11 @@ def find_model(name: str) -> ModelSpec:
         return catalog()[name]
     path = Path(name)
     if path.suffix in (".yaml", ".yml"):
-        return read_spec(path)
+        return read_spec(path).model_copy(update={"reference": name})
     if path.is_dir() or name.count("/") == 1:
         from profiler.models.folder import read_folder
 
-        return read_folder(name)
+        return read_folder(name).model_copy(update={"reference": name})
     near = difflib.get_close_matches(name, catalog(), n=3, cutoff=0.3)
     hint = f"did you mean {' or '.join(repr(n) for n in near)}? " if near else ""
     raise UserError(f"no model '{name}': {hint}`latentmeter models` lists all {len(catalog())}; "

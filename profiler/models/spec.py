@@ -4,7 +4,6 @@ A file that does not fit is refused with all its errors at once, each with its p
 key into an error instead of a silent default.
 """
 
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
@@ -92,7 +91,10 @@ class Text(Strict):
 
 
 class ModelSpec(Strict):
-    """One model of the catalog. `origin` is set where weights can be loaded from: a folder or a hub id."""
+    """One model. `origin` is set where weights can be loaded from: a folder or a hub id.
+
+    `reference` is the text by which the model is found again, where that is not its id: a path or a hub id.
+    """
 
     id: str
     name: str
@@ -104,7 +106,7 @@ class ModelSpec(Strict):
     text: Text | None = None
     sources: dict[str, str] = Field(default_factory=dict)
     origin: str | None = None
-    path: Path | None = None
+    reference: str | None = None
 
     def component(self, stage: StageName) -> Component:
         """The component that `stage` runs. Raises UserError where the model has no such component."""
@@ -138,7 +140,7 @@ class ModelSpec(Strict):
         if missing:
             raise UserError(f"model '{self.id}' has no published size: give {', '.join(missing)}")
         workload = Workload(
-            model=self.id, stage=stage, dtype=dtype or self.component(stage).dtype, **size, **rest  # type: ignore[arg-type]
+            model=self.reference or self.id, stage=stage, dtype=dtype or self.component(stage).dtype, **size, **rest  # type: ignore[arg-type]
         )
         self.check(workload)
         return workload

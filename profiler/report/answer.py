@@ -41,7 +41,7 @@ def cautions(comparisons: Iterable[Comparison]) -> list[str]:
     present = {kind(row) for row in rows}
     lines = []
     if "cpu" in present and "measured" in present:
-        lines.append("Rows of kind \u201cmeasured (CPU)\u201d are CPU numbers: they say nothing about a GPU.")
+        lines.append("Rows measured on the CPU are CPU numbers: they say nothing about a GPU.")
     elif "cpu" in present:
         lines.append("These are CPU numbers. No GPU was measured.")
     if "dry" in present:
@@ -103,7 +103,7 @@ def name(comparison: Comparison) -> str:
 
 def clip_size(workload: Workload) -> str:
     """Frames, height and width; the last two in pixels."""
-    return f"{workload.frames} \u00d7 {workload.height} \u00d7 {workload.width}"
+    return f"{workload.frames}\u00d7{workload.height}\u00d7{workload.width}"
 
 
 def card(record: Record) -> str:
@@ -151,5 +151,7 @@ def _without_verdict(rows: list[Comparison]) -> list[str]:
         parts.append(f"{len(fine) - len(estimated)} not comparable")
     if estimated:
         cards = ", ".join(sorted({card(row.record) for row in estimated}))
-        parts.append(f"{plural(len(estimated), 'workload')} estimated for {cards}, nothing measured")
+        full = sum(row.record.estimate is not None and row.record.estimate.fits is False for row in estimated)
+        fits = f", {full} of them more than fits" if full else ""
+        parts.append(f"{plural(len(estimated), 'workload')} estimated for {cards}, nothing measured{fits}")
     return parts

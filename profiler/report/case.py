@@ -1,22 +1,21 @@
 """What the section of one workload says beside its waterfall: readings, options, what is alive at the peak, notes."""
 
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from operator import attrgetter
 
-from profiler.records import AppliedOption, Estimate, Measurement, Memory, Reading, Record
+from profiler.records import AliveTensor, AppliedOption, Estimate, Measurement, Memory, Reading, Record
 from profiler.report.cells import NO_REASON, Cell, Footnotes
 from profiler.units import format_bytes
 from profiler.workload import option_names
 
+BORROWED = 5  # ops that a section names
 READINGS = (
     ("peak allocated", "peak.allocated_bytes"),
     ("peak reserved", "peak.reserved_bytes"),
     ("peak device", "peak.device_bytes"),
     ("end allocated", "end.allocated_bytes"),
-    ("end reserved", "end.reserved_bytes"),
-    ("end device", "end.device_bytes"),
     ("peak requested", "requested_peak_bytes"),
     ("peak active", "active_peak_bytes"),
     ("device free", "device_free_bytes"),
@@ -29,10 +28,11 @@ READINGS = (
 
 @dataclass(frozen=True)
 class ReadingTable:
-    """The readings by phase. A quantity unknown in every phase is no column; it stands in `unknown` by its reason."""
+    """The readings by phase. What is 0 in every phase, or unknown (by its reason), is named once and is no column."""
 
     heads: list[str]
     rows: list[tuple[str, list[Cell]]]
+    zero: list[str]
     unknown: dict[str, list[str]]
 
 
@@ -48,17 +48,19 @@ class OptionRow:
 
 def reading_table(measurement: Measurement, notes: Footnotes) -> ReadingTable:
     """Phases from process start to the last warm call: sizes for a reader, counts and seconds as they are."""
-    named: list[tuple[str, Reading]] = [(reading.phase, reading) for reading in measurement.readings]
-    named += [(f"warm {number}", reading) for number, reading in enumerate(measurement.warm, 1)]
-    known = [(head, field) for head, field in READINGS if any(attrgetter(field)(r) is not None for _, r in named)]
+    named = _phases(measurement)
+    values = {field: {attrgetter(field)(reading) for _, reading, _ in named} for _, field in READINGS}
+    shown = [(head, field) for head, field in READINGS if values[field] - {None} and values[field] != {0}]
     rows = [
-        (name, [_reading_cell(measurement, reading, field, notes) for _, field in known]) for name, reading in named
+        (name, [_reading_cell(measurement, reading, field, seconds, notes) for _, field in shown])
+        for name, reading, seconds in named
     ]
     unknown: dict[str, list[str]] = {}
     for head, field in READINGS:
-        if (head, field) not in known:
+        if values[field] == {None}:
             unknown.setdefault(_why(measurement, field), []).append(head)
-    return ReadingTable([head for head, _ in known], rows, unknown)
+    zero = [head for head, field in READINGS if values[field] == {0}]
+    return ReadingTable([head for head, _ in shown], rows, zero, unknown)
 
 
 def option_rows(record: Record) -> list[OptionRow]:
@@ -74,6 +76,11 @@ def alive(record: Record) -> Estimate | Measurement | None:
     """The side that the table of largest tensors is taken from: the measured one where it has any."""
     sides = [side for side in (record.measurement, record.estimate) if side is not None and side.largest]
     return sides[0] if sides else None
+
+
+def alike(tensors: Iterable[AliveTensor]) -> list[tuple[int, AliveTensor]]:
+    """How many there are of each, in order: layers often hold several of one size and maker."""
+    return [(count, tensor) for tensor, count in Counter(tensors).items()]
 
 
 def sizes_in_common(estimate: Estimate, measurement: Measurement) -> int:
@@ -96,19 +103,36 @@ def all_notes(record: Record) -> list[tuple[str, str, list[str]]]:
     fields: dict[tuple[str, str], list[str]] = {}
     for name, side in (("record", record), ("estimate", record.estimate), ("measurement", record.measurement)):
         for field, text in side.notes.items() if side else ():
+            if field == "fits":  # printed with the answer itself
+                continue
             fields.setdefault((name, text), []).append(field)
     return [(*key, names) for key, names in fields.items()]
 
 
-def _reading_cell(measurement: Measurement, reading: Reading, field: str, notes: Footnotes) -> Cell:
+def _phases(measurement: Measurement) -> list[tuple[str, Reading, str]]:
+    """Name, reading and seconds of each phase in order; the warm calls stand before the watched one."""
+    phases = [(str(r.phase), r, _seconds([r])) for r in measurement.readings if r.phase != "warm"]
+    last = next((at for at, (phase, _, _) in enumerate(phases) if phase == "attribution"), len(phases))
+    return [*phases[:last], *_warm(measurement), *phases[last:]]
+
+
+def _warm(measurement: Measurement) -> list[tuple[str, Reading, str]]:
+    """The warm calls; one row for all where they differ in nothing but time."""
+    warm = measurement.warm
+    if len(warm) > 1 and len({replace(reading, seconds=None) for reading in warm}) == 1:
+        return [(f"warm 1 to {len(warm)}, alike", warm[0], _seconds(warm))]
+    return [(f"warm {number}", reading, _seconds([reading])) for number, reading in enumerate(warm, 1)]
+
+
+def _seconds(readings: Sequence[Reading]) -> str:
+    times = [f"{seconds:.3g}" for seconds in sorted(r.seconds for r in readings if r.seconds is not None)]
+    return " to ".join(dict.fromkeys([*times[:1], *times[-1:]]))
+
+
+def _reading_cell(measurement: Measurement, reading: Reading, field: str, seconds: str, notes: Footnotes) -> Cell:
     value = attrgetter(field)(reading)
-    return notes.cell(value, _reading_text(field, value), _why(measurement, field, reading.phase))
-
-
-def _reading_text(field: str, value: float | None) -> str:
-    if field == "seconds":
-        return "" if value is None else f"{value:.3g} s"
-    return format_bytes(int(value)) if field.endswith("_bytes") and value is not None else str(value)
+    text = seconds if field == "seconds" else format_bytes(value) if field.endswith("_bytes") else str(value)
+    return notes.cell(value, text, _why(measurement, field, reading.phase))
 
 
 def _why(measurement: Measurement, field: str, phase: str = "") -> str:

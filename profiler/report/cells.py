@@ -14,12 +14,13 @@ Side = Literal["estimated", "measured"]
 Role = Literal["latent", "term", "total"]
 
 UNITS = (
-    "KiB, MiB and GiB are 2^10, 2^20 and 2^30 bytes. Error is (estimated \u2212 measured) / measured, in allocated "
-    "bytes: with a plus the estimate is too high, with a minus too low."
+    "KiB, MiB and GiB are 2\u00b9\u2070, 2\u00b2\u2070 and 2\u00b3\u2070 bytes. "
+    "Error is (estimated \u2212 measured) / measured, in allocated bytes: with a plus the estimate is too high, "
+    "with a minus too low."
 )
 NO_REASON = "no reason was recorded"
 SHORT_KINDS: dict[Provenance, str] = {
-    "measured": "measured (GPU)",
+    "measured": "measured",
     "dry": "dry",
     "cpu": "measured (CPU)",
     "estimated": "estimated",
@@ -28,10 +29,9 @@ SHORT_KINDS: dict[Provenance, str] = {
 COLUMNS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("Workload", ("model", "stage", "frames \u00d7 height \u00d7 width", "batch", "dtype", "options")),
     ("Case", ("kind", "status")),
-    ("Allocated", ("estimated", "measured", "error")),
+    ("Allocated", ("estimated", "measured", "error", "verdict")),
     ("Reserved", ("estimated", "measured")),
     ("Device", ("estimated", "measured")),
-    ("Verdict", ("verdict",)),
 )
 STEPS: tuple[tuple[str, Role], ...] = (
     *(("latent", "latent"), ("weights", "term"), ("inputs", "term"), ("outputs", "term"), ("activations", "term")),
@@ -90,7 +90,8 @@ def why_unknown(record: Record, side: Side, field: str) -> str:
     """Why `field` (dotted, as `peak.device_bytes`) of one side is unknown, from the notes of the record."""
     source = record.estimate if side == "estimated" else record.measurement
     if source is not None:
-        return source.notes.get(field) or record.notes.get(field) or NO_REASON
+        keys = (field, field.split(".")[0])
+        return next((notes[key] for notes in (source.notes, record.notes) for key in keys if key in notes), NO_REASON)
     if side == "estimated":
         return record.notes.get("estimate", "no estimate was made")
     ended = "estimate only" if record.status == "ok" else record.status
@@ -109,9 +110,14 @@ def table_row(comparison: Comparison, notes: Footnotes) -> list[Cell]:
     for quantity in ("allocated", "reserved", "device"):
         cells += _pair_cells(record, getattr(comparison, quantity), f"peak.{quantity}_bytes", notes)
         if quantity == "allocated":
-            cells.append(_error_cell(record, comparison.allocated, notes))
+            cells += [_error_cell(record, comparison.allocated, notes), verdict_cell(comparison)]
+    return cells
+
+
+def verdict_cell(comparison: Comparison) -> Cell:
+    """The verdict on allocated bytes, with its tolerance and its reason."""
     limit = f"tolerance {comparison.tolerance * 100:g} %" if judged(comparison) else ""
-    return [*cells, Cell(comparison.verdict, detail="; ".join(part for part in (limit, comparison.reason) if part))]
+    return Cell(comparison.verdict, detail="; ".join(part for part in (limit, comparison.reason) if part))
 
 
 def waterfall_steps(comparison: Comparison) -> list[Step]:
@@ -174,4 +180,4 @@ def _error_cell(record: Record, pair: Pair, notes: Footnotes) -> Cell:
     reason = why_unknown(record, missing, "peak.allocated_bytes")
     if pair.measured == 0:
         reason = "nothing to divide by: 0 B were measured"
-    return notes.cell(pair.error, format_percent(pair.error), reason)
+    return notes.cell(pair.error, format_percent(pair.error) if pair.difference else "0 %", reason)

@@ -18,7 +18,7 @@ from profiler.report.engine import environment
 from profiler.units import format_bytes, format_percent
 
 LABELS = 5  # points outside their tolerance that are named in the chart of errors
-HAIRLINE = 0.5  # width of a bar that would be invisible
+HAIRLINE = 1.0  # width of a bar that would be invisible
 LATENT_SHARE = 1 / 50  # below this share of the whole, the waterfall writes the latent's share beside its bar
 
 
@@ -72,14 +72,16 @@ class LinearAxis:
 
 @dataclass(frozen=True)
 class Mark:
-    """A point of both charts: its places, its shape (the verdict), its tooltip, and its label where it has one."""
+    """A point of both charts: its places, its shape (the verdict), the words of its tooltips and of its label."""
 
     x: float
     y: float
     error_y: float
     shape: str
     filled: bool
-    text: str
+    name: str
+    sizes: str
+    error: str
     label: str = ""
     anchor: str = "start"
 
@@ -180,7 +182,14 @@ class _Waterfall:
             return {"size": size, "y": top, "share": "", "text": format_bytes(size)}
         share = f"1/{self.whole / size:,.0f} of the largest" if size < self.whole * LATENT_SHARE else ""
         width = max(self._scale(size), HAIRLINE)
-        return {"size": size, "y": top, "w": width, "dot": self.log.at(size), "share": share, "text": format_bytes(size)}
+        return {
+            "size": size,
+            "y": top,
+            "w": width,
+            "dot": self.log.at(size),
+            "share": share,
+            "text": format_bytes(size),
+        }
 
     def _layer(self, rows: Sequence[tuple[float, Step]], offset: float, side: str) -> dict[str, object]:
         """One side as three paths and its numbers. A term starts where the ones before it end; a total starts at 0."""
@@ -189,13 +198,14 @@ class _Waterfall:
         end = 0
         for y, step in rows:
             size: int | None = getattr(step.pair, side)
-            numbers.append((y + offset + 8, format_bytes(size)))
+            same = step.borrowed and side == "estimated"
+            numbers.append((y + offset + 8, "as measured" if same else format_bytes(size)))
             if size is None:
                 continue
             start = 0 if step.role == "total" else end
             end = start + size
-            paths[step.role].append(_bar(self.LEFT + self._scale(start), y + offset, self._scale(size)))
             if size > 0:
+                paths[step.role].append(_bar(self.LEFT + self._scale(start), y + offset, self._scale(size)))
                 paths["dot"].append(f"M{self.log.at(size):.1f} {y + offset + 4.5:g}h0")
         terms, totals, dots = ("".join(path) for path in paths.values())
         return {"side": side, "terms": terms, "totals": totals, "dots": dots, "numbers": numbers}
@@ -216,12 +226,12 @@ def _bar(x: float, y: float, width: float) -> str:
 
 def _scatter_axes(rows: Sequence[Comparison]) -> tuple[LogAxis, LogAxis]:
     sizes = [size for row in rows for size in (row.allocated.estimated, row.allocated.measured) if size]
-    return LogAxis.over(sizes, 58, 390), LogAxis.over(sizes, 312, 12)
+    return LogAxis.over(sizes, 58, 390), LogAxis.over(sizes, 324, 24)
 
 
 def _error_axis(rows: Sequence[Comparison]) -> LinearAxis:
     reach = max(abs(row.allocated.error or 0) * 1.15 for row in rows)
-    return LinearAxis(max(reach, *(row.tolerance * 1.6 for row in rows)), 312, 12)
+    return LinearAxis(max(reach, *(row.tolerance * 1.6 for row in rows)), 324, 24)
 
 
 def _marks(rows: Sequence[Comparison], x: LogAxis, y: LogAxis) -> list[Mark]:
@@ -240,8 +250,9 @@ def _marks(rows: Sequence[Comparison], x: LogAxis, y: LogAxis) -> list[Mark]:
                 *(place[0], y.at(estimated), place[1]),
                 shape=_shape(row),
                 filled=kind(row) == "measured",
-                text=f"{name(row)} {clip_size(row.record.workload)}: estimated {format_bytes(estimated)}, "
-                f"measured {format_bytes(measured)}, {format_percent(row.allocated.error)}",
+                name=f"{name(row)} {clip_size(row.record.workload)}: ",
+                sizes=f"estimated {format_bytes(estimated)}, measured {format_bytes(measured)}",
+                error=format_percent(row.allocated.error),
                 label=_shorten(name(row)) if label else "",
                 anchor="start" if place[0] < 224 else "end",
             )

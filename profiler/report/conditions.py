@@ -10,6 +10,7 @@ from profiler.stack import Stack, format_cudnn
 from profiler.units import format_bytes
 
 GPU_FIELDS = ("GPU", "compute capability", "multiprocessors", "device memory", "driver", "CUDA", "cuDNN")
+NO_GPU = "none: CPU"
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def stack_rows(uses: Sequence[StackUse]) -> list[StackRow]:
     facts = [_facts(use.stack) for use in uses]
     labels = dict.fromkeys(label for fact in facts for label in fact)
     columns = [(label, [fact.get(label, "not set") for fact in facts]) for label in labels]
-    return [StackRow(label, texts, len(set(texts)) > 1) for label, texts in columns]
+    return [StackRow(label, texts, len(set(texts)) > 1) for label, texts in columns if set(texts) != {NO_GPU}]
 
 
 def kinds(comparisons: Iterable[Comparison]) -> list[str]:
@@ -86,7 +87,7 @@ def _facts(stack: Stack) -> dict[str, str]:
     capability = None if stack.capability is None else ".".join(map(str, stack.capability))
     total = None if stack.device_total_bytes is None else format_bytes(stack.device_total_bytes)
     gpu = (stack.gpu, capability, stack.multiprocessors, total, stack.driver, stack.cuda, cudnn)
-    missing = "none: CPU" if stack.device == "cpu" else "not recorded"
+    missing = NO_GPU if stack.device == "cpu" else "not recorded"
     facts = {label: missing if value is None else str(value) for label, value in zip(GPU_FIELDS, gpu, strict=True)}
     versions = {"torch": stack.torch, "diffusers": stack.diffusers, "Python": stack.python}
     return {**facts, **{label: value or "not recorded" for label, value in versions.items()}, **stack.settings}

@@ -34,5 +34,5 @@ def format_exact(size: int | None) -> str:
 
 
 def format_shape(shape: tuple[int, ...]) -> str:
-    """A shape as `1 x 16 x 21`; `scalar` for none."""
-    return " \u00d7 ".join(map(str, shape)) or "scalar"
+    """A shape joined by multiplication signs; `scalar` for none."""
+    return "\u00d7".join(map(str, shape)) or "scalar"

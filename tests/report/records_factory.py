@@ -6,6 +6,7 @@ from typing import Any
 from profiler.records import (
     AliveTensor,
     AppliedOption,
+    Borrowed,
     Estimate,
     Failure,
     Measurement,
@@ -81,14 +82,19 @@ def memory(parts: Terms) -> Memory:
     return Memory(allocated_bytes=allocated, reserved_bytes=reserved, device_bytes=device)
 
 
-def estimate(workload: Workload = DECODE, stack: Stack = GPU, activations: int = 2_900 * MIB, **changes: Any) -> Estimate:
+def estimate(
+    workload: Workload = DECODE, stack: Stack = GPU, activations: int = 2_900 * MIB, **changes: Any
+) -> Estimate:
     """An estimate; on a CPU stack without workspace, cached and context, each with its reason."""
     gpu = stack.device == "cuda"
     parts = terms(activations, 1_200 * MIB if gpu else None, 880 * MIB if gpu else None, None)
-    notes = {"terms.context": "no context size known for this card", "peak.device_bytes": "no context size known for this card"}
+    notes = {
+        "terms.context": "no context size known for this card",
+        "peak.device_bytes": "no context size known for this card",
+    }
     if not gpu:
         reason = "the CPU has no caching allocator"
-        notes |= {name: reason for name in ("terms.cached", "peak.reserved_bytes", "terms.context", "peak.device_bytes")}
+        notes |= dict.fromkeys(("terms.cached", "peak.reserved_bytes", "terms.context", "peak.device_bytes"), reason)
         notes["terms.workspace"] = "no rules for CPU kernels: only tensors are estimated"
     answer = Estimate(
         workload=workload,
@@ -100,6 +106,7 @@ def estimate(workload: Workload = DECODE, stack: Stack = GPU, activations: int =
         largest=alive(activations),
         output_shapes=((1, 3, 81, 480, 832),),
         seconds=0.74,
+        fits=True if gpu else None,
         latent={"memory_bytes": 4_193_280, "latent_shape": (1, 16, 21, 60, 104)},
         routes={"attention flash": 12, "convolution cudnn": 63},
         events=18_412,
@@ -111,13 +118,13 @@ def estimate(workload: Workload = DECODE, stack: Stack = GPU, activations: int =
 def reading(phase: Any, allocated: int, parts: Terms, seconds: float | None = None) -> Reading:
     """A reading whose reserved and device bytes follow `parts`."""
     gpu = parts.cached is not None
-    reserved = allocated + (parts.cached or 0) if gpu else None
+    reserved = allocated + (parts.cached or 0) * (phase in ("cold", "warm")) if gpu else None
     device = reserved + CONTEXT if reserved is not None else None
     return Reading(
         phase=phase,
         peak=Memory(allocated_bytes=allocated, reserved_bytes=reserved, device_bytes=device),
         end=Memory(allocated_bytes=min(allocated, 451_446_784), reserved_bytes=reserved, device_bytes=device),
-        requested_peak_bytes=allocated - 2_097_152 if gpu else None,
+        requested_peak_bytes=max(allocated - 2_097_152, 0) if gpu else None,
         alloc_retries=0 if gpu else None,
         ooms=0 if gpu else None,
         seconds=seconds,
@@ -125,17 +132,28 @@ def reading(phase: Any, allocated: int, parts: Terms, seconds: float | None = No
     )
 
 
-def measurement(workload: Workload = DECODE, stack: Stack = GPU, activations: int = 2_900 * MIB, **changes: Any) -> Measurement:
+def measurement(
+    workload: Workload = DECODE, stack: Stack = GPU, activations: int = 2_900 * MIB, **changes: Any
+) -> Measurement:
     """A measurement; with a CPU stack of kind `cpu`, without cached and context."""
     gpu = stack.device == "cuda"
     parts = terms(activations, 1_200 * MIB if gpu else 96_534_528, 912 * MIB if gpu else None, CONTEXT if gpu else None)
     peak = memory(parts)
     allocated = peak.allocated_bytes or 0
-    notes = {"cold.alloc_retries": "not read"}
+    warm = tuple(reading("warm", allocated - 8_519_680, parts, seconds) for seconds in (4.02, 4.01, 4.03))
+    ops = [("decoder.up_blocks.3.resnets.0.conv1", "aten.convolution.default"), ("", "aten._to_copy.default")]
+    notes = {"active_peak_bytes": "not read", "device_free_bytes": "not read"}
     if not gpu:
         reason = "the CPU has no caching allocator"
-        names = ("peak.reserved_bytes", "peak.device_bytes", "end.reserved_bytes", "end.device_bytes", "terms.cached", "terms.context")
-        notes |= {name: reason for name in names}
+        names = (
+            "peak.reserved_bytes",
+            "peak.device_bytes",
+            "end.reserved_bytes",
+            "end.device_bytes",
+            "terms.cached",
+            "terms.context",
+        )
+        notes |= dict.fromkeys(names, reason)
     answer = Measurement(
         workload=workload,
         stack=stack,
@@ -151,9 +169,12 @@ def measurement(workload: Workload = DECODE, stack: Stack = GPU, activations: in
             reading("model", 254_000_128, parts),
             reading("inputs", 257_357_824, parts),
             reading("cold", allocated, parts, 9.41),
+            *warm,
+            reading("attribution", allocated, parts),
         ),
-        warm=tuple(reading("warm", allocated - 8_519_680, parts, seconds) for seconds in (4.02, 4.01, 4.03)),
+        warm=warm,
         attribution_peak_bytes=allocated,
+        borrowed=tuple(Borrowed(bytes=96_534_528 >> n, module=ops[n % 2][0], op=ops[n % 2][1]) for n in range(10)),
         nvml={"temperature_c": 41, "power_w": 312.5, "throttle_reasons": None} if gpu else {},
         notes=notes,
     )
@@ -212,18 +233,20 @@ def estimate_only() -> Record:
     """What an estimate for a card that is not at hand looks like."""
     workload = Workload(model="wan2.1-t2v-14b", stage="denoise", frames=81, height=720, width=1280)
     assumed = replace(GPU, driver=None, python=None)
-    answer = estimate(workload, assumed, 31_000 * MIB)
+    answer = estimate(workload, assumed, 31_000 * MIB, fits=True)
     return replace(record(workload), key=f"{workload.key}@h200", estimate=answer, measurement=None, stack=None)
 
 
 def oom() -> Record:
     workload = Workload(model="hunyuan-video", stage="decode", frames=129, height=720, width=1280, dtype="fp16")
     message = (
-        "CUDA out of memory. Tried to allocate 30.38 GiB. GPU 0 has a total capacity of 139.80 GiB of which 12.41 GiB is "
-        "free. Process 4711 has 127.38 GiB memory in use. Of the allocated memory 121.02 GiB is allocated by PyTorch, and "
-        "5.41 GiB is reserved by PyTorch but unallocated."
+        "CUDA out of memory. Tried to allocate 30.38 GiB. GPU 0 has a total capacity of 139.80 GiB of which 12.41 GiB "
+        "is free. PID 4711 has 127.38 GiB memory in use. Of the allocated memory 121.02 GiB is allocated by PyTorch, "
+        "and 5.41 GiB is reserved by PyTorch but unallocated."
     )
-    failure = Failure(phase="cold", message=message, requested_bytes=32_624_345_088, exit_code=1, log="logs/hunyuan-video.log")
+    failure = Failure(
+        phase="cold", message=message, requested_bytes=32_624_345_088, exit_code=1, log="logs/hunyuan-video.log"
+    )
     made = record(workload, status="oom", failure=failure, measurement=None)
     return replace(made, estimate=estimate(workload, activations=148_000 * MIB))
 
@@ -231,7 +254,9 @@ def oom() -> Record:
 def crash() -> Record:
     workload = Workload(model="sdxl", stage="roundtrip", frames=1, height=1024, width=1024)
     failure = Failure(phase="warm", message="the worker ended by a signal", signal="SIGSEGV", exit_code=-11)
-    return record(workload, status="crash", failure=failure, measurement=None, estimate=None, notes={"estimate": "not asked for"})
+    return record(
+        workload, status="crash", failure=failure, measurement=None, estimate=None, notes={"estimate": "not asked for"}
+    )
 
 
 def skipped() -> Record:

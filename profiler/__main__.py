@@ -1,0 +1,5 @@
+"""`python -m profiler` is the `latentmeter` command."""
+
+from profiler.cli import main
+
+main()

@@ -1,0 +1,122 @@
+"""The verbs of the command line as functions: `estimate`, `measure`, `compare`, `run`. Typed records out.
+
+Nothing heavy is imported before it is needed: `import profiler` costs no torch.
+"""
+
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from profiler.compare import Comparison, compare_all, to_frame
+from profiler.records import Estimate, Record
+from profiler.stack import DeviceName, Stack
+from profiler.workload import MemoryOptions, StageName, Workload
+
+if TYPE_CHECKING:
+    from profiler.run.sweep import Progress, RunOptions
+
+__all__ = ["compare", "estimate", "measure", "run", "to_frame"]
+
+
+def estimate(
+    model: str,
+    stage: StageName = "decode",
+    *,
+    gpu: str | None = None,
+    torch: str | None = None,
+    cudnn: int | None = None,
+    stack: Stack | None = None,
+    options: MemoryOptions | None = None,
+    **size: Any,
+) -> Estimate:
+    """What `stage` of `model` needs on a card, without a GPU.
+
+    `model` is a catalog id, a YAML path, a diffusers folder or a hub id. `size` takes `frames`, `height`, `width` (pixels;
+    default: the model's published size), `batch` and `dtype`. The stack is `stack`, or that of card `gpu` with versions
+    `torch` and `cudnn`; with none of them, this machine's card if it has one, else an H200. Raises UserError, ModelError.
+    """
+    from profiler.estimate.estimator import estimate as run_estimate
+    from profiler.models.catalog import find_model
+
+    spec = find_model(model)
+    workload = spec.workload(stage, options=options or MemoryOptions(), **size)
+    target, context = (stack, None) if stack is not None else target_stack(gpu, torch, cudnn)
+    return run_estimate(workload, spec, target, context_bytes=context)
+
+
+def measure(
+    model: str,
+    stage: StageName = "decode",
+    *,
+    device: Literal["auto"] | DeviceName = "auto",
+    warm_calls: int = 3,
+    timeout: float = 600.0,
+    options: MemoryOptions | None = None,
+    **size: Any,
+) -> Record:
+    """Run `stage` of `model` with real tensors in a process of its own; the record's `status` says how that ended.
+
+    Arguments as for `estimate`; `timeout` in seconds. Raises UserError for a workload or device that cannot be.
+    """
+    from profiler.measure.process import measure_in_process, probe_stack
+    from profiler.models.catalog import find_model
+
+    workload: Workload = find_model(model).workload(stage, options=options or MemoryOptions(), **size)
+    started = datetime.now(UTC)
+    stack = probe_stack(device)
+    outcome = measure_in_process(workload, stack.device, warm_calls=warm_calls, timeout=timeout)
+    return Record(
+        key=workload.key,
+        workload=workload,
+        status=outcome.status,
+        started=started.isoformat(timespec="seconds"),
+        seconds=(datetime.now(UTC) - started).total_seconds(),
+        stack=outcome.stack or stack,
+        measurement=outcome.measurement,
+        failure=outcome.failure,
+    )
+
+
+def run(
+    config: str | Path,
+    out: str | Path | None = None,
+    options: "RunOptions | None" = None,
+    tell: "Callable[[Progress], None]" = lambda _: None,
+) -> list[Record]:
+    """Run a sweep file (a path, or the name of a shipped one) into a folder, resuming what is there; writes the report."""
+    from profiler.run.plan import find_sweep
+    from profiler.run.publish import publish
+    from profiler.run.sweep import run_sweep
+
+    sweep = find_sweep(str(config))
+    directory = Path(out) if out is not None else Path("results") / sweep.name
+    records = run_sweep(sweep, directory, options, tell)
+    publish(directory)
+    return records
+
+
+def compare(source: str | Path | Iterable[Record], tolerance: float | None = None) -> list[Comparison]:
+    """Estimate against measurement for every record of a run's folder, or of `source` itself. See `to_frame`."""
+    if isinstance(source, (str, Path)):
+        from profiler.run.store import RunStore
+
+        store = RunStore(Path(source))
+        store.header()
+        source = store.records()
+    return compare_all(source, tolerance)
+
+
+def target_stack(gpu: str | None, torch_version: str | None, cudnn: int | None) -> tuple[Stack, int | None]:
+    """The stack that an estimate is for, and its context bytes if they are known."""
+    from profiler.gpus import DEFAULT_GPU, assumed_stack, find_gpu
+
+    if gpu is None and torch_version is None and cudnn is None:
+        import torch
+
+        if torch.cuda.is_available():
+            from profiler.measure.live import live_stack
+
+            return live_stack("cuda"), None
+    card = find_gpu(gpu or DEFAULT_GPU)
+    return assumed_stack(card, torch_version, cudnn), card.context_bytes

@@ -1,0 +1,241 @@
+"""The command line: parse, call, print. Heavy libraries are imported by the command that needs them.
+
+Exit codes: 0 done, 1 a case failed or fell outside its tolerance, 2 a user's mistake.
+"""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from profiler import __version__
+from profiler.errors import LatentmeterError, UserError
+from profiler.workload import ATTENTIONS, DTYPES, STAGES, MemoryOptions
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+EXIT_FAILED, EXIT_USER = 1, 2
+
+
+class TileSize(click.ParamType):
+    """HEIGHTxWIDTH in pixels."""
+
+    name = "HxW"
+
+    def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> tuple[int, int]:
+        """(height, width) of text such as 256x384."""
+        try:
+            height, width = (int(part) for part in str(value).lower().split("x"))
+        except ValueError:
+            self.fail(f"{value!r} is not HEIGHTxWIDTH, such as 256x256", param, context)
+        return height, width
+
+
+def workload_options(command: Command) -> Command:
+    """The options that make a workload; sizes default to the model's published ones."""
+    options = [
+        click.option("--stage", type=click.Choice(STAGES), default="decode", show_default=True, help="What is run."),
+        click.option("--frames", type=int, help="Pixel frames."),
+        click.option("--height", type=int, help="Pixels."),
+        click.option("--width", type=int, help="Pixels."),
+        click.option("--batch", type=int, default=1, show_default=True, help="Clips or images at once."),
+        click.option("--dtype", type=click.Choice(DTYPES), help="Default: the component's usual one."),
+        click.option("--tiling", is_flag=True, help="The VAE's own tiling."),
+        click.option("--tile", type=TileSize(), help="Tile size in pixels, with --tiling."),
+        click.option("--slicing", is_flag=True, help="The VAE's slicing: one batch item at a time."),
+        click.option("--framewise", is_flag=True, help="The VAE's framewise coding."),
+        click.option("--channels-last", is_flag=True, help="Convolution weights in channels-last order."),
+        click.option("--attention", type=click.Choice(ATTENTIONS), help="Pin the attention kernel."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def _memory_options(values: dict[str, Any]) -> MemoryOptions:
+    names = ("tiling", "tile", "slicing", "framewise", "channels_last", "attention")
+    return MemoryOptions(**{name: values.pop(name) for name in names})
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output, nothing else.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="latentmeter")
+def cli() -> None:
+    """How much GPU memory a latent diffusion model needs: estimated, measured, compared."""
+
+
+@cli.command()
+@click.option("--frames", type=int, required=True, help="Pixel frames.")
+@click.option("--height", type=int, required=True, help="Pixels.")
+@click.option("--width", type=int, required=True, help="Pixels.")
+@click.option("--channels", type=int, required=True, help="Latent channels.")
+@click.option("--spatial", type=int, required=True, help="Spatial compression.")
+@click.option("--temporal", type=int, required=True, help="Temporal compression.")
+@click.option("--batch", type=int, default=1, show_default=True)
+@click.option("--dtype", type=str, default="fp16", show_default=True, help="fp32, fp16, bf16 or fp8.")
+@click.option("--patch", type=int, default=1, show_default=True, help="Spatial patch of the denoiser.")
+@json_option
+def latent(
+    frames: int, height: int, width: int, channels: int, spatial: int, temporal: int, batch: int, dtype: str, patch: int,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """The latent tensor of a clip, in closed form: shape, bytes, tokens."""
+    from profiler.latent import estimate_video_latent_memory
+    from profiler.show import show_latent
+
+    found = estimate_video_latent_memory(
+        frames, height, width, channels, spatial, temporal, batch_size=batch, dtype=dtype, patch_size=patch
+    )
+    _answer(dict(found), as_json, show_latent)
+
+
+@cli.command()
+@click.argument("model", required=False)
+@json_option
+def models(model: str | None, as_json: bool) -> None:
+    """List the catalog, or show MODEL with the source of each value."""
+    from profiler.models.catalog import catalog, find_model
+    from profiler.show import show_model, show_models
+
+    if model is None:
+        _answer({name: spec.model_dump(by_alias=True) for name, spec in catalog().items()}, as_json, lambda _: show_models(catalog()))
+    else:
+        spec = find_model(model)
+        _answer(spec.model_dump(by_alias=True), as_json, lambda _: show_model(spec))
+
+
+@cli.command()
+@click.argument("model")
+@workload_options
+@click.option("--gpu", help="Card to estimate for. Default: this machine's, or an H200 where there is none.")
+@click.option("--torch", "torch_version", help="torch release to estimate for. Default: the installed one.")
+@click.option("--cudnn", type=int, help="cuDNN version as torch prints it (90701). Default: torch's own.")
+@json_option
+def estimate(
+    model: str, stage: Any, gpu: str | None, torch_version: str | None, cudnn: int | None, as_json: bool, **values: Any
+) -> None:
+    """What MODEL needs for one stage, without a GPU.
+
+    MODEL is a catalog id, a YAML file, a diffusers folder or a hub id.
+    """
+    from profiler import api
+    from profiler.records import to_dict
+    from profiler.show import show_estimate
+
+    options = _memory_options(values)
+    found = api.estimate(model, stage, gpu=gpu, torch=torch_version, cudnn=cudnn, options=options, **values)
+    _answer(to_dict(found), as_json, lambda _: show_estimate(found))
+
+
+@cli.command()
+@click.argument("model")
+@workload_options
+@click.option("--device", type=click.Choice(["auto", "cuda", "cpu"]), default="auto", show_default=True)
+@click.option("--warm-calls", type=click.IntRange(0), default=3, show_default=True, help="Calls after the cold one.")
+@click.option("--timeout", type=float, default=600.0, show_default=True, help="Seconds.")
+@json_option
+def measure(
+    model: str, stage: Any, device: Any, warm_calls: int, timeout: float, as_json: bool, **values: Any
+) -> None:
+    """Run one stage of MODEL with real tensors, in a process of its own."""
+    from profiler import api
+    from profiler.records import to_dict
+    from profiler.show import show_measurement
+
+    options = _memory_options(values)
+    record = api.measure(
+        model, stage, device=device, warm_calls=warm_calls, timeout=timeout, options=options, **values
+    )
+    _answer(to_dict(record), as_json, lambda _: show_measurement(record))
+    sys.exit(0 if record.status == "ok" else EXIT_FAILED)
+
+
+@cli.command()
+@click.argument("config")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder of the run. Default: results/<name of the sweep>.")
+@click.option("--resume", is_flag=True, help="Go on with the run in the folder (the default where there is one).")
+@click.option("--force", is_flag=True, help="Replace the run in the folder.")
+@click.option("--retry", is_flag=True, help="Run cases again that ended in a timeout or crash.")
+@click.option("--budget-minutes", type=float, help="Stop cleanly within this time; run again to go on.")
+def run(
+    config: str, out: Path | None, resume: bool, force: bool, retry: bool, budget_minutes: float | None
+) -> None:
+    """Run the sweep CONFIG (a file, or the name of a shipped one) and write its report.
+
+    Each case is saved as it ends. The same command again goes on where the run stood.
+    """
+    from profiler.compare import within_tolerance
+    from profiler.run.plan import find_sweep
+    from profiler.run.publish import publish
+    from profiler.run.sweep import RunOptions, run_sweep
+    from profiler.show import show_progress, show_run
+
+    if resume and force:
+        raise UserError("--resume and --force exclude each other")
+    sweep = find_sweep(config)
+    directory = out or Path("results") / sweep.name
+    options = RunOptions(force=force, retry=retry, budget_minutes=budget_minutes)
+    records = run_sweep(sweep, directory, options, show_progress)
+    paths = publish(directory)
+    comparisons = show_run(sweep, records, paths)
+    failed = any(row.record.status not in ("ok", "skipped") for row in comparisons)
+    outside = sweep.tolerance_percent is not None and not all(map(within_tolerance, comparisons))
+    sys.exit(EXIT_FAILED if failed or outside else 0)
+
+
+@cli.command()
+@click.argument("directory", type=click.Path(path_type=Path))
+@click.option("--tolerance", type=click.FloatRange(min=0), help="Percent; a case outside it makes the exit code 1.")
+def report(directory: Path, tolerance: float | None) -> None:
+    """Write the report of the run in DIRECTORY again: HTML, Markdown, CSV."""
+    from profiler import api
+    from profiler.compare import within_tolerance
+    from profiler.run.publish import publish
+
+    share = None if tolerance is None else tolerance / 100
+    for path in publish(directory, share):
+        click.echo(path)
+    if share is not None and not all(map(within_tolerance, api.compare(directory, share))):
+        sys.exit(EXIT_FAILED)
+
+
+@cli.command()
+@click.option("--context", is_flag=True, help="Also measure what CUDA takes outside the allocator, step by step.")
+@json_option
+def doctor(context: bool, as_json: bool) -> None:
+    """What this machine has, and what would hinder a measurement."""
+    from dataclasses import asdict
+
+    from profiler.doctor import context_ladder, examine
+    from profiler.show import show_doctor
+
+    stack, findings, gpus = examine()
+    ladder = context_ladder() if context else None
+    data = {"stack": asdict(stack), "findings": [asdict(f) for f in findings], "gpus": gpus, "context": ladder}
+    _answer(data, as_json, lambda _: show_doctor(stack, findings, ladder))
+
+
+def _answer(data: dict[str, Any], as_json: bool, show: Callable[[dict[str, Any]], None]) -> None:
+    if as_json:
+        click.echo(json.dumps(data, indent=2, default=str))
+    else:
+        show(data)
+
+
+def main() -> None:
+    """Run the command line. The one place where an error becomes a message and an exit code."""
+    try:
+        cli.main(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.exceptions.Abort:
+        click.echo("interrupted; the same command goes on where this one stood", err=True)
+        sys.exit(130)
+    except LatentmeterError as error:
+        click.echo(f"latentmeter: {error}", err=True)
+        sys.exit(EXIT_USER if isinstance(error, UserError) else EXIT_FAILED)

@@ -1,0 +1,128 @@
+"""The cases of a sweep file, in order: what to measure, and what only to estimate for a card that is elsewhere."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import Field, PositiveFloat, PositiveInt, ValidationError
+
+from profiler.errors import UserError
+from profiler.gpus import find_gpu
+from profiler.models.catalog import describe, find_model, read_yaml
+from profiler.models.spec import Strict
+from profiler.paths import CONFIGS
+from profiler.workload import AttentionName, DtypeName, MemoryOptions, StageName, Workload
+
+T = TypeVar("T")
+
+
+class OptionsEntry(Strict):
+    """Memory options of a sweep entry; the fields of `MemoryOptions`."""
+
+    tiling: bool = False
+    tile: tuple[PositiveInt, PositiveInt] | None = None
+    slicing: bool = False
+    framewise: bool = False
+    channels_last: bool = False
+    attention: AttentionName | None = None
+
+
+class Entry(Strict):
+    """One line of a sweep: every field that may be a list is an axis, and the entry stands for their product.
+
+    `gpu` makes it estimate-only, for that card; without it the case is measured here and estimated for this stack.
+    """
+
+    model: str
+    stages: list[StageName]
+    frames: PositiveInt | list[PositiveInt] | None = None
+    height: PositiveInt | list[PositiveInt] | None = None
+    width: PositiveInt | list[PositiveInt] | None = None
+    batch: PositiveInt | list[PositiveInt] = 1
+    dtype: DtypeName | list[DtypeName] | None = None
+    options: OptionsEntry | list[OptionsEntry] = OptionsEntry()
+    gpu: str | None = None
+
+
+class Sweep(Strict):
+    """A sweep file. `tolerance_percent` makes a case outside it fail the run."""
+
+    name: str
+    title: str
+    device: Literal["auto", "cuda", "cpu"] = "auto"
+    timeout_seconds: PositiveFloat = 600.0
+    warm_calls: int = Field(3, ge=0)
+    tolerance_percent: PositiveFloat | None = None
+    cases: list[Entry] = Field(min_length=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One case. `gpu` is set where only an estimate is asked; `problem` where the model does not allow the workload."""
+
+    workload: Workload
+    gpu: str | None = None
+    problem: str | None = None
+
+    @property
+    def key(self) -> str:
+        """The key of its record: the workload's, with the card behind it for an estimate alone."""
+        return self.workload.key if self.gpu is None else f"{self.workload.key}@{self.gpu}"
+
+
+def read_sweep(path: Path) -> Sweep:
+    """Read a sweep file. Raises UserError with every error and its place."""
+    data = read_yaml(path)
+    try:
+        return Sweep.model_validate(data)
+    except ValidationError as error:
+        raise UserError(f"{path}: not a sweep file\n{describe(error)}") from error
+
+
+def plan_cases(sweep: Sweep) -> list[Case]:
+    """Every case of the sweep, in the order of the file, each key once. Raises UserError for an unknown model or card."""
+    cases = {case.key: case for entry in sweep.cases for case in _cases(entry)}
+    return list(cases.values())
+
+
+def _cases(entry: Entry) -> Iterator[Case]:
+    spec = find_model(entry.model)
+    gpu = find_gpu(entry.gpu).id if entry.gpu else None
+    axes = (entry.frames, entry.height, entry.width, entry.batch, entry.dtype, entry.options)
+    for stage, *values in product(entry.stages, *map(_axis, axes)):
+        frames, height, width, batch, dtype, options = values
+        size: dict[str, Any] = {"frames": frames, "height": height, "width": width}
+        for name, value in size.items():
+            size[name] = value if value is not None else getattr(spec.default, name, None)
+        missing = [name for name, value in size.items() if value is None]
+        if missing:
+            raise UserError(f"{entry.model}: the model has no published size: give {', '.join(missing)}")
+        component = spec.component(stage)
+        workload = Workload(
+            model=spec.reference or spec.id, stage=stage, batch=batch, dtype=dtype or component.dtype,
+            options=MemoryOptions(**options.model_dump()), **size,
+        )  # fmt: skip
+        try:
+            spec.check(workload)
+            problem = None
+        except UserError as error:
+            problem = str(error)
+        yield Case(workload=workload, gpu=gpu, problem=problem)
+
+
+def _axis(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def find_sweep(name: str) -> Sweep:
+    """The sweep in file `name`, or the shipped one of that name. Raises UserError that names the shipped ones."""
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml") or path.exists():
+        return read_sweep(path)
+    shipped = CONFIGS / "sweeps" / f"{name}.yaml"
+    if shipped.exists():
+        return read_sweep(shipped)
+    known = sorted(p.stem for p in shipped.parent.glob("*.yaml"))
+    raise UserError(f"no sweep '{name}': give a YAML file, or one of {', '.join(known)}")

@@ -1,0 +1,137 @@
+"""Runs a sweep: case by case, each in its own process, each saved as it ends, and resumed where it stood."""
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from profiler import __version__
+from profiler.errors import LatentmeterError, UserError
+from profiler.gpus import assumed_stack, find_gpu
+from profiler.measure.process import measure_in_process, probe_stack
+from profiler.models.catalog import find_model
+from profiler.records import Estimate, Failure, Record
+from profiler.run.plan import Case, Sweep, plan_cases
+from profiler.run.store import RunHeader, RunStore
+from profiler.stack import Stack
+
+FINAL = ("ok", "oom", "invalid", "skipped")  # a timeout or crash may end otherwise another time: --retry runs it again
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """How to treat a folder that holds a run, and how long to go on. `budget_minutes` stops cleanly before it is over."""
+
+    force: bool = False
+    retry: bool = False
+    budget_minutes: float | None = None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Told to the caller before a case (record None) and after it."""
+
+    number: int
+    total: int
+    case: Case
+    record: Record | None = None
+
+
+def run_sweep(
+    sweep: Sweep,
+    directory: Path,
+    options: RunOptions | None = None,
+    tell: Callable[[Progress], None] = lambda _: None,
+) -> list[Record]:
+    """Run every case of `sweep` that `directory` has no record of; returns all records. Raises UserError."""
+    options = options or RunOptions()
+    cases = plan_cases(sweep)
+    store = RunStore(directory)
+    deadline = None if options.budget_minutes is None else time.monotonic() + options.budget_minutes * 60
+    with store.writing():
+        stack = probe_stack(sweep.device)
+        _open(store, sweep, stack, options)
+        done = {record.key for record in store.records() if not options.retry or record.status in FINAL}
+        for number, case in enumerate(cases, start=1):
+            if case.key in done:
+                continue
+            remaining = None if deadline is None else deadline - time.monotonic()
+            if remaining is not None and remaining < _least_seconds(case):
+                break
+            tell(Progress(number, len(cases), case))
+            record = _run_case(case, sweep, stack, store, remaining)
+            if record is None:
+                break
+            store.append(record)
+            tell(Progress(number, len(cases), case, record))
+        return store.records()
+
+
+def _open(store: RunStore, sweep: Sweep, stack: Stack, options: RunOptions) -> None:
+    """Begin a run, or go on with the one that is there if it is the same sweep on the same stack."""
+    wanted = sweep.model_dump(mode="json")
+    if store.exists and options.force:
+        store.clear()
+    if not store.exists:
+        store.begin(
+            RunHeader(
+                title=sweep.title, sweep=wanted, command=" ".join(["latentmeter", *sys.argv[1:]]), created=_now(),
+                fingerprint=stack.fingerprint, version=__version__,
+            )  # fmt: skip
+        )
+        return
+    header = store.header()
+    if header.sweep != wanted:
+        raise UserError(f"{store.directory}: holds a run of another sweep ('{header.title}'); --force replaces it, --out goes elsewhere")
+    if header.fingerprint != stack.fingerprint:
+        raise UserError(f"{store.directory}: was begun on another stack ({header.fingerprint}, here {stack.fingerprint}: {stack.title}); "
+                        "--force replaces it, --out goes elsewhere")
+
+
+def _run_case(case: Case, sweep: Sweep, stack: Stack, store: RunStore, remaining: float | None) -> Record | None:
+    """One case; None if the budget, not the case's own timeout, cut it off: it is left for another time."""
+    started, clock = _now(), time.perf_counter()
+    tolerance = sweep.tolerance_percent / 100 if sweep.tolerance_percent else None
+    common: dict[str, Any] = {"key": case.key, "workload": case.workload, "started": started, "tolerance": tolerance}
+    if case.problem is not None:
+        failure = Failure(phase="start", message=case.problem)
+        return Record(**common, status="skipped", seconds=0.0, stack=stack, failure=failure)
+    if case.gpu is not None:
+        target = assumed_stack(find_gpu(case.gpu))
+        found, notes = _estimate(case, target, find_gpu(case.gpu).context_bytes)
+        failed = None if found else Failure(phase="start", message=notes["estimate"])
+        status = "ok" if found else "invalid"
+        return Record(**common, status=status, seconds=time.perf_counter() - clock, stack=target, estimate=found,
+                      failure=failed, notes=notes)  # fmt: skip
+    found, notes = _estimate(case, stack, None)
+    timeout = sweep.timeout_seconds if remaining is None else min(sweep.timeout_seconds, remaining)
+    store.logs.mkdir(parents=True, exist_ok=True)
+    outcome = measure_in_process(
+        case.workload, stack.device, warm_calls=sweep.warm_calls, timeout=timeout, log=store.logs / f"{case.workload.slug}.log"
+    )
+    if outcome.status == "timeout" and timeout < sweep.timeout_seconds:
+        return None
+    return Record(**common, status=outcome.status, seconds=time.perf_counter() - clock, stack=outcome.stack or stack,
+                  estimate=found, measurement=outcome.measurement, failure=outcome.failure,
+                  notes=notes)  # fmt: skip
+
+
+def _estimate(case: Case, stack: Stack, context: int | None) -> tuple[Estimate | None, dict[str, str]]:
+    from profiler.estimate.estimator import estimate
+
+    try:
+        return estimate(case.workload, find_model(case.workload.model), stack, context_bytes=context), {}
+    except LatentmeterError as error:
+        return None, {"estimate": str(error)}
+
+
+def _least_seconds(case: Case) -> float:
+    """What a case needs at the very least: a process that imports torch and builds a model; an estimate needs little."""
+    return 5.0 if case.gpu is not None else 30.0
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

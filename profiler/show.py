@@ -1,0 +1,187 @@
+"""Prints answers for a person: tables where standard output is a terminal, the same text without colour elsewhere."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from profiler.compare import Comparison, compare, compare_all
+from profiler.records import TERMS, Estimate, Measurement, Memory, Record
+from profiler.stack import Stack
+from profiler.units import format_bytes, format_percent
+
+if TYPE_CHECKING:
+    from profiler.doctor import Finding
+    from profiler.models.spec import ModelSpec
+    from profiler.run.plan import Sweep
+    from profiler.run.sweep import Progress
+
+PLAIN_WIDTH = 160
+
+
+def console() -> Console:
+    """Standard output, markup off: model names and messages are other people's text."""
+    width = None if sys.stdout.isatty() else PLAIN_WIDTH
+    return Console(markup=False, highlight=False, width=width, soft_wrap=True)
+
+
+def show_latent(found: Mapping[str, Any]) -> None:
+    """The closed form, a line a value."""
+    shape = " x ".join(map(str, found["latent_shape"]))
+    console().print(f"latent shape      {shape}  (B x C x T x H x W)")
+    console().print(f"elements          {found['num_elements']:,}")
+    console().print(f"memory            {found['memory_bytes']:,} B = {found['memory_mb']:.4f} MiB")
+    console().print(f"tokens per video  {found['tokens_per_video']:,}")
+
+
+def show_models(catalog: "Mapping[str, ModelSpec]") -> None:
+    """One row a model."""
+    table = _table("model", "name", "VAE", "denoiser", "published size", "latent C, s x t")
+    for spec in catalog.values():
+        size = spec.default
+        clip = f"{size.frames}x{size.height}x{size.width}" if size else "none"
+        latent = spec.latent
+        compression = f"{latent.channels}, {latent.spatial_compression} x {latent.temporal_compression}"
+        denoiser = spec.denoiser.class_name if spec.denoiser else "none"
+        table.add_row(spec.id, spec.name, spec.vae.class_name, denoiser, clip, compression)
+    console().print(table)
+    console().print("`latentmeter models ID` shows one with its sources; `latentmeter estimate ID` estimates it.")
+
+
+def show_model(spec: "ModelSpec") -> None:
+    """A model's file as YAML, sources included."""
+    import yaml
+
+    data = spec.model_dump(by_alias=True, mode="json", exclude_none=True)
+    console().print(yaml.safe_dump(data, sort_keys=False, width=PLAIN_WIDTH).rstrip())
+
+
+def show_estimate(found: Estimate) -> None:
+    """Peak, terms, where it stands, what is alive."""
+    out = console()
+    out.print(f"{found.workload.key}")
+    out.print(f"estimated for {found.stack.title}")
+    _levels({"baseline": found.baseline, "peak": found.peak})
+    if found.fits is not None:
+        room = f"{found.stack.gpu} ({format_bytes(found.stack.device_total_bytes)})"
+        out.print(f"fits on an empty {room}: {'yes' if found.fits else 'NO'}")
+    out.print(f"closed-form latent: {format_bytes(found.latent.get('memory_bytes'))}")
+    _breakdown(found)
+    _notes(found.notes)
+    out.print(f"estimated in {found.seconds:.2f} s from {found.events:,} allocator events; nothing was measured")
+
+
+def show_measurement(record: Record) -> None:
+    """Levels by phase, the breakdown, or why there is none."""
+    out = console()
+    out.print(f"{record.key}: {record.status} in {record.seconds:.1f} s")
+    if record.stack is not None:
+        out.print(f"measured on {record.stack.title}" + (" (CPU numbers, no GPU)" if record.stack.device == "cpu" else ""))
+    if record.failure is not None:
+        _failure(record)
+    found = record.measurement
+    if found is None:
+        return
+    levels = {"baseline": found.baseline, "cold call, peak": found.peak}
+    for number, reading in enumerate(found.warm, start=1):
+        levels[f"warm call {number}, peak"] = reading.peak
+    _levels(levels)
+    _breakdown(found)
+    if found.borrowed:
+        out.print("most borrowed while an op ran: " + "; ".join(
+            f"{format_bytes(b.bytes)} in {b.module or 'the stage'} ({b.op})" for b in found.borrowed[:3]))  # fmt: skip
+    for name, option in found.options.items():
+        out.print(f"option {name}: {'applied' if option.applied else 'NOT applied'}: {option.detail}")
+    _notes(found.notes)
+
+
+def show_progress(progress: "Progress") -> None:
+    """One line when a case begins and one when it ends."""
+    record = progress.record
+    if record is None:
+        what = "estimate" if progress.case.gpu else "measure"
+        console().print(f"[{progress.number}/{progress.total}] {what} {progress.case.key}")
+        return
+    row = compare(record)
+    text = f"        {record.status}, {record.seconds:.1f} s"
+    if row.allocated.estimated is not None:
+        text += f", estimated {format_bytes(row.allocated.estimated)}"
+    if row.allocated.measured is not None:
+        text += f", measured {format_bytes(row.allocated.measured)} ({format_percent(row.allocated.error)}, {row.verdict})"
+    console().print(text + (f": {record.failure.message}" if record.failure else ""))
+
+
+def show_run(sweep: "Sweep", records: Sequence[Record], paths: Sequence[Path]) -> list[Comparison]:
+    """The closing table of a run, where its report lies, and what to type next."""
+    out = console()
+    comparisons = compare_all(records)
+    table = _table("case", "kind", "status", "estimated", "measured", "error", "verdict")
+    for row in comparisons:
+        kind = row.record.measurement.kind if row.record.measurement else "estimated"
+        table.add_row(
+            row.record.key, kind, row.record.status, format_bytes(row.allocated.estimated),
+            format_bytes(row.allocated.measured) if row.record.measurement else "-",
+            format_percent(row.allocated.error) if row.record.measurement else "-", row.verdict,
+        )  # fmt: skip
+    out.print(table)
+    if any(row.record.stack and row.record.stack.device == "cpu" for row in comparisons):
+        out.print("Measured rows are CPU numbers: no GPU was used. Rows of kind 'estimated' were not measured.")
+    for path in paths:
+        out.print(str(path))
+    out.print(f"Read {paths[0]}; `latentmeter report {paths[0].parent}` writes it again.")
+    return comparisons
+
+
+def show_doctor(stack: Stack, findings: "Sequence[Finding]", ladder: Mapping[str, Any] | None) -> None:
+    """One line a finding."""
+    out = console()
+    for finding in findings:
+        out.print(f"{finding.level:8} {finding.subject}: {finding.text}")
+    out.print(f"stack    {stack.fingerprint}: {stack.title}")
+    for step, size in (ladder or {}).get("bytes", {}).items():
+        out.print(f"outside the allocator after {step}: {format_bytes(size)}")
+
+
+def _levels(levels: Mapping[str, Memory]) -> None:
+    table = _table("", "allocated", "reserved", "device")
+    for name, level in levels.items():
+        table.add_row(name, *[format_bytes(n) for n in (level.allocated_bytes, level.reserved_bytes, level.device_bytes)])
+    console().print(table)
+
+
+def _breakdown(found: Estimate | Measurement) -> None:
+    out = console()
+    out.print("terms at the peak: " + ", ".join(f"{name} {format_bytes(getattr(found.terms, name))}" for name in TERMS))
+    if found.peak_at is not None:
+        out.print(f"peak at {found.peak_at.module or 'the stage itself'}: {found.peak_at.op}")
+    table = _table("alive at the peak", "shape", "dtype", "term", "made in")
+    for item in found.largest:
+        shape = "x".join(map(str, item.shape))
+        table.add_row(format_bytes(item.bytes), shape, item.dtype, item.term, f"{item.module} {item.op}".strip())
+    out.print(table)
+
+
+def _failure(record: Record) -> None:
+    failure = record.failure
+    assert failure is not None
+    console().print(Text(f"{record.status} in phase '{failure.phase}': {failure.message}", style="bold"))
+    if failure.requested_bytes is not None:
+        console().print(f"the allocation that failed: {format_bytes(failure.requested_bytes)}")
+    if failure.log:
+        console().print(failure.log)
+
+
+def _notes(notes: Mapping[str, str]) -> None:
+    for name, reason in notes.items():
+        console().print(f"note: {name}: {reason}")
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="left" if number == 0 else "default", overflow="fold")
+    return table
