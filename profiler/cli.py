@@ -19,7 +19,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 EXIT_FAILED, EXIT_USER = 1, 2
 
 
-class TileSize(click.ParamType):
+class TileSize(click.ParamType[tuple[int, int]]):
     """HEIGHTxWIDTH in pixels."""
 
     name = "HxW"
@@ -59,7 +59,9 @@ def _memory_options(values: dict[str, Any]) -> MemoryOptions:
     return MemoryOptions(**{name: values.pop(name) for name in names})
 
 
-json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output, nothing else.")
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="One JSON document on standard output, nothing else."
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -76,11 +78,11 @@ def cli() -> None:
 @click.option("--spatial", type=int, required=True, help="Spatial compression.")
 @click.option("--temporal", type=int, required=True, help="Temporal compression.")
 @click.option("--batch", type=int, default=1, show_default=True)
-@click.option("--dtype", type=str, default="fp16", show_default=True, help="fp32, fp16, bf16 or fp8.")
+@click.option("--dtype", type=click.Choice(["fp32", "fp16", "bf16", "fp8"]), default="fp16", show_default=True)
 @click.option("--patch", type=int, default=1, show_default=True, help="Spatial patch of the denoiser.")
 @json_option
 def latent(
-    frames: int, height: int, width: int, channels: int, spatial: int, temporal: int, batch: int, dtype: str, patch: int,
+    frames: int, height: int, width: int, channels: int, spatial: int, temporal: int, batch: int, dtype: Any, patch: int,
     as_json: bool,
 ) -> None:  # fmt: skip
     """The latent tensor of a clip, in closed form: shape, bytes, tokens."""
@@ -102,7 +104,11 @@ def models(model: str | None, as_json: bool) -> None:
     from profiler.show import show_model, show_models
 
     if model is None:
-        _answer({name: spec.model_dump(by_alias=True) for name, spec in catalog().items()}, as_json, lambda _: show_models(catalog()))
+        _answer(
+            {name: spec.model_dump(by_alias=True) for name, spec in catalog().items()},
+            as_json,
+            lambda _: show_models(catalog()),
+        )
     else:
         spec = find_model(model)
         _answer(spec.model_dump(by_alias=True), as_json, lambda _: show_model(spec))
@@ -138,18 +144,14 @@ def estimate(
 @click.option("--warm-calls", type=click.IntRange(0), default=3, show_default=True, help="Calls after the cold one.")
 @click.option("--timeout", type=float, default=600.0, show_default=True, help="Seconds.")
 @json_option
-def measure(
-    model: str, stage: Any, device: Any, warm_calls: int, timeout: float, as_json: bool, **values: Any
-) -> None:
+def measure(model: str, stage: Any, device: Any, warm_calls: int, timeout: float, as_json: bool, **values: Any) -> None:
     """Run one stage of MODEL with real tensors, in a process of its own."""
     from profiler import api
     from profiler.records import to_dict
     from profiler.show import show_measurement
 
     options = _memory_options(values)
-    record = api.measure(
-        model, stage, device=device, warm_calls=warm_calls, timeout=timeout, options=options, **values
-    )
+    record = api.measure(model, stage, device=device, warm_calls=warm_calls, timeout=timeout, options=options, **values)
     _answer(to_dict(record), as_json, lambda _: show_measurement(record))
     sys.exit(0 if record.status == "ok" else EXIT_FAILED)
 
@@ -161,9 +163,7 @@ def measure(
 @click.option("--force", is_flag=True, help="Replace the run in the folder.")
 @click.option("--retry", is_flag=True, help="Run cases again that ended in a timeout or crash.")
 @click.option("--budget-minutes", type=float, help="Stop cleanly within this time; run again to go on.")
-def run(
-    config: str, out: Path | None, resume: bool, force: bool, retry: bool, budget_minutes: float | None
-) -> None:
+def run(config: str, out: Path | None, resume: bool, force: bool, retry: bool, budget_minutes: float | None) -> None:
     """Run the sweep CONFIG (a file, or the name of a shipped one) and write its report.
 
     Each case is saved as it ends. The same command again goes on where the run stood.

@@ -66,7 +66,11 @@ def compare(record: Record, tolerance: float | None = None) -> Comparison:
         allocated = Pair(estimated=allocated.estimated + borrowed, measured=allocated.measured)
     verdict, reason = _verdict(record, allocated, tolerance)
     if borrowed:
-        reason = f"{reason}; CPU kernels borrowed {borrowed:,} B more than tensors (measured, added to both sides)".lstrip("; ")
+        reason = (
+            f"{reason}; CPU kernels borrowed {borrowed:,} B more than tensors (measured, added to both sides)".lstrip(
+                "; "
+            )
+        )
     return Comparison(
         record=record,
         verdict=verdict,
@@ -97,7 +101,7 @@ def to_frame(comparisons: Iterable[Comparison]) -> "pd.DataFrame":
 
     frame = pd.DataFrame([_row(comparison) for comparison in comparisons])
     sizes = [name for name in frame.columns if name.endswith("_bytes")]
-    return frame.astype({name: "Int64" for name in sizes})
+    return frame.astype(dict.fromkeys(sizes, "Int64"))
 
 
 def _pair(name: str, estimate: Estimate | None, measurement: Measurement | None) -> Pair:

@@ -48,7 +48,9 @@ def _device() -> tuple[Stack, Finding]:
         stack = probe_stack("cuda")
     except UserError as error:
         return probe_stack("cpu"), Finding("note", "CUDA", f"{error} (estimates need no GPU)")
-    return stack, Finding("ok", "CUDA", f"{stack.title}, {format_bytes(stack.device_total_bytes)}, driver {stack.driver}")
+    return stack, Finding(
+        "ok", "CUDA", f"{stack.title}, {format_bytes(stack.device_total_bytes)}, driver {stack.driver}"
+    )
 
 
 def _routes(stack: Stack) -> list[Finding]:
@@ -60,8 +62,8 @@ def _routes(stack: Stack) -> list[Finding]:
             Finding(
                 "warning",
                 "conv3d",
-                f"torch {stack.torch} with cuDNN {format_cudnn(stack.cudnn)} runs 16-bit 3D convolutions without cuDNN: several "
-                "times the memory (pytorch issue 166643); torch 2.11 or cuDNN 9.15 mend it",
+                f"torch {stack.torch} with cuDNN {format_cudnn(stack.cudnn)} runs 16-bit 3D convolutions without cuDNN: "
+                "several times the memory (pytorch issue 166643); torch 2.11 or cuDNN 9.15 mend it",
             )
         ]
     return []
@@ -71,7 +73,9 @@ def _settings(stack: Stack) -> list[Finding]:
     findings = []
     for name in ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"):
         if name in stack.settings:
-            text = f"{name}={stack.settings[name]}: the estimator replays the default allocator; reserved bytes may differ"
+            text = (
+                f"{name}={stack.settings[name]}: the estimator replays the default allocator; reserved bytes may differ"
+            )
             findings.append(Finding("warning", "allocator", text))
     return findings
 
@@ -87,7 +91,9 @@ def _nvml() -> tuple[list[dict[str, Any]], list[Finding]]:
         findings.append(Finding("ok", f"NVML {gpu['name']}", used))
         if gpu["others"]:
             pids = ", ".join(str(other["pid"]) for other in gpu["others"])
-            findings.append(Finding("warning", "other processes", f"pids {pids} hold memory on this GPU: device bytes will drift"))
+            findings.append(
+                Finding("warning", "other processes", f"pids {pids} hold memory on this GPU: device bytes will drift")
+            )
     return gpus, findings
 
 

@@ -45,7 +45,7 @@ class Observer(TorchDispatchMode):
     """
 
     def __init__(self, device_type: str) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.device_type = device_type
         self.blocks: list[Block] = []
         self.events: list[int] = []

@@ -82,7 +82,8 @@ class Estimate:
     """The estimator's answer for one workload on one stack. `baseline`: weights and inputs resident; `peak`: cold call.
 
     `seconds` is the cost of the estimate after imports; `latent` the closed form of `latent.py`; `routes` counts which
-    kernel each attention and convolution was priced as; `fits` whether the card, empty, holds it; `events` the number of allocations and frees replayed.
+    kernel each attention and convolution was priced as; `fits` whether the card, empty, holds it; `events` the number of
+    allocations and frees replayed.
     """
 
     workload: Workload

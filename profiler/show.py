@@ -80,7 +80,9 @@ def show_measurement(record: Record) -> None:
     out = console()
     out.print(f"{record.key}: {record.status} in {record.seconds:.1f} s")
     if record.stack is not None:
-        out.print(f"measured on {record.stack.title}" + (" (CPU numbers, no GPU)" if record.stack.device == "cpu" else ""))
+        out.print(
+            f"measured on {record.stack.title}" + (" (CPU numbers, no GPU)" if record.stack.device == "cpu" else "")
+        )
     if record.failure is not None:
         _failure(record)
     found = record.measurement
@@ -111,7 +113,9 @@ def show_progress(progress: "Progress") -> None:
     if row.allocated.estimated is not None:
         text += f", estimated {format_bytes(row.allocated.estimated)}"
     if row.allocated.measured is not None:
-        text += f", measured {format_bytes(row.allocated.measured)} ({format_percent(row.allocated.error)}, {row.verdict})"
+        text += (
+            f", measured {format_bytes(row.allocated.measured)} ({format_percent(row.allocated.error)}, {row.verdict})"
+        )
     console().print(text + (f": {record.failure.message}" if record.failure else ""))
 
 
@@ -149,7 +153,9 @@ def show_doctor(stack: Stack, findings: "Sequence[Finding]", ladder: Mapping[str
 def _levels(levels: Mapping[str, Memory]) -> None:
     table = _table("", "allocated", "reserved", "device")
     for name, level in levels.items():
-        table.add_row(name, *[format_bytes(n) for n in (level.allocated_bytes, level.reserved_bytes, level.device_bytes)])
+        table.add_row(
+            name, *[format_bytes(n) for n in (level.allocated_bytes, level.reserved_bytes, level.device_bytes)]
+        )
     console().print(table)
 
 

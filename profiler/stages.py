@@ -46,7 +46,7 @@ class Stage:
         if self.workload.stage in VAE_STAGES:
             shape = self.latent_shape if self.workload.stage == "decode" else self.pixel_shape
             self.inputs = (torch.randn(shape, dtype=dtype, device=device),)
-            if self.workload.stage != "encode" and getattr(self.module.config, "timestep_conditioning", False):
+            if self.workload.stage != "encode" and self._config.get("timestep_conditioning"):
                 self.inputs += (torch.zeros(self.workload.batch, dtype=dtype, device=device),)
         else:
             assert denoiser is not None
@@ -79,7 +79,14 @@ class Stage:
         expected = self.latent_shape if self.workload.stage == "encode" else self.pixel_shape
         if tuple(output.shape) != expected:
             options = self.workload.options.key or "no memory options"
-            raise ModelError(f"{self.workload.stage} gave shape {tuple(output.shape)}, the contract says {expected} ({options})")
+            raise ModelError(
+                f"{self.workload.stage} gave shape {tuple(output.shape)}, the contract says {expected} ({options})"
+            )
+
+    @property
+    def _config(self) -> Any:
+        """The built module's config, class defaults included."""
+        return self.module.config
 
     @property
     def _size(self) -> Size:
@@ -135,17 +142,17 @@ class Stage:
 
     @property
     def _factor(self) -> float:
-        return getattr(self.module.config, "scaling_factor", None) or 1.0
+        return self._config.get("scaling_factor") or 1.0
 
     @property
     def _shift(self) -> float:
-        return getattr(self.module.config, "shift_factor", None) or 0.0
+        return self._config.get("shift_factor") or 0.0
 
     def _statistics(self, latents: torch.Tensor) -> list[torch.Tensor]:
         """Mean and std per channel, shaped to broadcast; from the config, or from buffers of the VAE (LTX)."""
         shape = (1, -1) + (1,) * (latents.dim() - 2)
         buffers = dict(self.module.named_buffers(recurse=False))
-        values = [buffers.get(name, self.module.config.get(name)) for name in ("latents_mean", "latents_std")]
+        values = [buffers.get(name, self._config.get(name)) for name in ("latents_mean", "latents_std")]
         return [torch.as_tensor(value).to(latents.device, latents.dtype).view(shape) for value in values]
 
 

@@ -19,13 +19,14 @@ make_environment() {
   local group=$1 stamp base
   base=$(find_python)
   PYTHON=.venv/bin/python
-  stamp=$(cat pyproject.toml constraints.txt scripts/environment.sh | sha256sum | cut -c1-16)-$group
-  if [ -x "$PYTHON" ] && grep -qsx "$stamp" .venv/made-from; then return; fi
+  stamp=$(cat pyproject.toml constraints.txt scripts/environment.sh | sha256sum | cut -c1-16)
+  # An environment for development holds everything that a run needs.
+  if [ -x "$PYTHON" ] && grep -qsx -e "$stamp $group" -e "$stamp dev" .venv/made-from; then return; fi
   echo "making .venv with $base (torch is large: the first time takes minutes)" >&2
   "$base" -m venv .venv
   "$PYTHON" -m pip install --quiet --disable-pip-version-check "pip>=25.1"
   local extra=()
   if [ "$group" = dev ]; then extra=(--group dev); fi
   "$PYTHON" -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable . "${extra[@]}"
-  echo "$stamp" >>.venv/made-from
+  echo "$stamp $group" >>.venv/made-from
 }

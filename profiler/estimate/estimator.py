@@ -12,8 +12,8 @@ from typing import Any
 import torch
 
 from profiler.errors import ModelError
-from profiler.estimate.allocator import CachingAllocator, OutOfMemory, PlainAllocator
 from profiler.estimate.allocator import Block as Piece
+from profiler.estimate.allocator import CachingAllocator, OutOfMemory, PlainAllocator
 from profiler.estimate.trace import Trace
 from profiler.latent import estimate_video_latent_memory
 from profiler.models.build import component_class
@@ -46,7 +46,11 @@ def estimate(workload: Workload, spec: ModelSpec, stack: Stack, *, context_bytes
         notes["terms.workspace"] = "no rules for CPU kernels: measured op by op instead"
     notes |= {f"options.{name}": f"NOT applied: {o.detail}" for name, o in stage.options.items() if not o.applied}
     baseline, peak = memory
-    cached = None if peak.reserved_bytes is None or peak.allocated_bytes is None else peak.reserved_bytes - peak.allocated_bytes
+    cached = (
+        None
+        if peak.reserved_bytes is None or peak.allocated_bytes is None
+        else peak.reserved_bytes - peak.allocated_bytes
+    )
     if cached is None:
         notes["terms.cached"] = notes["peak.reserved_bytes"]
     return Estimate(
@@ -167,7 +171,9 @@ def _memories(replay: Replay, stack: Stack, context: int | None) -> tuple[tuple[
         notes["terms.context"] = device
         return (replay.baseline, peak), notes
     if context is None:
-        reason = "the CUDA context of this card and build was not measured; device bytes are at least the reserved bytes"
+        reason = (
+            "the CUDA context of this card and build was not measured; device bytes are at least the reserved bytes"
+        )
         notes |= {"baseline.device_bytes": reason, "peak.device_bytes": reason, "terms.context": reason}
         return (replay.baseline, peak), notes
     return (_with_device(replay.baseline, context), _with_device(peak, context)), notes
@@ -188,7 +194,9 @@ def _fits(trace: Trace, stack: Stack, context: int | None, notes: dict[str, str]
         notes["fits"] = "the memory of this device is not known"
         return None
     if context is None:
-        notes["fits"] = "without the CUDA context, whose size on this card is not known: a card that is full to the brim may not fit"
+        notes["fits"] = (
+            "without the CUDA context, whose size on this card is not known: a card that is full to the brim may not fit"
+        )
     allocator = CachingAllocator(stack.device_total_bytes - (context or 0))
     try:
         Replay(trace, allocator)

@@ -86,8 +86,13 @@ def _convolution(trace: Trace, func: Any, args: tuple[Any, ...], kwargs: dict[st
     if is_last:
         y = torch.empty(y.shape, dtype=y.dtype, device="meta", memory_format=layout)
     conv = convolution.Convolution(
-        x=tuple(x.shape), weight=tuple(weight.shape), y=tuple(y.shape), dtype=x.dtype, groups=groups,
-        channels_last=is_last, transposed=transposed,
+        x=tuple(x.shape),
+        weight=tuple(weight.shape),
+        y=tuple(y.shape),
+        dtype=x.dtype,
+        groups=groups,
+        channels_last=is_last,
+        transposed=transposed,
     )
     trace.routes[f"convolution {convolution.route(conv, trace.stack)}"] += 1
     taken = [] if x.is_contiguous(memory_format=layout) else trace.borrow(x.numel() * x.element_size())

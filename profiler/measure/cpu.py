@@ -62,7 +62,7 @@ class CpuMeter(Meter):
 
     def __exit__(self, *error: object) -> None:
         self._profile.__exit__(None, None, None)
-        results = self._profile.profiler.kineto_results  # type: ignore[union-attr]
+        results: Any = self._profile.profiler.kineto_results  # type: ignore[union-attr]
         self._intervals = _intervals(results.experimental_event_tree())
 
     @contextmanager

@@ -60,7 +60,9 @@ def probe_stack(device: Literal["auto", "cuda", "cpu"]) -> Stack:
     done = subprocess.run(command, capture_output=True, text=True, timeout=DEFAULT_TIMEOUT, check=False)
     if done.returncode:
         reason = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
-        raise UserError(f"device {device}: {reason[0]}; --device cpu measures on the CPU, `latentmeter doctor` says more")
+        raise UserError(
+            f"device {device}: {reason[0]}; --device cpu measures on the CPU, `latentmeter doctor` says more"
+        )
     stack: Stack = from_dict(Stack, json.loads(done.stdout))
     return stack
 

@@ -170,7 +170,9 @@ class Worker:
     def _notes(self, meter: Meter, cold: Reading, found: Attribution | None) -> dict[str, str]:
         notes: dict[str, str] = {}
         for field, reason in meter.reasons().items():
-            notes |= {f"{moment}.{field}": reason for moment in ("baseline", "peak") if getattr(cold.peak, field) is None}
+            notes |= {
+                f"{moment}.{field}": reason for moment in ("baseline", "peak") if getattr(cold.peak, field) is None
+            }
         if cold.peak.reserved_bytes is None:
             notes["terms.cached"] = notes["terms.context"] = notes["peak.reserved_bytes"]
         elif cold.peak.device_bytes is None:

@@ -4,6 +4,8 @@ Memory depends on shapes and dtypes, not on values, so a catalog model needs no 
 (no bytes); `materialize` gives them storage on a device in the order in which `Module.to(device)` would.
 """
 
+from typing import Any
+
 import torch
 from accelerate import init_empty_weights
 from torch import nn
@@ -35,7 +37,7 @@ def build(component: Component, dtype: torch.dtype) -> nn.Module:
     return module.eval().requires_grad_(False)
 
 
-def component_class(name: str) -> type:
+def component_class(name: str) -> Any:
     """The diffusers class `name`."""
     import diffusers
 
@@ -79,14 +81,15 @@ def materialize(module: nn.Module, device: torch.device) -> nn.Module:
         fresh = torch.empty_like(tensor, device=device)
         return fresh.uniform_(-0.02, 0.02) if fresh.is_floating_point() else fresh.zero_()
 
-    return module._apply(place)
+    module._apply(place)
+    return module
 
 
 def load_weights(spec: ModelSpec, component: Component, dtype: torch.dtype) -> nn.Module:
     """The component with its real weights, on the CPU, from the spec's folder or hub id."""
     cls = component_class(component.class_name)
     assert spec.origin is not None
-    module: nn.Module = cls.from_pretrained(spec.origin, subfolder=component.subfolder, torch_dtype=dtype)  # type: ignore[attr-defined]
+    module: nn.Module = cls.from_pretrained(spec.origin, subfolder=component.subfolder, torch_dtype=dtype)
     return module.eval().requires_grad_(False)
 
 

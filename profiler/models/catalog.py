@@ -63,5 +63,7 @@ def find_model(name: str) -> ModelSpec:
         return read_folder(name).model_copy(update={"reference": name})
     near = difflib.get_close_matches(name, catalog(), n=3, cutoff=0.3)
     hint = f"did you mean {' or '.join(repr(n) for n in near)}? " if near else ""
-    raise UserError(f"no model '{name}': {hint}`latentmeter models` lists all {len(catalog())}; "
-                    "a YAML file, a diffusers folder or a hub id (owner/name) work too")
+    raise UserError(
+        f"no model '{name}': {hint}`latentmeter models` lists all {len(catalog())}; "
+        "a YAML file, a diffusers folder or a hub id (owner/name) work too"
+    )

@@ -24,7 +24,9 @@ def read_folder(name: str) -> ModelSpec:
         raise UserError(f"{name}: model_index.json names no 'vae'")
     like = _catalog_entry("vae", index["vae"][1])
     if like is None:
-        raise UserError(f"{name}: no catalog model uses {index['vae'][1]}; describe it in a YAML file (configs/models has examples)")
+        raise UserError(
+            f"{name}: no catalog model uses {index['vae'][1]}; describe it in a YAML file (configs/models has examples)"
+        )
     vae_config = _read(name, "vae/config.json")
     vae = like.vae.model_copy(update={"config": _clean(vae_config), "parameters": None, "subfolder": "vae"})
     latent = _contract(vae, like)
@@ -74,7 +76,9 @@ def _compression(vae: Component, axis: str) -> int | None:
     return 2 ** (len(blocks) - 1) if axis == "spatial" and blocks else None
 
 
-def _denoiser(name: str, index: dict[str, Any], latent: LatentContract, vae_like: ModelSpec) -> tuple[Denoiser | None, Any]:
+def _denoiser(
+    name: str, index: dict[str, Any], latent: LatentContract, vae_like: ModelSpec
+) -> tuple[Denoiser | None, Any]:
     folder = next((key for key in DENOISERS if index.get(key, [None, None])[1]), None)
     like = _catalog_entry("denoiser", index[folder][1]) if folder else None
     if folder is None or like is None or like.denoiser is None:
@@ -98,7 +102,9 @@ def _read(name: str, file: str) -> dict[str, Any]:
     try:
         data = json.loads(path.read_text())
     except OSError as error:
-        raise UserError(f"{path}: {error.strerror}; a diffusers folder holds model_index.json and a folder a component") from error
+        raise UserError(
+            f"{path}: {error.strerror}; a diffusers folder holds model_index.json and a folder a component"
+        ) from error
     except json.JSONDecodeError as error:
         raise UserError(f"{path}: not JSON: {error}") from error
     if not isinstance(data, dict):

@@ -6,6 +6,7 @@ Some classes accept a switch and never look at it, some refuse it; both are said
 import ast
 import inspect
 import textwrap
+from typing import Any
 
 import torch
 from torch import nn
@@ -23,7 +24,9 @@ def apply_options(module: nn.Module, workload: Workload) -> dict[str, AppliedOpt
     if options.slicing:
         applied["slicing"] = _switch(module, "enable_slicing", "use_slicing")
         if workload.batch == 1 and applied["slicing"].applied:
-            applied["slicing"] = AppliedOption(applied=True, detail="on, without effect: slices are batch items, batch is 1")
+            applied["slicing"] = AppliedOption(
+                applied=True, detail="on, without effect: slices are batch items, batch is 1"
+            )
     if options.framewise:
         applied["framewise"] = _framewise(module)
     if options.channels_last:
@@ -45,9 +48,10 @@ def _tiling(module: nn.Module, workload: Workload) -> AppliedOption:
     ratio_height, ratio_width = (getattr(module, f"tile_sample_stride_{side}", None) for side in ("height", "width"))
     if ratio_height is not None and ratio_width is not None:
         # Keep the class's own overlap in proportion: a stride above the tile would leave gaps.
-        keywords["tile_sample_stride_height"] = tile[0] * ratio_height // module.tile_sample_min_height  # type: ignore[operator]
-        keywords["tile_sample_stride_width"] = tile[1] * ratio_width // module.tile_sample_min_width  # type: ignore[operator]
-    module.enable_tiling(**keywords)  # type: ignore[operator]
+        keywords["tile_sample_stride_height"] = tile[0] * ratio_height // module.tile_sample_min_height
+        keywords["tile_sample_stride_width"] = tile[1] * ratio_width // module.tile_sample_min_width
+    enable: Any = module.enable_tiling
+    enable(**keywords)
     return _tile_reached(module, workload)
 
 
@@ -57,7 +61,9 @@ def _tile_reached(module: nn.Module, workload: Workload) -> AppliedOption:
     if height is None or width is None:
         return AppliedOption(applied=True, detail="on")
     if workload.height <= height and workload.width <= width:
-        return AppliedOption(applied=True, detail=f"on, without effect: one tile of {height}x{width} px covers the frame")
+        return AppliedOption(
+            applied=True, detail=f"on, without effect: one tile of {height}x{width} px covers the frame"
+        )
     return AppliedOption(applied=True, detail=f"on, tiles of {height}x{width} px")
 
 
@@ -70,7 +76,9 @@ def _framewise(module: nn.Module) -> AppliedOption:
     unread = [name for name in names if not _reads(type(module), name)]
     if len(unread) == len(names):
         return AppliedOption(applied=False, detail=f"{type(module).__name__} never reads {' or '.join(unread)}")
-    return AppliedOption(applied=True, detail="on" + (f", but {unread[0]} is never read by the class" if unread else ""))
+    return AppliedOption(
+        applied=True, detail="on" + (f", but {unread[0]} is never read by the class" if unread else "")
+    )
 
 
 def _channels_last(module: nn.Module) -> AppliedOption:

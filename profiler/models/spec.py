@@ -113,8 +113,10 @@ class ModelSpec(Strict):
         if stage in ("encode", "decode", "roundtrip"):
             return self.vae
         if self.denoiser is None:
-            raise UserError(f"model '{self.id}' describes no denoiser: stage '{stage}' needs one; "
-                            "stages encode, decode and roundtrip work")
+            raise UserError(
+                f"model '{self.id}' describes no denoiser: stage '{stage}' needs one; "
+                "stages encode, decode and roundtrip work"
+            )
         return self.denoiser
 
     def tokens(self, size: Size) -> int:
@@ -135,13 +137,12 @@ class ModelSpec(Strict):
     ) -> Workload:
         """A workload with the model's published size and dtype where none is given. Raises UserError if one is missing."""
         given = {"frames": frames, "height": height, "width": width}
-        size = {name: value if value is not None else getattr(self.default, name, None) for name, value in given.items()}
+        size: dict[str, Any] = {n: v if v is not None else getattr(self.default, n, None) for n, v in given.items()}
         missing = [f"--{name}" for name, value in size.items() if value is None]
         if missing:
             raise UserError(f"model '{self.id}' has no published size: give {', '.join(missing)}")
-        workload = Workload(
-            model=self.reference or self.id, stage=stage, dtype=dtype or self.component(stage).dtype, **size, **rest  # type: ignore[arg-type]
-        )
+        dtype = dtype or self.component(stage).dtype
+        workload = Workload(model=self.reference or self.id, stage=stage, dtype=dtype, **size, **rest)
         self.check(workload)
         return workload
 
@@ -158,8 +159,10 @@ class ModelSpec(Strict):
             if value % multiple:
                 below = value // multiple * multiple
                 near = f"{below} or {below + multiple}" if below else f"{multiple}"
-                raise UserError(f"{name}: {value} is not a multiple of {multiple}, as {self.id} {workload.stage} needs; "
-                                f"nearest: {near}")
+                raise UserError(
+                    f"{name}: {value} is not a multiple of {multiple}, as {self.id} {workload.stage} needs; "
+                    f"nearest: {near}"
+                )
 
 
 def _check_frames(rule: str, frames: int) -> None:

@@ -64,7 +64,9 @@ def fill_template(template: Any, values: Mapping[str, int], dtype: torch.dtype, 
     return {name: fill_template(item, values, dtype, device) for name, item in template.items()}
 
 
-def _tensor(entry: Mapping[str, Any], values: Mapping[str, int], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+def _tensor(
+    entry: Mapping[str, Any], values: Mapping[str, int], dtype: torch.dtype, device: torch.device
+) -> torch.Tensor:
     shape = [evaluate(item, values) for item in entry["shape"]]
     if "dtype" in entry:
         if entry["dtype"] not in _DTYPES:

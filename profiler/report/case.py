@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from operator import attrgetter
 
-from profiler.records import AliveTensor, AppliedOption, Estimate, Measurement, Memory, Reading, Record
+from profiler.records import AliveTensor, AppliedOption, Estimate, Measurement, Memory, PeakAt, Reading, Record
 from profiler.report.cells import NO_REASON, Cell, Footnotes
 from profiler.units import format_bytes
 from profiler.workload import option_names
@@ -44,6 +44,16 @@ class OptionRow:
     asked: bool
     estimated: AppliedOption | None
     measured: AppliedOption | None
+
+
+@dataclass(frozen=True)
+class PeakSide:
+    """Where the peak of one side stands, what it adds to what was resident, and why its place is unknown if it is."""
+
+    title: str
+    at: PeakAt | None
+    growth: str | None
+    why: str
 
 
 def reading_table(measurement: Measurement, notes: Footnotes) -> ReadingTable:
@@ -89,13 +99,16 @@ def sizes_in_common(estimate: Estimate, measurement: Measurement) -> int:
     return (counts[0] & counts[1]).total()
 
 
-def growth(baseline: Memory, peak: Memory) -> str | None:
-    """Allocated bytes before the call, at its peak, and between; None where one is unknown."""
-    low, high = baseline.allocated_bytes, peak.allocated_bytes
-    if low is None or high is None:
-        return None
-    rise = format_bytes(high - low)
-    return f"{format_bytes(low)} resident before the call, {format_bytes(high)} at the peak: {rise} more"
+def peak_sides(record: Record) -> list[PeakSide]:
+    """The measured peak and the estimated one; one entry for both where they say the same."""
+    sides = [
+        PeakSide(title, side.peak_at, _growth(side.baseline, side.peak), side.notes.get("peak_at", NO_REASON))
+        for title, side in (("Measured", record.measurement), ("Estimated", record.estimate))
+        if side is not None
+    ]
+    if len(sides) == 2 and (sides[0].at, sides[0].growth) == (sides[1].at, sides[1].growth):
+        return [replace(sides[0], title="Measured and estimated")]
+    return sides
 
 
 def all_notes(record: Record) -> list[tuple[str, str, list[str]]]:
@@ -109,11 +122,22 @@ def all_notes(record: Record) -> list[tuple[str, str, list[str]]]:
     return [(*key, names) for key, names in fields.items()]
 
 
+def _growth(baseline: Memory, peak: Memory) -> str | None:
+    low, high = baseline.allocated_bytes, peak.allocated_bytes
+    if low is None or high is None:
+        return None
+    rise = format_bytes(high - low)
+    return f"{format_bytes(low)} resident before the call, {format_bytes(high)} at the peak: {rise} more"
+
+
 def _phases(measurement: Measurement) -> list[tuple[str, Reading, str]]:
     """Name, reading and seconds of each phase in order; the warm calls stand before the watched one."""
-    phases = [(str(r.phase), r, _seconds([r])) for r in measurement.readings if r.phase != "warm"]
-    last = next((at for at, (phase, _, _) in enumerate(phases) if phase == "attribution"), len(phases))
-    return [*phases[:last], *_warm(measurement), *phases[last:]]
+
+    def named(watched: bool) -> list[tuple[str, Reading, str]]:
+        readings = [r for r in measurement.readings if r.phase != "warm" and (r.phase == "attribution") == watched]
+        return [("watched op by op" if watched else r.phase, r, _seconds([r])) for r in readings]
+
+    return [*named(False), *_warm(measurement), *named(True)]
 
 
 def _warm(measurement: Measurement) -> list[tuple[str, Reading, str]]:

@@ -85,6 +85,11 @@ class Step:
     pair: Pair
     borrowed: bool = False
 
+    @property
+    def field(self) -> str:
+        """The dotted name that a note about this figure has."""
+        return {"latent": "latent", "total": f"peak.{self.name}_bytes"}.get(self.role, f"terms.{self.name}")
+
 
 def why_unknown(record: Record, side: Side, field: str) -> str:
     """Why `field` (dotted, as `peak.device_bytes`) of one side is unknown, from the notes of the record."""
@@ -105,7 +110,10 @@ def table_row(comparison: Comparison, notes: Footnotes) -> list[Cell]:
         *(Cell(workload.model), Cell(workload.stage)),
         Cell(clip_size(workload), workload.frames * workload.height * workload.width),
         *(Cell(str(workload.batch), workload.batch), Cell(workload.dtype), Cell(workload.options.key or "none")),
-        *(Cell(SHORT_KINDS[kind(comparison)], detail=card(record)), Cell(record.status)),
+        *(
+            Cell(SHORT_KINDS[kind(comparison)], detail="" if kind(comparison) == "cpu" else card(record)),
+            Cell(record.status),
+        ),
     ]
     for quantity in ("allocated", "reserved", "device"):
         cells += _pair_cells(record, getattr(comparison, quantity), f"peak.{quantity}_bytes", notes)
@@ -138,15 +146,13 @@ def waterfall_steps(comparison: Comparison) -> list[Step]:
 def step_cells(comparison: Comparison, step: Step, notes: Footnotes) -> list[Cell]:
     """Estimated, measured and their difference, to the byte."""
     record, pair = comparison.record, step.pair
+    reason = why_unknown(record, "estimated", step.field)
     if step.role == "latent":
-        known = notes.exact(pair.estimated, why_unknown(record, "estimated", "latent"))
-        return [known, Cell("not measured: a formula"), Cell("not compared")]
-    field = f"peak.{step.name}_bytes" if step.role == "total" else f"terms.{step.name}"
-    estimated = notes.exact(pair.estimated, why_unknown(record, "estimated", field))
+        return [notes.exact(pair.estimated, reason), Cell("not measured: a formula"), Cell("not compared")]
+    estimated = notes.exact(pair.estimated, reason)
     if step.borrowed:
-        reason = why_unknown(record, "estimated", field)
         estimated = Cell(estimated.text, estimated.value, notes.exact(None, reason).note, "as measured")
-    measured = notes.exact(pair.measured, why_unknown(record, "measured", field))
+    measured = notes.exact(pair.measured, why_unknown(record, "measured", step.field))
     difference = Cell("unknown", note=measured.note or estimated.note)
     if pair.difference is not None:
         difference = Cell(f"{pair.difference:+,} B" if pair.difference else "0 B", pair.difference)

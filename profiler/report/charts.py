@@ -153,6 +153,7 @@ class _Waterfall:
     def __init__(self, steps: Sequence[Step], sizes: Sequence[int]) -> None:
         self.steps = steps
         self.whole = max(sizes)
+        self._largest = next(s.name for s in steps if self.whole in (s.pair.estimated, s.pair.measured))
         self.log = LogAxis.over(sizes, self.LOG_START, self.LOG_END)
         self.sides = [
             side
@@ -180,7 +181,7 @@ class _Waterfall:
         size, top = step.pair.estimated, y + self.height / 2 - 4.5
         if not size:
             return {"size": size, "y": top, "share": "", "text": format_bytes(size)}
-        share = f"1/{self.whole / size:,.0f} of the largest" if size < self.whole * LATENT_SHARE else ""
+        share = f"1/{self.whole / size:,.0f} of {self._largest}" if size < self.whole * LATENT_SHARE else ""
         width = max(self._scale(size), HAIRLINE)
         return {
             "size": size,
@@ -220,8 +221,8 @@ def _primary(step: Step) -> int | None:
 
 def _bar(x: float, y: float, width: float) -> str:
     """A bar 9 high as a path; one that would be invisible is drawn as a hairline."""
-    width = max(width, HAIRLINE)
-    return f"M{x:.1f} {y:g}h{width:.1f}v9h-{width:.1f}z"
+    width = round(max(width, HAIRLINE), 1)
+    return f"M{round(x, 1):g} {y:g}h{width:g}v9h-{width:g}z"
 
 
 def _scatter_axes(rows: Sequence[Comparison]) -> tuple[LogAxis, LogAxis]:

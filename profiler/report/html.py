@@ -18,8 +18,8 @@ from profiler.report.about import RunInfo
 from profiler.report.cells import Cell, Footnotes, Step
 from profiler.report.engine import asset, environment
 
-# HTML ends cells, rows and list items by itself: without these tags a large report is a tenth smaller. No value can hold
-# one, since values are escaped.
+# HTML ends cells, rows and list items by itself: without these tags a large report is a tenth smaller. No value can
+# hold one, since values are escaped.
 OPTIONAL_TAGS = re.compile("</(t[dhr]|d[dt]|li)>")
 OPEN_CASES = 3  # sections that stand open when the page is opened
 

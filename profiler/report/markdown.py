@@ -62,7 +62,9 @@ def _conditions(comparisons: Sequence[Comparison], about: RunInfo) -> list[str]:
     lines.append(f"- Cases ran: {escape(conditions.period(comparisons))}")
     uses = conditions.stack_uses(comparisons)
     if len(uses) > 1:
-        lines.append(f"- {len(uses)} stacks are present; numbers of two fingerprints are not compared with each other.")
+        lines.append(
+            f"- {len(uses)} stacks are present; numbers of two fingerprints are not compared with each other; bold fields differ."
+        )
     if not uses:
         return [*lines, "- No stack was recorded."]
     rows = [
@@ -70,21 +72,20 @@ def _conditions(comparisons: Sequence[Comparison], about: RunInfo) -> list[str]:
         ["fingerprint", *(code(use.stack.fingerprint) for use in uses)],
     ]
     for row in conditions.stack_rows(uses):
-        texts = [escape(text) for text in (row.label, *row.texts)]
-        rows.append([f"**{text}**" for text in texts] if row.differs else texts)
+        label = escape(row.label)
+        rows.append([f"**{label}**" if row.differs else label, *(escape(text) for text in row.texts)])
     return [*lines, "", *table(["stack", *(escape(use.stack.title) for use in uses)], rows)]
 
 
 def _cases(comparisons: Sequence[Comparison], notes: Footnotes) -> list[str]:
-    heads = [
-        f"{group.lower()} {column}" if group in ("Allocated", "Reserved", "Device") else column
-        for group, names in COLUMNS
-        for column in names
-    ]
     if not comparisons:
         return ["No case was run."]
+    columns = [(group, column) for group, names in COLUMNS for column in names]
+    figures = ("estimated", "measured")
+    heads = [f"{group.lower()}, {column}" if column in figures else column for group, column in columns]
+    right = [at for at, (_, column) in enumerate(columns) if column in (*figures, "error", "batch")]
     rows = [[_cell(cell) for cell in cells.table_row(comparison, notes)] for comparison in comparisons]
-    return table(heads, rows, right=[2, 3, *range(8, len(heads) - 1)])
+    return table(heads, rows, right)
 
 
 def _waterfalls(comparisons: Sequence[Comparison], notes: Footnotes) -> list[str]:
@@ -107,9 +108,9 @@ def _waterfalls(comparisons: Sequence[Comparison], notes: Footnotes) -> list[str
 def _steps(comparison: Comparison, side: cells.Side, notes: Footnotes) -> list[str]:
     texts = []
     for step in cells.waterfall_steps(comparison):
-        size = getattr(step.pair, "estimated" if step.role == "latent" else side)
-        field = {"latent": "latent", "total": f"peak.{step.name}_bytes"}.get(step.role, f"terms.{step.name}")
-        cell = notes.size(size, cells.why_unknown(comparison.record, side, field))
+        source: cells.Side = "estimated" if step.role == "latent" else side
+        reason = cells.why_unknown(comparison.record, source, step.field)
+        cell = notes.size(getattr(step.pair, source), reason)
         texts.append(f"{_cell(cell)} as measured" if step.borrowed and side == "estimated" else _cell(cell))
     return texts
 

@@ -55,7 +55,9 @@ class RunStore:
         try:
             lock.acquire(timeout=0)
         except Timeout as error:
-            raise UserError(f"{self.directory}: another run is writing here; wait for it or choose another --out") from error
+            raise UserError(
+                f"{self.directory}: another run is writing here; wait for it or choose another --out"
+            ) from error
         try:
             yield
         finally:
@@ -78,7 +80,9 @@ class RunStore:
             _check_schema(data, self.header_path)
             header: RunHeader = from_dict(RunHeader, data)
         except OSError as error:
-            raise UserError(f"{self.directory}: no run here (no run.json); `latentmeter run CONFIG --out` makes one") from error
+            raise UserError(
+                f"{self.directory}: no run here (no run.json); `latentmeter run CONFIG --out` makes one"
+            ) from error
         except (json.JSONDecodeError, ValidationError) as error:
             raise UserError(f"{self.header_path}: not a run header: {error}") from error
         return header
@@ -132,4 +136,6 @@ def write_atomically(path: Path, text: str) -> None:
 def _check_schema(data: Any, path: Path) -> None:
     schema = data.get("schema") if isinstance(data, dict) else None
     if isinstance(schema, int) and schema > SCHEMA:
-        raise UserError(f"{path}: written by a newer latentmeter (schema {schema}, this one reads {SCHEMA}): upgrade latentmeter")
+        raise UserError(
+            f"{path}: written by a newer latentmeter (schema {schema}, this one reads {SCHEMA}): upgrade latentmeter"
+        )

@@ -78,45 +78,86 @@ def _open(store: RunStore, sweep: Sweep, stack: Stack, options: RunOptions) -> N
     if not store.exists:
         store.begin(
             RunHeader(
-                title=sweep.title, sweep=wanted, command=" ".join(["latentmeter", *sys.argv[1:]]), created=_now(),
-                fingerprint=stack.fingerprint, version=__version__,
-            )  # fmt: skip
+                title=sweep.title,
+                sweep=wanted,
+                command=" ".join(["latentmeter", *sys.argv[1:]]),
+                created=_now(),
+                fingerprint=stack.fingerprint,
+                version=__version__,
+            )
         )
         return
     header = store.header()
     if header.sweep != wanted:
-        raise UserError(f"{store.directory}: holds a run of another sweep ('{header.title}'); --force replaces it, --out goes elsewhere")
+        raise UserError(
+            f"{store.directory}: holds a run of another sweep ('{header.title}'); --force replaces it, --out goes elsewhere"
+        )
     if header.fingerprint != stack.fingerprint:
-        raise UserError(f"{store.directory}: was begun on another stack ({header.fingerprint}, here {stack.fingerprint}: {stack.title}); "
-                        "--force replaces it, --out goes elsewhere")
+        raise UserError(
+            f"{store.directory}: was begun on another stack ({header.fingerprint}, here {stack.fingerprint}: "
+            f"{stack.title}); --force replaces it, --out goes elsewhere"
+        )
 
 
 def _run_case(case: Case, sweep: Sweep, stack: Stack, store: RunStore, remaining: float | None) -> Record | None:
     """One case; None if the budget, not the case's own timeout, cut it off: it is left for another time."""
     started, clock = _now(), time.perf_counter()
-    tolerance = sweep.tolerance_percent / 100 if sweep.tolerance_percent else None
-    common: dict[str, Any] = {"key": case.key, "workload": case.workload, "started": started, "tolerance": tolerance}
     if case.problem is not None:
-        failure = Failure(phase="start", message=case.problem)
-        return Record(**common, status="skipped", seconds=0.0, stack=stack, failure=failure)
-    if case.gpu is not None:
-        target = assumed_stack(find_gpu(case.gpu))
-        found, notes = _estimate(case, target, find_gpu(case.gpu).context_bytes)
-        failed = None if found else Failure(phase="start", message=notes["estimate"])
-        status = "ok" if found else "invalid"
-        return Record(**common, status=status, seconds=time.perf_counter() - clock, stack=target, estimate=found,
-                      failure=failed, notes=notes)  # fmt: skip
+        result: dict[str, Any] | None = {"status": "skipped", "stack": stack, "failure": _at_start(case.problem)}
+    elif case.gpu is not None:
+        result = _estimated(case)
+    else:
+        result = _measured(case, sweep, stack, store, remaining)
+    if result is None:
+        return None
+    return Record(
+        key=case.key,
+        workload=case.workload,
+        started=started,
+        seconds=time.perf_counter() - clock,
+        tolerance=sweep.tolerance_percent / 100 if sweep.tolerance_percent else None,
+        **result,
+    )
+
+
+def _estimated(case: Case) -> dict[str, Any]:
+    """The record's fields for a case of another card."""
+    assert case.gpu is not None
+    gpu = find_gpu(case.gpu)
+    stack = assumed_stack(gpu)
+    found, notes = _estimate(case, stack, gpu.context_bytes)
+    if found is None:
+        return {"status": "invalid", "stack": stack, "failure": _at_start(notes["estimate"]), "notes": notes}
+    return {"status": "ok", "stack": stack, "estimate": found}
+
+
+def _measured(
+    case: Case, sweep: Sweep, stack: Stack, store: RunStore, remaining: float | None
+) -> dict[str, Any] | None:
+    """The record's fields for a case of this machine: the estimate for its stack, and the measurement."""
     found, notes = _estimate(case, stack, None)
     timeout = sweep.timeout_seconds if remaining is None else min(sweep.timeout_seconds, remaining)
-    store.logs.mkdir(parents=True, exist_ok=True)
     outcome = measure_in_process(
-        case.workload, stack.device, warm_calls=sweep.warm_calls, timeout=timeout, log=store.logs / f"{case.workload.slug}.log"
+        case.workload,
+        stack.device,
+        warm_calls=sweep.warm_calls,
+        timeout=timeout,
+        log=store.logs / f"{case.workload.slug}.log",
     )
     if outcome.status == "timeout" and timeout < sweep.timeout_seconds:
         return None
-    return Record(**common, status=outcome.status, seconds=time.perf_counter() - clock, stack=outcome.stack or stack,
-                  estimate=found, measurement=outcome.measurement, failure=outcome.failure,
-                  notes=notes)  # fmt: skip
+    return {
+        "status": outcome.status,
+        "stack": outcome.stack or stack,
+        "estimate": found,
+        "measurement": outcome.measurement,
+        "failure": outcome.failure,
+        "notes": notes,
+    }
+
+
+def _at_start(message: str) -> Failure:
+    return Failure(phase="start", message=message)
 
 
 def _estimate(case: Case, stack: Stack, context: int | None) -> tuple[Estimate | None, dict[str, str]]:

@@ -1,9 +1,10 @@
 "use strict";
 // Sorts the table of cases, shows a footnote's text on its number, opens a case that a link names, prints all cases open.
 const table = document.getElementById("cases");
+const heads = table ? [...table.tHead.rows[1].cells] : [];
 
-function sortBy(head, column) {
-  const body = table.tBodies[0];
+function sortBy(column) {
+  const head = heads[column];
   const up = head.getAttribute("aria-sort") !== "ascending";
   const numeric = "n" in head.dataset;
   const value = (row) => {
@@ -16,36 +17,46 @@ function sortBy(head, column) {
     if (x === null || y === null) return (x === null) - (y === null); // unknown stays last, either way
     return (up ? 1 : -1) * (numeric ? x - y : x.localeCompare(y, "en", { numeric: true }));
   };
+  const body = table.tBodies[0];
   body.append(...[...body.rows].sort(order));
-  for (const other of table.querySelectorAll("[aria-sort]")) other.removeAttribute("aria-sort");
+  for (const other of heads) other.removeAttribute("aria-sort");
   head.setAttribute("aria-sort", up ? "ascending" : "descending");
 }
 
-if (table) {
-  [...table.tHead.rows[1].cells].forEach((head, column) => {
+function addButtons() {
+  heads.forEach((head, column) => {
     const button = document.createElement("button");
     button.type = "button";
     button.append(...head.childNodes);
-    button.addEventListener("click", () => sortBy(head, column));
+    button.addEventListener("click", () => sortBy(column));
     head.append(button);
   });
 }
 
-for (const mark of document.querySelectorAll("sup a")) {
-  const note = document.getElementById(mark.hash.slice(1));
-  if (note) mark.title = note.textContent;
+function removeButtons() { // browsers leave buttons out of a table head that they repeat on a new page
+  for (const head of heads) head.firstChild.replaceWith(...head.firstChild.childNodes);
 }
 
-const open = () => {
+for (const mark of document.querySelectorAll("sup a")) {
+  const note = document.getElementById(mark.hash.slice(1));
+  if (note) mark.title = note.textContent.trim();
+}
+
+function openTarget() {
   const target = location.hash && document.getElementById(location.hash.slice(1));
   if (target instanceof HTMLDetailsElement) { target.open = true; target.scrollIntoView(); }
-};
-addEventListener("hashchange", open);
-open();
+}
 
 let closed = [];
 addEventListener("beforeprint", () => {
+  removeButtons();
   closed = [...document.querySelectorAll("details.case:not([open])")];
   for (const details of closed) details.open = true;
 });
-addEventListener("afterprint", () => { for (const details of closed) details.open = false; });
+addEventListener("afterprint", () => {
+  for (const details of closed) details.open = false;
+  addButtons();
+});
+addEventListener("hashchange", openTarget);
+addButtons();
+openTarget();
