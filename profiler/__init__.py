@@ -2,6 +2,12 @@
 
 __version__ = "0.1.0"
 
+# Four modules share their names with the verbs below. Python binds a module to its package when it is first imported, so
+# they are imported here, before the verbs take their names for good.
+import profiler.compare
+import profiler.estimate
+import profiler.measure
+import profiler.run
 from profiler.api import compare, estimate, measure, run, to_frame
 from profiler.latent import estimate_video_latent_memory
 from profiler.workload import MemoryOptions, Workload

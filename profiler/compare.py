@@ -138,10 +138,13 @@ def _verdict(record: Record, allocated: Pair, tolerance: float) -> tuple[Verdict
     differing = [name for name in differing_fields(estimate.stack, measurement.stack) if name not in HARMLESS_FIELDS]
     if differing:
         return "not comparable", f"the estimate is for another stack: {', '.join(differing)} differ"
-    if allocated.difference is None or allocated.error is None:
-        return "not comparable", measurement.notes.get("peak.allocated_bytes", "allocated bytes unknown")
+    if allocated.difference is None:
+        unknown = measurement if allocated.measured is None else estimate
+        return "not comparable", unknown.notes.get("peak.allocated_bytes", "allocated bytes unknown")
     if allocated.difference == 0:
         return "exact", ""
+    if allocated.error is None:
+        return "not comparable", "the measurement saw 0 B allocated"
     if abs(allocated.error) <= tolerance:
         return "within", ""
     return ("under" if allocated.error < 0 else "over"), ""

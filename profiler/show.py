@@ -121,6 +121,8 @@ def show_progress(progress: "Progress") -> None:
 
 def show_run(sweep: "Sweep", records: Sequence[Record], paths: Sequence[Path]) -> list[Comparison]:
     """The closing table of a run, where its report lies, and what to type next."""
+    from profiler.run.plan import plan_cases
+
     out = console()
     comparisons = compare_all(records)
     table = _table("case", "kind", "status", "estimated", "measured", "error", "verdict")
@@ -134,6 +136,9 @@ def show_run(sweep: "Sweep", records: Sequence[Record], paths: Sequence[Path]) -
     out.print(table)
     if any(row.record.stack and row.record.stack.device == "cpu" for row in comparisons):
         out.print("Measured rows are CPU numbers: no GPU was used. Rows of kind 'estimated' were not measured.")
+    planned = len(plan_cases(sweep))
+    if len(records) < planned:
+        out.print(f"{len(records)} of {planned} cases done: the same command goes on with the rest.")
     for path in paths:
         out.print(str(path))
     out.print(f"Read {paths[0]}; `latentmeter report {paths[0].parent}` writes it again.")

@@ -3,10 +3,14 @@
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 STUBS = Path(__file__).parent / "stubs"
 
@@ -27,3 +31,43 @@ def nvml_stub(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], dict[
         return os.environ | {"LD_LIBRARY_PATH": os.pathsep.join(paths), "LATENTMETER_STUB_NVML": scenario}
 
     return environment
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command printed, and its exit code."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def latentmeter(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
+    """Run the command line in this process, through its own entry point: `latentmeter("estimate", "sdxl", "--json")`."""
+    from profiler.cli import main
+
+    def run(*arguments: object) -> Answer:
+        monkeypatch.setattr(sys, "argv", ["latentmeter", *map(str, arguments)])
+        capsys.readouterr()
+        try:
+            main()
+            code = 0
+        except SystemExit as end:
+            code = end.code
+        return Answer(code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def sweep_file(tmp_path: Path) -> Callable[..., Path]:
+    """Write a sweep for the CPU: `sweep_file({"model": ..., "stages": [...]}, ..., name="sweep", warm_calls=0)`."""
+
+    def write(*cases: dict[str, Any], **fields: Any) -> Path:
+        data = {"name": "tiny", "title": "A tiny sweep", "device": "cpu", "warm_calls": 0} | fields | {"cases": [*cases]}
+        path = tmp_path / f"{data['name']}.yaml"
+        path.write_text(yaml.safe_dump(data, sort_keys=False))
+        return path
+
+    return write

@@ -72,7 +72,11 @@ def _framewise(module: nn.Module) -> AppliedOption:
     if not names:
         return AppliedOption(applied=False, detail=f"{type(module).__name__} has no framewise switch")
     for name in names:
-        setattr(module, name, True)
+        method = getattr(module, f"_enable{name.removeprefix('use')}", None)
+        if method is not None:
+            method()  # Mochi's own way, which changes more than the switch
+        else:
+            setattr(module, name, True)
     unread = [name for name in names if not _reads(type(module), name)]
     if len(unread) == len(names):
         return AppliedOption(applied=False, detail=f"{type(module).__name__} never reads {' or '.join(unread)}")

@@ -232,7 +232,7 @@ def _scatter_axes(rows: Sequence[Comparison]) -> tuple[LogAxis, LogAxis]:
 
 def _error_axis(rows: Sequence[Comparison]) -> LinearAxis:
     reach = max(abs(row.allocated.error or 0) * 1.15 for row in rows)
-    return LinearAxis(max(reach, *(row.tolerance * 1.6 for row in rows)), 324, 24)
+    return LinearAxis(max(reach, 0.001, *(row.tolerance * 1.6 for row in rows)), 324, 24)
 
 
 def _marks(rows: Sequence[Comparison], x: LogAxis, y: LogAxis) -> list[Mark]:

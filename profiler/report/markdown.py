@@ -27,7 +27,7 @@ def render_markdown(comparisons: Sequence[Comparison], about: RunInfo) -> str:
         ["", "## All cases", "", escape(cells.UNITS), "", *_cases(comparisons, notes)],
         ["", "## From latent to device", "", *_waterfalls(comparisons, notes)],
         _reasons(notes),
-        ["", "## What failed", "", *_failures(comparisons)],
+        ["", "## What failed or was skipped", "", *_failures(comparisons)],
     ]
     return "\n".join(line for part in parts for line in part) + "\n"
 
@@ -63,7 +63,8 @@ def _conditions(comparisons: Sequence[Comparison], about: RunInfo) -> list[str]:
     uses = conditions.stack_uses(comparisons)
     if len(uses) > 1:
         lines.append(
-            f"- {len(uses)} stacks are present; numbers of two fingerprints are not compared with each other; bold fields differ."
+            f"- {len(uses)} stacks are present; numbers of two fingerprints are not compared with each other. "
+            "Fields in which they differ are bold."
         )
     if not uses:
         return [*lines, "- No stack was recorded."]
@@ -124,7 +125,7 @@ def _failures(comparisons: Sequence[Comparison]) -> list[str]:
     failed = [comparison for comparison in comparisons if comparison.record.status != "ok"]
     rows = [[code(c.record.key), *(escape(text) for text in _failure(c.record))] for c in failed]
     heads = ["case", "status", "phase", "message", "signal", "asked for", "log"]
-    return table(heads, rows) if rows else ["No case failed."]
+    return table(heads, rows) if rows else ["No case failed, and none was skipped."]
 
 
 def _failure(record: Record) -> list[str]:

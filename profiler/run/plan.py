@@ -82,8 +82,19 @@ def read_sweep(path: Path) -> Sweep:
 
 
 def plan_cases(sweep: Sweep) -> list[Case]:
-    """Every case of the sweep, in the order of the file, each key once. Raises UserError for an unknown model or card."""
-    cases = {case.key: case for entry in sweep.cases for case in _cases(entry)}
+    """Every case of the sweep, in the order of the file, each key once.
+
+    Raises UserError that names every entry whose model, card or options are wrong.
+    """
+    cases: dict[str, Case] = {}
+    errors = []
+    for number, entry in enumerate(sweep.cases):
+        try:
+            cases |= {case.key: case for case in _cases(entry)}
+        except UserError as error:
+            errors.append(f"  cases.{number}: {error}")
+    if errors:
+        raise UserError("\n".join([f"sweep '{sweep.name}' cannot be planned", *errors]))
     return list(cases.values())
 
 

@@ -50,7 +50,7 @@ class RunStore:
     @contextmanager
     def writing(self) -> Iterator[None]:
         """Hold the folder for this process. Raises UserError where another run writes to it."""
-        self.directory.mkdir(parents=True, exist_ok=True)
+        self.logs.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.directory / ".lock")
         try:
             lock.acquire(timeout=0)
@@ -65,13 +65,12 @@ class RunStore:
 
     def begin(self, header: RunHeader) -> None:
         """Write the header; the folder must not hold a run yet."""
-        self.logs.mkdir(parents=True, exist_ok=True)
         write_atomically(self.header_path, json.dumps(asdict(header), indent=2) + "\n")
 
     def clear(self) -> None:
-        """Forget the run that is here: header and records."""
-        self.header_path.unlink(missing_ok=True)
+        """Forget the run that is here: records, then header. Killed in between, no old record counts for a new run."""
         self.records_path.unlink(missing_ok=True)
+        self.header_path.unlink(missing_ok=True)
 
     def header(self) -> RunHeader:
         """The header. Raises UserError where there is none or it cannot be read."""
@@ -83,7 +82,7 @@ class RunStore:
             raise UserError(
                 f"{self.directory}: no run here (no run.json); `latentmeter run CONFIG --out` makes one"
             ) from error
-        except (json.JSONDecodeError, ValidationError) as error:
+        except (json.JSONDecodeError, UnicodeDecodeError, ValidationError) as error:
             raise UserError(f"{self.header_path}: not a run header: {error}") from error
         return header
 
@@ -104,16 +103,16 @@ class RunStore:
                 data = json.loads(line)
                 _check_schema(data, self.records_path)
                 record: Record = from_dict(Record, data)
-            except (json.JSONDecodeError, ValidationError) as error:
+            except (json.JSONDecodeError, UnicodeDecodeError, ValidationError) as error:
                 detail = describe(error) if isinstance(error, ValidationError) else str(error)
                 raise UserError(f"{self.records_path}, line {number}: not a record: {detail}") from error
             found[record.key] = record
         return list(found.values())
 
-    def _lines(self) -> list[str]:
+    def _lines(self) -> list[bytes]:
         if not self.records_path.exists():
             return []
-        return [line for line in self.records_path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+        return self.records_path.read_bytes().split(b"\n")[:-1]
 
     def _cut_torn_line(self) -> None:
         """Remove a last line without an end, left by a process that died while it wrote."""

@@ -142,7 +142,7 @@ def _measured(
         stack.device,
         warm_calls=sweep.warm_calls,
         timeout=timeout,
-        log=store.logs / f"{case.workload.slug}.log",
+        log=store.logs / f"{case.workload.slug[-200:]}.log",  # file systems end names at 255 bytes
     )
     if outcome.status == "timeout" and timeout < sweep.timeout_seconds:
         return None

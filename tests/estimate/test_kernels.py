@@ -1,0 +1,155 @@
+"""Which kernel runs and what it borrows: the rules against what the real libraries answered.
+
+Workspaces of convolutions are cuDNN 9.20's own plans for NVIDIA's property records of the cards, asked without a device
+on 2026-11-20 with the maintained front-end (nvidia-cudnn-frontend 1.32). No figure here is a measured peak.
+"""
+
+from math import prod
+from typing import Any
+
+import pytest
+import torch
+
+from profiler.estimate.attention import Attention, allocate_output, buffers, choose
+from profiler.estimate.convolution import Convolution, route, workspace_bytes
+from profiler.gpus import assumed_stack, find_gpu
+from profiler.stack import Stack
+
+BF16, FP32 = torch.bfloat16, torch.float32
+MIB = 1 << 20
+
+
+def stack(gpu: str, torch_version: str = "2.13.0", cudnn: int | None = None) -> Stack:
+    return assumed_stack(find_gpu(gpu), torch_version, cudnn)
+
+
+def conv(
+    x: tuple[int, ...], out: int, kernel: int, dtype: torch.dtype = BF16, stride: int = 1, **rest: Any
+) -> Convolution:
+    rank = len(x) - 2
+    padding = kernel // 2 if stride == 1 else 0
+    y = (x[0], out, *((n + 2 * padding - kernel) // stride + 1 for n in x[2:]))
+    values = {"groups": 1, "channels_last": False, "transposed": False} | rest
+    return Convolution(x=x, weight=(out, x[1] // values["groups"], *[kernel] * rank), y=y, dtype=dtype, **values)
+
+
+@pytest.mark.parametrize(
+    ("gpu", "call", "planned"),
+    [
+        ("rtx-4090", conv((1, 128, 512, 512), 128, 3), 134_512_656),
+        ("rtx-4090", conv((1, 128, 512, 512), 256, 3), 201_916_432),
+        ("rtx-4090", conv((1, 256, 512, 512), 128, 1), 201_326_608),
+        ("rtx-4090", conv((1, 512, 64, 64), 512, 3), 13_107_216),
+        ("rtx-4090", conv((2, 320, 64, 64), 320, 3), 12_328_976),
+        ("rtx-4090", conv((1, 512, 64, 64), 8, 3), 4_333_584),
+        ("rtx-4090", conv((1, 128, 512, 512), 3, 3), 71_321_616),
+        ("rtx-4090", conv((1, 128, 513, 513), 128, 3, stride=2), 84_443_408),
+        ("h200", conv((1, 128, 1024, 1024), 128, 3), 537_165_971),
+        ("h200", conv((1, 256, 1024, 1024), 128, 1), 805_306_515),
+        ("h200", conv((1, 128, 512, 512), 256, 3, FP32), 403_832_979),
+        ("h200", conv((1, 128, 1024, 1024), 128, 3, FP32), 1_074_331_795),
+        ("h200", conv((1, 256, 512, 512), 128, 1, FP32), 268_566_544),
+        ("a100", conv((1, 128, 512, 512), 128, 3, FP32), 134_807_568),
+        ("a100", conv((1, 256, 512, 512), 128, 3, FP32), 269_615_120),
+        ("h200", conv((1, 3, 512, 512), 128, 3), 0),
+        ("a100", conv((1, 4, 64, 64), 512, 3), 0),
+        ("h200", conv((1, 512, 256, 256), 512, 3, channels_last=True), 131),
+    ],
+    ids=lambda value: value if isinstance(value, str) else None,
+)
+def test_workspace_is_what_cudnn_plans(gpu: str, call: Convolution, planned: int) -> None:
+    """Within 64 KiB or 1 %: plans differ from the closed form by padding and a header that depends on the engine."""
+    assert abs(workspace_bytes(call, stack(gpu)) - planned) <= max(1 << 16, planned // 100)
+
+
+def test_depthwise_runs_atens_own_kernel_unless_channels_last() -> None:
+    x = (1, 64, 32, 32)
+    assert route(conv(x, 64, 3, groups=64), stack("h200")) == "depthwise"
+    assert workspace_bytes(conv(x, 64, 3, groups=64), stack("h200")) == 0
+    assert route(conv(x, 64, 3, groups=64, channels_last=True), stack("h200")) == "cudnn"
+
+
+@pytest.mark.parametrize(
+    ("version", "cudnn", "kind"),
+    [
+        ("2.8.0", 91002, "cudnn"),
+        ("2.9.0", 91002, "vol2col"),
+        ("2.9.0", 91600, "vol2col"),
+        ("2.9.1", 91002, "vol2col"),
+        ("2.9.1", 91500, "cudnn"),
+        ("2.11.0", 91900, "cudnn"),
+    ],
+)
+def test_the_conv3d_regression_of_torch_2_9(version: str, cudnn: int, kind: str) -> None:
+    call = conv((1, 96, 3, 34, 34), 96, 3)
+    assert route(call, stack("rtx-4090", version, cudnn)) == kind
+    assert route(conv((1, 96, 3, 34, 34), 96, 3, FP32), stack("rtx-4090", version, cudnn)) == "cudnn"
+    assert route(conv((1, 96, 34, 34), 96, 3), stack("rtx-4090", version, cudnn)) == "cudnn"
+
+
+def test_vol2col_buffers_are_those_that_users_saw_fail() -> None:
+    """pytorch issue 177406: 5.06 GiB for Qwen-Image at 1024x1024; issue 136479: 108 GiB for a 256-cubed volume."""
+    old = stack("rtx-4090", "2.9.0", 91002)
+    assert workspace_bytes(conv((1, 96, 1, 1024, 1024), 96, 3), old) == 96 * 27 * 1024 * 1024 * 2
+    assert workspace_bytes(conv((1, 128, 256, 256, 256), 128, 3), old) == 108 << 30
+
+
+def attention(
+    depth: int, dtype: torch.dtype = BF16, length: int = 64, mask: torch.Tensor | None = None, **rest: Any
+) -> Attention:
+    q = torch.empty(1, 2, length, depth, dtype=dtype, device="meta")
+    return Attention(q=q, k=q, v=q, mask=mask, **rest)
+
+
+def mask_of(length: int, dtype: torch.dtype = torch.bool) -> torch.Tensor:
+    return torch.empty(1, 1, length, length, dtype=dtype, device="meta")
+
+
+@pytest.mark.parametrize(
+    ("gpu", "version", "call", "kernel"),
+    [
+        ("h200", "2.13.0", attention(128), "cudnn"),
+        ("h200", "2.13.0", attention(128, mask=mask_of(64)), "cudnn"),
+        ("h200", "2.13.0", attention(512), "efficient"),
+        ("h200", "2.13.0", attention(128, FP32), "efficient"),
+        ("h200", "2.13.0", attention(100), "flash"),
+        ("h200", "2.10.0", attention(128), "flash"),
+        ("rtx-4090", "2.13.0", attention(128), "flash"),
+        ("rtx-4090", "2.13.0", attention(128, mask=mask_of(64)), "efficient"),
+        ("rtx-4090", "2.13.0", attention(384), "efficient"),
+        ("a100", "2.13.0", attention(514, FP32), "math"),
+    ],
+)
+def test_the_kernel_that_cuda_picks(gpu: str, version: str, call: Attention, kernel: str) -> None:
+    assert choose(call, stack(gpu, version)) == kernel
+
+
+def test_a_pinned_kernel_that_cannot_run_falls_to_math() -> None:
+    assert choose(attention(128), stack("h200"), "flash") == "flash"
+    assert choose(attention(128, FP32), stack("h200"), "flash") == "math"
+    assert choose(attention(128), stack("h200"), "math") == "math"
+
+
+def test_scratch_of_each_kernel() -> None:
+    assert buffers(attention(128), "cudnn").after == (256,)
+    assert buffers(attention(128), "flash").after[0] == 2 * 64 * 4
+    assert buffers(attention(512), "efficient").after == (64 * 2 * 512 * 4,)
+    assert buffers(attention(128), "efficient").after == ()
+    assert buffers(attention(512, FP32), "efficient").after == ()
+
+
+def test_a_bool_mask_is_converted_and_unaligned_rows_are_padded() -> None:
+    """Sizes seen on torch 2.11: a 4601 x 4601 bool mask costs 42,338,402 and 42,402,816 B."""
+    assert buffers(attention(512, mask=mask_of(4601)), "efficient").before == (42_338_402, 42_402_816)
+    assert buffers(attention(128, mask=mask_of(4601)), "cudnn").before == (8, 8, 42_338_402)
+    assert buffers(attention(512, mask=mask_of(64, BF16)), "efficient").before == ()
+
+
+def test_output_keeps_the_querys_order_where_the_kernel_does() -> None:
+    flat = torch.empty(1, 64, 2, 32, dtype=BF16, device="meta").transpose(1, 2)
+    plain = torch.empty(1, 2, 64, 32, dtype=BF16, device="meta")
+    for query in (flat, plain):
+        call = Attention(q=query, k=query, v=query)
+        assert allocate_output(call, "flash").stride() == query.stride()
+        assert allocate_output(call, "efficient").stride() == flat.stride()
+    assert prod(allocate_output(call, "cudnn").shape) == plain.numel()

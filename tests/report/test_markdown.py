@@ -1,0 +1,83 @@
+"""The Markdown: the same facts as the page, and nothing in a value that Markdown or GitHub would act on."""
+
+import re
+
+import pytest
+import records_factory as make
+
+from profiler.compare import compare_all
+from profiler.report.about import RunInfo
+from profiler.report.answer import answer
+from profiler.report.markdown import code, escape, render_markdown
+
+ABOUT = RunInfo(
+    title="sample", command="latentmeter run sample.yaml", created="2026-11-20T12:00:00+00:00", version="0.1.0"
+)
+
+
+def render(*records):
+    return render_markdown(compare_all(records), ABOUT)
+
+
+def columns(line):
+    """Number of cells of a table line: pipes that are not escaped."""
+    return len(re.findall(r"(?<!\\)\|", line)) - 1
+
+
+def test_the_whole_report_looks_as_it_should(snapshot):
+    assert render(*make.sample()) == snapshot
+
+
+def test_the_answer_stands_at_the_top():
+    lines = render(*make.sample()).splitlines()
+    assert lines[4] == f"**{answer(compare_all(make.sample()))}**"
+
+
+@pytest.mark.parametrize("records", [make.sample(), [make.hostile()]], ids=["sample", "hostile"])
+def test_every_line_of_a_table_has_the_cells_of_its_head(records):
+    head = 0
+    for line in render(*records).splitlines():
+        if not line.startswith("|"):
+            head = 0
+            continue
+        head = head or columns(line)
+        assert columns(line) == head
+
+
+def test_hostile_text_stays_text():
+    text = render(make.hostile())
+    assert "<script" not in text
+    assert "<img" not in text
+    assert "@team" not in text
+    assert not re.search(r"(?<!\\)`c", text)
+    assert not re.search(r"(?<![\\\d])\*d", text)
+    assert "\n# e" not in text
+
+
+@pytest.mark.parametrize(
+    ("raw", "escaped"),
+    [
+        ("a|b", r"a\|b"),
+        ("a\n\nb", "a b"),
+        ("`x`", r"\`x\`"),
+        ("<b>&", "&lt;b&gt;&amp;"),
+        ("[x](y)", r"\[x\](y)"),
+        ("@team", "@<!-- -->team"),
+        (r"\|", r"\\\|"),
+        ("$x$ ~y~ #1", r"\$x\$ \~y\~ &#35;1"),
+    ],
+)
+def test_what_markdown_would_act_on_is_escaped(raw, escaped):
+    assert escape(raw) == escaped
+
+
+def test_code_type_is_for_plain_text_only():
+    assert code("wan2.1-t2v-14b/decode") == "`wan2.1-t2v-14b/decode`"
+    assert code("a`b") == r"a\`b"
+
+
+def test_a_run_without_cases_is_still_a_report():
+    text = render()
+    assert "No case was run." in text
+    assert "No case has numbers." in text
+    assert "No case failed, and none was skipped." in text

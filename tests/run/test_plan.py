@@ -1,0 +1,170 @@
+"""plan.py: what a sweep file stands for, and what is said of one that is wrong."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from profiler.errors import UserError
+from profiler.paths import CONFIGS
+from profiler.run.plan import Case, Sweep, find_sweep, plan_cases, read_sweep
+
+IMAGE = "tests/models/tiny-image.yaml"
+VIDEO = "tests/models/tiny-video.yaml"
+SHIPPED = sorted((CONFIGS / "sweeps").glob("*.yaml"))
+
+axes = st.lists(st.sampled_from([32, 64, 96]), min_size=1, max_size=4)
+
+
+def plan(*entries: dict[str, Any]) -> list[Case]:
+    return plan_cases(Sweep.model_validate({"name": "s", "title": "t", "cases": entries}))
+
+
+def keys(*entries: dict[str, Any]) -> list[str]:
+    return [case.key for case in plan(*entries)]
+
+
+def test_an_entry_stands_for_the_product_of_its_axes_in_their_order() -> None:
+    entry = {"model": IMAGE, "stages": ["decode", "encode"], "height": [32, 64], "batch": [1, 2]}
+    assert keys(entry) == [
+        f"{IMAGE}/{stage}/1x{height}x32/b{batch}/fp32"
+        for stage in ("decode", "encode")
+        for height in (32, 64)
+        for batch in (1, 2)
+    ]
+
+
+def test_every_field_that_may_be_a_list_is_an_axis() -> None:
+    entry = {
+        "model": VIDEO,
+        "stages": ["decode"],
+        "frames": [1, 5],
+        "height": [32, 64],
+        "width": [32, 64],
+        "batch": [1, 2],
+        "dtype": ["fp32", "bf16"],
+        "options": [{}, {"tiling": True, "tile": [64, 64]}],
+    }
+    found = keys(entry)
+    assert len(found) == len(set(found)) == 2**6
+    assert found[:4] == [
+        f"{VIDEO}/decode/1x32x32/b1/{end}" for end in ("fp32", "fp32/tiling64x64", "bf16", "bf16/tiling64x64")
+    ]
+
+
+@given(axes, axes)
+def test_a_plan_holds_each_combination_once(heights: list[int], widths: list[int]) -> None:
+    cases = plan({"model": IMAGE, "stages": ["decode"], "height": heights, "width": widths})
+    sizes = [(case.workload.height, case.workload.width) for case in cases]
+    assert len(sizes) == len(set(sizes))
+    assert sizes == list(dict.fromkeys((height, width) for height in heights for width in widths))
+
+
+def test_a_repeated_key_keeps_its_first_place() -> None:
+    first = {"model": IMAGE, "stages": ["encode"]}
+    assert keys(first, {"model": IMAGE, "stages": ["decode", "encode"]}, first) == [
+        f"{IMAGE}/encode/1x32x32/b1/fp32",
+        f"{IMAGE}/decode/1x32x32/b1/fp32",
+    ]
+
+
+def test_what_is_not_given_comes_from_the_model() -> None:
+    (case,) = plan({"model": "wan2.1-t2v-1.3b", "stages": ["decode"]})
+    work = case.workload
+    assert (work.frames, work.height, work.width, work.batch, work.dtype) == (81, 480, 832, 1, "fp32")
+    (case,) = plan({"model": "wan2.1-t2v-1.3b", "stages": ["denoise"]})
+    assert case.workload.dtype == "bf16"
+
+
+def test_an_estimate_for_a_card_is_a_case_of_its_own() -> None:
+    here = {"model": IMAGE, "stages": ["decode"]}
+    cases = plan(here, here | {"gpu": "RTX 4090"}, here | {"gpu": "rtx-4090"})
+    assert [case.gpu for case in cases] == [None, "rtx-4090"]
+    assert [case.key for case in cases] == [f"{IMAGE}/decode/1x32x32/b1/fp32{end}" for end in ("", "@rtx-4090")]
+    assert cases[0].workload == cases[1].workload
+
+
+def test_a_size_that_the_model_does_not_allow_is_a_case_with_a_problem() -> None:
+    cases = plan({"model": IMAGE, "stages": ["decode"], "height": [33, 32]}, {"model": VIDEO, "stages": ["decode"], "frames": 6})
+    assert [case.problem is None for case in cases] == [False, True, False]
+    assert cases[0].problem == "height: 33 is not a multiple of 2, as tiny-image decode needs; nearest: 32 or 34"
+    assert cases[2].problem == "frames: 6 is not of the form 4k+1; nearest: 5 or 9"
+
+
+def test_unknown_models_and_cards_are_named_all_at_once() -> None:
+    good = {"model": IMAGE, "stages": ["decode"]}
+    with pytest.raises(UserError) as caught:
+        plan({"model": "wan2.1-t2v-1.4b", "stages": ["decode"]}, good, good | {"gpu": "h201"}, {"model": "no/such.yaml", "stages": ["decode"]})
+    lines = str(caught.value).splitlines()
+    assert [line.split(":")[0].strip() for line in lines[1:]] == ["cases.0", "cases.2", "cases.3"]
+    assert "did you mean 'wan2.1-t2v-1.3b'" in lines[1]
+    assert "did you mean 'h200'? known: a100, b200" in lines[2]
+    assert "no/such.yaml: No such file" in lines[3]
+
+
+def test_options_that_exclude_each_other_are_refused_with_their_place() -> None:
+    with pytest.raises(UserError, match=r"cases\.0: tile: a tile size needs tiling switched on"):
+        plan({"model": IMAGE, "stages": ["decode"], "options": {"tile": [8, 8]}})
+
+
+def test_a_model_without_a_published_size_needs_one(tmp_path: Path) -> None:
+    text = Path(IMAGE).read_text().replace("default: {frames: 1, height: 32, width: 32}\n", "")
+    model = tmp_path / "sizeless.yaml"
+    model.write_text(text)
+    with pytest.raises(UserError, match=r"the model has no published size: give frames, width$"):
+        plan({"model": str(model), "stages": ["decode"], "height": 32})
+
+
+def test_errors_of_a_file_come_all_at_once_with_their_places(sweep_file: Callable[..., Path]) -> None:
+    wrong = {"model": IMAGE, "stages": ["decode", "decoed"], "hieght": 32, "batch": 0}
+    path = sweep_file({"model": IMAGE, "stages": ["decode"]}, wrong, device="tpu", timeout_seconds=-1, tolerence=1)
+    with pytest.raises(UserError) as caught:
+        read_sweep(path)
+    first, *lines = str(caught.value).splitlines()
+    assert first == f"{path}: not a sweep file"
+    places = {line.split(":")[0].strip() for line in lines}
+    assert {"device", "timeout_seconds", "tolerence", "cases.1.stages.1", "cases.1.hieght"} <= places
+    assert any(place.startswith("cases.1.batch") for place in places)
+    assert not any(place.startswith("cases.0") for place in places)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("- a list", "expected a mapping at the top, found list"),
+        ("cases: [", "not YAML"),
+        ("{name: s, title: t, cases: []}", "cases: List should have at least 1 item"),
+        ("{name: s, title: t}", "cases: Field required"),
+    ],
+)
+def test_files_that_are_no_sweep(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "s.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError, match=message):
+        read_sweep(path)
+
+
+def test_an_unknown_sweep_names_the_shipped_ones() -> None:
+    with pytest.raises(UserError) as caught:
+        find_sweep("quikstart")
+    assert str(caught.value).endswith("one of " + ", ".join(path.stem for path in SHIPPED))
+    with pytest.raises(UserError, match=r"quikstart\.yaml: No such file"):
+        find_sweep("quikstart.yaml")
+
+
+def test_a_sweep_is_found_by_name_and_by_path(sweep_file: Callable[..., Path]) -> None:
+    assert find_sweep("quickstart") == read_sweep(CONFIGS / "sweeps" / "quickstart.yaml")
+    assert find_sweep(str(sweep_file({"model": IMAGE, "stages": ["decode"]}))).name == "tiny"
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_every_shipped_sweep_can_be_run(path: Path) -> None:
+    sweep = read_sweep(path)
+    assert sweep.name == path.stem
+    cases = plan_cases(sweep)
+    assert cases
+    assert [case.key for case in cases if case.problem] == []
+    assert len({case.key for case in cases}) == len(cases)

@@ -1,0 +1,81 @@
+"""Workloads are values: hashable, with a key that means what was asked."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from profiler.errors import UserError
+from profiler.units import format_bytes, format_percent
+from profiler.workload import ATTENTIONS, DTYPES, STAGES, MemoryOptions, Workload
+
+options = st.builds(
+    MemoryOptions,
+    tiling=st.just(True),
+    tile=st.none() | st.tuples(st.integers(1, 4096), st.integers(1, 4096)),
+    slicing=st.booleans(),
+    framewise=st.booleans(),
+    channels_last=st.booleans(),
+    attention=st.none() | st.sampled_from(ATTENTIONS),
+)
+sizes = st.integers(1, 1 << 14)
+workloads = st.builds(
+    Workload, model=st.sampled_from(["a", "b/c"]), stage=st.sampled_from(STAGES), frames=sizes, height=sizes, width=sizes,
+    batch=sizes, dtype=st.sampled_from(DTYPES), options=options | st.just(MemoryOptions()),
+)  # fmt: skip
+
+
+@given(workloads, workloads)
+def test_keys_are_equal_exactly_where_workloads_are(a: Workload, b: Workload) -> None:
+    assert (a.key == b.key) == (a == b)
+    assert (a == b) <= (hash(a) == hash(b))
+
+
+@given(workloads)
+def test_slugs_are_file_names(workload: Workload) -> None:
+    assert "/" not in workload.slug
+    assert len(workload.slug.encode()) < 200
+
+
+def test_a_key_reads_like_the_request() -> None:
+    workload = Workload(model="m", stage="decode", frames=81, height=480, width=832, dtype="fp32",
+                        options=MemoryOptions(tiling=True, tile=(256, 192), channels_last=True))  # fmt: skip
+    assert workload.key == "m/decode/81x480x832/b1/fp32/tiling256x192+channels-last"
+
+
+@pytest.mark.parametrize("value", [0, -1, True, 1.0, "1", None])
+@pytest.mark.parametrize("name", ["frames", "height", "width", "batch"])
+def test_a_size_must_be_a_positive_integer(name: str, value: object) -> None:
+    size = {"frames": 1, "height": 8, "width": 8, "batch": 1, name: value}
+    with pytest.raises(UserError, match=name):
+        Workload(model="m", stage="decode", **size)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [("stage", "train", "one of encode, decode"), ("dtype", "int4", "one of fp32, fp16, bf16")],
+)
+def test_names_the_alternatives(field: str, value: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        Workload(model="m", frames=1, height=8, width=8, **{"stage": "decode", field: value})  # type: ignore[arg-type]
+
+
+def test_options_that_contradict_each_other() -> None:
+    with pytest.raises(UserError, match="needs tiling"):
+        MemoryOptions(tile=(64, 64))
+    with pytest.raises(UserError, match="tile"):
+        MemoryOptions(tiling=True, tile=(0, 64))
+    with pytest.raises(UserError, match="one of flash"):
+        MemoryOptions(attention="sage")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [(None, "unknown"), (0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (5 << 20, "5.0 MiB"), (-3 << 30, "-3.000 GiB")],
+)
+def test_format_bytes(size: int | None, text: str) -> None:
+    assert format_bytes(size) == text
+
+
+def test_format_percent() -> None:
+    assert format_percent(-0.01234) == "-1.23 %"
+    assert format_percent(None) == "unknown"
