@@ -99,9 +99,11 @@ def to_frame(comparisons: Iterable[Comparison]) -> "pd.DataFrame":
     """One row a case, sizes in bytes, unknown as NA: what the CSV holds."""
     import pandas as pd
 
-    frame = pd.DataFrame([_row(comparison) for comparison in comparisons])
-    sizes = [name for name in frame.columns if name.endswith("_bytes")]
-    return frame.astype(dict.fromkeys(sizes, "Int64"))
+    # As objects first: a column of integers with a gap would be read as floats, which are exact to 2^53 bytes only.
+    frame = pd.DataFrame([_row(comparison) for comparison in comparisons], dtype=object)
+    kinds = {"_bytes": "Int64", "_error": "Float64"}
+    types = {str(name): kind for name in frame for end, kind in kinds.items() if str(name).endswith(end)}
+    return frame.astype(types).infer_objects()
 
 
 def _pair(name: str, estimate: Estimate | None, measurement: Measurement | None) -> Pair:

@@ -65,7 +65,9 @@ def sweep_file(tmp_path: Path) -> Callable[..., Path]:
     """Write a sweep for the CPU: `sweep_file({"model": ..., "stages": [...]}, ..., name="sweep", warm_calls=0)`."""
 
     def write(*cases: dict[str, Any], **fields: Any) -> Path:
-        data = {"name": "tiny", "title": "A tiny sweep", "device": "cpu", "warm_calls": 0} | fields | {"cases": [*cases]}
+        data = (
+            {"name": "tiny", "title": "A tiny sweep", "device": "cpu", "warm_calls": 0} | fields | {"cases": [*cases]}
+        )
         path = tmp_path / f"{data['name']}.yaml"
         path.write_text(yaml.safe_dump(data, sort_keys=False))
         return path

@@ -104,7 +104,15 @@ class CpuMeter(Meter):
 
     def reasons(self) -> dict[str, str]:
         """What a CPU has no number for."""
-        return {"reserved_bytes": "the CPU allocator caches nothing"}
+        cuda_only = "a counter of the CUDA allocator"
+        return {
+            "reserved_bytes": "the CPU allocator caches nothing",
+            "requested_peak_bytes": cuda_only,
+            "active_peak_bytes": cuda_only,
+            "alloc_retries": cuda_only,
+            "ooms": cuda_only,
+            "device_free_bytes": "there is no device beside the CPU",
+        }
 
     def _reading(self, notes: _PhaseNotes, interval: _Interval) -> Reading:
         return Reading(

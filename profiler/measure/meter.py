@@ -63,4 +63,4 @@ class Meter(ABC):
 
     @abstractmethod
     def reasons(self) -> dict[str, str]:
-        """Why a quantity is None in every reading, by field name (`device_bytes`)."""
+        """Why a quantity is None in every reading, by field name (`device_bytes`, `ooms`)."""

@@ -168,11 +168,10 @@ class Worker:
         )
 
     def _notes(self, meter: Meter, cold: Reading, found: Attribution | None) -> dict[str, str]:
-        notes: dict[str, str] = {}
-        for field, reason in meter.reasons().items():
-            notes |= {
-                f"{moment}.{field}": reason for moment in ("baseline", "peak") if getattr(cold.peak, field) is None
-            }
+        reasons = meter.reasons()
+        notes = dict(reasons)
+        for name in reasons.keys() & {"reserved_bytes", "device_bytes"}:
+            notes |= {f"{moment}.{name}": reasons[name] for moment in ("baseline", "peak")}
         if cold.peak.reserved_bytes is None:
             notes["terms.cached"] = notes["terms.context"] = notes["peak.reserved_bytes"]
         elif cold.peak.device_bytes is None:

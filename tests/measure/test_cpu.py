@@ -1,0 +1,108 @@
+"""Measuring on the CPU: real tensors, the allocator's own reports, and an estimate that meets them to the byte."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import profiler
+from profiler.compare import compare
+from profiler.estimate.estimator import estimate
+from profiler.measure.cpu import CpuMeter
+from profiler.models.catalog import find_model
+from profiler.records import Record
+from profiler.workload import STAGES, MemoryOptions, StageName
+
+TINY = Path(__file__).parent.parent / "models"
+MIB = 1 << 20
+
+
+def test_phases_see_what_is_allocated_kept_and_freed() -> None:
+    with CpuMeter() as meter:
+        with meter.phase("model"):
+            kept = torch.ones(MIB // 4)
+        with meter.phase("cold"):
+            more = kept + kept
+            del more
+        with meter.phase("warm"):
+            pass
+        del kept  # in the session: the allocator's total runs on through the process
+    model, cold, warm = meter.readings()
+    assert (model.peak.allocated_bytes, model.end.allocated_bytes) == (MIB, MIB)
+    assert (cold.peak.allocated_bytes, cold.end.allocated_bytes) == (2 * MIB, MIB)
+    assert (warm.peak.allocated_bytes, warm.end.allocated_bytes) == (MIB, MIB)
+    assert cold.peak.reserved_bytes is None
+    assert cold.seconds is not None
+    assert cold.peak.device_bytes is not None
+    assert cold.peak.device_bytes > 50 * MIB
+
+
+def test_a_phase_that_fails_has_a_reading() -> None:
+    with CpuMeter() as meter:
+        with pytest.raises(ValueError, match="stop"), meter.phase("cold"):
+            torch.ones(MIB // 4)
+            raise ValueError("stop")
+    (reading,) = meter.readings()
+    assert reading.peak.allocated_bytes == MIB
+    assert reading.seconds is None
+
+
+def test_resident_memory_starts_anew_with_each_phase() -> None:
+    with CpuMeter() as meter:
+        with meter.phase("cold"):
+            torch.ones(64 * MIB)
+        with meter.phase("warm"):
+            pass
+    cold, warm = meter.readings()
+    assert cold.peak.device_bytes is not None
+    assert warm.peak.device_bytes is not None
+    assert cold.peak.device_bytes - warm.peak.device_bytes > 200 * MIB
+
+
+def test_what_an_op_borrows_is_seen() -> None:
+    """A 3D convolution on the CPU unfolds its input: a buffer that no tensor shows."""
+    x, weight = torch.randn(1, 16, 5, 16, 16), torch.randn(32, 16, 3, 3, 3)
+    with CpuMeter() as meter:
+        watch = meter.watch()
+        with meter.phase("attribution"), torch.inference_mode(), watch.during("cold", "activations"):
+            torch.nn.functional.conv3d(x, weight, padding=1)
+    worst = max(meter.op_peaks(), key=lambda p: p.borrowed)
+    assert watch.ops[worst.op][1] == "aten.convolution.default"
+    assert worst.borrowed >= 16 * 27 * 5 * 16 * 16 * 4
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("model", ["tiny-image", "tiny-video"])
+def test_the_estimate_meets_the_measurement_to_the_byte(model: str, stage: StageName) -> None:
+    """Every tensor term is the same on both sides; what CPU kernels borrow is measured and closes the rest."""
+    path = str(TINY / f"{model}.yaml")
+    record = profiler.measure(path, stage, device="cpu", warm_calls=1)
+    assert record.status == "ok", record.failure
+    found = record.measurement
+    assert found is not None
+    estimated = estimate(record.workload, find_model(path), found.stack)
+    for term in ("weights", "inputs", "outputs", "activations"):
+        assert getattr(found.terms, term) == getattr(estimated.terms, term)
+    assert found.terms.workspace is not None
+    parts = [found.terms.weights, found.terms.inputs, found.terms.outputs, found.terms.activations]
+    assert sum(parts) + found.terms.workspace == found.peak.allocated_bytes  # type: ignore[arg-type]
+    assert [tensor.bytes for tensor in found.largest] == [tensor.bytes for tensor in estimated.largest]
+    whole = Record(**{**record.__dict__, "estimate": estimated})
+    assert compare(whole).verdict == "exact"
+
+
+def test_a_measurement_says_what_it_is() -> None:
+    path = str(TINY / "tiny-image.yaml")
+    options = MemoryOptions(slicing=True, channels_last=True)
+    found = profiler.measure(path, "decode", device="cpu", warm_calls=2, batch=2, options=options).measurement
+    assert found is not None
+    assert found.kind == "cpu"
+    assert found.stack.device == "cpu"
+    assert [reading.phase for reading in found.readings] == ["model", "inputs", "cold", "warm", "warm", "attribution"]
+    assert len(found.warm) == 2
+    assert found.output_shapes == ((2, 3, 32, 32),)
+    assert found.options["slicing"].applied
+    assert found.options["channels_last"].applied
+    assert found.notes["peak.reserved_bytes"]
+    assert found.peak_at is not None
+    assert found.baseline.allocated_bytes == found.readings[1].end.allocated_bytes

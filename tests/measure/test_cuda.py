@@ -1,0 +1,185 @@
+"""The CUDA meter's own logic, over a fake `torch.cuda` and a fake NVML: what no test machine has.
+
+Numbers here are made up; that torch and NVML answer so is not tested.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from profiler.measure import cuda
+from profiler.measure.cuda import CudaMeter
+from profiler.measure.live import device_uuid, live_stack
+from profiler.measure.nvml import Value
+from profiler.measure.worker import parse_requested
+
+UUID = "22222222-2222-2222-2222-222222222222"
+MIB = 1 << 20
+
+
+@dataclass
+class FakeCuda:
+    """A device with books: allocated, reserved, and what the driver shows, in bytes."""
+
+    allocated: int = 0
+    reserved: int = 0
+    context: int = 0
+    others: int = 100 * MIB
+    retries: int = 0
+    calls: list[str] = field(default_factory=list)
+    peak: int = 0
+    peak_reserved: int = 0
+    nvml: bool = True
+
+    def malloc(self, size: int) -> None:
+        self.allocated += size
+        self.reserved = max(self.reserved, self.allocated)
+        self.peak = max(self.peak, self.allocated)
+        self.peak_reserved = max(self.peak_reserved, self.reserved)
+
+    def free(self, size: int) -> None:
+        self.allocated -= size
+
+    def init(self) -> None:
+        self.calls.append("init")
+        self.context = 500 * MIB
+
+    def reset(self) -> None:
+        self.calls.append("reset")
+        self.peak, self.peak_reserved = self.allocated, self.reserved
+
+    def stats(self) -> dict[str, int]:
+        current = {"allocated": self.allocated, "reserved": self.reserved, "active": self.allocated, "requested": 1}
+        peaks = {"allocated": self.peak, "reserved": self.peak_reserved, "active": self.peak, "requested": 2}
+        return (
+            {f"{name}_bytes.all.current": value for name, value in current.items()}
+            | {f"{name}_bytes.all.peak": value for name, value in peaks.items()}
+            | {"num_alloc_retries": self.retries, "num_ooms": 0}
+        )
+
+    def used(self, uuid: str | None, pci_bus_id: str | None = None) -> Value[int]:
+        return Value(self.others + self.context + self.reserved) if self.nvml else Value(None, "no driver")
+
+
+class FakeEvent:
+    def __init__(self, enable_timing: bool) -> None:
+        assert enable_timing
+
+    def record(self) -> None:
+        pass
+
+    def elapsed_time(self, end: "FakeEvent") -> float:
+        return 1500.0
+
+
+@pytest.fixture
+def device(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCuda]:
+    fake = FakeCuda()
+    properties = SimpleNamespace(
+        name="Fake", major=9, minor=0, multi_processor_count=132, total_memory=1 << 37, uuid=UUID
+    )
+    for name, function in {
+        "init": fake.init,
+        "synchronize": lambda: None,
+        "reset_peak_memory_stats": fake.reset,
+        "memory_stats": fake.stats,
+        "mem_get_info": lambda: (7 * MIB, 9 * MIB),
+        "Event": FakeEvent,
+        "get_device_properties": lambda *_: properties,
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, function)
+    sampler = SimpleNamespace(start=lambda: None, stop=lambda: None, summary=lambda: {"samples": 3})
+    monkeypatch.setattr(cuda, "Sampler", lambda *_, **__: sampler)
+    monkeypatch.setattr(cuda, "used_bytes", fake.used)
+    monkeypatch.setattr(cuda, "devices", lambda: Value([{"uuid": f"GPU-{UUID}"}]) if fake.nvml else Value(None, "no"))
+    monkeypatch.setattr(cuda, "find", lambda uuid: Value(None, "no driver"))
+    monkeypatch.setattr(cuda, "query", lambda name: Value("580.1"))
+    monkeypatch.setattr(
+        cuda, "snapshot", lambda uuid: {"used_bytes": fake.used(uuid).value, "process_bytes": None, "reasons": {}}
+    )
+    yield fake
+
+
+def test_the_context_exists_before_counters_are_reset(device: FakeCuda) -> None:
+    with CudaMeter() as meter, meter.phase("model"):
+        pass
+    assert device.calls[0] == "init"
+
+
+def test_peaks_ends_and_device_bytes_of_each_phase(device: FakeCuda) -> None:
+    with CudaMeter() as meter:
+        with meter.phase("model"):
+            device.malloc(20 * MIB)
+        with meter.phase("cold"):
+            device.malloc(10 * MIB)
+            device.free(10 * MIB)
+            device.retries += 1
+    model, cold = meter.readings()
+    assert (model.peak.allocated_bytes, model.end.allocated_bytes) == (20 * MIB, 20 * MIB)
+    assert (cold.peak.allocated_bytes, cold.end.allocated_bytes) == (30 * MIB, 20 * MIB)
+    assert (cold.peak.reserved_bytes, cold.alloc_retries, cold.ooms) == (30 * MIB, 1, 0)
+    # The context and the segments, without what another process held before.
+    assert cold.peak.device_bytes == 530 * MIB
+    assert cold.seconds == 1.5
+    assert cold.device_free_bytes == 7 * MIB
+    assert meter.stack.driver == "580.1"
+    assert meter.describe() == {"samples": 3}
+    assert meter.reasons() == {}
+
+
+def test_a_phase_that_fails_keeps_its_reading_without_a_time(device: FakeCuda) -> None:
+    with CudaMeter() as meter, pytest.raises(RuntimeError), meter.phase("cold"):
+        device.malloc(MIB)
+        raise RuntimeError
+    (reading,) = meter.readings()
+    assert (reading.peak.allocated_bytes, reading.seconds) == (MIB, None)
+
+
+def test_without_nvml_device_bytes_are_null_with_a_reason(device: FakeCuda) -> None:
+    device.nvml = False
+    with CudaMeter() as meter, meter.phase("cold"):
+        device.malloc(MIB)
+    assert meter.readings()[0].peak.device_bytes is None
+    assert meter.reasons() == {"device_bytes": "NVML: no driver"}
+
+
+def test_the_watch_reads_the_allocator_around_each_op(device: FakeCuda) -> None:
+    meter = CudaMeter()
+    watch = meter.watch()
+    watch.device_type = "cpu"
+
+    def borrow(*args: Any, **kwargs: Any) -> torch.Tensor:
+        device.malloc(5 * MIB)
+        device.free(5 * MIB)
+        device.malloc(MIB)
+        return torch.empty(MIB // 4)
+
+    watch.execute(borrow, (), {})
+    (seen,) = meter.op_peaks()
+    assert (seen.peak, seen.end, seen.borrowed, seen.event) == (5 * MIB, MIB, 4 * MIB, 1)
+
+
+def test_the_live_stack_reads_the_card(device: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTORCH_ALLOC_CONF", "max_split_size_mb:64")
+    stack = live_stack("cuda")
+    assert (stack.gpu, stack.capability, stack.multiprocessors) == ("Fake", (9, 0), 132)
+    assert stack.settings["PYTORCH_ALLOC_CONF"] == "max_split_size_mb:64"
+    assert stack.settings["cudnn.benchmark"] == "false"
+    assert device_uuid() == f"GPU-{UUID}"
+
+
+@pytest.mark.parametrize(
+    ("message", "size"),
+    [
+        ("CUDA out of memory. Tried to allocate 5.06 GiB. GPU 0 has", 5433133629),
+        ("CUDA out of memory. Tried to allocate 20.00 MiB.", 20 * MIB),
+        ("DefaultCPUAllocator: can't allocate memory: you tried to allocate 4503599627370496 bytes.", 1 << 52),
+        ("something else", None),
+    ],
+)
+def test_the_size_that_failed_is_read_from_the_message(message: str, size: int | None) -> None:
+    assert parse_requested(message) == size

@@ -1,0 +1,280 @@
+"""store.py and the folder rules of sweep.py: what was written is read again, whatever moment a process died at."""
+
+import json
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from profiler.errors import UserError
+from profiler.records import SCHEMA, Estimate, Failure, Measurement, Memory, Record, Status, Terms, to_dict
+from profiler.run import sweep as sweeps
+from profiler.run.plan import Sweep
+from profiler.run.store import RunHeader, RunStore
+from profiler.run.sweep import RunOptions, run_sweep
+from profiler.stack import Stack
+from profiler.workload import STAGES, MemoryOptions, Workload
+from tests.report import records_factory as factory
+
+HEADER = RunHeader(
+    title="t", sweep={"name": "s"}, command="latentmeter run s", created="now", fingerprint="f", version="0"
+)
+# A size that the model does not allow: its case is skipped, so that a run of them needs no torch.
+IMPOSSIBLE = {"model": "tests/models/tiny-image.yaml", "stages": ["decode", "encode"], "height": 33}
+
+seconds = st.floats(0, 1e9)
+workloads = st.builds(
+    Workload,
+    model=st.text(min_size=1),
+    stage=st.sampled_from(STAGES),
+    frames=st.integers(1),
+    height=st.integers(1),
+    width=st.integers(1),
+    options=st.builds(MemoryOptions, tiling=st.just(True), tile=st.none() | st.tuples(st.integers(1), st.integers(1))),
+)
+stacks = st.builds(
+    Stack,
+    gpu=st.none() | st.text(),
+    capability=st.none() | st.tuples(st.integers(0, 20), st.integers(0, 9)),
+    device_total_bytes=st.none() | st.integers(0),
+    settings=st.dictionaries(st.text(), st.text(), max_size=2),
+)
+memories = st.from_type(Memory)
+numbers: dict[str, Any] = {"workload": workloads, "stack": stacks, "baseline": memories, "peak": memories}
+estimates = st.builds(
+    Estimate, **numbers, terms=st.from_type(Terms), seconds=seconds, notes=st.dictionaries(st.text(), st.text())
+)
+measurements = st.builds(Measurement, **numbers, readings=st.just(()))
+records = st.builds(
+    Record,
+    key=st.sampled_from(["a", "b/c", "ключ\u2028"]),
+    workload=workloads,
+    status=st.sampled_from(Status.__args__),
+    seconds=seconds,
+    stack=st.none() | stacks,
+    estimate=st.none() | estimates,
+    measurement=st.none() | measurements,
+    failure=st.none() | st.from_type(Failure),
+    tolerance=st.none() | seconds,
+    notes=st.dictionaries(st.text(), st.text(), max_size=2),
+    schema=st.just(SCHEMA),
+)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[RunStore]:
+    """A run that was begun, its folder held."""
+    found = RunStore(tmp_path / "run")
+    with found.writing():
+        found.begin(HEADER)
+        yield found
+
+
+def as_text(records: Sequence[Record]) -> list[str]:
+    """JSON text: what a list of JSON was, a tuple or a list, is the same there."""
+    return [json.dumps(to_dict(record)) for record in records]
+
+
+def test_every_kind_of_record_comes_back_as_it_was(store: RunStore) -> None:
+    for record in factory.sample():
+        store.append(record)
+    assert as_text(store.records()) == as_text(factory.sample())
+    assert len(store.records_path.read_text().splitlines()) == len(factory.sample())
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(records, max_size=5))
+def test_any_records_come_back_the_last_of_each_key(written: list[Record]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        store = RunStore(Path(folder))
+        for record in written:
+            store.append(record)
+        assert store.records() == list({record.key: record for record in written}.values())
+
+
+def test_the_last_record_of_a_key_counts_in_its_first_place(store: RunStore) -> None:
+    first, second = factory.exact(), factory.over()
+    for record in (replace(first, status="timeout"), second, first):
+        store.append(record)
+    assert [(record.key, record.status) for record in store.records()] == [(first.key, "ok"), (second.key, "ok")]
+    assert len(store.records_path.read_text().splitlines()) == 3
+
+
+def test_a_record_is_on_disk_before_append_returns(store: RunStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced = []
+    monkeypatch.setattr("os.fsync", lambda descriptor: synced.append(Path(f"/proc/self/fd/{descriptor}").readlink()))
+    store.append(factory.exact())
+    assert synced == [store.records_path.resolve()]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_a_line_torn_anywhere_is_cut_and_nothing_else_is_lost(data: st.DataObject) -> None:
+    sample = factory.sample()[:3]
+    with tempfile.TemporaryDirectory() as folder:
+        store = RunStore(Path(folder))
+        for record in sample:
+            store.append(record)
+        whole = store.records_path.read_bytes()
+        cut = data.draw(st.integers(0, len(whole)), "bytes that reached the disk")
+        store.records_path.write_bytes(whole[:cut])
+
+        kept = whole[:cut].count(b"\n")
+        assert as_text(store.records()) == as_text(sample[:kept])
+        again = factory.oom()
+        store.append(again)
+        assert as_text(store.records()) == as_text([*sample[:kept], again])
+        lines = store.records_path.read_bytes().splitlines(keepends=True)
+        assert lines[:-1] == whole.splitlines(keepends=True)[:kept]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (b"{", "not a record: Expecting property name"),
+        (b"", "not a record: Expecting value"),
+        (b"\0" * 64, "not a record"),
+        (b"\xff\xfe", "not a record"),
+        (b"[]", "not a record:.*top: "),
+        (b'{"schema": 1}', "not a record:.*key: Field required.*workload: Field required"),
+    ],
+)
+def test_a_damaged_line_is_an_error_with_its_number(store: RunStore, line: bytes, message: str) -> None:
+    store.append(factory.exact())
+    with store.records_path.open("ab") as stream:
+        stream.write(line + b"\n")
+    store.append(factory.over())
+    with pytest.raises(UserError, match=rf"(?s)records\.jsonl, line 2: {message}"):
+        store.records()
+
+
+def test_a_record_of_a_newer_program_is_refused(store: RunStore) -> None:
+    store.append(replace(factory.exact(), schema=SCHEMA + 1))
+    with pytest.raises(
+        UserError, match=rf"records\.jsonl: written by a newer latentmeter \(schema {SCHEMA + 1}, .*: upgrade"
+    ):
+        store.records()
+
+
+def test_a_header_of_a_newer_program_is_refused(store: RunStore) -> None:
+    store.begin(replace(HEADER, schema=SCHEMA + 1))
+    with pytest.raises(UserError, match=r"run\.json: written by a newer latentmeter .*: upgrade latentmeter"):
+        store.header()
+
+
+def test_a_header_comes_back_as_it_was(store: RunStore) -> None:
+    assert store.header() == HEADER
+
+
+@pytest.mark.parametrize("text", [b"{", b"[]", b"{}", b"\xff"])
+def test_a_damaged_header_is_an_error(store: RunStore, text: bytes) -> None:
+    store.header_path.write_bytes(text)
+    with pytest.raises(UserError, match=r"run\.json: not a run header"):
+        store.header()
+
+
+def test_a_folder_without_a_run_says_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no run here \(no run\.json\); `latentmeter run CONFIG --out` makes one"):
+        RunStore(tmp_path).header()
+
+
+def test_a_second_writer_is_refused_while_the_first_holds_the_folder(tmp_path: Path) -> None:
+    first, second = RunStore(tmp_path), RunStore(tmp_path)
+    with first.writing(), pytest.raises(UserError, match="another run is writing here"), second.writing():
+        pytest.fail("two writers")
+    with second.writing():
+        pass
+    with pytest.raises(ZeroDivisionError), first.writing():
+        raise ZeroDivisionError
+    with second.writing():
+        pass
+
+
+def test_the_folder_for_logs_is_there_even_if_somebody_removed_it(store: RunStore, tmp_path: Path) -> None:
+    store.logs.rmdir()
+    with RunStore(tmp_path / "run2").writing():
+        assert (tmp_path / "run2" / "logs").is_dir()
+
+
+class TestFolder:
+    """run_sweep: which folder it goes on with, and which it refuses."""
+
+    @pytest.fixture(autouse=True)
+    def _here(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.stack = factory.CPU
+        monkeypatch.setattr(sweeps, "probe_stack", lambda device: self.stack)
+
+    def sweep(self, **fields: Any) -> Sweep:
+        return Sweep.model_validate({"name": "s", "title": "First", "cases": [IMPOSSIBLE]} | fields)
+
+    def test_a_run_goes_on_without_doing_a_case_twice(self, tmp_path: Path) -> None:
+        found = run_sweep(self.sweep(), tmp_path)
+        before = (tmp_path / "records.jsonl").read_bytes()
+        assert [record.status for record in found] == ["skipped", "skipped"]
+        assert run_sweep(self.sweep(), tmp_path) == found
+        assert (tmp_path / "records.jsonl").read_bytes() == before
+
+    def test_a_torn_case_comes_again(self, tmp_path: Path) -> None:
+        run_sweep(self.sweep(), tmp_path)
+        path = tmp_path / "records.jsonl"
+        first, second = path.read_bytes().splitlines(keepends=True)
+        path.write_bytes(first + second[:-1])
+        told = []
+        assert len(run_sweep(self.sweep(), tmp_path, tell=told.append)) == 2
+        assert {progress.number for progress in told} == {2}
+        assert path.read_bytes().splitlines(keepends=True)[0] == first
+        assert path.read_bytes().count(b"\n") == 2
+
+    def test_another_sweep_is_refused(self, tmp_path: Path) -> None:
+        run_sweep(self.sweep(), tmp_path)
+        with pytest.raises(UserError, match=r"holds a run of another sweep \('First'\); --force replaces it, --out"):
+            run_sweep(self.sweep(title="Second"), tmp_path)
+
+    def test_another_stack_is_refused(self, tmp_path: Path) -> None:
+        run_sweep(self.sweep(), tmp_path)
+        begun = self.stack.fingerprint
+        self.stack = replace(self.stack, torch="2.14.0")
+        with pytest.raises(
+            UserError, match=rf"begun on another stack \({begun}, here {self.stack.fingerprint}: CPU, torch"
+        ):
+            run_sweep(self.sweep(), tmp_path)
+
+    def test_force_replaces_the_run(self, tmp_path: Path) -> None:
+        run_sweep(self.sweep(), tmp_path)
+        other = self.sweep(title="Second", cases=[IMPOSSIBLE | {"height": 35}])
+        found = run_sweep(other, tmp_path, RunOptions(force=True))
+        assert [record.workload.height for record in found] == [35, 35]
+        assert RunStore(tmp_path).header().title == "Second"
+
+    def test_force_that_dies_half_way_leaves_no_old_record_for_the_new_run(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        run_sweep(self.sweep(), tmp_path)
+        unlink = Path.unlink
+
+        def die(path: Path, missing_ok: bool = False) -> None:
+            unlink(path, missing_ok)
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(Path, "unlink", die)
+            run_sweep(self.sweep(title="Second"), tmp_path, RunOptions(force=True))
+        told = []
+        run_sweep(self.sweep(), tmp_path, tell=told.append)
+        assert {progress.number for progress in told} == {1, 2}
+
+    def test_retry_runs_timeouts_and_crashes_again(self, tmp_path: Path) -> None:
+        first, _ = run_sweep(self.sweep(), tmp_path)
+        RunStore(tmp_path).append(replace(first, status="crash"))
+        assert [record.status for record in run_sweep(self.sweep(), tmp_path)] == ["crash", "skipped"]
+        found = run_sweep(self.sweep(), tmp_path, RunOptions(retry=True))
+        assert [record.status for record in found] == ["skipped", "skipped"]
+
+    def test_a_folder_that_another_run_holds_is_refused(self, tmp_path: Path) -> None:
+        with RunStore(tmp_path).writing(), pytest.raises(UserError, match="another run is writing here"):
+            run_sweep(self.sweep(), tmp_path)
