@@ -7,7 +7,7 @@ __version__ = "0.1.0"
 import profiler.compare
 import profiler.estimate
 import profiler.measure
-import profiler.run
+import profiler.run  # noqa: F401
 from profiler.api import compare, estimate, measure, run, to_frame
 from profiler.latent import estimate_video_latent_memory
 from profiler.workload import MemoryOptions, Workload

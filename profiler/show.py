@@ -187,8 +187,12 @@ def _failure(record: Record) -> None:
 
 
 def _notes(notes: Mapping[str, str]) -> None:
+    """One line a reason, with all the figures that it is about."""
+    about: dict[str, list[str]] = {}
     for name, reason in notes.items():
-        console().print(f"note: {name}: {reason}")
+        about.setdefault(reason, []).append(name)
+    for reason, names in about.items():
+        console().print(f"note: {', '.join(names)}: {reason}")
 
 
 def _table(*columns: str) -> Table:

@@ -4,6 +4,7 @@ The estimate runs it on `meta`, the measurement on `cuda` or `cpu`. The three st
 is a phase of the measurement: `load` (weights resident), `make_inputs` (inputs resident), the call.
 """
 
+import inspect
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -110,15 +111,18 @@ class Stage:
     def _encode(self) -> torch.Tensor:
         return _latents(self.module.encode(self.inputs[0]))  # type: ignore[operator]
 
-    def _decode(self) -> torch.Tensor:
-        return _sample(self.module.decode(*self.inputs))  # type: ignore[operator]
+    def _decode(self, latents: torch.Tensor | None = None) -> torch.Tensor:
+        arguments = self.inputs if latents is None else (latents, *self.inputs[1:])
+        decode: Any = self.module.decode
+        # Temporal decoders of image VAEs (SVD) take a clip as rows and ask how many belong together.
+        extra = {"num_frames": self.workload.frames} if "num_frames" in inspect.signature(decode).parameters else {}
+        return _sample(decode(*arguments, **extra))
 
     def _roundtrip(self) -> torch.Tensor:
         latents = _latents(self.module.encode(self.inputs[0]))  # type: ignore[operator]
         if tuple(latents.shape) != self.latent_shape:
             raise ModelError(f"encode gave shape {tuple(latents.shape)}, the contract says {self.latent_shape}")
-        latents = self._unscale(self._scale(latents))
-        return _sample(self.module.decode(latents, *self.inputs[1:]))  # type: ignore[operator]
+        return self._decode(self._unscale(self._scale(latents)))
 
     def _patch_embed(self) -> Any:
         return self.module(*self.inputs)

@@ -43,19 +43,19 @@ class Answer:
 
 
 @pytest.fixture
-def latentmeter(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
+def latentmeter(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
     """Run the command line in this process, through its own entry point: `latentmeter("estimate", "sdxl", "--json")`."""
     from profiler.cli import main
 
     def run(*arguments: object) -> Answer:
         monkeypatch.setattr(sys, "argv", ["latentmeter", *map(str, arguments)])
-        capsys.readouterr()
+        capfd.readouterr()
         try:
             main()
             code = 0
         except SystemExit as end:
             code = end.code
-        return Answer(code, *capsys.readouterr())
+        return Answer(code, *capfd.readouterr())
 
     return run
 

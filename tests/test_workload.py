@@ -70,7 +70,14 @@ def test_options_that_contradict_each_other() -> None:
 
 @pytest.mark.parametrize(
     ("size", "text"),
-    [(None, "unknown"), (0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (5 << 20, "5.0 MiB"), (-3 << 30, "-3.000 GiB")],
+    [
+        (None, "unknown"),
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1536, "1.5 KiB"),
+        (5 << 20, "5.0 MiB"),
+        (-3 << 30, "-3.000 GiB"),
+    ],
 )
 def test_format_bytes(size: int | None, text: str) -> None:
     assert format_bytes(size) == text

@@ -47,13 +47,13 @@ def choose(call: Attention, stack: Stack, pinned: AttentionName | None = None) -
 
 
 def allocate_output(call: Attention, kernel: AttentionName) -> torch.Tensor:
-    """The output on `meta`, (B, heads, S_q, d_v), in the memory order that `kernel` gives it."""
+    """The output without data, (B, heads, S_q, d_v), in the memory order that `kernel` gives it."""
     batch, heads, length, _ = call.q.shape
     width = call.v.shape[-1]
     if kernel in ("flash", "cudnn") and width == call.q.shape[-1]:
         # Both allocate like the query: a (B, S, heads, d) query gives an output in that order.
         return torch.empty_like(call.q.transpose(1, 2)).transpose(1, 2)
-    return torch.empty((batch, length, heads, width), dtype=call.q.dtype, device="meta").transpose(1, 2)
+    return torch.empty((batch, length, heads, width), dtype=call.q.dtype, device=call.q.device).transpose(1, 2)
 
 
 def buffers(call: Attention, kernel: AttentionName) -> Buffers:

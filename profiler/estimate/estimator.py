@@ -7,9 +7,11 @@ import gc
 import time
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from profiler.errors import ModelError
 from profiler.estimate.allocator import Block as Piece
@@ -25,7 +27,7 @@ from profiler.stages import Stage
 from profiler.workload import Workload
 
 LARGEST = 10
-META = torch.device("meta")
+META, CPU = torch.device("meta"), torch.device("cpu")
 
 
 def estimate(workload: Workload, spec: ModelSpec, stack: Stack, *, context_bytes: int | None = None) -> Estimate:
@@ -35,9 +37,7 @@ def estimate(workload: Workload, spec: ModelSpec, stack: Stack, *, context_bytes
     """
     component_class(spec.component(workload.stage).class_name)  # its import is no part of the estimate's cost
     started = time.perf_counter()
-    stage = Stage(workload, spec)
-    trace = Trace(stack, workload.options.attention)
-    output_shapes = _run(stage, trace)
+    stage, trace, output_shapes = _trace(workload, spec, stack)
     replay = Replay(trace, PlainAllocator() if stack.device == "cpu" else CachingAllocator())
     memory, notes = _memories(replay, stack, context_bytes)
     terms = replay.terms()
@@ -72,19 +72,34 @@ def estimate(workload: Workload, spec: ModelSpec, stack: Stack, *, context_bytes
     )
 
 
-def _run(stage: Stage, trace: Trace) -> tuple[tuple[int, ...], ...]:
-    """The three phases of a real process, on `meta`; returns the shapes of the outputs."""
+def _trace(workload: Workload, spec: ModelSpec, stack: Stack) -> tuple[Stage, Trace, tuple[tuple[int, ...], ...]]:
+    """Run the stage on `meta` tensors; where a class cannot run on them, on fake ones, which are slower."""
+    try:
+        return _run(Stage(workload, spec), Trace(stack, workload.options.attention), META, nullcontext())
+    except (NotImplementedError, RuntimeError):
+        pass  # a class that mixes its own real tensors with ours, for one
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    try:
+        return _run(Stage(workload, spec), Trace(stack, workload.options.attention, "cpu"), CPU, mode)
+    except (NotImplementedError, RuntimeError) as error:
+        raise ModelError(f"{workload.key}: cannot be traced without data: {error}") from error
+
+
+def _run(
+    stage: Stage, trace: Trace, device: torch.device, mode: AbstractContextManager[Any]
+) -> tuple[Stage, Trace, tuple[tuple[int, ...], ...]]:
+    """The three phases of a real process, without data; the shapes are the outputs'."""
     was_enabled = gc.isenabled()
     gc.disable()  # a collection in the middle would free cycles at a moment of its own choosing
     try:
-        with trace.during("model", "weights"):
-            stage.load(META)
-        with trace.during("inputs", "inputs"):
-            stage.make_inputs(META)
-        with trace.during("cold", "activations", stage.module):
-            output = stage()
-    except (NotImplementedError, RuntimeError) as error:
-        raise ModelError(f"{stage.workload.key}: cannot be traced without data: {error}") from error
+        with mode:
+            with trace.during("model", "weights"):
+                stage.load(device)
+                trace.track([*stage.module.parameters(), *stage.module.buffers()])
+            with trace.during("inputs", "inputs"):
+                stage.make_inputs(device)
+            with trace.during("cold", "activations", stage.module):
+                output = stage()
     finally:
         if was_enabled:
             gc.enable()
@@ -93,7 +108,7 @@ def _run(stage: Stage, trace: Trace) -> tuple[tuple[int, ...], ...]:
         if trace.blocks[number].phase == "cold":
             trace.blocks[number].term = "outputs"
     outputs = output if isinstance(output, tuple) else (output,)
-    return tuple(tuple(item.shape) for item in outputs)
+    return stage, trace, tuple(tuple(item.shape) for item in outputs)
 
 
 class Replay:

@@ -21,10 +21,13 @@ MIB = 1 << 20
 
 
 class Trace(Observer):
-    """An observer of `meta` tensors for one target stack. `routes` counts the kernels that calls were priced as."""
+    """An observer of tensors without data for one target stack. `routes` counts the kernels that calls were priced as.
 
-    def __init__(self, stack: Stack, pinned: AttentionName | None = None) -> None:
-        super().__init__("meta")
+    They are on `device_type`: `meta`, or `cpu` where they are fake tensors that stand for real ones.
+    """
+
+    def __init__(self, stack: Stack, pinned: AttentionName | None = None, device_type: str = "meta") -> None:
+        super().__init__(device_type)
         self.stack = stack
         self.pinned = pinned
         self.routes: Counter[str] = Counter()
@@ -34,12 +37,12 @@ class Trace(Observer):
         self._results: dict[Any, Any] = {}
 
     def execute(self, func: Any, args: Any, kwargs: Any) -> Any:
-        """Run one op by its rule, from the cache of shapes, or on `meta`."""
+        """Run one op by its rule, or infer its result."""
         rule = self.rules.get(func)
         return rule(self, func, args, kwargs) if rule is not None else self.infer(func, args, kwargs)
 
     def infer(self, func: Any, args: Any, kwargs: Any) -> Any:
-        """The op's result on `meta`. Shape inference is the trace's main cost, so results are remembered by shapes."""
+        """The op's result without data. Shape inference is the trace's main cost, so results are remembered by shapes."""
         if func._schema.is_mutable or any(r.alias_info is not None for r in func._schema.returns):
             return func(*args, **kwargs)
         key = _signature((func, args, tuple(kwargs.items())))
@@ -84,7 +87,7 @@ def _convolution(trace: Trace, func: Any, args: tuple[Any, ...], kwargs: dict[st
     is_last = last is not None and (_suggests(x, last) or _suggests(weight, last))
     layout = last if is_last and last is not None else torch.contiguous_format
     if is_last:
-        y = torch.empty(y.shape, dtype=y.dtype, device="meta", memory_format=layout)
+        y = torch.empty(y.shape, dtype=y.dtype, device=y.device, memory_format=layout)
     conv = convolution.Convolution(
         x=tuple(x.shape),
         weight=tuple(weight.shape),
@@ -114,8 +117,8 @@ def _gemm(trace: Trace, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 def _group_norm(trace: Trace, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Mean and reciprocal deviation per group are outputs; two fp32 rows of N x C scale and shift are scratch."""
     x, _, _, batch, channels, _, groups, _ = args
-    y = torch.empty(x.shape, dtype=x.dtype, device="meta")
-    statistics = [torch.empty((batch, groups), dtype=x.dtype, device="meta") for _ in range(2)]
+    y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
+    statistics = [torch.empty((batch, groups), dtype=x.dtype, device=x.device) for _ in range(2)]
     trace.track([y, *statistics])
     trace.give_back(trace.borrow(batch * channels * 4) + trace.borrow(batch * channels * 4))
     return (y, *statistics)
@@ -125,9 +128,9 @@ def _layer_norm(trace: Trace, func: Any, args: tuple[Any, ...], kwargs: dict[str
     """The kernel wants contiguous rows and keeps fp32 mean and reciprocal deviation of each."""
     x, normalized = args[0], args[1]
     taken = [] if x.is_contiguous() else trace.borrow(x.numel() * x.element_size())
-    y = torch.empty(x.shape, dtype=x.dtype, device="meta")
+    y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
     rows = (*x.shape[: x.dim() - len(normalized)], *[1] * len(normalized))
-    statistics = [torch.empty(rows, dtype=torch.float32, device="meta") for _ in range(2)]
+    statistics = [torch.empty(rows, dtype=torch.float32, device=x.device) for _ in range(2)]
     trace.track([y, *statistics])
     trace.give_back(taken)
     return (y, *statistics)
@@ -140,7 +143,7 @@ def _rms_norm(trace: Trace, func: Any, args: tuple[Any, ...], kwargs: dict[str, 
         return _take_apart(trace, func, args, kwargs)
     rows = x.numel() // max(1, torch.Size(normalized).numel())
     taken = [] if x.is_contiguous() else trace.borrow(x.numel() * x.element_size())
-    y = torch.empty(x.shape, dtype=x.dtype, device="meta")
+    y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
     trace.track(y)
     trace.give_back(taken + trace.borrow(rows * 4))
     return y
@@ -169,13 +172,13 @@ def _cpu_attention(trace: Trace, func: Any, args: tuple[Any, ...], kwargs: dict[
     q, _, v = args[:3]
     trace.routes["attention cpu"] += 1
     batch, heads, length, _ = q.shape
-    return torch.empty((batch, length, heads, v.shape[-1]), dtype=q.dtype, device="meta").transpose(1, 2)
+    return torch.empty((batch, length, heads, v.shape[-1]), dtype=q.dtype, device=q.device).transpose(1, 2)
 
 
 def _cpu_rms_norm(trace: Trace, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     x, _, weight = (*args, None)[:3]
     dtype = x.dtype if weight is None else torch.promote_types(x.dtype, weight.dtype)
-    return torch.empty(x.shape, dtype=dtype, device="meta")
+    return torch.empty(x.shape, dtype=dtype, device=x.device)
 
 
 def _take_apart(trace: Trace, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -206,7 +209,7 @@ def _suggests(tensor: torch.Tensor, layout: torch.memory_format) -> bool:
 
 
 def _like_cuda(func: Any, args: Any, result: Any) -> Any:
-    """Undo a difference of `meta`: elementwise ops there normalise the strides of size-1 dims, CUDA keeps the input's.
+    """Undo a difference of shape inference: elementwise ops normalise strides of size-1 dims there, CUDA keeps the input's.
 
     The next convolution decides its memory format by those strides.
     """
@@ -216,7 +219,7 @@ def _like_cuda(func: Any, args: Any, result: Any) -> Any:
     if not isinstance(x, torch.Tensor) or x.shape != result.shape or x.stride() == result.stride():
         return result
     if all(n == 1 or a == b for n, a, b in zip(result.shape, result.stride(), x.stride(), strict=True)):
-        return torch.empty_strided(x.shape, x.stride(), dtype=result.dtype, device="meta")
+        return torch.empty_strided(x.shape, x.stride(), dtype=result.dtype, device=x.device)
     return result
 
 
@@ -230,9 +233,9 @@ def _signature(value: Any) -> Any:
 
 
 def _template(result: Any) -> Any:
-    """What is needed to make such a result again; None for a result that is not all `meta` tensors."""
+    """What is needed to make such a result again; None for a result that is not all tensors."""
     if isinstance(result, torch.Tensor):
-        return (result.shape, result.stride(), result.dtype) if result.is_meta else None
+        return (result.shape, result.stride(), result.dtype, result.device)
     if isinstance(result, (tuple, list)) and result:
         items = [_template(item) for item in result]
         return items if all(item is not None for item in items) else None
@@ -242,5 +245,5 @@ def _template(result: Any) -> Any:
 def _fresh(template: Any) -> Any:
     if isinstance(template, list):
         return [_fresh(item) for item in template]
-    shape, stride, dtype = template
-    return torch.empty_strided(shape, stride, dtype=dtype, device="meta")
+    shape, stride, dtype, device = template
+    return torch.empty_strided(shape, stride, dtype=dtype, device=device)

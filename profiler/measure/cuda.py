@@ -12,11 +12,14 @@ from typing import Any
 
 import torch
 
+from profiler.errors import UserError
 from profiler.measure.live import device_uuid, live_stack
 from profiler.measure.meter import Meter, OpPeak
-from profiler.measure.nvml import Sampler, devices, find, query, snapshot, used_bytes
+from profiler.measure.nvml import Sampler, Value, devices, find, query, snapshot, used_bytes
 from profiler.observe import Observer
 from profiler.records import Memory, Phase, Reading
+
+PEAKS = ("allocated_bytes", "reserved_bytes", "requested_bytes", "active_bytes")
 
 
 class CudaMeter(Meter):
@@ -27,9 +30,14 @@ class CudaMeter(Meter):
         # NVML first: whatever torch does with the device, even asking its properties, may make a context on it.
         before = {d["uuid"]: used_bytes(d["uuid"]) for d in devices().value or []}
         self.stack = live_stack("cuda")
+        if "PYTORCH_NO_CUDA_MEMORY_CACHING" in self.stack.settings:
+            raise UserError("PYTORCH_NO_CUDA_MEMORY_CACHING is set: without the caching allocator there are no counters to read")
         self._uuid = device_uuid()
         self._sampler = Sampler(self._uuid, interval_seconds=interval_seconds)
-        self._used_before = before.get(self._uuid, find(self._uuid))
+        # A MIG slice is not listed, and its use can no longer be asked: by now this process's context is in it.
+        unlisted = Value[int](reason=find(self._uuid).reason or "what was used before this process is not known")
+        self._used_before = before.get(self._uuid or "", unlisted)
+        self._lost: str | None = None
         self._readings: list[Reading] = []
         self._watch: _CudaObserver | None = None
 
@@ -87,6 +95,8 @@ class CudaMeter(Meter):
         """Device bytes are unknown without NVML."""
         if self._used_before.value is None:
             return {"device_bytes": f"NVML: {self._used_before.reason}"}
+        if self._lost is not None:
+            return {"device_bytes": f"NVML: {self._lost}"}
         return {}
 
     def _read(self, name: Phase, before: dict[str, int], seconds: float | None) -> Reading:
@@ -94,12 +104,17 @@ class CudaMeter(Meter):
         free, _ = torch.cuda.mem_get_info()
         seen = snapshot(self._uuid)
         now, idle = seen["used_bytes"], self._used_before.value
-        device = None if now is None or not isinstance(idle, int) else now - idle
+        device = None if now is None or idle is None else now - idle
+        if now is None:
+            self._lost = seen["reasons"].get("used_bytes", "no answer")
+        peaks = {key: stats.get(f"{key}.all.peak") for key in PEAKS}
+        if name == "attribution" and self._watch is not None:
+            peaks |= self._watch.highest  # it starts the counters anew at each op
         return Reading(
             phase=name,
             peak=Memory(
-                allocated_bytes=stats["allocated_bytes.all.peak"],
-                reserved_bytes=stats["reserved_bytes.all.peak"],
+                allocated_bytes=peaks["allocated_bytes"],
+                reserved_bytes=peaks["reserved_bytes"],
                 # Segments stay until they are given back, so the end is the peak, unless an allocation was retried.
                 device_bytes=device,
             ),
@@ -108,8 +123,8 @@ class CudaMeter(Meter):
                 reserved_bytes=stats["reserved_bytes.all.current"],
                 device_bytes=device,
             ),
-            requested_peak_bytes=stats.get("requested_bytes.all.peak"),
-            active_peak_bytes=stats.get("active_bytes.all.peak"),
+            requested_peak_bytes=peaks["requested_bytes"],
+            active_peak_bytes=peaks["active_bytes"],
             alloc_retries=stats["num_alloc_retries"] - before["num_alloc_retries"],
             ooms=stats["num_ooms"] - before["num_ooms"],
             seconds=seconds,
@@ -122,6 +137,7 @@ class _CudaObserver(Observer):
     def __init__(self) -> None:
         super().__init__("cuda")
         self.peaks: list[OpPeak] = []
+        self.highest: dict[str, int] = {}  # of all ops, by the names of PEAKS
 
     def execute(self, func: Any, args: Any, kwargs: Any) -> Any:
         torch.cuda.reset_peak_memory_stats()
@@ -129,5 +145,8 @@ class _CudaObserver(Observer):
         stats = torch.cuda.memory_stats()
         self.track(result)
         peak, end = stats["allocated_bytes.all.peak"], stats["allocated_bytes.all.current"]
+        for key in PEAKS:
+            if f"{key}.all.peak" in stats:
+                self.highest[key] = max(self.highest.get(key, 0), stats[f"{key}.all.peak"])
         self.peaks.append(OpPeak(op=len(self.ops) - 1, event=len(self.events), peak=peak, end=end))
         return result

@@ -13,6 +13,7 @@ import sys
 import threading
 import traceback
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -153,19 +154,20 @@ class Worker:
             self._emit("reading", reading=to_dict(reading))
 
     def _terms(self, peak: Memory, found: Attribution | None, by_phase: dict[Phase, Reading]) -> Terms:
-        """The breakdown, with reserved and device bytes above it. Resident terms are exact by the phase counters."""
+        """The breakdown, with reserved and device bytes above it.
+
+        On CUDA the resident terms are the phases' own counters: blocks as handed out, with the tails that tensors leave unused.
+        """
         terms = found.terms if found else Terms()
+        if found and self._device == "cuda":
+            weights = by_phase["model"].end.allocated_bytes or 0
+            inputs = (by_phase["inputs"].end.allocated_bytes or 0) - weights
+            rest = weights + inputs + (terms.outputs or 0) + (terms.activations or 0)
+            workspace = max(0, (peak.allocated_bytes or 0) - rest)
+            terms = replace(terms, weights=weights, inputs=inputs, workspace=workspace)
         cached = _minus(peak.reserved_bytes, peak.allocated_bytes)
         context = _minus(peak.device_bytes, peak.reserved_bytes)
-        return Terms(
-            weights=terms.weights,
-            inputs=terms.inputs,
-            outputs=terms.outputs,
-            activations=terms.activations,
-            workspace=terms.workspace,
-            cached=cached,
-            context=context,
-        )
+        return replace(terms, cached=cached, context=context)
 
     def _notes(self, meter: Meter, cold: Reading, found: Attribution | None) -> dict[str, str]:
         reasons = meter.reasons()

@@ -1,5 +1,7 @@
 """The allocator model: torch's rules one by one, and invariants over random streams."""
 
+import itertools
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -96,7 +98,7 @@ def test_books_balance_over_any_stream(stream: list[tuple[int, int]]) -> None:
         assert allocator.requested == sum(block.requested for block in live) <= allocator.allocated
         assert allocator.allocated <= allocator.reserved <= allocator.peak_reserved
         spans = sorted((block.address, block.address + block.size) for block in live)
-        assert all(end <= start for (_, end), (start, _) in zip(spans, spans[1:], strict=False))
+        assert all(end <= start for (_, end), (start, _) in itertools.pairwise(spans))
     for block in live:
         allocator.free(block)
     allocator.empty_cache()

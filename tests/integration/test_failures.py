@@ -1,31 +1,28 @@
 """How a measurement may end, with real workers on the CPU: each end is an outcome with its reason, never an exception."""
 
-import csv
 import os
 import resource
 import signal
-import subprocess
-import sys
-import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from profiler.measure.process import Outcome, measure_in_process
 from profiler.models.catalog import find_model
+from profiler.run.store import RunStore
 from profiler.workload import MemoryOptions, Workload
 from tests.integration.processes import group, phase, running, wait_for, workers_of
 
-ROOT = Path(__file__).parents[2]
 IMAGE = "tests/models/tiny-image.yaml"
 VIDEO = "tests/models/tiny-video.yaml"
-HUGE = 1 << 24  # pixels a side: 3 PiB of fp32 pixels, more than any address space, so that nothing is ever taken
-MINUTES = 60.0  # attention over a quarter of a million positions: long after every test here has ended
+HUGE = 1 << 24  # pixels a side
+HUGE_BYTES = 3 * HUGE**2 * 4  # of its fp32 pixels: 3 PiB, beyond any address space, so that nothing is ever taken
+ADDRESS_SPACE = 1 << 47
 
 
 def workload(model: str = IMAGE, stage: Any = "decode", **size: Any) -> Workload:
@@ -33,32 +30,136 @@ def workload(model: str = IMAGE, stage: Any = "decode", **size: Any) -> Workload
 
 
 def endless() -> Workload:
+    """Attention over a quarter of a million positions: a minute or more."""
     return workload(height=1024, width=1024)
 
 
 @contextmanager
-def measuring(work: Workload, **arguments: Any) -> Iterator[tuple[int, Future[Outcome]]]:
+def measuring(work: Workload, timeout: float = 120.0) -> Iterator[tuple[int, Future[Outcome]]]:
     """Measure in a thread; gives the worker's pid as soon as there is one, and the outcome to come."""
     with ThreadPoolExecutor(1) as pool:
-        future = pool.submit(measure_in_process, work, "cpu", warm_calls=0, **arguments)
-        (worker,) = wait_for(lambda: workers_of(os.getpid()), 10)
+        future = pool.submit(measure_in_process, work, "cpu", warm_calls=0, timeout=timeout)
+        (worker,) = wait_for(lambda: workers_of(os.getpid()), 20)
         yield worker, future
 
 
-def test_a_timeout_ends_the_worker_and_everything_it_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # A process of the worker's own, as a compiler or a data loader would be; started before anything else is imported.
-    spawn = f"import subprocess, pathlib; pathlib.Path({str(tmp_path / 'pid')!r}).write_text(str(subprocess.Popen(['sleep', '600']).pid))"
-    (tmp_path / "sitecustomize.py").write_text(spawn)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    started = time.monotonic()
+@pytest.fixture
+def at_start_of_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Give code that each new Python process runs before anything else."""
+
+    def install(code: str) -> None:
+        (tmp_path / "sitecustomize.py").write_text(code)
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+    return install
+
+
+def test_a_timeout_ends_the_worker_and_everything_that_it_started(
+    tmp_path: Path, at_start_of_python: Callable[[str], None]
+) -> None:
+    noted = tmp_path / "pid"
+    at_start_of_python(
+        "import pathlib, subprocess\n"
+        f"pathlib.Path({str(noted)!r}).write_text(str(subprocess.Popen(['sleep', '600']).pid))\n"
+    )
     with measuring(endless(), timeout=1.5) as (worker, future):
-        grandchild = int(wait_for((tmp_path / "pid").exists and (tmp_path / "pid").read_text, 10))
-        assert sorted(group(worker)) == sorted([worker, grandchild])
+        child = int(wait_for(lambda: noted.exists() and noted.read_text(), 20))
+        assert {worker, child} <= set(group(worker))
         outcome = future.result()
-    assert time.monotonic() - started < 20
-    assert group(worker) == []
-    assert not running(grandchild)
-    assert outcome.status == "timeout"
-    assert outcome.measurement is None
+    wait_for(lambda: not group(worker), 5)
+    assert not running(child)
+    assert (outcome.status, outcome.measurement) == ("timeout", None)
     assert outcome.failure
     assert outcome.failure.message.startswith("no result within 1.5 s, stopped in phase '")
+    assert outcome.failure.signal is None
+
+
+@pytest.mark.parametrize(("number", "moment"), [(signal.SIGSEGV, None), (signal.SIGKILL, "cold")])
+def test_a_signal_is_a_crash_with_its_name(number: signal.Signals, moment: str | None) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, limits[1]))
+    try:
+        with measuring(endless()) as (worker, future):
+            wait_for(lambda: moment in (None, phase(worker)), 60)
+            os.kill(worker, number)
+            outcome = future.result()
+    finally:
+        resource.setrlimit(resource.RLIMIT_CORE, limits)
+    expected = moment or "start"
+    assert (outcome.status, outcome.measurement) == ("crash", None)
+    assert outcome.failure
+    assert (outcome.failure.signal, outcome.failure.exit_code) == (number.name, -number)
+    assert outcome.failure.phase == expected
+    assert outcome.failure.message.startswith(f"the worker was ended by {number.name} in phase '{expected}'")
+    assert ("out-of-memory killer" in outcome.failure.message) == (number == signal.SIGKILL)
+    # What the worker had told before it was killed is kept.
+    assert (outcome.stack is not None) == (moment is not None)
+
+
+def test_a_worker_that_ends_by_itself_is_a_crash_with_its_last_words(at_start_of_python: Callable[[str], None]) -> None:
+    at_start_of_python("import os\nos.write(2, b'first\\nlast words\\n')\nos._exit(7)\n")
+    outcome = measure_in_process(workload(), "cpu")
+    assert outcome.status == "crash"
+    assert outcome.failure
+    assert outcome.failure.message == "the worker ended with exit code 7 in phase 'start': last words"
+    assert (outcome.failure.signal, outcome.failure.exit_code) == (None, 7)
+    assert outcome.failure.log == "first\nlast words"
+
+
+def test_an_allocation_that_the_cpu_refuses_is_an_oom_with_its_size() -> None:
+    assert HUGE_BYTES > ADDRESS_SPACE
+    outcome = measure_in_process(workload(stage="encode", height=HUGE, width=HUGE), "cpu", timeout=120)
+    assert (outcome.status, outcome.measurement) == ("oom", None)
+    assert outcome.failure
+    assert outcome.failure.requested_bytes == HUGE_BYTES
+    assert outcome.failure.phase == "inputs"
+    assert f"you tried to allocate {HUGE_BYTES} bytes" in outcome.failure.message
+    assert outcome.stack
+
+
+def test_a_config_that_diffusers_rejects_is_invalid(tmp_path: Path) -> None:
+    model = tmp_path / "rejected.yaml"
+    model.write_text(Path(IMAGE).read_text().replace("norm_num_groups: 4", "norm_num_groups: 5"))
+    outcome = measure_in_process(workload(str(model)), "cpu", timeout=120)
+    assert (outcome.status, outcome.measurement) == ("invalid", None)
+    assert outcome.failure
+    assert outcome.failure.phase == "model"
+    assert outcome.failure.message.startswith("AutoencoderKL rejects its config: ")
+
+
+def test_an_option_that_breaks_the_output_is_invalid() -> None:
+    options = MemoryOptions(tiling=True, tile=(24, 24))  # diffusers' stride of 18 px is no multiple of 8
+    work = workload(VIDEO, "encode", frames=1, options=options)
+    outcome = measure_in_process(work, "cpu", warm_calls=0, timeout=120)
+    assert outcome.status == "invalid"
+    assert outcome.failure
+    assert (
+        "encode gave shape (1, 4, 1, 3, 3), the contract says (1, 4, 1, 4, 4) (tiling24x24)" in outcome.failure.message
+    )
+
+
+def test_an_oom_is_a_row_of_its_run_and_the_run_goes_on(
+    latentmeter: Callable[..., Any], sweep_file: Callable[..., Path], tmp_path: Path
+) -> None:
+    huge = {"model": IMAGE, "stages": ["encode"], "height": HUGE, "width": HUGE}
+    sweep = sweep_file(huge, {"model": IMAGE, "stages": ["patch-embed"]})
+    out = tmp_path / "run"
+    answer = latentmeter("run", sweep, "--out", out)
+    assert answer.code == 1
+    assert "oom" in answer.out
+    failed, done = RunStore(out).records()
+    assert (failed.status, done.status) == ("oom", "ok")
+    assert failed.failure
+    assert failed.failure.requested_bytes == HUGE_BYTES
+    assert failed.estimate, "what it would have taken is still said"
+    assert (failed.estimate.peak.allocated_bytes or 0) > HUGE_BYTES
+
+    table = pd.read_csv(out / "records.csv", dtype={"allocated_estimated_bytes": "Int64"})
+    assert list(table["status"]) == ["oom", "ok"]
+    assert table["allocated_estimated_bytes"][0] == failed.estimate.peak.allocated_bytes
+    assert "oom" in (out / "report.md").read_text()
+
+    # An OOM is an answer: the same command does not ask again, and says once more that a case failed.
+    lines = (out / "records.jsonl").read_bytes()
+    assert latentmeter("run", sweep, "--out", out).code == 1
+    assert (out / "records.jsonl").read_bytes() == lines

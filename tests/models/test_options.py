@@ -82,7 +82,9 @@ def test_a_tile_size_that_the_class_does_not_take_is_not_applied() -> None:
 
 def test_slicing_of_one_item_has_no_effect_and_says_so() -> None:
     module = on_meta("AutoencoderKL", block_out_channels=(32,))
-    one, two = (apply_options(module, workload(MemoryOptions(slicing=True), batch=batch))["slicing"] for batch in (1, 2))
+    one, two = (
+        apply_options(module, workload(MemoryOptions(slicing=True), batch=batch))["slicing"] for batch in (1, 2)
+    )
     assert "without effect" in one.detail
     assert two == AppliedOption(applied=True, detail="on")
 

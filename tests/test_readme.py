@@ -1,0 +1,106 @@
+"""What the README shows is true: its commands run, its outputs are what they print, its files exist."""
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from profiler.cli import cli
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+CONSOLE = re.findall(r"```console\n(.*?)```", README, re.DOTALL)
+LATENTMETER = {line for block in CONSOLE for line in block.splitlines() if line.lstrip("$ ").startswith("latentmeter")}
+
+# One concrete call for each line of the synopsis; the rest of the README's commands are run as they stand.
+EXAMPLES = {
+    "latentmeter models [ID]": ["models", "ltx-video-2b"],
+    "latentmeter estimate MODEL": "estimate sd1.5 --stage decode --frames 1 --height 64 --width 64 --batch 2 --dtype bf16 "
+    "--tiling --slicing --gpu h200 --torch 2.7.1 --cudnn 90701 --json",
+    "latentmeter measure  MODEL": "measure tests/models/tiny-image.yaml --stage decode --device cpu --json",
+    "latentmeter run CONFIG": "run {sweep} --out {out} --budget-minutes 5",
+    "latentmeter report DIR": "report {out} --tolerance 1",
+    "latentmeter doctor": "doctor --json",
+}
+SWEEP = """
+name: tiny
+title: A tiny sweep
+device: cpu
+warm_calls: 0
+cases: [{model: tests/models/tiny-image.yaml, stages: [decode]}]
+"""
+
+
+def run(arguments: list[str]) -> str:
+    result = CliRunner().invoke(cli, arguments, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+@pytest.mark.parametrize("command", sorted(c for c in LATENTMETER if "[" not in c and "run quickstart" not in c))
+def test_a_command_as_it_stands(command: str) -> None:
+    assert run(shlex.split(command.lstrip("$ "))[1:])
+
+
+def test_the_synopsis(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    sweep, out = tmp_path / "sweep.yaml", tmp_path / "run"
+    sweep.write_text(SWEEP)
+    synopsis = {line for line in LATENTMETER if "[" in line}
+    for line in synopsis:
+        assert any(line.startswith(known) for known in EXAMPLES), f"no example for: {line}"
+    for example in EXAMPLES.values():
+        words = shlex.split(example) if isinstance(example, str) else example
+        printed = run([word.format(sweep=sweep, out=out) for word in words])
+        if "--json" in words:
+            json.loads(printed)
+
+
+def test_the_shown_estimate_is_what_is_printed() -> None:
+    shown = re.search(r"\$ latentmeter (estimate .*?)\n(.*?)```", README, re.DOTALL)
+    assert shown is not None
+    assert timeless(run(shlex.split(shown[1]))) == timeless(shown[2])
+
+
+def timeless(text: str) -> list[str]:
+    lines = [line.rstrip() for line in text.strip().splitlines()]
+    return [re.sub(r"in \d+\.\d+ s", "in some s", line) for line in lines]
+
+
+def test_the_published_table_holds() -> None:
+    rows = re.findall(r"\| (\w+) (\d+)x\d+ \| ([\d.]+) GiB \| ([\d.]+) GiB \| ([+-][\d.]+) % \|", README)
+    command = re.search(r"`latentmeter (estimate qwen-image .*?)`", README)
+    assert command is not None
+    assert len(rows) == 3
+    for stage, side, published, estimated, percent in rows:
+        size = ["--stage", stage, "--height", side, "--width", side, "--json"]
+        peak = json.loads(run([*shlex.split(command[1]), *size]))["peak"]["allocated_bytes"] / 2**30
+        assert f"{peak:.3f}" == estimated
+        assert f"{100 * (peak / float(published) - 1):+.2f}" == percent
+
+
+def test_the_python_example_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    example = re.search(r"```python\n(.*?)```", README, re.DOTALL)
+    assert example is not None
+    scope: dict[str, object] = {}
+    exec(example[1], scope)
+    assert "Terms(" in capsys.readouterr().out
+    assert len(scope["frame"]) == 1  # type: ignore[arg-type]
+
+
+def test_every_command_of_the_cli_is_in_the_readme() -> None:
+    shown = {line.lstrip("$ ").split()[1] for line in LATENTMETER}
+    assert set(cli.commands) <= shown
+
+
+@pytest.mark.parametrize("link", re.findall(r"\]\(([^)#h][^)]*)\)", README))
+def test_links_lead_somewhere(link: str) -> None:
+    assert (ROOT / link).exists()
+
+
+@pytest.mark.parametrize("script", re.findall(r"^(?:\./)?(scripts/\w+)", "\n".join(CONSOLE), re.MULTILINE))
+def test_scripts_are_there_and_can_be_run(script: str) -> None:
+    assert (ROOT / script).stat().st_mode & 0o111
