@@ -36,12 +36,14 @@ def estimate(
     default: the model's published size), `batch` and `dtype`. The stack is `stack`, or that of card `gpu` with versions
     `torch` and `cudnn`; with none of them, this machine's card if it has one, else an H200. Raises UserError, ModelError.
     """
-    from profiler.estimate.estimator import estimate as run_estimate
     from profiler.models.catalog import find_model
 
+    # Everything that a user can mistake comes before torch is imported.
     spec = find_model(model)
     workload = spec.workload(stage, options=options or MemoryOptions(), **size)
     target, context = (stack, None) if stack is not None else target_stack(gpu, torch, cudnn)
+    from profiler.estimate.estimator import estimate as run_estimate
+
     return run_estimate(workload, spec, target, context_bytes=context)
 
 

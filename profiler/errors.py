@@ -11,3 +11,7 @@ class UserError(LatentmeterError, ValueError):
 
 class ModelError(LatentmeterError):
     """A model description that diffusers cannot build or run; the message names the class and the cause."""
+
+
+# What the code of somebody else's model raises when a size, an option or a config does not suit it.
+MODEL_FAILURES = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)

@@ -65,6 +65,8 @@ class Observer(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if func.namespace == "prim":  # questions such as the device of a fake tensor
+            return func(*args, **kwargs)
         if self._is_composite(func):
             with self:
                 # Not `decompose()`: that prefers Python decompositions, which allocate what no kernel does.

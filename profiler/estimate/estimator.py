@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from profiler.errors import ModelError
+from profiler.errors import MODEL_FAILURES, LatentmeterError, ModelError
 from profiler.estimate.allocator import Block as Piece
 from profiler.estimate.allocator import CachingAllocator, OutOfMemory, PlainAllocator
 from profiler.estimate.trace import Trace
@@ -76,13 +76,17 @@ def _trace(workload: Workload, spec: ModelSpec, stack: Stack) -> tuple[Stage, Tr
     """Run the stage on `meta` tensors; where a class cannot run on them, on fake ones, which are slower."""
     try:
         return _run(Stage(workload, spec), Trace(stack, workload.options.attention), META, nullcontext())
-    except (NotImplementedError, RuntimeError):
-        pass  # a class that mixes its own real tensors with ours, for one
+    except LatentmeterError:
+        raise
+    except MODEL_FAILURES as error:
+        first = error  # a class that mixes its own real tensors with ours, for one
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     try:
         return _run(Stage(workload, spec), Trace(stack, workload.options.attention, "cpu"), CPU, mode)
-    except (NotImplementedError, RuntimeError) as error:
-        raise ModelError(f"{workload.key}: cannot be traced without data: {error}") from error
+    except LatentmeterError:
+        raise
+    except MODEL_FAILURES as error:
+        raise ModelError(f"{workload.key}: cannot be traced without data: {first}") from error
 
 
 def _run(

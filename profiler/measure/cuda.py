@@ -31,7 +31,7 @@ class CudaMeter(Meter):
         before = {d["uuid"]: used_bytes(d["uuid"]) for d in devices().value or []}
         self.stack = live_stack("cuda")
         if "PYTORCH_NO_CUDA_MEMORY_CACHING" in self.stack.settings:
-            raise UserError("PYTORCH_NO_CUDA_MEMORY_CACHING is set: without the caching allocator there are no counters to read")
+            raise UserError("PYTORCH_NO_CUDA_MEMORY_CACHING is set: nothing is counted without the caching allocator")
         self._uuid = device_uuid()
         self._sampler = Sampler(self._uuid, interval_seconds=interval_seconds)
         # A MIG slice is not listed, and its use can no longer be asked: by now this process's context is in it.
@@ -107,6 +107,7 @@ class CudaMeter(Meter):
         device = None if now is None or idle is None else now - idle
         if now is None:
             self._lost = seen["reasons"].get("used_bytes", "no answer")
+        reserved = stats["reserved_bytes.all.current"]
         peaks = {key: stats.get(f"{key}.all.peak") for key in PEAKS}
         if name == "attribution" and self._watch is not None:
             peaks |= self._watch.highest  # it starts the counters anew at each op
@@ -115,12 +116,12 @@ class CudaMeter(Meter):
             peak=Memory(
                 allocated_bytes=peaks["allocated_bytes"],
                 reserved_bytes=peaks["reserved_bytes"],
-                # Segments stay until they are given back, so the end is the peak, unless an allocation was retried.
-                device_bytes=device,
+                # Read at the end; segments that a retried allocation gave back since the peak are added again.
+                device_bytes=None if device is None else device + (peaks["reserved_bytes"] or 0) - reserved,
             ),
             end=Memory(
                 allocated_bytes=stats["allocated_bytes.all.current"],
-                reserved_bytes=stats["reserved_bytes.all.current"],
+                reserved_bytes=reserved,
                 device_bytes=device,
             ),
             requested_peak_bytes=peaks["requested_bytes"],

@@ -19,7 +19,7 @@ from typing import Any, TextIO
 
 import torch
 
-from profiler.errors import LatentmeterError
+from profiler.errors import MODEL_FAILURES, LatentmeterError
 from profiler.measure.attribution import Attribution, attribute, watched_call
 from profiler.measure.meter import Meter
 from profiler.measure.process import EXIT_FAILED
@@ -28,6 +28,7 @@ from profiler.records import Failure, Measurement, Memory, Phase, Reading, Terms
 from profiler.stages import Stage
 from profiler.workload import Workload
 
+DEVICE_MARKS = ("CUDA error", "cuDNN error", "CUBLAS_STATUS", "INTERNAL ASSERT")  # the device or torch broke: a crash
 OOM_MARKS = ("DefaultCPUAllocator: can't allocate memory", "DefaultCPUAllocator: not enough memory")
 
 
@@ -66,13 +67,12 @@ class Worker:
             self._emit("result", measurement=to_dict(self._measure(meter)))
         except torch.OutOfMemoryError as error:
             self._fail("oom", str(error), self._requested or parse_requested(str(error)))
-        except RuntimeError as error:
-            if not any(mark in str(error) for mark in OOM_MARKS):
+        except (LatentmeterError, *MODEL_FAILURES) as error:
+            if any(mark in str(error) for mark in DEVICE_MARKS):
                 raise
-            self._fail("oom", str(error), parse_requested(str(error)))
-        except LatentmeterError as error:
             traceback.print_exc()
-            self._fail("invalid", str(error), None)
+            out_of_memory = any(mark in str(error) for mark in OOM_MARKS)
+            self._fail("oom" if out_of_memory else "invalid", str(error), parse_requested(str(error)))
         else:
             return True
         return False
@@ -156,7 +156,7 @@ class Worker:
     def _terms(self, peak: Memory, found: Attribution | None, by_phase: dict[Phase, Reading]) -> Terms:
         """The breakdown, with reserved and device bytes above it.
 
-        On CUDA the resident terms are the phases' own counters: blocks as handed out, with the tails that tensors leave unused.
+        On CUDA the resident terms are the phases' own counters: blocks as handed out, with the tails that stay unused.
         """
         terms = found.terms if found else Terms()
         if found and self._device == "cuda":

@@ -45,11 +45,13 @@ def _tiling(module: nn.Module, workload: Workload) -> AppliedOption:
     accepted = inspect.signature(module.enable_tiling).parameters  # type: ignore[arg-type]
     if not set(keywords) <= set(accepted):
         return AppliedOption(applied=False, detail=f"{type(module).__name__}.enable_tiling takes no tile size")
-    ratio_height, ratio_width = (getattr(module, f"tile_sample_stride_{side}", None) for side in ("height", "width"))
-    if ratio_height is not None and ratio_width is not None:
-        # Keep the class's own overlap in proportion: a stride above the tile would leave gaps.
-        keywords["tile_sample_stride_height"] = tile[0] * ratio_height // module.tile_sample_min_height
-        keywords["tile_sample_stride_width"] = tile[1] * ratio_width // module.tile_sample_min_width
+    # A class that steps by a stride keeps its own overlap in proportion, in whole latent rows: wider would leave gaps.
+    row: Any = getattr(module, "spatial_compression_ratio", 1)
+    for side, size in zip(("height", "width"), tile, strict=True):
+        stride: Any = getattr(module, f"tile_sample_stride_{side}", None)
+        if stride is not None:
+            default: Any = getattr(module, f"tile_sample_min_{side}")
+            keywords[f"tile_sample_stride_{side}"] = max(row, size * stride // default // row * row)
     enable: Any = module.enable_tiling
     enable(**keywords)
     return _tile_reached(module, workload)

@@ -4,6 +4,7 @@ A file that does not fit is refused with all its errors at once, each with its p
 key into an error instead of a silent default.
 """
 
+import hashlib
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
@@ -107,6 +108,11 @@ class ModelSpec(Strict):
     sources: dict[str, str] = Field(default_factory=dict)
     origin: str | None = None
     reference: str | None = None
+
+    @property
+    def digest(self) -> str:
+        """Twelve hex digits over the whole description."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:12]
 
     def component(self, stage: StageName) -> Component:
         """The component that `stage` runs. Raises UserError where the model has no such component."""

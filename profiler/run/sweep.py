@@ -72,7 +72,7 @@ def run_sweep(
 
 def _open(store: RunStore, sweep: Sweep, stack: Stack, options: RunOptions) -> None:
     """Begin a run, or go on with the one that is there if it is the same sweep on the same stack."""
-    wanted = sweep.model_dump(mode="json")
+    wanted = _asked(sweep)
     if store.exists and options.force:
         store.clear()
     if not store.exists:
@@ -90,13 +90,19 @@ def _open(store: RunStore, sweep: Sweep, stack: Stack, options: RunOptions) -> N
     header = store.header()
     if header.sweep != wanted:
         raise UserError(
-            f"{store.directory}: holds a run of another sweep ('{header.title}'); --force replaces it, --out goes elsewhere"
+            f"{store.directory}: holds a run of another sweep, or of models edited since ('{header.title}'); "
+            "--force replaces it, --out goes elsewhere"
         )
     if header.fingerprint != stack.fingerprint:
         raise UserError(
             f"{store.directory}: was begun on another stack ({header.fingerprint}, here {stack.fingerprint}: "
             f"{stack.title}); --force replaces it, --out goes elsewhere"
         )
+
+
+def _asked(sweep: Sweep) -> dict[str, Any]:
+    """What makes two runs the same: the sweep, and its models as their files stand now."""
+    return sweep.model_dump(mode="json") | {"models": {e.model: find_model(e.model).digest for e in sweep.cases}}
 
 
 def _run_case(case: Case, sweep: Sweep, stack: Stack, store: RunStore, remaining: float | None) -> Record | None:

@@ -62,7 +62,7 @@ def test_a_timeout_ends_the_worker_and_everything_that_it_started(
         "import pathlib, subprocess\n"
         f"pathlib.Path({str(noted)!r}).write_text(str(subprocess.Popen(['sleep', '600']).pid))\n"
     )
-    with measuring(endless(), timeout=1.5) as (worker, future):
+    with measuring(endless(), timeout=3) as (worker, future):
         child = int(wait_for(lambda: noted.exists() and noted.read_text(), 20))
         assert {worker, child} <= set(group(worker))
         outcome = future.result()
@@ -70,7 +70,7 @@ def test_a_timeout_ends_the_worker_and_everything_that_it_started(
     assert not running(child)
     assert (outcome.status, outcome.measurement) == ("timeout", None)
     assert outcome.failure
-    assert outcome.failure.message.startswith("no result within 1.5 s, stopped in phase '")
+    assert outcome.failure.message.startswith("no result within 3 s, stopped in phase '")
     assert outcome.failure.signal is None
 
 
@@ -127,15 +127,14 @@ def test_a_config_that_diffusers_rejects_is_invalid(tmp_path: Path) -> None:
     assert outcome.failure.message.startswith("AutoencoderKL rejects its config: ")
 
 
-def test_an_option_that_breaks_the_output_is_invalid() -> None:
-    options = MemoryOptions(tiling=True, tile=(24, 24))  # diffusers' stride of 18 px is no multiple of 8
-    work = workload(VIDEO, "encode", frames=1, options=options)
+def test_an_option_that_the_model_cannot_run_with_is_invalid() -> None:
+    options = MemoryOptions(tiling=True, tile=(4, 4))  # less than a latent pixel
+    work = workload(VIDEO, "decode", frames=1, options=options)
     outcome = measure_in_process(work, "cpu", warm_calls=0, timeout=120)
     assert outcome.status == "invalid"
     assert outcome.failure
-    assert (
-        "encode gave shape (1, 4, 1, 3, 3), the contract says (1, 4, 1, 4, 4) (tiling24x24)" in outcome.failure.message
-    )
+    assert outcome.failure.phase == "cold"
+    assert "Kernel size can't be greater" in outcome.failure.message
 
 
 def test_an_oom_is_a_row_of_its_run_and_the_run_goes_on(

@@ -123,7 +123,10 @@ def test_force_starts_anew(sweep_file: SweepFile, latentmeter: Command, tmp_path
 
     refused = latentmeter("run", other, "--out", out)
     assert refused.code == 2
-    assert f"{out}: holds a run of another sweep ('A tiny sweep'); --force replaces it" in refused.err
+    assert (
+        f"{out}: holds a run of another sweep, or of models edited since ('A tiny sweep'); --force replaces it"
+        in refused.err
+    )
     assert ["1x33x32" in key for key in keys(out)] == [True, True]
 
     assert latentmeter("run", other, "--out", out, "--force").code == 0

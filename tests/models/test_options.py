@@ -120,3 +120,9 @@ def run_on_meta(stage: Stage) -> None:
     stage.load(meta)
     stage.make_inputs(meta)
     stage.check_output(stage())
+
+
+def test_a_tile_size_strides_in_whole_latent_rows() -> None:
+    module = on_meta("AutoencoderKLWan", base_dim=8, z_dim=4)
+    apply(module, "tiling", tile=(24, 200))
+    assert (module.tile_sample_stride_height, module.tile_sample_stride_width) == (16, 144)

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from profiler.errors import UserError
+from profiler.models.catalog import find_model
 from profiler.records import SCHEMA, Estimate, Failure, Measurement, Memory, Record, Status, Terms, to_dict
 from profiler.run import sweep as sweeps
 from profiler.run.plan import Sweep
@@ -232,7 +233,10 @@ class TestFolder:
 
     def test_another_sweep_is_refused(self, tmp_path: Path) -> None:
         run_sweep(self.sweep(), tmp_path)
-        with pytest.raises(UserError, match=r"holds a run of another sweep \('First'\); --force replaces it, --out"):
+        with pytest.raises(
+            UserError,
+            match=r"holds a run of another sweep, or of models edited since \('First'\); --force replaces it, --out",
+        ):
             run_sweep(self.sweep(title="Second"), tmp_path)
 
     def test_another_stack_is_refused(self, tmp_path: Path) -> None:
@@ -278,3 +282,13 @@ class TestFolder:
     def test_a_folder_that_another_run_holds_is_refused(self, tmp_path: Path) -> None:
         with RunStore(tmp_path).writing(), pytest.raises(UserError, match="another run is writing here"):
             run_sweep(self.sweep(), tmp_path)
+
+
+def test_a_model_that_was_edited_makes_another_run(tmp_path: Path) -> None:
+    text = (Path(__file__).parent.parent / "models" / "tiny-image.yaml").read_text()
+    model = tmp_path / "model.yaml"
+    model.write_text(text)
+    before = find_model(str(model)).digest
+    assert find_model(str(model)).digest == before
+    model.write_text(text.replace("scaling_factor: 0.18215", "scaling_factor: 0.5"))
+    assert find_model(str(model)).digest != before
