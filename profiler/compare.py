@@ -167,7 +167,7 @@ def _row(comparison: Comparison) -> dict[str, object]:
         "dtype": workload.dtype,
         "options": workload.options.key,
         "status": record.status,
-        "kind": record.measurement.kind if record.measurement else "estimated",
+        "device_kind": record.measurement.device_kind if record.measurement else "estimated",
         "stack": source.stack.title if source else None,
         "verdict": comparison.verdict,
         "reason": comparison.reason,

@@ -13,7 +13,7 @@ from profiler.workload import Workload
 SCHEMA = 1
 
 Status = Literal["ok", "oom", "timeout", "crash", "invalid", "skipped"]
-Kind = Literal["measured", "dry", "cpu"]
+DeviceKind = Literal["cuda", "dry", "cpu"]
 Phase = Literal["start", "model", "inputs", "cold", "warm", "attribution"]
 TERMS = ("weights", "inputs", "outputs", "activations", "workspace", "cached", "context")
 
@@ -123,6 +123,7 @@ class Reading:
 class Measurement:
     """What one fresh process saw. `peak` is the cold call's; `warm` the later calls'; `nvml` the sampler's summary.
 
+    `device_kind` says where the numbers come from: a real GPU, the real CUDA build with no kernel run (dry), or the CPU.
     The breakdown (`terms`, `peak_at`, `largest`, `borrowed`: the ten ops that borrowed most) comes from one more call,
     watched op by op, whose own peak is `attribution_peak_bytes`. On a GPU it is taken at the peak. On the CPU, where no
     rule prices kernels, the tensor terms are those of the peak of tensors alone, and `workspace` is what kernels add.
@@ -130,7 +131,7 @@ class Measurement:
 
     workload: Workload
     stack: Stack
-    kind: Kind
+    device_kind: DeviceKind
     baseline: Memory
     peak: Memory
     terms: Terms

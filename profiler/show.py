@@ -127,7 +127,7 @@ def show_run(sweep: "Sweep", records: Sequence[Record], paths: Sequence[Path]) -
     comparisons = compare_all(records)
     table = _table("case", "kind", "status", "estimated", "measured", "error", "verdict")
     for row in comparisons:
-        kind = row.record.measurement.kind if row.record.measurement else "estimated"
+        kind = row.record.measurement.device_kind if row.record.measurement else "estimated"
         table.add_row(
             row.record.key, kind, row.record.status, format_bytes(row.allocated.estimated),
             format_bytes(row.allocated.measured) if row.record.measurement else "-",

@@ -232,7 +232,7 @@ def test_measure_as_json(latentmeter: Command) -> None:
     answer = latentmeter(*command)
     assert (answer.code, answer.err) == (0, "")
     found = json.loads(answer.out)
-    assert (found["status"], found["measurement"]["kind"], found["schema"]) == ("ok", "cpu", SCHEMA)
+    assert (found["status"], found["measurement"]["device_kind"], found["schema"]) == ("ok", "cpu", SCHEMA)
     assert len(found["measurement"]["warm"]) == 1
     assert found["measurement"]["peak"]["allocated_bytes"] > 0
 

@@ -210,7 +210,7 @@ def test_the_frame_has_whole_bytes_and_na_for_what_is_unknown() -> None:
     for column in ("allocated_measured_bytes", "weights_measured_bytes", "device_estimated_bytes"):
         assert frame.loc[factory.estimate_only().key, column] is pd.NA
     assert frame.loc[factory.estimate_only().key, "allocated_error"] is pd.NA
-    assert frame.loc[factory.estimate_only().key, "kind"] == "estimated"
+    assert frame.loc[factory.estimate_only().key, "device_kind"] == "estimated"
     assert frame.loc[factory.crash().key, "verdict"] == "not comparable"
 
 

@@ -15,6 +15,7 @@ from profiler.stack import Stack
 HALF = (torch.float16, torch.bfloat16)
 CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 PLAN_HEADER = 16  # bytes that a staging plan takes besides its copies
+HOPPER_HEADER = 131  # and what every plan of a Hopper tensor-core engine takes, also without copies
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,9 +58,11 @@ def workspace_bytes(conv: Convolution, stack: Stack) -> int:
     if kind == "vol2col":
         # NaiveDilatedConvolution.cu unfolds one sample at a time: every output position with all its taps.
         return conv.x[1] * conv.kernel_volume * prod(conv.y[2:]) * conv.element_size
-    if conv.channels_last:
-        return 0
-    return _staging_16_bit(conv) if conv.dtype in HALF else _staging_32_bit(conv, stack)
+    staged = 0
+    if not conv.channels_last:
+        staged = _staging_16_bit(conv) if conv.dtype in HALF else _staging_32_bit(conv, stack)
+    uses_tensor_core = staged > 0 or (conv.channels_last and conv.x[1] >= 8)
+    return staged + (HOPPER_HEADER if uses_tensor_core and stack.capability == (9, 0) else 0)
 
 
 def _staging_16_bit(conv: Convolution) -> int:

@@ -52,6 +52,7 @@ class CpuMeter(Meter):
 
     def __post_init__(self) -> None:
         self.stack = live_stack("cpu")
+        self.kind = "cpu"
         self._profile = profile(activities=[ProfilerActivity.CPU], profile_memory=True)
         self._phases: list[_PhaseNotes] = []
         self._intervals: list[_Interval] = []

@@ -4,6 +4,7 @@ Allocated, active, reserved and requested peaks are exact: the allocator updates
 NVML's `used` less what was used before this process made its CUDA context, so they hold context, modules and segments.
 """
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from typing import Any
 import torch
 
 from profiler.errors import UserError
-from profiler.measure.live import device_uuid, live_stack
+from profiler.measure.live import DRY, device_uuid, live_stack
 from profiler.measure.meter import Meter, OpPeak
 from profiler.measure.nvml import Sampler, Value, devices, find, query, snapshot, used_bytes
 from profiler.observe import Observer
@@ -27,6 +28,7 @@ class CudaMeter(Meter):
 
     def __init__(self, interval_seconds: float = 0.02) -> None:
         self.device = torch.device("cuda")
+        self.kind = "dry" if DRY in os.environ else "cuda"
         # NVML first: whatever torch does with the device, even asking its properties, may make a context on it.
         before = {d["uuid"]: used_bytes(d["uuid"]) for d in devices().value or []}
         self.stack = live_stack("cuda")
@@ -69,7 +71,7 @@ class CudaMeter(Meter):
             finished = True
         finally:
             seconds = None
-            if finished:
+            if finished and self.kind != "dry":
                 on_device = name in ("cold", "warm")
                 seconds = start.elapsed_time(end) / 1000 if on_device else time.perf_counter() - started
             self._readings.append(self._read(name, before, seconds))
@@ -92,12 +94,10 @@ class CudaMeter(Meter):
         return self._sampler.summary()
 
     def reasons(self) -> dict[str, str]:
-        """Device bytes are unknown without NVML."""
-        if self._used_before.value is None:
-            return {"device_bytes": f"NVML: {self._used_before.reason}"}
-        if self._lost is not None:
-            return {"device_bytes": f"NVML: {self._lost}"}
-        return {}
+        """Device bytes are unknown without NVML; a dry run has no time."""
+        dry = {"seconds": "dry run: kernels were not executed"} if self.kind == "dry" else {}
+        lost = self._used_before.reason if self._used_before.value is None else self._lost
+        return dry | ({"device_bytes": f"NVML: {lost}"} if lost is not None else {})
 
     def _read(self, name: Phase, before: dict[str, int], seconds: float | None) -> Reading:
         stats = torch.cuda.memory_stats()

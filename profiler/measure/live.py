@@ -8,8 +8,11 @@ import torch
 from profiler.gpus import installed
 from profiler.stack import DeviceName, Stack
 
+DRY = "LATENTMETER_DRY"  # set by scripts/dry_cuda: the libraries below torch are stubs, and no kernel runs
+
 # Environment that changes what kernels or the allocator take.
 VARIABLES = (
+    DRY,
     "PYTORCH_ALLOC_CONF",
     "PYTORCH_CUDA_ALLOC_CONF",
     "PYTORCH_NO_CUDA_MEMORY_CACHING",

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from profiler.observe import Observer
-from profiler.records import Phase, Reading
+from profiler.records import DeviceKind, Phase, Reading
 from profiler.stack import Stack
 
 
@@ -33,6 +33,7 @@ class Meter(ABC):
 
     device: torch.device
     stack: Stack
+    kind: DeviceKind
 
     @abstractmethod
     def __enter__(self) -> "Meter": ...

@@ -106,7 +106,7 @@ class Worker:
         return Measurement(
             workload=self.workload,
             stack=meter.stack,
-            kind="cpu" if self._device == "cpu" else "measured",
+            device_kind=meter.kind,
             baseline=baseline,
             peak=cold.peak,
             terms=self._terms(cold.peak, found, by_phase),

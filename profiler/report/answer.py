@@ -73,7 +73,8 @@ def kind(comparison: Comparison) -> Provenance:
     """Where the numbers of a row come from."""
     record = comparison.record
     if record.measurement:
-        return record.measurement.kind
+        kind = record.measurement.device_kind
+        return "measured" if kind == "cuda" else kind
     return "estimated" if record.estimate else "none"
 
 

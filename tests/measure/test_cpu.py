@@ -99,7 +99,7 @@ def test_a_measurement_says_what_it_is() -> None:
     options = MemoryOptions(slicing=True, channels_last=True)
     found = profiler.measure(path, "decode", device="cpu", warm_calls=2, batch=2, options=options).measurement
     assert found is not None
-    assert found.kind == "cpu"
+    assert found.device_kind == "cpu"
     assert found.stack.device == "cpu"
     assert [reading.phase for reading in found.readings] == ["model", "inputs", "cold", "warm", "warm", "attribution"]
     assert len(found.warm) == 2

@@ -147,6 +147,16 @@ def test_without_nvml_device_bytes_are_null_with_a_reason(device: FakeCuda) -> N
     assert meter.reasons() == {"device_bytes": "NVML: no driver"}
 
 
+def test_a_dry_run_says_so_and_has_no_time(device: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LATENTMETER_DRY", "1")
+    with CudaMeter() as meter, meter.phase("cold"):
+        pass
+    assert meter.kind == "dry"
+    assert meter.readings()[0].seconds is None
+    assert "kernels were not executed" in meter.reasons()["seconds"]
+    assert meter.stack.settings["LATENTMETER_DRY"] == "1"
+
+
 def test_the_watch_reads_the_allocator_around_each_op(device: FakeCuda) -> None:
     meter = CudaMeter()
     watch = meter.watch()

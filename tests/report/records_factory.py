@@ -157,7 +157,7 @@ def measurement(
     answer = Measurement(
         workload=workload,
         stack=stack,
-        kind="measured" if gpu else "cpu",
+        device_kind="cuda" if gpu else "cpu",
         baseline=Memory(allocated_bytes=257_357_824, reserved_bytes=268_435_456 if gpu else None),
         peak=peak,
         terms=parts,

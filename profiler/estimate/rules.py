@@ -1,0 +1,189 @@
+"""What each operation allocates besides its result: one function an op, in the kernel's own order.
+
+A rule returns the op's result without data, noted where the kernel makes it, and brackets it with borrowed buffers. Ops
+without a rule allocate their result only. Buffers were read off the allocator of torch 2.11 and 2.13, op by op; the
+source file that asks for them is named where it is not the op's own.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch._prims_common import suggest_memory_format
+
+from profiler.estimate import attention, convolution
+from profiler.observe import COMPOSITE
+from profiler.stack import Stack
+
+if TYPE_CHECKING:
+    from profiler.estimate.trace import Trace
+
+aten = torch.ops.aten
+Rule = Callable[["Trace", Any, tuple[Any, ...], dict[str, Any]], Any]
+MIB = 1 << 20
+
+
+def cublas_workspace_bytes(stack: Stack) -> int:
+    """cuBLAS's default workspace: 32 MiB from Hopper on, `:4096:2:16:8` (8,519,680 bytes) before."""
+    major, _ = stack.capability or (0, 0)
+    return 32 * MIB if major in (9, 10) else 8_519_680
+
+
+def _convolution(trace: "Trace", func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    x, weight, _, _, _, _, transposed, _, groups = args
+    y = trace.infer(func, args, kwargs)
+    last = convolution.CHANNELS_LAST.get(x.dim())
+    # ATen goes by the strides of size-1 dims too (suggest_memory_format), which `is_contiguous` ignores.
+    is_last = last is not None and last in (suggest_memory_format(x), suggest_memory_format(weight))
+    layout = last if is_last and last is not None else torch.contiguous_format
+    if is_last:
+        y = torch.empty(y.shape, dtype=y.dtype, device=y.device, memory_format=layout)
+    conv = convolution.Convolution(
+        x=tuple(x.shape),
+        weight=tuple(weight.shape),
+        y=tuple(y.shape),
+        dtype=x.dtype,
+        groups=groups,
+        channels_last=is_last,
+        transposed=transposed,
+    )
+    trace.routes[f"convolution {convolution.route(conv, trace.stack)}"] += 1
+    taken = [] if x.is_contiguous(memory_format=layout) else trace.borrow(x.numel() * x.element_size())
+    trace.track(y)
+    if not weight.is_contiguous(memory_format=layout):
+        taken += trace.borrow(weight.numel() * weight.element_size())
+    taken += trace.borrow(convolution.workspace_bytes(conv, trace.stack))
+    trace.give_back(taken)
+    return y
+
+
+def _gemm(trace: "Trace", func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    y = trace.infer(func, args, kwargs)
+    trace.track(y)
+    trace.keep_gemm_workspace(with_bias=func is aten.addmm.default and args[0].dim() == 1)
+    return y
+
+
+def _group_norm(trace: "Trace", func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Mean and reciprocal deviation per group are outputs; two fp32 rows of N x C scale and shift are scratch.
+
+    In 16 bit newer kernels also keep the statistics in fp32: seen in 2.13, absent in 2.11, so 2.12 is a guess.
+    """
+    x, _, _, batch, channels, _, groups, _ = args
+    y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
+    statistics = [torch.empty((batch, groups), dtype=x.dtype, device=x.device) for _ in range(2)]
+    trace.track([y, *statistics])
+    fp32_statistics = x.element_size() == 2 and trace.stack.torch_release >= (2, 12, 0)
+    rows = [batch * groups] * 2 if fp32_statistics else []
+    trace.give_back([number for row in [*rows, batch * channels, batch * channels] for number in trace.borrow(row * 4)])
+    return (y, *statistics)
+
+
+def _layer_norm(trace: "Trace", func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The kernel wants contiguous rows and keeps fp32 mean and reciprocal deviation of each."""
+    x, normalized = args[0], args[1]
+    taken = [] if x.is_contiguous() else trace.borrow(x.numel() * x.element_size())
+    y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
+    rows = (*x.shape[: x.dim() - len(normalized)], *[1] * len(normalized))
+    statistics = [torch.empty(rows, dtype=torch.float32, device=x.device) for _ in range(2)]
+    trace.track([y, *statistics])
+    trace.give_back(taken)
+    return (y, *statistics)
+
+
+def _rms_norm(trace: "Trace", func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Fused on CUDA since torch 2.9 where weight and input share a dtype; else the composite, op by op."""
+    x, normalized, weight = (*args, None)[:3]
+    if trace.stack.torch_release < (2, 9, 0) or (weight is not None and weight.dtype != x.dtype):
+        return _take_apart(trace, func, args, kwargs)
+    rows = x.numel() // max(1, torch.Size(normalized).numel())
+    taken = [] if x.is_contiguous() else trace.borrow(x.numel() * x.element_size())
+    y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
+    trace.track(y)
+    trace.give_back(taken + trace.borrow(rows * 4))
+    return y
+
+
+def _attention(trace: "Trace", func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    q, k, v, mask, _, causal = (*args, None, 0.0, False)[:6] if len(args) < 6 else args[:6]
+    call = attention.Attention(
+        q=q, k=k, v=v, mask=kwargs.get("attn_mask", mask), causal=causal, gqa=kwargs.get("enable_gqa", False)
+    )
+    kernel = attention.choose(call, trace.stack, trace.pinned)
+    trace.routes[f"attention {kernel}"] += 1
+    if kernel == "math":
+        return _take_apart(trace, func, args, kwargs)
+    needs = attention.buffers(call, kernel)
+    taken = [number for size in needs.before for number in trace.borrow(size)]
+    y = attention.allocate_output(call, kernel)
+    trace.track(y)
+    taken += [number for size in needs.after for number in trace.borrow(size)]
+    trace.give_back(taken)
+    return y
+
+
+def _upsample_nearest(trace: "Trace", func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The kernel reads and writes contiguous tensors; only in 2D, from four channels on, is there a channels-last one."""
+    x = args[0]
+    y = trace.infer(func, args, kwargs)
+    trace.track(y)
+    if suggest_memory_format(x) == torch.channels_last and x.shape[1] >= 4:
+        return y
+    copies = [t for t in (y, x) if not t.is_contiguous()]
+    trace.give_back([number for t in copies for number in trace.borrow(t.numel() * t.element_size())])
+    return y
+
+
+def _copies_input(trace: "Trace", func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The kernel makes its output, then copies an input that is not in order; average pooling takes either order."""
+    x = args[0]
+    y = trace.infer(func, args, kwargs)
+    trace.track(y)
+    layout = suggest_memory_format(x) if func is aten.avg_pool2d.default else torch.contiguous_format
+    if not x.is_contiguous(memory_format=layout):
+        trace.give_back(trace.borrow(x.numel() * x.element_size()))
+    return y
+
+
+def _cpu_attention(trace: "Trace", func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """On the CPU every kernel's scratch is measured, not modelled: the output is all that the trace knows."""
+    q, _, v = args[:3]
+    trace.routes["attention cpu"] += 1
+    batch, heads, length, _ = q.shape
+    return torch.empty((batch, length, heads, v.shape[-1]), dtype=q.dtype, device=q.device).transpose(1, 2)
+
+
+def _cpu_rms_norm(trace: "Trace", func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    x, _, weight = (*args, None)[:3]
+    dtype = x.dtype if weight is None else torch.promote_types(x.dtype, weight.dtype)
+    return torch.empty(x.shape, dtype=dtype, device=x.device)
+
+
+def _take_apart(trace: "Trace", func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    with trace:
+        return func._op_dk(COMPOSITE, *args, **kwargs)
+
+
+CUDA_RULES: dict[Any, Rule] = {
+    aten.convolution.default: _convolution,
+    aten.addmm.default: _gemm,
+    aten.mm.default: _gemm,
+    aten.bmm.default: _gemm,
+    aten.baddbmm.default: _gemm,
+    aten.native_group_norm.default: _group_norm,
+    aten.native_layer_norm.default: _layer_norm,
+    aten.upsample_nearest2d.default: _upsample_nearest,
+    aten._upsample_nearest_exact2d.default: _upsample_nearest,
+    aten.upsample_nearest3d.default: _upsample_nearest,
+    aten._upsample_nearest_exact3d.default: _upsample_nearest,
+    aten.avg_pool2d.default: _copies_input,
+    aten.avg_pool3d.default: _copies_input,
+    aten._softmax.default: _copies_input,
+    aten.reflection_pad2d.default: _copies_input,
+    aten.rms_norm.default: _rms_norm,
+    aten.scaled_dot_product_attention.default: _attention,
+}
+CPU_RULES: dict[Any, Rule] = {
+    aten.rms_norm.default: _cpu_rms_norm,
+    aten.scaled_dot_product_attention.default: _cpu_attention,
+}
