@@ -70,14 +70,19 @@ def _routes(stack: Stack) -> list[Finding]:
 
 
 def _settings(stack: Stack) -> list[Finding]:
-    findings = []
-    for name in ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"):
-        if name in stack.settings:
-            text = (
-                f"{name}={stack.settings[name]}: the estimator replays the default allocator; reserved bytes may differ"
-            )
-            findings.append(Finding("warning", "allocator", text))
-    return findings
+    names = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
+    return [_setting(name, stack) for name in names if name in stack.settings]
+
+
+def _setting(name: str, stack: Stack) -> Finding:
+    from profiler.estimate.settings import parse_settings
+
+    text = f"{name}={stack.settings[name]}"
+    try:
+        parse_settings(stack.settings[name])
+    except UserError as error:
+        return Finding("warning", "allocator", f"{text}: {error}; estimates for this stack fail")
+    return Finding("note", "allocator", f"{text}: replayed by the estimator, part of the stack's fingerprint")
 
 
 def _nvml() -> tuple[list[dict[str, Any]], list[Finding]]:

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from profiler import compare
 from profiler.cli import cli
+from profiler.units import format_bytes
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -63,6 +65,17 @@ def test_the_shown_estimate_is_what_is_printed() -> None:
     shown = re.search(r"\$ latentmeter (estimate .*?)\n(.*?)```", README, re.DOTALL)
     assert shown is not None
     assert timeless(run(shlex.split(shown[1]))) == timeless(shown[2])
+
+
+def test_the_shown_run_is_the_committed_one() -> None:
+    shown = re.search(r"\$ latentmeter run quickstart\n(.*?)```", README, re.DOTALL)
+    assert shown is not None
+    rows = {line.split()[0]: line for line in shown[1].splitlines()}
+    for comparison in compare(ROOT / "results/examples/quickstart-cpu"):
+        row = rows[comparison.record.key]
+        assert format_bytes(comparison.allocated.estimated) in row
+        assert comparison.verdict in row
+        assert format_bytes(comparison.allocated.measured) in row or comparison.record.measurement is None
 
 
 def timeless(text: str) -> list[str]:

@@ -1,19 +1,21 @@
 """A model of PyTorch's caching allocator on one stream: what `torch.cuda` would count for a stream of allocations.
 
-Follows c10/cuda/CUDACachingAllocator.cpp (names of its functions in parentheses). Not modelled: cross-stream use, CUDA
-graph pools, expandable segments, garbage collection; `cudaMallocAsync` is another allocator altogether.
+Follows c10/cuda/CUDACachingAllocator.cpp; the names of its functions stand in parentheses. Expandable segments are in
+`expandable.py`. Not modelled: cross-stream use, CUDA graph pools, garbage collection; `cudaMallocAsync` is another
+allocator altogether.
 """
 
 from bisect import bisect_left
 from dataclasses import dataclass
 
+from profiler.estimate.settings import AllocatorSettings
+
 MIB = 1 << 20
 MIN_BLOCK = 512
 SMALL_SIZE = MIB  # requests up to this come from the small pool
 SMALL_SEGMENT = 2 * MIB
-LARGE_SEGMENT = 20 * MIB  # segment for a request below MIN_LARGE_ALLOC
-MIN_LARGE_ALLOC = 10 * MIB
-ROUND_LARGE = 2 * MIB  # segments above MIN_LARGE_ALLOC are multiples of this
+MIN_LARGE_ALLOC = 10 * MIB  # smaller requests get a segment of the large-segment size
+ROUND_LARGE = 2 * MIB  # larger ones get multiples of this
 
 
 class OutOfMemory(MemoryError):
@@ -45,25 +47,29 @@ class Block:
 class CachingAllocator:
     """Counts allocated, reserved and requested bytes, and their peaks. `capacity` is what segments may take in all."""
 
-    def __init__(self, capacity: int | None = None) -> None:
+    def __init__(self, capacity: int | None = None, settings: AllocatorSettings | None = None) -> None:
         self.capacity = capacity
+        self.settings = settings or AllocatorSettings()
         self.allocated = self.reserved = self.requested = 0
         self.peak_allocated = self.peak_reserved = self.peak_requested = 0
-        self.retries = 0
+        self.retries = self.ooms = self.segments = 0
         self._pools: dict[bool, list[Block]] = {True: [], False: []}
         self._next_address = 1 << 40
 
     def malloc(self, size: int) -> Block:
         """Allocate `size` > 0 bytes. Raises OutOfMemory."""
-        rounded = round_size(size)
+        rounded = self.settings.round(size)
         small = rounded <= SMALL_SIZE
         block = self._take_free(rounded, small) or self._new_segment(rounded, small)
+        if block is None and self._release_oversize(rounded):
+            block = self._new_segment(rounded, small)
         if block is None:
             # The allocator gives back every cached segment that is wholly free, then tries once more.
             self.retries += 1
             self.empty_cache()
             block = self._new_segment(rounded, small)
         if block is None:
+            self.ooms += 1
             raise OutOfMemory(size)
         self._split(block, rounded)
         block.free, block.requested = False, size
@@ -78,27 +84,17 @@ class CachingAllocator:
         self.allocated -= block.size
         self.requested -= block.requested
         block.free = True
-        before, after = block.previous, block.next
-        if before is not None and before.free:
-            self._remove(before)
-            block.address, block.previous = before.address, before.previous
-            block.size += before.size
-            if block.previous is not None:
-                block.previous.next = block
-        if after is not None and after.free:
-            self._remove(after)
-            block.next = after.next
-            block.size += after.size
-            if block.next is not None:
-                block.next.previous = block
+        for neighbour in (block.previous, block.next):
+            if neighbour is not None and neighbour.free:
+                self._remove(neighbour)
+                join(block, neighbour)
         self._insert(block)
 
     def empty_cache(self) -> None:
         """Return every segment without a used block to the device (release_cached_blocks)."""
         for pool in self._pools.values():
             for block in [b for b in pool if b.previous is None and b.next is None]:
-                self._remove(block)
-                self.reserved -= block.size
+                self._release(block)
 
     def reset_peaks(self) -> None:
         """As `torch.cuda.reset_peak_memory_stats`."""
@@ -106,30 +102,69 @@ class CachingAllocator:
         self.peak_requested = self.requested
 
     def _take_free(self, size: int, small: bool) -> Block | None:
+        """Best fit; with a maximum split size, neither side of it may use the other's blocks (get_free_block)."""
         pool = self._pools[small]
         index = bisect_left(pool, (size, 0), key=lambda b: b.order)
-        return pool.pop(index) if index < len(pool) else None
+        if index == len(pool):
+            return None
+        limit, candidate = self.settings.max_split, pool[index].size
+        if limit is not None:
+            if size < limit <= candidate:
+                return None
+            if size >= limit and candidate >= size + self.settings.max_non_split_rounding:
+                return None
+        return pool.pop(index)
 
     def _new_segment(self, size: int, small: bool) -> Block | None:
-        segment = segment_size(size)
-        if self.capacity is not None and self.reserved + segment > self.capacity:
+        segment = self.settings.segment_size(size)
+        if not self._has_room(segment):
             return None
         block = Block(self._next_address, segment, small)
         self._next_address += -(-segment // ROUND_LARGE) * ROUND_LARGE
-        self.reserved += segment
-        self.peak_reserved = max(self.peak_reserved, self.reserved)
+        self.segments += 1
+        self._reserve(segment)
         return block
+
+    def _has_room(self, size: int) -> bool:
+        return self.capacity is None or self.reserved + size <= self.capacity
+
+    def _reserve(self, size: int) -> None:
+        self.reserved += size
+        self.peak_reserved = max(self.peak_reserved, self.reserved)
+
+    def _release(self, block: Block) -> None:
+        self._remove(block)
+        self.reserved -= block.size
+        self.segments -= 1
+
+    def _release_oversize(self, size: int) -> bool:
+        """With a maximum split size, free just enough oversize cached segments (release_available_cached_blocks)."""
+        limit = self.settings.max_split
+        if limit is None:
+            return False
+        wanted, pool, found = max(size, limit), self._pools[False], 0
+        index = bisect_left(pool, (wanted, 0), key=lambda b: b.order)
+        if index < len(pool):
+            self._release(pool[index])
+            return True
+        while index > 0 and found < wanted and pool[index - 1].size >= limit:
+            index -= 1
+            found += pool[index].size
+            self._release(pool[index])
+        return found >= wanted
 
     def _split(self, block: Block, size: int) -> None:
         """Hand out the head, keep the tail (should_split): a large block keeps a tail of up to 1 MiB unsplit."""
-        rest = block.size - size
-        if rest < MIN_BLOCK if block.small else rest <= SMALL_SIZE:
+        if not self._should_split(block, size):
             return
-        tail = Block(block.address + size, rest, block.small, previous=block, next=block.next)
-        if block.next is not None:
-            block.next.previous = tail
-        block.next, block.size = tail, size
+        tail = cut(block, size)
         self._insert(tail)
+
+    def _should_split(self, block: Block, size: int) -> bool:
+        rest = block.size - size
+        if block.small:
+            return rest >= MIN_BLOCK
+        return rest > SMALL_SIZE and (self.settings.max_split is None or size < self.settings.max_split)
 
     def _insert(self, block: Block) -> None:
         pool = self._pools[block.small]
@@ -140,18 +175,26 @@ class CachingAllocator:
         pool.pop(bisect_left(pool, block.order, key=lambda b: b.order))
 
 
-def round_size(size: int) -> int:
-    """The size that a request is rounded up to (round_size, default settings)."""
-    return max(MIN_BLOCK, -(-size // MIN_BLOCK) * MIN_BLOCK)
+def cut(block: Block, size: int) -> Block:
+    """Shorten `block` to `size` bytes; returns the rest as its new neighbour, of the same kind."""
+    tail = type(block)(block.address + size, block.size - size, block.small, previous=block, next=block.next)
+    if block.next is not None:
+        block.next.previous = tail
+    block.next, block.size = tail, size
+    return tail
 
 
-def segment_size(size: int) -> int:
-    """The segment that the driver is asked for when no free block fits (get_allocation_size)."""
-    if size <= SMALL_SIZE:
-        return SMALL_SEGMENT
-    if size < MIN_LARGE_ALLOC:
-        return LARGE_SEGMENT
-    return -(-size // ROUND_LARGE) * ROUND_LARGE
+def join(block: Block, neighbour: Block) -> None:
+    """Let `block` swallow a neighbour of its segment."""
+    if neighbour is block.previous:
+        block.address, block.previous = neighbour.address, neighbour.previous
+        if block.previous is not None:
+            block.previous.next = block
+    else:
+        block.next = neighbour.next
+        if block.next is not None:
+            block.next.previous = block
+    block.size += neighbour.size
 
 
 class PlainAllocator:

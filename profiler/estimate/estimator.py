@@ -16,6 +16,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from profiler.errors import MODEL_FAILURES, LatentmeterError, ModelError
 from profiler.estimate.allocator import Block as Piece
 from profiler.estimate.allocator import CachingAllocator, OutOfMemory, PlainAllocator
+from profiler.estimate.expandable import ExpandableAllocator
+from profiler.estimate.settings import settings_of
 from profiler.estimate.trace import Trace
 from profiler.latent import estimate_video_latent_memory
 from profiler.models.build import component_class
@@ -38,7 +40,7 @@ def estimate(workload: Workload, spec: ModelSpec, stack: Stack, *, context_bytes
     component_class(spec.component(workload.stage).class_name)  # its import is no part of the estimate's cost
     started = time.perf_counter()
     stage, trace, output_shapes = _trace(workload, spec, stack)
-    replay = Replay(trace, PlainAllocator() if stack.device == "cpu" else CachingAllocator())
+    replay = Replay(trace, _allocator(stack))
     memory, notes = _memories(replay, stack, context_bytes)
     terms = replay.terms()
     if stack.device == "cpu":
@@ -116,11 +118,16 @@ def _run(
 
 
 class Replay:
-    """A trace run through an allocator: the size each block really takes, and the moment of the peak."""
+    """A trace run through an allocator: the size each block really takes, and the moment of the peak.
 
-    def __init__(self, trace: Trace, allocator: CachingAllocator | PlainAllocator) -> None:
+    With `squeeze`, a workspace for which there is no room is left out and counted: ATen takes the next plan then.
+    """
+
+    def __init__(self, trace: Trace, allocator: CachingAllocator | PlainAllocator, *, squeeze: bool = False) -> None:
         self.trace = trace
         self.allocator = allocator
+        self.squeeze = squeeze
+        self.squeezed = 0
         self.sizes = [0] * len(trace.blocks)
         self.baseline = Memory()
         self.peak_event = 0
@@ -136,9 +143,16 @@ class Replay:
                 self.baseline = self._now()
                 highest = allocator.allocated
             if number < 0:
-                allocator.free(pieces.pop(~number))
+                if ~number in pieces:
+                    allocator.free(pieces.pop(~number))
                 continue
-            piece = pieces[number] = allocator.malloc(self.trace.blocks[number].bytes)
+            try:
+                piece = pieces[number] = allocator.malloc(self.trace.blocks[number].bytes)
+            except OutOfMemory:
+                if not (self.squeeze and self.trace.blocks[number].term == "workspace"):
+                    raise
+                self.squeezed += 1
+                continue
             self.sizes[number] = piece.size
             if event >= first_call_event and allocator.allocated > highest:
                 highest, self.peak_event = allocator.allocated, event
@@ -216,15 +230,28 @@ def _fits(trace: Trace, stack: Stack, context: int | None, notes: dict[str, str]
         notes["fits"] = (
             "without the CUDA context, whose size on this card is not known: a card that is full to the brim may not fit"
         )
-    allocator = CachingAllocator(stack.device_total_bytes - (context or 0))
+    allocator = _allocator(stack, stack.device_total_bytes - (context or 0))
+    assert isinstance(allocator, CachingAllocator)
     try:
-        Replay(trace, allocator)
+        squeezed = Replay(trace, allocator, squeeze=True).squeezed
     except OutOfMemory as error:
         notes["fits"] = f"no room for {error.requested:,} B with {allocator.allocated:,} B allocated"
         return False
-    if allocator.retries:
+    if squeezed:
+        notes["fits"] = f"only with smaller workspaces than planned in {squeezed} convolutions, which may be slower"
+    elif allocator.retries:
         notes["fits"] = f"only by giving cached segments back {allocator.retries} times, which stalls the device"
     return True
+
+
+def _allocator(stack: Stack, capacity: int | None = None) -> CachingAllocator | PlainAllocator:
+    """The allocator of `stack`, with the settings of its environment. Raises UserError for settings without a model."""
+    if stack.device == "cpu":
+        return PlainAllocator()
+    settings = settings_of(stack)
+    if settings.expandable:
+        return ExpandableAllocator(stack.device_total_bytes or capacity or 1 << 37, capacity, settings=settings)
+    return CachingAllocator(capacity, settings)
 
 
 def _latent(workload: Workload, spec: ModelSpec) -> dict[str, Any]:

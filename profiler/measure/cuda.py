@@ -8,7 +8,6 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -16,7 +15,7 @@ import torch
 from profiler.errors import UserError
 from profiler.measure.live import DRY, device_uuid, live_stack
 from profiler.measure.meter import Meter, OpPeak
-from profiler.measure.nvml import Sampler, Value, devices, find, query, snapshot, used_bytes
+from profiler.measure.nvml import Sampler, Value, devices, find, snapshot, used_bytes
 from profiler.observe import Observer
 from profiler.records import Memory, Phase, Reading
 
@@ -48,7 +47,6 @@ class CudaMeter(Meter):
         torch.cuda.init()
         torch.cuda.synchronize()
         self._sampler.start()
-        self.stack = replace(self.stack, driver=query("nvmlSystemGetDriverVersion").value)
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -6,6 +6,7 @@ import platform
 import torch
 
 from profiler.gpus import installed
+from profiler.measure.nvml import query
 from profiler.stack import DeviceName, Stack
 
 DRY = "LATENTMETER_DRY"  # set by scripts/dry_cuda: the libraries below torch are stubs, and no kernel runs
@@ -43,6 +44,7 @@ def live_stack(device: DeviceName) -> Stack:
     settings["allow_tf32"] = str(torch.backends.cudnn.allow_tf32).lower()
     return Stack(
         device="cuda",
+        driver=query("nvmlSystemGetDriverVersion").value,
         gpu=properties.name,
         capability=(properties.major, properties.minor),
         multiprocessors=properties.multi_processor_count,

@@ -10,7 +10,6 @@ import sys
 import torch
 
 from profiler.measure.live import live_stack
-from profiler.measure.nvml import query
 from profiler.records import to_dict
 from profiler.stack import DeviceName
 
@@ -25,10 +24,7 @@ def main() -> None:
         sys.stderr.write((built if torch.version.cuda else none) + "\n")
         sys.exit(3)
     device: DeviceName = "cuda" if asked != "cpu" and available else "cpu"
-    stack = to_dict(live_stack(device))
-    if device == "cuda":
-        stack["driver"] = query("nvmlSystemGetDriverVersion").value
-    sys.stdout.write(json.dumps(stack) + "\n")
+    sys.stdout.write(json.dumps(to_dict(live_stack(device))) + "\n")
 
 
 if __name__ == "__main__":

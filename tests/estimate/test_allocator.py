@@ -6,12 +6,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from profiler.estimate.allocator import MIB, CachingAllocator, OutOfMemory, PlainAllocator, round_size, segment_size
+from profiler.estimate.allocator import MIB, CachingAllocator, OutOfMemory, PlainAllocator
+from profiler.estimate.settings import AllocatorSettings
 
 
 @pytest.mark.parametrize(("size", "rounded"), [(1, 512), (512, 512), (513, 1024), (MIB + 1, MIB + 512)])
 def test_requests_are_rounded_up(size: int, rounded: int) -> None:
-    assert round_size(size) == rounded
+    assert AllocatorSettings().round(size) == rounded
 
 
 @pytest.mark.parametrize(
@@ -20,7 +21,7 @@ def test_requests_are_rounded_up(size: int, rounded: int) -> None:
      (10 * MIB + 512, 12 * MIB)],
 )  # fmt: skip
 def test_segments(size: int, segment: int) -> None:
-    assert segment_size(size) == segment
+    assert AllocatorSettings().segment_size(size) == segment
 
 
 def test_a_large_block_keeps_a_tail_of_up_to_one_mebibyte() -> None:

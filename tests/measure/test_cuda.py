@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from profiler.measure import cuda
+from profiler.measure import cuda, live
 from profiler.measure.cuda import CudaMeter
 from profiler.measure.live import device_uuid, live_stack
 from profiler.measure.nvml import Value
@@ -97,7 +97,7 @@ def device(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCuda]:
     monkeypatch.setattr(cuda, "used_bytes", fake.used)
     monkeypatch.setattr(cuda, "devices", lambda: Value([{"uuid": f"GPU-{UUID}"}]) if fake.nvml else Value(None, "no"))
     monkeypatch.setattr(cuda, "find", lambda uuid: Value(None, "no driver"))
-    monkeypatch.setattr(cuda, "query", lambda name: Value("580.1"))
+    monkeypatch.setattr(live, "query", lambda name: Value("580.1"))
     monkeypatch.setattr(
         cuda, "snapshot", lambda uuid: {"used_bytes": fake.used(uuid).value, "process_bytes": None, "reasons": {}}
     )
