@@ -3,6 +3,7 @@
 import difflib
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
 
@@ -21,7 +22,11 @@ BUNDLED_CUDNN = {
 
 
 class Gpu(BaseModel):
-    """One card. `total_bytes` as CUDA reports it; `context_bytes` is None until measured."""
+    """One card. `total_bytes` as CUDA reports it; `context_bytes` is None until measured.
+
+    `properties` is the device property record by which cuDNN plans for this card without one: all of its 23 keys, in
+    cuDNN's own names and units. None: no record is known, and nothing can be planned for the card or run dry on it.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -31,6 +36,7 @@ class Gpu(BaseModel):
     multiprocessors: PositiveInt
     total_bytes: PositiveInt
     context_bytes: PositiveInt | None = None
+    properties: dict[str, Any] | None = None
     sources: dict[str, str]
 
 

@@ -122,7 +122,8 @@ class Stage:
         latents = _latents(self.module.encode(self.inputs[0]))  # type: ignore[operator]
         if tuple(latents.shape) != self.latent_shape:
             raise ModelError(f"encode gave shape {tuple(latents.shape)}, the contract says {self.latent_shape}")
-        return self._decode(self._unscale(self._scale(latents)))
+        latents = self._unscale(self._scale(latents))
+        return self._decode(latents)
 
     def _patch_embed(self) -> Any:
         return self.module(*self.inputs)

@@ -26,6 +26,9 @@ class Convolution:
     weight: tuple[int, ...]
     y: tuple[int, ...]
     dtype: torch.dtype
+    padding: tuple[int, ...]
+    stride: tuple[int, ...]
+    dilation: tuple[int, ...]
     groups: int
     channels_last: bool
     transposed: bool

@@ -46,6 +46,8 @@ def estimate(workload: Workload, spec: ModelSpec, stack: Stack, *, context_bytes
     if stack.device == "cpu":
         terms["workspace"] = None
         notes["terms.workspace"] = "no rules for CPU kernels: measured op by op instead"
+    else:
+        notes |= _workspace_note(trace)
     notes |= {f"options.{name}": f"NOT applied: {o.detail}" for name, o in stage.options.items() if not o.applied}
     baseline, peak = memory
     cached = (
@@ -107,6 +109,7 @@ def _run(
             with trace.during("cold", "activations", stage.module):
                 output = stage()
     finally:
+        trace.planner.close()
         if was_enabled:
             gc.enable()
     stage.check_output(output)
@@ -219,6 +222,16 @@ def _with_device(memory: Memory, context: int) -> Memory:
         reserved_bytes=reserved,
         device_bytes=None if reserved is None else reserved + context,
     )
+
+
+def _workspace_note(trace: Trace) -> dict[str, str]:
+    """Says how many convolutions had no plan of cuDNN's own."""
+    approximate = trace.routes["convolution cudnn, closed form"]
+    if not approximate:
+        return {}
+    total = approximate + trace.routes["convolution cudnn, planned"]
+    text = f"{approximate} of {total} convolutions priced by a closed form, which is approximate"
+    return {"terms.workspace": f"{text}; with `pip install latentmeter[planner]` cuDNN itself is asked"}
 
 
 def _fits(trace: Trace, stack: Stack, context: int | None, notes: dict[str, str]) -> bool | None:

@@ -30,7 +30,7 @@ def cublas_workspace_bytes(stack: Stack) -> int:
 
 
 def _convolution(trace: "Trace", func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    x, weight, _, _, _, _, transposed, _, groups = args
+    x, weight, _, stride, padding, dilation, transposed, _, groups = args
     y = trace.infer(func, args, kwargs)
     last = convolution.CHANNELS_LAST.get(x.dim())
     # ATen goes by the strides of size-1 dims too (suggest_memory_format), which `is_contiguous` ignores.
@@ -38,23 +38,41 @@ def _convolution(trace: "Trace", func: Any, args: tuple[Any, ...], kwargs: dict[
     layout = last if is_last and last is not None else torch.contiguous_format
     if is_last:
         y = torch.empty(y.shape, dtype=y.dtype, device=y.device, memory_format=layout)
+    rank = x.dim() - 2
     conv = convolution.Convolution(
         x=tuple(x.shape),
         weight=tuple(weight.shape),
         y=tuple(y.shape),
         dtype=x.dtype,
+        padding=_each(padding, rank),
+        stride=_each(stride, rank),
+        dilation=_each(dilation, rank),
         groups=groups,
         channels_last=is_last,
         transposed=transposed,
     )
-    trace.routes[f"convolution {convolution.route(conv, trace.stack)}"] += 1
     taken = [] if x.is_contiguous(memory_format=layout) else trace.borrow(x.numel() * x.element_size())
     trace.track(y)
     if not weight.is_contiguous(memory_format=layout):
         taken += trace.borrow(weight.numel() * weight.element_size())
-    taken += trace.borrow(convolution.workspace_bytes(conv, trace.stack))
+    taken += trace.borrow(_workspace(trace, conv))
     trace.give_back(taken)
     return y
+
+
+def _workspace(trace: "Trace", conv: convolution.Convolution) -> int:
+    """cuDNN's own plan where it can be had, else the closed form; counted by which of them answered."""
+    route = convolution.route(conv, trace.stack)
+    planned = trace.planner.workspace_bytes(conv) if route == "cudnn" else None
+    if route == "cudnn":
+        route = "cudnn, planned" if planned is not None else "cudnn, closed form"
+    trace.routes[f"convolution {route}"] += 1
+    return planned if planned is not None else convolution.workspace_bytes(conv, trace.stack)
+
+
+def _each(values: list[int], rank: int) -> tuple[int, ...]:
+    """One value a spatial dimension: ATen takes a single one for all."""
+    return tuple(values) * rank if len(values) == 1 else tuple(values)
 
 
 def _gemm(trace: "Trace", func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

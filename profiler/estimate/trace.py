@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from profiler.estimate.planner import Planner
 from profiler.estimate.rules import CPU_RULES, CUDA_RULES, MIB, cublas_workspace_bytes
 from profiler.observe import Observer
 from profiler.stack import Stack
@@ -24,6 +25,7 @@ class Trace(Observer):
         super().__init__(device_type)
         self.stack = stack
         self.pinned = pinned
+        self.planner = Planner(stack)
         self.routes: Counter[str] = Counter()
         self.rules = CUDA_RULES if stack.device == "cuda" else CPU_RULES
         self._gemm_workspace = stack.device != "cuda"

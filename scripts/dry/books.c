@@ -89,6 +89,10 @@ void books_open(void) {
     leave(BOOKS_OK);
 }
 
+int books_opened(void) {
+    return opened;
+}
+
 uint64_t books_total(void) {
     return card_number("totalGlobalMem", 0);
 }

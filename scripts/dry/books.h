@@ -14,6 +14,7 @@ enum { BOOKS_OK = 0, BOOKS_INVALID = 1, BOOKS_FULL = 2 }; /* CUDA's numbers, of 
 
 /* Make this process's context, once, as the first call that needs one does. */
 void books_open(void);
+int books_opened(void);
 
 uint64_t books_total(void);
 uint64_t books_free_bytes(void);

@@ -5,7 +5,9 @@
  * at once, and time is 0 ms. Occupancy is a guess from the card's limits: it sets the size of small temporary buffers only.
  * Graphs, memory pools, cudaMallocAsync, IPC and peers are not here: build.py makes them answer cudaErrorNotSupported.
  */
+#define _GNU_SOURCE
 #include <cuda_runtime_api.h>
+#include <dlfcn.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,7 +16,6 @@
 #include "books.h"
 #include "card.h"
 #include "ranges.h"
-#include "virtual_memory.h"
 
 enum { DRY_DRIVER = 13000 }; /* the CUDA version that driver and runtime give */
 
@@ -456,12 +457,17 @@ char __cudaInitModule(void **handle) {
     return 1;
 }
 
-/* ---- the driver, as torch reaches for it ---- */
+/* ---- the driver, as torch reaches for it: by name, and most of it for expandable segments ---- */
+
+static cudaError_t not_modelled(void) {
+    return cudaErrorNotSupported; /* the driver's number for it, too */
+}
 
 cudaError_t cudaGetDriverEntryPointByVersion(const char *name, void **function, unsigned version,
                                              unsigned long long flags, enum cudaDriverEntryPointQueryResult *result) {
-    *function = virtual_memory_function(name);
-    if (result != NULL)
-        *result = *function != NULL ? cudaDriverEntryPointSuccess : cudaDriverEntryPointSymbolNotFound;
+    void *driver = dlopen("libcuda.so.1", RTLD_NOW);
+    *function = driver != NULL ? dlsym(driver, name) : NULL;
+    if (*function == NULL) *function = not_modelled;
+    if (result != NULL) *result = cudaDriverEntryPointSuccess;
     return cudaSuccess;
 }

@@ -1,8 +1,8 @@
-"""Makes, once, the environment of dry CUDA: the CUDA build of torch in a venv, and beside it cuDNN, cuBLAS and headers.
+"""Makes, once, the environment of dry CUDA: the CUDA build of torch in a venv; beside it cuDNN, cuBLAS and headers.
 
-torch is installed without its NVIDIA packages: the stubs that build.py makes stand in for them. The few that the cuDNN helper
-really loads go to a folder of their own, `nvidia`, where torch's library paths do not reach. Versions follow constraints.txt
-and, for NVIDIA's packages, torch's own metadata.
+torch is installed without its NVIDIA packages: the stubs that build.py makes stand in for them. The few that the cuDNN
+helper really loads go to a folder of their own, `nvidia`, where torch's library paths do not reach. Versions follow
+constraints.txt and, for NVIDIA's packages, torch's own metadata.
 
 The environment lies in the user's cache, under a name that holds a hash of all it is made from. It is made in a folder
 beside it and renamed when complete, so what has the name is whole. Needs the standard library only.
@@ -134,7 +134,7 @@ def nvidia_packages(needs: list[str]) -> list[str]:
 
 def pip(python: Path, *arguments: object) -> list[object]:
     """A quiet `pip install`, with the index that the user's pip is set to."""
-    return [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *arguments]
+    return [python, "-m", "pip", "install", "-qq", "--disable-pip-version-check", *arguments]
 
 
 def step(what: str, command: list[object]) -> None:

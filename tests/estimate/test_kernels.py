@@ -28,8 +28,9 @@ def conv(
 ) -> Convolution:
     rank = len(x) - 2
     padding = kernel // 2 if stride == 1 else 0
+    geometry = {"padding": (padding,) * rank, "stride": (stride,) * rank, "dilation": (1,) * rank}
     y = (x[0], out, *((n + 2 * padding - kernel) // stride + 1 for n in x[2:]))
-    values = {"groups": 1, "channels_last": False, "transposed": False} | rest
+    values = geometry | {"groups": 1, "channels_last": False, "transposed": False} | rest
     return Convolution(x=x, weight=(out, x[1] // values["groups"], *[kernel] * rank), y=y, dtype=dtype, **values)
 
 

@@ -1,0 +1,173 @@
+/* Functions of cuBLAS, cuBLASLt, NVRTC, CUPTI and NCCL in dry CUDA that hand something back, as torch needs it.
+ *
+ * Real: nothing but the order of the calls. Matrix products do nothing: their memory is torch's own workspace, which it
+ * allocates before it calls. A heuristic finds one algorithm without a workspace of its own; a kernel compiles to nothing.
+ * build.py adds the rest of each library: its list of what may succeed in silence stands there. Built into each library.
+ *
+ * The headers of cuBLAS need a package more (half precision types), so its few types stand here: handles are pointers,
+ * enumerations are int.
+ */
+#include <nvrtc.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { CUBLAS_SUCCESS = 0, CUBLAS_ALLOC_FAILED = 3 };
+
+/* cublasLtMatmulHeuristicResult_t */
+typedef struct {
+    uint64_t algorithm[8];
+    size_t workspace_bytes;
+    int status;
+    float waves;
+    int reserved[4];
+} HeuristicResult;
+_Static_assert(sizeof(HeuristicResult) == 96, "as in cublasLt.h");
+
+/* ---- cuBLAS ---- */
+
+int cublasCreate_v2(void **handle) {
+    static char only;
+    *handle = &only;
+    return CUBLAS_SUCCESS;
+}
+
+int cublasGetPointerMode_v2(void *handle, int *mode) {
+    *mode = 0; /* scalars on the host */
+    return CUBLAS_SUCCESS;
+}
+
+int cublasGetMathMode(void *handle, int *mode) {
+    *mode = 0; /* default */
+    return CUBLAS_SUCCESS;
+}
+
+/* ---- cuBLASLt: descriptors are made, never read ---- */
+
+static int make(void **made) {
+    *made = calloc(1, 64);
+    return *made != NULL ? CUBLAS_SUCCESS : CUBLAS_ALLOC_FAILED;
+}
+
+static int destroy(void *made) {
+    free(made);
+    return CUBLAS_SUCCESS;
+}
+
+size_t cublasLtGetVersion(void) {
+    return 130101;
+}
+
+int cublasLtMatmulDescCreate(void **made, int compute, int scale) {
+    return make(made);
+}
+
+int cublasLtMatmulDescDestroy(void *made) {
+    return destroy(made);
+}
+
+int cublasLtMatrixLayoutCreate(void **made, int type, uint64_t rows, uint64_t columns, int64_t stride) {
+    return make(made);
+}
+
+int cublasLtMatrixLayoutDestroy(void *made) {
+    return destroy(made);
+}
+
+int cublasLtMatmulPreferenceCreate(void **made) {
+    return make(made);
+}
+
+int cublasLtMatmulPreferenceDestroy(void *made) {
+    return destroy(made);
+}
+
+int cublasLtMatmulAlgoGetHeuristic(void *handle, void *operation, void *a, void *b, void *c, void *d, void *preference,
+                                   int wanted, HeuristicResult *results, int *found) {
+    memset(results, 0, sizeof results[0]);
+    *found = 1;
+    return CUBLAS_SUCCESS;
+}
+
+/* ---- NVRTC: what it compiles is one empty byte ---- */
+
+static nvrtcResult empty(char *text) {
+    *text = 0;
+    return NVRTC_SUCCESS;
+}
+
+static nvrtcResult one(size_t *size) {
+    *size = 1;
+    return NVRTC_SUCCESS;
+}
+
+nvrtcResult nvrtcVersion(int *major, int *minor) {
+    *major = 13;
+    *minor = 0;
+    return NVRTC_SUCCESS;
+}
+
+nvrtcResult nvrtcCreateProgram(nvrtcProgram *program, const char *source, const char *name, int count,
+                               const char *const *headers, const char *const *names) {
+    static char only;
+    *program = (nvrtcProgram)&only;
+    return NVRTC_SUCCESS;
+}
+
+nvrtcResult nvrtcGetLoweredName(nvrtcProgram program, const char *expression, const char **name) {
+    *name = "kernel";
+    return NVRTC_SUCCESS;
+}
+
+nvrtcResult nvrtcGetCUBINSize(nvrtcProgram program, size_t *size) {
+    return one(size);
+}
+
+nvrtcResult nvrtcGetCUBIN(nvrtcProgram program, char *text) {
+    return empty(text);
+}
+
+nvrtcResult nvrtcGetPTXSize(nvrtcProgram program, size_t *size) {
+    return one(size);
+}
+
+nvrtcResult nvrtcGetPTX(nvrtcProgram program, char *text) {
+    return empty(text);
+}
+
+nvrtcResult nvrtcGetProgramLogSize(nvrtcProgram program, size_t *size) {
+    return one(size);
+}
+
+nvrtcResult nvrtcGetProgramLog(nvrtcProgram program, char *text) {
+    return empty(text);
+}
+
+const char *nvrtcGetErrorString(nvrtcResult result) {
+    return result == NVRTC_SUCCESS ? "NVRTC_SUCCESS" : "not modelled by dry CUDA";
+}
+
+/* ---- CUPTI and NCCL: their headers are not here; versions and messages only ---- */
+
+int cuptiGetVersion(uint32_t *version) {
+    *version = 28;
+    return 0;
+}
+
+int cuptiGetResultString(int result, const char **text) {
+    *text = "not modelled by dry CUDA";
+    return 0;
+}
+
+int ncclGetVersion(int *version) {
+    *version = 22907;
+    return 0;
+}
+
+const char *ncclGetErrorString(int result) {
+    return "not modelled by dry CUDA";
+}
+
+const char *ncclGetLastError(void *communicator) {
+    return "not modelled by dry CUDA";
+}

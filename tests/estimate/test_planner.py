@@ -1,0 +1,130 @@
+"""The planner: what was shipped or asked before is used, cuDNN is asked where it is installed, else nobody guesses."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import profiler
+from profiler.estimate import planner as planning
+from profiler.estimate.convolution import Convolution
+from profiler.estimate.planner import Planner, digest, front_end_version, question_of
+from profiler.gpus import assumed_stack, find_gpu, gpus
+from profiler.paths import CONFIGS
+from profiler.stack import Stack
+
+
+def conv(**changes: Any) -> Convolution:
+    values: dict[str, Any] = {
+        "x": (1, 128, 40, 40), "weight": (64, 128, 3, 3), "y": (1, 64, 40, 40), "dtype": torch.bfloat16,
+        "padding": (1, 1), "stride": (1, 1), "dilation": (1, 1), "groups": 1, "channels_last": False, "transposed": False,
+    }  # fmt: skip
+    return Convolution(**(values | changes))
+
+
+@pytest.fixture(autouse=True)
+def empty_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def without_cudnn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planning, "front_end_version", lambda: None)
+
+
+def stack(gpu: str = "h200") -> Stack:
+    return assumed_stack(find_gpu(gpu), "2.13.0")
+
+
+def test_a_question_holds_everything_that_decides_a_plan() -> None:
+    asked = {
+        question_of(conv(**changes), tf32=tf32)
+        for tf32 in (True, False)
+        for changes in (
+            {}, {"x": (2, 128, 40, 40)}, {"weight": (32, 128, 3, 3)}, {"dtype": torch.float16}, {"dtype": torch.float32},
+            {"padding": (0, 0)}, {"stride": (2, 2)}, {"dilation": (2, 2)}, {"groups": 2}, {"channels_last": True},
+        )
+    }  # fmt: skip
+    assert len(asked) == 11  # TF32 matters to fp32 alone
+
+
+@pytest.mark.usefixtures("without_cudnn")
+def test_without_cudnn_the_closed_form_answers_and_the_estimate_says_so() -> None:
+    assert Planner(stack()).workspace_bytes(conv()) is None
+    found = profiler.estimate("sd1.5", gpu="h200", height=344, width=344)
+    assert found.routes["convolution cudnn, closed form"] == 36
+    assert "36 of 36 convolutions" in found.notes["terms.workspace"]
+
+
+@pytest.mark.usefixtures("without_cudnn")
+def test_the_catalog_at_its_published_size_is_planned_without_cudnn() -> None:
+    found = profiler.estimate("qwen-image", gpu="rtx-4090")
+    assert found.routes["convolution cudnn, planned"] == 37
+    assert "terms.workspace" not in found.notes
+
+
+@pytest.mark.parametrize("gpu", gpus())
+def test_shipped_plans_are_for_the_cards_record(gpu: str) -> None:
+    data = json.loads((CONFIGS / "plans" / f"{gpu}.json").read_text())
+    assert data["record"] == digest(find_gpu(gpu).properties)
+    assert len(data["plans"]) > 500
+
+
+@pytest.mark.usefixtures("without_cudnn")
+def test_an_edited_record_makes_shipped_plans_void(monkeypatch: pytest.MonkeyPatch) -> None:
+    card = find_gpu("h200")
+    changed = card.model_copy(update={"properties": {**(card.properties or {}), "multiProcessorCount": 1}})
+    monkeypatch.setattr(planning, "gpus", lambda: {"h200": changed})
+    found = profiler.estimate("qwen-image", gpu="h200")
+    assert "convolution cudnn, planned" not in found.routes
+
+
+def test_answers_are_kept_for_the_next_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planning, "front_end_version", lambda: "1")
+    monkeypatch.setattr(Planner, "_ask", lambda self, question: 77)
+    first = Planner(stack())
+    assert first.workspace_bytes(conv()) == 77
+    first.close()
+    monkeypatch.setattr(Planner, "_ask", lambda self, question: None)
+    second = Planner(stack())
+    assert second.workspace_bytes(conv()) == 77
+    assert (second.answered["cached"], second.answered["asked"]) == (1, 0)
+    assert Planner(stack("a100")).workspace_bytes(conv()) is None
+
+
+def test_a_torn_cache_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planning, "front_end_version", lambda: "1")
+    planner = Planner(stack())
+    planner.cache_path.parent.mkdir(parents=True)
+    planner.cache_path.write_text("{")
+    monkeypatch.setattr(Planner, "_ask", lambda self, question: 5)
+    assert planner.workspace_bytes(conv()) == 5
+
+
+def test_a_card_without_a_record_is_not_planned() -> None:
+    assert Planner(Stack(device="cuda", gpu="Somebody's card", torch="2.13.0")).workspace_bytes(conv()) is None
+    assert Planner(stack()).workspace_bytes(conv(transposed=True)) is None
+
+
+def test_a_server_that_cannot_load_cudnn_answers_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here the front-end is taken for installed: the process starts, fails to import it, and ends."""
+    if front_end_version() is not None:
+        pytest.skip("cuDNN's front-end is installed")
+    monkeypatch.setattr(planning, "front_end_version", lambda: "1")
+    planner = Planner(stack())
+    assert planner.workspace_bytes(conv()) is None
+    assert planner.workspace_bytes(conv(groups=2)) is None
+    planner.close()
+
+
+def test_cudnn_itself_gives_the_shipped_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    if front_end_version() is None:
+        pytest.skip("cuDNN's front-end is not installed (pip install .[planner])")
+    shipped = json.loads((CONFIGS / "plans" / "h200.json").read_text())["plans"]
+    planner = Planner(stack())
+    for question in list(shipped)[::50]:
+        assert planner._ask(question) == shipped[question]
+    planner.close()
