@@ -15,6 +15,7 @@ from profiler.stack import Stack
 HALF = (torch.float16, torch.bfloat16)
 CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 PLAN_HEADER = 16  # bytes that a staging plan takes besides its copies
+INT32_LIMIT = 1 << 31
 HOPPER_HEADER = 131  # and what every plan of a Hopper tensor-core engine takes, also without copies
 
 
@@ -62,6 +63,8 @@ def workspace_bytes(conv: Convolution, stack: Stack) -> int:
         # NaiveDilatedConvolution.cu unfolds one sample at a time: every output position with all its taps.
         return conv.x[1] * conv.kernel_volume * prod(conv.y[2:]) * conv.element_size
     staged = 0
+    if max(prod(conv.x), prod(conv.y)) >= INT32_LIMIT:
+        return 0  # the staging engines index with 32 bits; those that do not read NCHW
     if not conv.channels_last:
         staged = _staging_16_bit(conv) if conv.dtype in HALF else _staging_32_bit(conv, stack)
     uses_tensor_core = staged > 0 or (conv.channels_last and conv.x[1] >= 8)
@@ -75,10 +78,12 @@ def _staging_16_bit(conv: Convolution) -> int:
 
 
 def _staging_32_bit(conv: Convolution, stack: Stack) -> int:
-    """fp32 runs as TF32 by default. Hopper's engines stage both sides; earlier ones read or write NCHW on one side."""
+    """fp32 runs as TF32 by default. Data-centre engines from Hopper on stage both sides, others the input alone."""
     if conv.x[1] < 32 or stack.settings.get("allow_tf32") == "false":
         return 0
-    if (stack.capability or (0, 0)) >= (9, 0):
+    if stack.capability == (8, 9) and len(conv.x) == 4 and conv.kernel_volume == 1:
+        return 0  # on Ada a 1x1 convolution of images is a matrix product that reads NCHW
+    if (stack.capability or (0, 0))[0] in (9, 10):
         if conv.kernel_volume == 1 and conv.y[1] < conv.x[1]:
             return _copies(conv, align=4, x=True, y=False)
         return _copies(conv, align=4, x=True, y=True)

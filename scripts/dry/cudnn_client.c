@@ -153,17 +153,13 @@ cudnnStatus_t cudnnBackendExecute(cudnnHandle_t handle, cudnnBackendDescriptor_t
 
 /* ---- the library ---- */
 
+/* The header's: it is of the package that the helper loads. */
 size_t cudnnGetVersion(void) {
-    static size_t version;
-    if (version == 0) version = (size_t)ask((Request){.operation = VERSION}, NULL, NULL).count;
-    return version;
+    return CUDNN_VERSION;
 }
 
 cudnnStatus_t cudnnGetProperty(libraryPropertyType part, int *value) {
-    size_t version = cudnnGetVersion();
-    *value = (int)(part == MAJOR_VERSION   ? version / 10000
-                   : part == MINOR_VERSION ? version / 100 % 100
-                                           : version % 100);
+    *value = part == MAJOR_VERSION ? CUDNN_MAJOR : part == MINOR_VERSION ? CUDNN_MINOR : CUDNN_PATCHLEVEL;
     return CUDNN_STATUS_SUCCESS;
 }
 

@@ -126,7 +126,6 @@ int main(void) {
         Request request;
         receive(&request, sizeof request);
         switch (request.operation) {
-            case VERSION: reply_with(0, (int64_t)cudnnGetVersion(), 0); break;
             case CREATE: create(request); break;
             case SET: set(request); break;
             case GET: get(request); break;

@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-enum { VERSION = 1, CREATE, SET, GET, FINALIZE, DESTROY };
+enum { CREATE = 1, SET, GET, FINALIZE, DESTROY };
 
 typedef struct {
     int32_t operation, attribute, type; /* of CREATE, `type` is the descriptor's */
@@ -22,7 +22,7 @@ typedef struct {
 
 typedef struct {
     int32_t status;
-    int64_t count; /* VERSION: the version */
+    int64_t count;
     uint64_t descriptor;
 } Reply;
 
