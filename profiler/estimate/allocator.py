@@ -45,10 +45,16 @@ class Block:
 
 
 class CachingAllocator:
-    """Counts allocated, reserved and requested bytes, and their peaks. `capacity` is what segments may take in all."""
+    """Counts allocated, reserved and requested bytes, and their peaks.
 
-    def __init__(self, capacity: int | None = None, settings: AllocatorSettings | None = None) -> None:
+    `capacity` is the memory that the device has for segments; `limit` what a memory fraction allows of it.
+    """
+
+    def __init__(
+        self, capacity: int | None = None, settings: AllocatorSettings | None = None, limit: int | None = None
+    ) -> None:
         self.capacity = capacity
+        self.limit = limit
         self.settings = settings or AllocatorSettings()
         self.allocated = self.reserved = self.requested = 0
         self.peak_allocated = self.peak_reserved = self.peak_requested = 0
@@ -117,13 +123,17 @@ class CachingAllocator:
 
     def _new_segment(self, size: int, small: bool) -> Block | None:
         segment = self.settings.segment_size(size)
-        if not self._has_room(segment):
+        if self._above_limit(segment) or not self._has_room(segment):
             return None
         block = Block(self._next_address, segment, small)
         self._next_address += -(-segment // ROUND_LARGE) * ROUND_LARGE
         self.segments += 1
         self._reserve(segment)
         return block
+
+    def _above_limit(self, segment: int) -> bool:
+        """The fraction is checked against the whole segment that would be asked for (alloc_block)."""
+        return self.limit is not None and self.reserved + segment > self.limit
 
     def _has_room(self, size: int) -> bool:
         return self.capacity is None or self.reserved + size <= self.capacity

@@ -52,6 +52,8 @@ class ExpandableAllocator(CachingAllocator):
 
     def _new_segment(self, size: int, small: bool) -> Block | None:
         """Map pages for `size` bytes where free space is (try_allocate_expandable_block)."""
+        if self._above_limit(self.settings.segment_size(size)):
+            return None
         block = self._find_space(size, small)
         if not block.mapped and not self._map(block, min(block.size, size)):
             return None

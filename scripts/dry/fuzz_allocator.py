@@ -35,11 +35,11 @@ COUNTERS = {
 }
 
 
-def make_model(text: str, capacity: int, total: int) -> CachingAllocator:
+def make_model(text: str, capacity: int, total: int, limit: int | None) -> CachingAllocator:
     settings = parse_settings(text)
     if settings.expandable:
-        return ExpandableAllocator(total, capacity, settings=settings)
-    return CachingAllocator(capacity, settings)
+        return ExpandableAllocator(total, capacity, settings=settings, limit=limit)
+    return CachingAllocator(capacity, settings, limit)
 
 
 def of_torch() -> dict[str, int]:
@@ -102,13 +102,13 @@ def main() -> None:
     arguments = parser.parse_args()
 
     torch.cuda.init()
-    free, total = torch.cuda.mem_get_info()
-    capacity = free
+    capacity, total = torch.cuda.mem_get_info()
+    limit = None
     if arguments.fraction is not None:
         torch.cuda.set_per_process_memory_fraction(arguments.fraction)
-        capacity = min(free, int(arguments.fraction * total))
+        limit = int(arguments.fraction * total)
     text = os.environ.get("PYTORCH_ALLOC_CONF", "")
-    model = make_model(text, capacity, total)
+    model = make_model(text, capacity, total, limit)
     fuzz = Fuzz(model, arguments.seed)
     checks = []
     for number in range(1, arguments.steps + 1):
@@ -122,7 +122,7 @@ def main() -> None:
     if peaks != (model.peak_allocated, model.peak_reserved):
         sys.exit(f"peaks: torch {peaks}, model {(model.peak_allocated, model.peak_reserved)}")
     if arguments.write:
-        data = {"torch": torch.__version__, "settings": text, "capacity": capacity, "total": total, "stream": fuzz.stream,
+        data = {"torch": torch.__version__, "settings": text, "capacity": capacity, "total": total, "limit": limit, "stream": fuzz.stream,
                 "counters": list(COUNTERS), "checks": checks}  # fmt: skip
         with gzip.GzipFile(arguments.write, "wb", mtime=0) as stream:
             stream.write(json.dumps(data, separators=(",", ":")).encode())

@@ -1,0 +1,68 @@
+"""The allocator's model against torch's own allocator, from streams that were recorded in dry CUDA.
+
+`streams/` holds random streams with torch's counters (scripts/dry/fuzz_allocator.py), the reference results whole runs of
+models (scripts/dry/record_events.py). Nothing here needs torch's CUDA build.
+"""
+
+import gzip
+import json
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from profiler.estimate.allocator import CachingAllocator, OutOfMemory
+from profiler.estimate.expandable import ExpandableAllocator
+from profiler.estimate.settings import parse_settings
+
+HERE = Path(__file__).parent
+RANDOM = sorted((HERE / "streams").glob("*.json.gz"))
+REFERENCE = sorted((HERE.parent.parent / "results" / "reference").glob("*/events/*.json.gz"))
+
+
+def read(path: Path) -> dict[str, Any]:
+    with gzip.open(path) as stream:
+        data: dict[str, Any] = json.load(stream)
+    return data
+
+
+@pytest.mark.parametrize("path", RANDOM, ids=lambda path: path.name.split(".")[0])
+def test_a_random_stream_gives_torchs_counters_all_along(path: Path) -> None:
+    data = read(path)
+    settings = parse_settings(data["settings"])
+    common = {"capacity": data["capacity"], "settings": settings, "limit": data["limit"]}
+    model = ExpandableAllocator(data["total"], **common) if settings.expandable else CachingAllocator(**common)
+    checks = {number: dict(zip(data["counters"], values, strict=True)) for number, *values in data["checks"]}
+    assert len(checks) == len(data["stream"]) // 100
+    live = []
+    for number, (kind, value) in enumerate(data["stream"], start=1):
+        if kind == 0:
+            with suppress(OutOfMemory):  # where it failed here it failed in torch, as the counters tell
+                live.append(model.malloc(value))
+        elif kind == 1:
+            model.free(live.pop(value))
+        else:
+            model.empty_cache()
+        if number in checks:
+            real = checks[number]
+            assert real.pop("active") == real["allocated"]
+            assert {name: getattr(model, name) for name in real} == real
+
+
+@pytest.mark.parametrize("path", REFERENCE, ids=lambda path: path.name.removesuffix(".json.gz"))
+def test_a_models_stream_gives_torchs_peaks(path: Path) -> None:
+    data = read(path)
+    model = CachingAllocator()
+    blocks = []
+    for event in data["stream"]:
+        if event < 0:
+            model.free(blocks[-event - 1])
+        else:
+            blocks.append(model.malloc(event))
+    peaks = {name: getattr(model, f"peak_{name}") for name in data["peaks"]}
+    assert peaks == data["peaks"]
+
+
+def test_there_are_streams() -> None:
+    assert RANDOM
