@@ -5,7 +5,6 @@
 
 import gc
 import time
-from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -14,21 +13,19 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from profiler.errors import MODEL_FAILURES, LatentmeterError, ModelError
-from profiler.estimate.allocator import Block as Piece
 from profiler.estimate.allocator import CachingAllocator, OutOfMemory, PlainAllocator
 from profiler.estimate.expandable import ExpandableAllocator
+from profiler.estimate.replay import Replay
 from profiler.estimate.settings import settings_of
 from profiler.estimate.trace import Trace
 from profiler.latent import estimate_video_latent_memory
 from profiler.models.build import component_class
 from profiler.models.spec import ModelSpec
-from profiler.observe import Block
-from profiler.records import AliveTensor, Estimate, Memory, PeakAt, Terms
+from profiler.records import Estimate, Memory, Terms
 from profiler.stack import Stack
 from profiler.stages import Stage
 from profiler.workload import Workload
 
-LARGEST = 10
 META, CPU = torch.device("meta"), torch.device("cpu")
 
 
@@ -50,13 +47,11 @@ def estimate(workload: Workload, spec: ModelSpec, stack: Stack, *, context_bytes
         notes |= _workspace_note(trace)
     notes |= {f"options.{name}": f"NOT applied: {o.detail}" for name, o in stage.options.items() if not o.applied}
     baseline, peak = memory
-    cached = (
-        None
-        if peak.reserved_bytes is None or peak.allocated_bytes is None
-        else peak.reserved_bytes - peak.allocated_bytes
-    )
-    if cached is None:
+    cached = None
+    if peak.reserved_bytes is None or peak.allocated_bytes is None:
         notes["terms.cached"] = notes["peak.reserved_bytes"]
+    else:
+        cached = peak.reserved_bytes - peak.allocated_bytes
     return Estimate(
         workload=workload,
         stack=stack,
@@ -118,80 +113,6 @@ def _run(
             trace.blocks[number].term = "outputs"
     outputs = output if isinstance(output, tuple) else (output,)
     return stage, trace, tuple(tuple(item.shape) for item in outputs)
-
-
-class Replay:
-    """A trace run through an allocator: the size each block really takes, and the moment of the peak.
-
-    With `squeeze`, a workspace for which there is no room is left out and counted: ATen takes the next plan then.
-    """
-
-    def __init__(self, trace: Trace, allocator: CachingAllocator | PlainAllocator, *, squeeze: bool = False) -> None:
-        self.trace = trace
-        self.allocator = allocator
-        self.squeeze = squeeze
-        self.squeezed = 0
-        self.sizes = [0] * len(trace.blocks)
-        self.baseline = Memory()
-        self.peak_event = 0
-        self._replay()
-
-    def _replay(self) -> None:
-        allocator, pieces = self.allocator, dict[int, Piece]()
-        first_call_event = next((b.born for b in self.trace.blocks if b.phase == "cold"), len(self.trace.events))
-        highest = 0
-        for event, number in enumerate(self.trace.events):
-            if event == first_call_event:
-                allocator.reset_peaks()
-                self.baseline = self._now()
-                highest = allocator.allocated
-            if number < 0:
-                if ~number in pieces:
-                    allocator.free(pieces.pop(~number))
-                continue
-            try:
-                piece = pieces[number] = allocator.malloc(self.trace.blocks[number].bytes)
-            except OutOfMemory:
-                if not (self.squeeze and self.trace.blocks[number].term == "workspace"):
-                    raise
-                self.squeezed += 1
-                continue
-            self.sizes[number] = piece.size
-            if event >= first_call_event and allocator.allocated > highest:
-                highest, self.peak_event = allocator.allocated, event
-
-    def _now(self) -> Memory:
-        return Memory(allocated_bytes=self.allocator.allocated, reserved_bytes=self.allocator.reserved)
-
-    def alive(self) -> list[Block]:
-        """Blocks alive at the peak, largest first."""
-        at = self.peak_event
-        alive = [b for b in self.trace.blocks if b.born <= at and (b.died is None or b.died > at)]
-        return sorted(alive, key=lambda block: -self.sizes[block.number])
-
-    def terms(self) -> dict[str, int | None]:
-        """Allocated bytes at the peak by term; a term with nothing alive is a true 0."""
-        totals: dict[str, int | None] = dict.fromkeys(("weights", "inputs", "outputs", "activations", "workspace"), 0)
-        sums: dict[str, int] = defaultdict(int)
-        for block in self.alive():
-            sums[block.term] += self.sizes[block.number]
-        return totals | sums
-
-    def peak_at(self) -> PeakAt:
-        """The op whose allocation makes the peak."""
-        block = self.trace.blocks[self.trace.events[self.peak_event]]
-        module, op = self.trace.ops[block.op]
-        return PeakAt(module=module, op=op)
-
-    def largest(self) -> tuple[AliveTensor, ...]:
-        """The largest tensors and buffers alive at the peak."""
-        return tuple(self._describe(block) for block in self.alive()[:LARGEST])
-
-    def _describe(self, block: Block) -> AliveTensor:
-        module, op = self.trace.ops[block.op] if block.phase == "cold" else ("", block.phase)
-        return AliveTensor(
-            bytes=self.sizes[block.number], shape=block.shape, dtype=block.dtype, term=block.term, module=module, op=op
-        )
 
 
 def _memories(replay: Replay, stack: Stack, context: int | None) -> tuple[tuple[Memory, Memory], dict[str, str]]:

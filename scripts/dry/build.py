@@ -12,7 +12,7 @@ import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from environment import SetupError, renamed_when_complete, say
+from environment import SetupError, lock, renamed_when_complete, say
 
 HERE = Path(__file__).resolve().parent
 COMMON = ("books.c", "card.c", "running.c")  # one library for all: cudart, the driver and NVML read the same books
@@ -62,10 +62,13 @@ def make(environment: Path) -> Path:
     sources = sorted([*HERE.glob("*.[ch]"), Path(__file__)])
     digest = hashlib.sha256(b"\0".join(source.read_bytes() for source in sources)).hexdigest()[:12]
     folder = environment / f"stubs-{digest}"
-    if not folder.is_dir():
-        say("compiling the stubs of dry CUDA")
-        with renamed_when_complete(folder) as partial:
-            compile_all(environment, partial)
+    if folder.is_dir():
+        return folder
+    with lock(environment / "stubs.lock"):
+        if not folder.is_dir():
+            say("compiling the stubs of dry CUDA")
+            with renamed_when_complete(folder) as partial:
+                compile_all(environment, partial)
     return folder
 
 
