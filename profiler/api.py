@@ -36,7 +36,7 @@ def estimate(
     default: the model's published size), `batch` and `dtype`. The stack is `stack`, or that of card `gpu` with versions
     `torch` and `cudnn`; with none of them, this machine's card if it has one, else an H200. Raises UserError, ModelError.
     """
-    from profiler.models.catalog import find_model
+    from profiler.models.find import find_model
 
     # Everything that a user can mistake comes before torch is imported.
     spec = find_model(model)
@@ -62,7 +62,7 @@ def measure(
     Arguments as for `estimate`; `timeout` in seconds. Raises UserError for a workload or device that cannot be.
     """
     from profiler.measure.process import measure_in_process, probe_stack
-    from profiler.models.catalog import find_model
+    from profiler.models.find import find_model
 
     workload: Workload = find_model(model).workload(stage, options=options or MemoryOptions(), **size)
     started = datetime.now(UTC)

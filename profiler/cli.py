@@ -100,7 +100,8 @@ def latent(
 @json_option
 def models(model: str | None, as_json: bool) -> None:
     """List the catalog, or show MODEL with the source of each value."""
-    from profiler.models.catalog import catalog, find_model
+    from profiler.models.catalog import catalog
+    from profiler.models.find import find_model
     from profiler.show import show_model, show_models
 
     if model is None:

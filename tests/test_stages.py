@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from profiler.errors import ModelError, UserError
-from profiler.models.catalog import catalog, find_model
+from profiler.models.catalog import catalog
+from profiler.models.find import find_model
 from profiler.stages import Stage
 from profiler.workload import STAGES, MemoryOptions, StageName
 

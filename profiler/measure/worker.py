@@ -23,7 +23,7 @@ from profiler.errors import MODEL_FAILURES, LatentmeterError
 from profiler.measure.attribution import Attribution, attribute, watched_call
 from profiler.measure.meter import Meter
 from profiler.measure.process import EXIT_FAILED
-from profiler.models.catalog import find_model
+from profiler.models.find import find_model
 from profiler.records import Failure, Measurement, Memory, Phase, Reading, Terms, from_dict, to_dict
 from profiler.stages import Stage
 from profiler.workload import Workload

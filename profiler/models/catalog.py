@@ -1,9 +1,5 @@
-"""Finds a model: a catalog id, a YAML file of one's own, a local diffusers folder, or a hub id.
+"""The catalog: `configs/models/*.yaml`, one file a model, each checked as it is read."""
 
-The catalog is `configs/models/*.yaml`, one file a model; in the installed package the same files lie beside the code.
-"""
-
-import difflib
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -48,22 +44,3 @@ def read_yaml(path: Path) -> dict[str, Any]:
 def describe(error: ValidationError) -> str:
     """pydantic's errors, a line each: dotted place, then what is wrong."""
     return "\n".join(f"  {'.'.join(map(str, item['loc'])) or 'top'}: {item['msg']}" for item in error.errors())
-
-
-def find_model(name: str) -> ModelSpec:
-    """The model that `name` means. Raises UserError that names the near misses."""
-    if name in catalog():
-        return catalog()[name]
-    path = Path(name)
-    if path.suffix in (".yaml", ".yml"):
-        return read_spec(path).model_copy(update={"reference": name})
-    if path.is_dir() or name.count("/") == 1:
-        from profiler.models.folder import read_folder
-
-        return read_folder(name).model_copy(update={"reference": name})
-    near = difflib.get_close_matches(name, catalog(), n=3, cutoff=0.3)
-    hint = f"did you mean {' or '.join(repr(n) for n in near)}? " if near else ""
-    raise UserError(
-        f"no model '{name}': {hint}`latentmeter models` lists all {len(catalog())}; "
-        "a YAML file, a diffusers folder or a hub id (owner/name) work too"
-    )

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from profiler.errors import UserError
+from profiler.models.catalog import catalog, describe
 from profiler.models.spec import Component, Denoiser, LatentContract, ModelSpec
 
 DENOISERS = ("transformer", "unet")
@@ -37,14 +38,10 @@ def read_folder(name: str) -> ModelSpec:
             sources={"": f"{name}; layout, frame rule and inputs as catalog model {like.id}"},
         )  # fmt: skip
     except ValidationError as error:
-        from profiler.models.catalog import describe
-
         raise UserError(f"{name}: cannot be described\n{describe(error)}") from error
 
 
 def _catalog_entry(kind: str, class_name: str) -> ModelSpec | None:
-    from profiler.models.catalog import catalog
-
     for spec in catalog().values():
         component: Component | None = getattr(spec, kind)
         if component is not None and component.class_name == class_name:

@@ -10,7 +10,8 @@ from pydantic import Field, PositiveFloat, PositiveInt, ValidationError
 
 from profiler.errors import UserError
 from profiler.gpus import find_gpu
-from profiler.models.catalog import describe, find_model, read_yaml
+from profiler.models.catalog import describe, read_yaml
+from profiler.models.find import find_model
 from profiler.models.spec import Strict
 from profiler.paths import CONFIGS
 from profiler.workload import AttentionName, DtypeName, MemoryOptions, StageName, Workload

@@ -12,7 +12,7 @@ from profiler import __version__
 from profiler.errors import LatentmeterError, UserError
 from profiler.gpus import assumed_stack, find_gpu
 from profiler.measure.process import measure_in_process, probe_stack
-from profiler.models.catalog import find_model
+from profiler.models.find import find_model
 from profiler.records import Estimate, Failure, Record
 from profiler.run.plan import Case, Sweep, plan_cases
 from profiler.run.store import RunHeader, RunStore

@@ -122,8 +122,16 @@ def main() -> None:
     if peaks != (model.peak_allocated, model.peak_reserved):
         sys.exit(f"peaks: torch {peaks}, model {(model.peak_allocated, model.peak_reserved)}")
     if arguments.write:
-        data = {"torch": torch.__version__, "settings": text, "capacity": capacity, "total": total, "limit": limit, "stream": fuzz.stream,
-                "counters": list(COUNTERS), "checks": checks}  # fmt: skip
+        data = {
+            "torch": torch.__version__,
+            "settings": text,
+            "capacity": capacity,
+            "total": total,
+            "limit": limit,
+            "stream": fuzz.stream,
+            "counters": list(COUNTERS),
+            "checks": checks,
+        }
         with gzip.GzipFile(arguments.write, "wb", mtime=0) as stream:
             stream.write(json.dumps(data, separators=(",", ":")).encode())
     print(f"torch {torch.__version__}, settings '{text}', seed {arguments.seed}: {arguments.steps} steps equal, "

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from profiler.measure.process import probe_stack
-from profiler.models.catalog import find_model
+from profiler.models.find import find_model
 from profiler.records import to_dict
 from profiler.stages import Stage
 from profiler.workload import MemoryOptions, Workload

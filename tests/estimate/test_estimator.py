@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 import profiler
 from profiler.errors import UserError
 from profiler.estimate.estimator import estimate
-from profiler.models.catalog import catalog, find_model
+from profiler.models.catalog import catalog
+from profiler.models.find import find_model
 from profiler.records import TERMS, Estimate
 from profiler.stack import Stack
 from profiler.workload import STAGES, MemoryOptions, StageName

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from profiler.measure.process import Outcome, measure_in_process
-from profiler.models.catalog import find_model
+from profiler.models.find import find_model
 from profiler.run.store import RunStore
 from profiler.workload import MemoryOptions, Workload
 from tests.integration.processes import group, phase, running, wait_for, workers_of

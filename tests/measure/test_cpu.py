@@ -10,7 +10,7 @@ import profiler
 from profiler.compare import compare
 from profiler.estimate.estimator import estimate
 from profiler.measure.cpu import CpuMeter
-from profiler.models.catalog import find_model
+from profiler.models.find import find_model
 from profiler.records import Record
 from profiler.workload import STAGES, MemoryOptions, StageName
 

@@ -9,7 +9,7 @@ import torch
 
 from profiler.errors import ModelError, UserError
 from profiler.models.build import build, component_class, materialize
-from profiler.models.catalog import find_model
+from profiler.models.find import find_model
 from profiler.models.spec import ModelSpec
 from profiler.stages import Stage
 

@@ -8,7 +8,8 @@ import torch
 
 from profiler.errors import UserError
 from profiler.models.build import TORCH_DTYPES, build
-from profiler.models.catalog import catalog, find_model, read_spec
+from profiler.models.catalog import catalog, read_spec
+from profiler.models.find import find_model
 from profiler.models.spec import ModelSpec
 
 EXPECTED = {

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from profiler.errors import ModelError
-from profiler.models.catalog import find_model
+from profiler.models.find import find_model
 from profiler.models.options import apply_options
 from profiler.records import AppliedOption
 from profiler.stages import Stage

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from profiler.errors import UserError
-from profiler.models.catalog import find_model
+from profiler.models.find import find_model
 from profiler.models.template import evaluate, fill_template, symbols
 
 VALUES = {"B": 2, "H": 6, "W": 8}

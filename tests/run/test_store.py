@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from profiler.errors import UserError
-from profiler.models.catalog import find_model
+from profiler.models.find import find_model
 from profiler.records import SCHEMA, Estimate, Failure, Measurement, Memory, Record, Status, Terms, to_dict
 from profiler.run import sweep as sweeps
 from profiler.run.plan import Sweep
