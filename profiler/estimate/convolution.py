@@ -15,7 +15,6 @@ from profiler.stack import Stack
 HALF = (torch.float16, torch.bfloat16)
 CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 PLAN_HEADER = 16  # bytes that a staging plan takes besides its copies
-INT32_LIMIT = 1 << 31
 HOPPER_HEADER = 131  # and what every plan of a Hopper tensor-core engine takes, also without copies
 
 
@@ -63,8 +62,6 @@ def workspace_bytes(conv: Convolution, stack: Stack) -> int:
         # NaiveDilatedConvolution.cu unfolds one sample at a time: every output position with all its taps.
         return conv.x[1] * conv.kernel_volume * prod(conv.y[2:]) * conv.element_size
     staged = 0
-    if max(prod(conv.x), prod(conv.y)) >= INT32_LIMIT:
-        return 0  # the staging engines index with 32 bits; those that do not read NCHW
     if not conv.channels_last:
         staged = _staging_16_bit(conv) if conv.dtype in HALF else _staging_32_bit(conv, stack)
     uses_tensor_core = staged > 0 or (conv.channels_last and conv.x[1] >= 8)

@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 from functools import cached_property
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,11 @@ from profiler.estimate.convolution import Convolution
 from profiler.gpus import gpus
 from profiler.paths import CONFIGS
 from profiler.stack import Stack
+
+
+# Beyond this many elements ATen's plan is a runtime-compiled engine, which cuDNN offers only where it finds a driver
+# (libcuda). Asked without one it names engines that a card would try last.
+INT32_LIMIT = 1 << 31
 
 
 class Planner:
@@ -37,7 +43,7 @@ class Planner:
 
     def workspace_bytes(self, conv: Convolution) -> int | None:
         """The workspace of cuDNN's first plan for `conv`; None where nothing here knows it."""
-        if self._record is None or conv.transposed:
+        if self._record is None or conv.transposed or max(prod(conv.x), prod(conv.y)) >= INT32_LIMIT:
             return None
         question = question_of(conv, tf32=self._tf32)
         if question in self._shipped:

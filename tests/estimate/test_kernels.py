@@ -4,6 +4,7 @@ Workspaces of convolutions are cuDNN 9.20's own plans for NVIDIA's property reco
 on 2026-11-20 with the maintained front-end (nvidia-cudnn-frontend 1.32). No figure here is a measured peak.
 """
 
+from dataclasses import replace
 from math import prod
 from typing import Any
 
@@ -53,7 +54,7 @@ def conv(
         ("a100", conv((1, 128, 512, 512), 128, 3, FP32), 134_807_568),
         ("a100", conv((1, 256, 512, 512), 128, 3, FP32), 269_615_120),
         ("rtx-4090", conv((1, 256, 512, 512), 128, 1, FP32), 1_572_992),
-        ("h200", conv((1, 256, 19, 722, 1282), 128, 3, FP32), 0),
+        ("h200", replace(conv((1, 256, 19, 722, 1282), 256, 3), y=(1, 256, 17, 720, 1280)), 17_029_421_440),
         ("h200", conv((1, 3, 512, 512), 128, 3), 0),
         ("a100", conv((1, 4, 64, 64), 512, 3), 0),
         ("h200", conv((1, 512, 256, 256), 512, 3, channels_last=True), 131),
