@@ -24,7 +24,6 @@ from profiler.gpus import gpus
 from profiler.paths import CONFIGS
 from profiler.stack import Stack
 
-
 # Beyond this many elements ATen's plan is a runtime-compiled engine, which cuDNN offers only where it finds a driver
 # (libcuda). Asked without one it names engines that a card would try last.
 INT32_LIMIT = 1 << 31
