@@ -21,6 +21,7 @@ from profiler.workload import Workload
 
 DEFAULT_TIMEOUT = 600.0
 DEFAULT_WARM_CALLS = 3
+PROBE_TIMEOUT = 120.0
 LOG_LINES = 5
 EXIT_FAILED = 3  # the worker itself said why
 
@@ -57,7 +58,10 @@ def measure_in_process(
 def probe_stack(device: Literal["auto", "cuda", "cpu"]) -> Stack:
     """The stack of this machine, asked in a process of its own. Raises UserError where `cuda` is asked and there is none."""
     command = [sys.executable, "-m", "profiler.measure.probe", device]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=DEFAULT_TIMEOUT, check=False)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PROBE_TIMEOUT, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise UserError(f"device {device}: no answer within {PROBE_TIMEOUT:g} s; is the driver hung?") from error
     if done.returncode:
         reason = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
         raise UserError(

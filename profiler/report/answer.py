@@ -45,7 +45,7 @@ def cautions(comparisons: Iterable[Comparison]) -> list[str]:
     elif "cpu" in present:
         lines.append("These are CPU numbers. No GPU was measured.")
     if "dry" in present:
-        lines.append("Dry rows come from the real CUDA allocator with no kernel run: no GPU was measured there.")
+        lines.append("Dry run: allocator and dispatcher real, kernels not executed. No GPU was measured there.")
     if present and present <= {"estimated", "none"}:
         lines.append("Every number here is estimated. Nothing was measured.")
     if any(borrowed(row) for row in rows):

@@ -68,7 +68,7 @@ def test_estimates_alone_are_called_estimates():
 def test_dry_numbers_are_called_dry():
     record = make.exact()
     dry = replace(record, measurement=replace(record.measurement, device_kind="dry"))
-    assert "no GPU was measured there" in cautions(compare_all([dry]))[0]
+    assert "No GPU was measured there" in cautions(compare_all([dry]))[0]
 
 
 def test_gpu_numbers_need_no_caution():
