@@ -134,6 +134,8 @@ def show_run(sweep: "Sweep", records: Sequence[Record], paths: Sequence[Path]) -
             format_percent(row.allocated.error) if row.record.measurement else "-", row.verdict,
         )  # fmt: skip
     out.print(table)
+    if any(row.record.measurement and row.record.measurement.device_kind == "dry" for row in comparisons):
+        out.print("Rows of kind 'dry': allocator and dispatcher real, kernels not executed; no GPU was measured.")
     if any(row.record.stack and row.record.stack.device == "cpu" for row in comparisons):
         out.print("Measured rows are CPU numbers: no GPU was used. Rows of kind 'estimated' were not measured.")
     planned = len(plan_cases(sweep))
