@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from profiler.compare import Comparison, compare_all, to_frame
 from profiler.records import Estimate, Record
 from profiler.stack import DeviceName, Stack
-from profiler.workload import MemoryOptions, StageName, Workload
+from profiler.workload import StageName
 
 if TYPE_CHECKING:
     from profiler.run.sweep import Progress, RunOptions
@@ -27,24 +27,25 @@ def estimate(
     torch: str | None = None,
     cudnn: int | None = None,
     stack: Stack | None = None,
-    options: MemoryOptions | None = None,
-    **size: Any,
+    **workload: Any,
 ) -> Estimate:
     """What `stage` of `model` needs on a card, without a GPU.
 
-    `model` is a catalog id, a YAML path, a diffusers folder or a hub id. `size` takes `frames`, `height`, `width` (pixels;
-    default: the model's published size), `batch` and `dtype`. The stack is `stack`, or that of card `gpu` with versions
-    `torch` and `cudnn`; with none of them, this machine's card if it has one, else an H200. Raises UserError, ModelError.
+    `model` is a catalog id, a YAML path, a diffusers folder or a hub id. `workload` takes `frames`, `height`, `width`
+    (pixels; default: the published size), `batch`, `dtype`, `options` and `history`. The stack is `stack`, or that of card
+    `gpu` with versions `torch` and `cudnn`; with none of them, this machine's card if it has one, else an H200.
+
+    Raises UserError, ModelError.
     """
     from profiler.models.find import find_model
 
     # Everything that a user can mistake comes before torch is imported.
     spec = find_model(model)
-    workload = spec.workload(stage, options=options or MemoryOptions(), **size)
+    asked = spec.workload(stage, **workload)
     target, context = (stack, None) if stack is not None else target_stack(gpu, torch, cudnn)
     from profiler.estimate.estimator import estimate as run_estimate
 
-    return run_estimate(workload, spec, target, context_bytes=context)
+    return run_estimate(asked, spec, target, context_bytes=context)
 
 
 def measure(
@@ -54,8 +55,7 @@ def measure(
     device: Literal["auto"] | DeviceName = "auto",
     warm_calls: int = 3,
     timeout: float = 600.0,
-    options: MemoryOptions | None = None,
-    **size: Any,
+    **workload: Any,
 ) -> Record:
     """Run `stage` of `model` with real tensors in a process of its own; the record's `status` says how that ended.
 
@@ -64,13 +64,13 @@ def measure(
     from profiler.measure.process import measure_in_process, probe_stack
     from profiler.models.find import find_model
 
-    workload: Workload = find_model(model).workload(stage, options=options or MemoryOptions(), **size)
+    asked = find_model(model).workload(stage, **workload)
     started = datetime.now(UTC)
     stack = probe_stack(device)
-    outcome = measure_in_process(workload, stack.device, warm_calls=warm_calls, timeout=timeout)
+    outcome = measure_in_process(asked, stack.device, warm_calls=warm_calls, timeout=timeout)
     return Record(
-        key=workload.key,
-        workload=workload,
+        key=asked.key,
+        workload=asked,
         status=outcome.status,
         started=started.isoformat(timespec="seconds"),
         seconds=(datetime.now(UTC) - started).total_seconds(),

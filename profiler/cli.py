@@ -13,24 +13,24 @@ import click
 
 from profiler import __version__
 from profiler.errors import LatentmeterError, UserError
-from profiler.workload import ATTENTIONS, DTYPES, STAGES, MemoryOptions
+from profiler.workload import ATTENTIONS, DTYPES, STAGES, History, MemoryOptions
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 EXIT_FAILED, EXIT_USER = 1, 2
 
 
-class TileSize(click.ParamType[tuple[int, int]]):
-    """HEIGHTxWIDTH in pixels."""
+class Pixels(click.ParamType[tuple[int, ...]]):
+    """Whole numbers joined by x, such as HEIGHTxWIDTH."""
 
-    name = "HxW"
+    def __init__(self, form: str, example: str) -> None:
+        self.name, self.example = form, example
 
-    def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> tuple[int, int]:
-        """(height, width) of text such as 256x384."""
-        try:
-            height, width = (int(part) for part in str(value).lower().split("x"))
-        except ValueError:
-            self.fail(f"{value!r} is not HEIGHTxWIDTH, such as 256x256", param, context)
-        return height, width
+    def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> tuple[int, ...]:
+        """The numbers of text such as 256x384."""
+        parts = str(value).lower().split("x")
+        if len(parts) != len(self.example.split("x")) or not all(part.isdigit() for part in parts):
+            self.fail(f"{value!r} is not {self.name}, such as {self.example}", param, context)
+        return tuple(int(part) for part in parts)
 
 
 def workload_options(command: Command) -> Command:
@@ -43,12 +43,18 @@ def workload_options(command: Command) -> Command:
         click.option("--batch", type=int, default=1, show_default=True, help="Clips or images at once."),
         click.option("--dtype", type=click.Choice(DTYPES), help="Default: the component's usual one."),
         click.option("--tiling", is_flag=True, help="The VAE's own tiling."),
-        click.option("--tile", type=TileSize(), help="Tile size in pixels, with --tiling."),
+        click.option("--tile", type=Pixels("HEIGHTxWIDTH", "256x256"), help="Tile size in pixels, with --tiling."),
         click.option("--slicing", is_flag=True, help="The VAE's slicing: one batch item at a time."),
         click.option("--framewise", is_flag=True, help="The VAE's framewise coding."),
         click.option("--channels-last", is_flag=True, help="Convolution weights in channels-last order."),
         click.option("--attention", type=click.Choice(ATTENTIONS), help="Pin the attention kernel."),
-    ]
+        click.option(
+            "--after", type=Pixels("FRAMESxHEIGHTxWIDTH", "81x480x832"), multiple=True,
+            help="A size that the process ran before (frames, pixels); may be repeated.",
+        ),
+        click.option("--empty-cache", is_flag=True, help="torch.cuda.empty_cache() before the call."),
+        click.option("--device-map", is_flag=True, help="Weights loaded as from_pretrained(device_map=...) does."),
+    ]  # fmt: skip
     for option in reversed(options):
         command = option(command)
     return command
@@ -57,6 +63,12 @@ def workload_options(command: Command) -> Command:
 def _memory_options(values: dict[str, Any]) -> MemoryOptions:
     names = ("tiling", "tile", "slicing", "framewise", "channels_last", "attention")
     return MemoryOptions(**{name: values.pop(name) for name in names})
+
+
+def _history(values: dict[str, Any]) -> History:
+    return History(
+        sizes=values.pop("after"), empty_cache=values.pop("empty_cache"), device_map=values.pop("device_map")
+    )
 
 
 json_option = click.option(
@@ -133,8 +145,8 @@ def estimate(
     from profiler.records import to_dict
     from profiler.show import show_estimate
 
-    options = _memory_options(values)
-    found = api.estimate(model, stage, gpu=gpu, torch=torch_version, cudnn=cudnn, options=options, **values)
+    values |= {"options": _memory_options(values), "history": _history(values)}
+    found = api.estimate(model, stage, gpu=gpu, torch=torch_version, cudnn=cudnn, **values)
     _answer(to_dict(found), as_json, lambda _: show_estimate(found))
 
 
@@ -151,8 +163,8 @@ def measure(model: str, stage: Any, device: Any, warm_calls: int, timeout: float
     from profiler.records import to_dict
     from profiler.show import show_measurement
 
-    options = _memory_options(values)
-    record = api.measure(model, stage, device=device, warm_calls=warm_calls, timeout=timeout, options=options, **values)
+    values |= {"options": _memory_options(values), "history": _history(values)}
+    record = api.measure(model, stage, device=device, warm_calls=warm_calls, timeout=timeout, **values)
     _answer(to_dict(record), as_json, lambda _: show_measurement(record))
     sys.exit(0 if record.status == "ok" else EXIT_FAILED)
 

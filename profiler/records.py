@@ -14,7 +14,7 @@ SCHEMA = 1
 
 Status = Literal["ok", "oom", "timeout", "crash", "invalid", "skipped"]
 DeviceKind = Literal["cuda", "dry", "cpu"]
-Phase = Literal["start", "model", "inputs", "cold", "warm", "attribution"]
+Phase = Literal["start", "model", "earlier", "inputs", "cold", "warm", "attribution"]
 TERMS = ("weights", "inputs", "outputs", "activations", "workspace", "cached", "context")
 
 
@@ -81,6 +81,8 @@ class AppliedOption:
 class Estimate:
     """The estimator's answer for one workload on one stack. `baseline`: weights and inputs resident; `peak`: cold call.
 
+    `warm` is the peak of a second call in the same process; `safe_reserved_bytes` the highest reserved peak over the
+    histories that `estimate/history.py` replays, for who must not run out of memory.
     `seconds` is the cost of the estimate after imports; `latent` the closed form of `latent.py`; `routes` counts which
     kernel each attention and convolution was priced as; `fits` whether the card, empty, holds it; `events` the number of
     allocations and frees replayed.
@@ -95,6 +97,8 @@ class Estimate:
     largest: tuple[AliveTensor, ...]
     output_shapes: tuple[tuple[int, ...], ...]
     seconds: float
+    warm: Memory | None = None
+    safe_reserved_bytes: int | None = None
     fits: bool | None = None
     latent: dict[str, Any] = field(default_factory=dict)
     options: dict[str, AppliedOption] = field(default_factory=dict)

@@ -65,7 +65,12 @@ def show_estimate(found: Estimate) -> None:
     out = console()
     out.print(f"{found.workload.key}")
     out.print(f"estimated for {found.stack.title}")
-    _levels({"baseline": found.baseline, "peak": found.peak})
+    levels = {"baseline": found.baseline, "peak": found.peak}
+    if found.warm is not None:
+        levels["later calls, peak"] = found.warm
+    _levels(levels)
+    if found.safe_reserved_bytes is not None:
+        out.print(f"reserved, safe bound over other histories: {format_bytes(found.safe_reserved_bytes)}")
     if found.fits is not None:
         room = f"{found.stack.gpu} ({format_bytes(found.stack.device_total_bytes)})"
         out.print(f"fits on an empty {room}: {'yes' if found.fits else 'NO'}")

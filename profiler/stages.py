@@ -4,8 +4,11 @@ The estimate runs it on `meta`, the measurement on `cuda` or `cpu`. The three st
 is a phase of the measurement: `load` (weights resident), `make_inputs` (inputs resident), the call.
 """
 
+import copy
 import inspect
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -35,6 +38,8 @@ class Stage:
 
     def load(self, device: torch.device) -> nn.Module:
         """Put the weights on `device` and apply the memory options."""
+        if self.workload.history.device_map:
+            _warm_up_allocator(self.module, device)
         materialize(self.module, device)
         self.options = apply_options(self.module, self.workload)
         return self.module
@@ -54,6 +59,14 @@ class Stage:
             template = denoiser.patch_embed.inputs if self.workload.stage == "patch-embed" else denoiser.inputs
             self.inputs = fill_template(template, values, dtype, device)
         return self.inputs
+
+    def earlier(self) -> "Iterator[Stage]":
+        """The same loaded module at each size that the workload's history asks for, inputs still to be made."""
+        for frames, height, width in self.workload.history.sizes:
+            other = copy.copy(self)
+            other.workload = replace(self.workload, frames=frames, height=height, width=width)
+            self.spec.check(other.workload)
+            yield other
 
     def __call__(self) -> Any:
         """Run the stage once, in inference mode. Returns the output tensor, or a tuple of them."""
@@ -159,6 +172,16 @@ class Stage:
         buffers = dict(self.module.named_buffers(recurse=False))
         values = [buffers.get(name, self._config.get(name)) for name in ("latents_mean", "latents_std")]
         return [torch.as_tensor(value).to(latents.device, latents.dtype).view(shape) for value in values]
+
+
+def _warm_up_allocator(module: nn.Module, device: torch.device) -> None:
+    """Half the model's elements in one block, dropped at once: what diffusers does before it loads by a device map.
+
+    Source: `_caching_allocator_warmup` of diffusers `models/model_loading_utils.py`. Weights are then carved from it.
+    """
+    state = module.state_dict(keep_vars=True).values()  # detached ones would count as new
+    dtype = next((tensor.dtype for tensor in state if tensor.is_floating_point()), None)
+    torch.empty(max(1, sum(tensor.numel() for tensor in state) // 2), dtype=dtype, device=device)
 
 
 def _latents(encoded: Any) -> torch.Tensor:

@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass, fields
-from typing import Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 from profiler.errors import UserError
 
@@ -22,6 +22,8 @@ class MemoryOptions:
 
     `tile` is the pixel (height, width) of a tile, None for the class's own; `attention` pins a scaled-dot-product kernel.
     """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}  # a misspelt option of a file is an error
 
     tiling: bool = False
     tile: tuple[int, int] | None = None
@@ -52,6 +54,33 @@ class MemoryOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class History:
+    """What the process did before the call: reserved memory depends on it. The default is a fresh process.
+
+    `sizes` are (frames, height, width) that the same stage ran at before; `empty_cache` calls `torch.cuda.empty_cache()`
+    after them; `device_map` loads as `from_pretrained(device_map=...)` does: one large block first, given back at once.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+
+    sizes: tuple[tuple[int, int, int], ...] = ()
+    empty_cache: bool = False
+    device_map: bool = False
+
+    def __post_init__(self) -> None:
+        for size in self.sizes:
+            if len(size) != 3 or any(type(n) is not int or n <= 0 for n in size):
+                raise UserError(f"history: expected (frames, height, width) of positive integers, got {size!r}")
+
+    @property
+    def key(self) -> str:
+        """What was done, in order, as a path part; empty for a fresh process."""
+        parts = ["device-map"] if self.device_map else []
+        parts += ["after-" + "x".join(map(str, size)) for size in self.sizes]
+        return "+".join(parts + ["empty-cache"] * self.empty_cache)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Workload:
     """One thing to estimate or measure. Sizes are pixels: `frames` x `height` x `width`, `batch` of them.
 
@@ -67,6 +96,7 @@ class Workload:
     batch: int = 1
     dtype: DtypeName = "bf16"
     options: MemoryOptions = MemoryOptions()
+    history: History = History()
 
     def __post_init__(self) -> None:
         if self.stage not in STAGES:
@@ -82,7 +112,7 @@ class Workload:
     def key(self) -> str:
         """Names this workload among records: equal keys mean the same work."""
         size = f"{self.frames}x{self.height}x{self.width}"
-        parts = [self.model, self.stage, size, f"b{self.batch}", self.dtype, self.options.key]
+        parts = [self.model, self.stage, size, f"b{self.batch}", self.dtype, self.options.key, self.history.key]
         return "/".join(part for part in parts if part)
 
     @property

@@ -5,7 +5,7 @@ Follows c10/cuda/CUDACachingAllocator.cpp; the names of its functions stand in p
 allocator altogether.
 """
 
-from bisect import bisect_left
+from bisect import bisect_left, insort
 from dataclasses import dataclass
 
 from profiler.estimate.settings import AllocatorSettings
@@ -38,11 +38,6 @@ class Block:
     previous: "Block | None" = None
     next: "Block | None" = None
 
-    @property
-    def order(self) -> tuple[int, int]:
-        """Best fit looks for the smallest sufficient block, at the lowest address among equals."""
-        return self.size, self.address
-
 
 class CachingAllocator:
     """Counts allocated, reserved and requested bytes, and their peaks.
@@ -59,7 +54,8 @@ class CachingAllocator:
         self.allocated = self.reserved = self.requested = 0
         self.peak_allocated = self.peak_reserved = self.peak_requested = 0
         self.retries = self.ooms = self.segments = 0
-        self._pools: dict[bool, list[Block]] = {True: [], False: []}
+        # Best fit takes the smallest sufficient block, at the lowest address among equals: (size, address, block), sorted.
+        self._pools: dict[bool, list[tuple[int, int, Block]]] = {True: [], False: []}
         self._next_address = 1 << 40
 
     def malloc(self, size: int) -> Block:
@@ -99,7 +95,7 @@ class CachingAllocator:
     def empty_cache(self) -> None:
         """Return every segment without a used block to the device (release_cached_blocks)."""
         for pool in self._pools.values():
-            for block in [b for b in pool if b.previous is None and b.next is None]:
+            for block in [b for _, _, b in pool if b.previous is None and b.next is None]:
                 self._release(block)
 
     def reset_peaks(self) -> None:
@@ -110,16 +106,16 @@ class CachingAllocator:
     def _take_free(self, size: int, small: bool) -> Block | None:
         """Best fit; with a maximum split size, neither side of it may use the other's blocks (get_free_block)."""
         pool = self._pools[small]
-        index = bisect_left(pool, (size, 0), key=lambda b: b.order)
+        index = bisect_left(pool, (size, 0))
         if index == len(pool):
             return None
-        limit, candidate = self.settings.max_split, pool[index].size
+        limit, candidate = self.settings.max_split, pool[index][0]
         if limit is not None:
             if size < limit <= candidate:
                 return None
             if size >= limit and candidate >= size + self.settings.max_non_split_rounding:
                 return None
-        return pool.pop(index)
+        return pool.pop(index)[2]
 
     def _new_segment(self, size: int, small: bool) -> Block | None:
         segment = self.settings.segment_size(size)
@@ -153,14 +149,14 @@ class CachingAllocator:
         if limit is None:
             return False
         wanted, pool, found = max(size, limit), self._pools[False], 0
-        index = bisect_left(pool, (wanted, 0), key=lambda b: b.order)
+        index = bisect_left(pool, (wanted, 0))
         if index < len(pool):
-            self._release(pool[index])
+            self._release(pool[index][2])
             return True
-        while index > 0 and found < wanted and pool[index - 1].size >= limit:
+        while index > 0 and found < wanted and pool[index - 1][0] >= limit:
             index -= 1
-            found += pool[index].size
-            self._release(pool[index])
+            found += pool[index][0]
+            self._release(pool[index][2])
         return found >= wanted
 
     def _split(self, block: Block, size: int) -> None:
@@ -177,12 +173,11 @@ class CachingAllocator:
         return rest > SMALL_SIZE and (self.settings.max_split is None or size < self.settings.max_split)
 
     def _insert(self, block: Block) -> None:
-        pool = self._pools[block.small]
-        pool.insert(bisect_left(pool, block.order, key=lambda b: b.order), block)
+        insort(self._pools[block.small], (block.size, block.address, block))
 
     def _remove(self, block: Block) -> None:
         pool = self._pools[block.small]
-        pool.pop(bisect_left(pool, block.order, key=lambda b: b.order))
+        pool.pop(bisect_left(pool, (block.size, block.address)))
 
 
 def cut(block: Block, size: int) -> Block:
@@ -223,6 +218,9 @@ class PlainAllocator:
     def free(self, block: Block) -> None:
         """Free `block`."""
         self.allocated -= block.size
+
+    def empty_cache(self) -> None:
+        """Nothing is cached."""
 
     def reset_peaks(self) -> None:
         """Start counting peaks anew."""

@@ -13,10 +13,9 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from profiler.errors import MODEL_FAILURES, LatentmeterError, ModelError
-from profiler.estimate.allocator import CachingAllocator, OutOfMemory, PlainAllocator
-from profiler.estimate.expandable import ExpandableAllocator
+from profiler.estimate.allocator import CachingAllocator, OutOfMemory
+from profiler.estimate.history import allocator_of, safe_reserved_bytes
 from profiler.estimate.replay import Replay
-from profiler.estimate.settings import settings_of
 from profiler.estimate.trace import Trace
 from profiler.latent import estimate_video_latent_memory
 from profiler.models.build import component_class
@@ -37,9 +36,10 @@ def estimate(workload: Workload, spec: ModelSpec, stack: Stack, *, context_bytes
     component_class(spec.component(workload.stage).class_name)  # its import is no part of the estimate's cost
     started = time.perf_counter()
     stage, trace, output_shapes = _trace(workload, spec, stack)
-    replay = Replay(trace, _allocator(stack))
+    replay = Replay(trace, allocator_of(stack))
     memory, notes = _memories(replay, stack, context_bytes)
-    terms = replay.terms()
+    terms, peak_at, largest = replay.terms(), replay.peak_at(), replay.largest()
+    warm = replay.again()
     if stack.device == "cpu":
         terms["workspace"] = None
         notes["terms.workspace"] = "no rules for CPU kernels: measured op by op instead"
@@ -58,9 +58,11 @@ def estimate(workload: Workload, spec: ModelSpec, stack: Stack, *, context_bytes
         baseline=baseline,
         peak=peak,
         terms=Terms(**terms, cached=cached, context=context_bytes),
-        peak_at=replay.peak_at(),
-        fits=_fits(trace, stack, context_bytes, notes),
-        largest=replay.largest(),
+        peak_at=peak_at,
+        warm=warm,
+        safe_reserved_bytes=None if stack.device == "cpu" else safe_reserved_bytes(trace, stack, peak, warm),
+        fits=_fits(trace, stack, peak, context_bytes, notes),
+        largest=largest,
         output_shapes=output_shapes,
         seconds=time.perf_counter() - started,
         latent=_latent(workload, spec),
@@ -99,6 +101,13 @@ def _run(
             with trace.during("model", "weights"):
                 stage.load(device)
                 trace.track([*stage.module.parameters(), *stage.module.buffers()])
+            for earlier in stage.earlier():
+                with trace.during("earlier", "activations", stage.module):
+                    earlier.make_inputs(device)
+                    earlier()
+                del earlier
+            if stage.workload.history.empty_cache:
+                trace.cache_emptied_at = len(trace.events)
             with trace.during("inputs", "inputs"):
                 stage.make_inputs(device)
             with trace.during("cold", "activations", stage.module):
@@ -118,8 +127,7 @@ def _run(
 def _memories(replay: Replay, stack: Stack, context: int | None) -> tuple[tuple[Memory, Memory], dict[str, str]]:
     """Baseline and peak with device bytes where they can be known, and the reasons where they cannot."""
     notes: dict[str, str] = {}
-    allocator = replay.allocator
-    peak = Memory(allocated_bytes=allocator.peak_allocated, reserved_bytes=allocator.peak_reserved)
+    peak = replay.peak
     if stack.device == "cpu":
         reason = "the CPU allocator caches nothing"
         device = "a process's resident memory on the CPU also holds the interpreter and its libraries: not modelled"
@@ -155,7 +163,7 @@ def _workspace_note(trace: Trace) -> dict[str, str]:
     return {"terms.workspace": f"{text}; with `pip install latentmeter[planner]` cuDNN itself is asked"}
 
 
-def _fits(trace: Trace, stack: Stack, context: int | None, notes: dict[str, str]) -> bool | None:
+def _fits(trace: Trace, stack: Stack, peak: Memory, context: int | None, notes: dict[str, str]) -> bool | None:
     """Whether the allocator gets through on a card of this size that holds nothing else; unknown without its size."""
     if stack.device == "cpu" or stack.device_total_bytes is None:
         notes["fits"] = "the memory of this device is not known"
@@ -164,7 +172,10 @@ def _fits(trace: Trace, stack: Stack, context: int | None, notes: dict[str, str]
         notes["fits"] = (
             "without the CUDA context, whose size on this card is not known: a card that is full to the brim may not fit"
         )
-    allocator = _allocator(stack, stack.device_total_bytes - (context or 0))
+    capacity = stack.device_total_bytes - (context or 0)
+    if peak.reserved_bytes is not None and peak.reserved_bytes <= capacity:
+        return True
+    allocator = allocator_of(stack, capacity)
     assert isinstance(allocator, CachingAllocator)
     try:
         squeezed = Replay(trace, allocator, squeeze=True).squeezed
@@ -176,16 +187,6 @@ def _fits(trace: Trace, stack: Stack, context: int | None, notes: dict[str, str]
     elif allocator.retries:
         notes["fits"] = f"only by giving cached segments back {allocator.retries} times, which stalls the device"
     return True
-
-
-def _allocator(stack: Stack, capacity: int | None = None) -> CachingAllocator | PlainAllocator:
-    """The allocator of `stack`, with the settings of its environment. Raises UserError for settings without a model."""
-    if stack.device == "cpu":
-        return PlainAllocator()
-    settings = settings_of(stack)
-    if settings.expandable:
-        return ExpandableAllocator(stack.device_total_bytes or capacity or 1 << 37, capacity, settings=settings)
-    return CachingAllocator(capacity, settings)
 
 
 def _latent(workload: Workload, spec: ModelSpec) -> dict[str, Any]:

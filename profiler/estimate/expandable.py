@@ -4,6 +4,7 @@
 could become. Functions of c10/cuda/CUDACachingAllocator.cpp stand in parentheses.
 """
 
+from bisect import bisect_left
 from dataclasses import dataclass
 
 from profiler.estimate.allocator import MIN_BLOCK, SMALL_SEGMENT, Block, CachingAllocator, cut, join
@@ -38,17 +39,17 @@ class ExpandableAllocator(CachingAllocator):
     def empty_cache(self) -> None:
         """Unmap every whole page that free blocks cover (unmap_block)."""
         for pool in self._pools.values():
-            for block in list(pool):
+            for _, _, block in list(pool):
                 self._unmap(_range(block))
 
     def _take_free(self, size: int, small: bool) -> Block | None:
         pool = self._pools[small]
-        index = next((i for i, block in enumerate(pool) if block.size >= size), len(pool))
+        index = bisect_left(pool, (size, 0))
         if index == len(pool):
             return None
-        while index + 1 < len(pool) and _could_become(pool[index + 1]) < _could_become(pool[index]):
+        while index + 1 < len(pool) and _could_become(pool[index + 1][2]) < _could_become(pool[index][2]):
             index += 1
-        return pool.pop(index)
+        return pool.pop(index)[2]
 
     def _new_segment(self, size: int, small: bool) -> Block | None:
         """Map pages for `size` bytes where free space is (try_allocate_expandable_block)."""

@@ -15,41 +15,76 @@ class Replay:
     """A trace run through an allocator: the size each block really takes, and the moment of the peak.
 
     With `squeeze`, a workspace for which there is no room is left out and counted: ATen takes the next plan then.
+    `smaller_first` plays the call once before, at half its sizes: the history that a smaller picture leaves behind.
     """
 
-    def __init__(self, trace: Trace, allocator: CachingAllocator | PlainAllocator, *, squeeze: bool = False) -> None:
+    def __init__(
+        self,
+        trace: Trace,
+        allocator: CachingAllocator | PlainAllocator,
+        *,
+        squeeze: bool = False,
+        smaller_first: bool = False,
+    ) -> None:
         self.trace = trace
         self.allocator = allocator
         self.squeeze = squeeze
         self.squeezed = 0
         self.sizes = [0] * len(trace.blocks)
-        self.baseline = Memory()
-        self.peak_event = 0
-        self._replay()
+        self._pieces: dict[int, Piece] = {}
+        self._start = next((b.born for b in trace.blocks if b.phase == "cold"), len(trace.events))
+        self._play(0, self._start)
+        if smaller_first:
+            self._call(shrink=2)
+            self._drop_outputs()
+        allocator.reset_peaks()
+        self.baseline = self._now()
+        self.peak_event = self._call()
+        self.peak = Memory(allocated_bytes=allocator.peak_allocated, reserved_bytes=allocator.peak_reserved)
 
-    def _replay(self) -> None:
-        allocator, pieces = self.allocator, dict[int, Piece]()
-        first_call_event = next((b.born for b in self.trace.blocks if b.phase == "cold"), len(self.trace.events))
-        highest = 0
-        for event, number in enumerate(self.trace.events):
-            if event == first_call_event:
-                allocator.reset_peaks()
-                self.baseline = self._now()
-                highest, self.peak_event = allocator.allocated, event - 1
+    def again(self) -> Memory:
+        """The peak of one more call, after the last one's outputs were dropped. What a call keeps is there already."""
+        self._drop_outputs()
+        self.allocator.reset_peaks()
+        self._call()
+        return Memory(allocated_bytes=self.allocator.peak_allocated, reserved_bytes=self.allocator.peak_reserved)
+
+    def _call(self, shrink: int = 1) -> int:
+        return self._play(self._start, len(self.trace.events), shrink)
+
+    def _play(self, first: int, last: int, shrink: int = 1) -> int:
+        """Play events `first` to `last`; returns the one at which most is allocated. A block that is there stays."""
+        allocator, pieces, blocks = self.allocator, self._pieces, self.trace.blocks
+        highest, at = allocator.allocated, first - 1
+        for event in range(first, last):
+            number = self.trace.events[event]
+            if event == self.trace.cache_emptied_at:
+                allocator.empty_cache()
             if number < 0:
-                if ~number in pieces:
-                    allocator.free(pieces.pop(~number))
+                piece = pieces.pop(~number, None)
+                if piece is not None:
+                    allocator.free(piece)
                 continue
+            if number in pieces:
+                continue
+            block = blocks[number]
+            kept = block.died is None and block.term != "outputs"
             try:
-                piece = pieces[number] = allocator.malloc(self.trace.blocks[number].bytes)
+                piece = allocator.malloc(block.bytes if kept else -(-block.bytes // shrink))
             except OutOfMemory:
-                if not (self.squeeze and self.trace.blocks[number].term == "workspace"):
+                if not (self.squeeze and block.term == "workspace"):
                     raise
                 self.squeezed += 1
                 continue
+            pieces[number] = piece
             self.sizes[number] = piece.size
-            if event >= first_call_event and allocator.allocated > highest:
-                highest, self.peak_event = allocator.allocated, event
+            if allocator.allocated > highest:
+                highest, at = allocator.allocated, event
+        return at
+
+    def _drop_outputs(self) -> None:
+        for number in [n for n in self._pieces if self.trace.blocks[n].term == "outputs"]:
+            self.allocator.free(self._pieces.pop(number))
 
     def _now(self) -> Memory:
         return Memory(allocated_bytes=self.allocator.allocated, reserved_bytes=self.allocator.reserved)

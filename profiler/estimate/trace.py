@@ -27,6 +27,7 @@ class Trace(Observer):
         self.pinned = pinned
         self.planner = Planner(stack)
         self.routes: Counter[str] = Counter()
+        self.cache_emptied_at: int | None = None  # the event before which `torch.cuda.empty_cache()` is called
         self.rules = CUDA_RULES if stack.device == "cuda" else CPU_RULES
         self._gemm_workspace = stack.device != "cuda"
         self._lt_workspace = stack.device != "cuda"

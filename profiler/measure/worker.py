@@ -128,6 +128,13 @@ class Worker:
             stage = Stage(self.workload, find_model(self.workload.model), weights=True)
             stage.load(meter.device)
             gc.collect()
+        for earlier in stage.earlier():
+            with self._during(meter, "earlier"):
+                earlier.make_inputs(meter.device)
+                earlier()
+            del earlier
+        if self.workload.history.empty_cache and meter.device.type == "cuda":
+            torch.cuda.empty_cache()
         with self._during(meter, "inputs"):
             stage.make_inputs(meter.device)
         with self._during(meter, "cold"):

@@ -139,17 +139,22 @@ class ModelSpec(Strict):
         height: int | None = None,
         width: int | None = None,
         dtype: DtypeName | None = None,
+        check: bool = True,
         **rest: Any,
     ) -> Workload:
-        """A workload with the model's published size and dtype where none is given. Raises UserError if one is missing."""
+        """A workload with the model's published size and dtype where none is given.
+
+        Raises UserError if a size is missing, and, with `check`, if the contract does not allow it.
+        """
         given = {"frames": frames, "height": height, "width": width}
         size: dict[str, Any] = {n: v if v is not None else getattr(self.default, n, None) for n, v in given.items()}
-        missing = [f"--{name}" for name, value in size.items() if value is None]
+        missing = [name for name, value in size.items() if value is None]
         if missing:
             raise UserError(f"model '{self.id}' has no published size: give {', '.join(missing)}")
         dtype = dtype or self.component(stage).dtype
         workload = Workload(model=self.reference or self.id, stage=stage, dtype=dtype, **size, **rest)
-        self.check(workload)
+        if check:
+            self.check(workload)
         return workload
 
     def check(self, workload: Workload) -> None:

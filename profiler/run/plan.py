@@ -14,20 +14,9 @@ from profiler.models.catalog import describe, read_yaml
 from profiler.models.find import find_model
 from profiler.models.spec import Strict
 from profiler.paths import CONFIGS
-from profiler.workload import AttentionName, DtypeName, MemoryOptions, StageName, Workload
+from profiler.workload import DtypeName, History, MemoryOptions, StageName, Workload
 
 T = TypeVar("T")
-
-
-class OptionsEntry(Strict):
-    """Memory options of a sweep entry; the fields of `MemoryOptions`."""
-
-    tiling: bool = False
-    tile: tuple[PositiveInt, PositiveInt] | None = None
-    slicing: bool = False
-    framewise: bool = False
-    channels_last: bool = False
-    attention: AttentionName | None = None
 
 
 class Entry(Strict):
@@ -43,7 +32,8 @@ class Entry(Strict):
     width: PositiveInt | list[PositiveInt] | None = None
     batch: PositiveInt | list[PositiveInt] = 1
     dtype: DtypeName | list[DtypeName] | None = None
-    options: OptionsEntry | list[OptionsEntry] = OptionsEntry()
+    options: MemoryOptions | list[MemoryOptions] = MemoryOptions()
+    history: History | list[History] = History()
     gpu: str | None = None
 
 
@@ -102,20 +92,10 @@ def plan_cases(sweep: Sweep) -> list[Case]:
 def _cases(entry: Entry) -> Iterator[Case]:
     spec = find_model(entry.model)
     gpu = find_gpu(entry.gpu).id if entry.gpu else None
-    axes = (entry.frames, entry.height, entry.width, entry.batch, entry.dtype, entry.options)
-    for stage, *values in product(entry.stages, *map(_axis, axes)):
-        frames, height, width, batch, dtype, options = values
-        size: dict[str, Any] = {"frames": frames, "height": height, "width": width}
-        for name, value in size.items():
-            size[name] = value if value is not None else getattr(spec.default, name, None)
-        missing = [name for name, value in size.items() if value is None]
-        if missing:
-            raise UserError(f"{entry.model}: the model has no published size: give {', '.join(missing)}")
-        component = spec.component(stage)
-        workload = Workload(
-            model=spec.reference or spec.id, stage=stage, batch=batch, dtype=dtype or component.dtype,
-            options=MemoryOptions(**options.model_dump()), **size,
-        )  # fmt: skip
+    names = ("frames", "height", "width", "batch", "dtype", "options", "history")
+    axes = [_axis(getattr(entry, name)) for name in names]
+    for stage, *values in product(entry.stages, *axes):
+        workload = spec.workload(stage, check=False, **dict(zip(names, values, strict=True)))
         try:
             spec.check(workload)
             problem = None
