@@ -102,7 +102,9 @@ def _open(store: RunStore, sweep: Sweep, stack: Stack, options: RunOptions) -> N
 
 def _asked(sweep: Sweep) -> dict[str, Any]:
     """What makes two runs the same: the sweep, and its models as their files stand now."""
-    return sweep.model_dump(mode="json") | {"models": {e.model: find_model(e.model).digest for e in sweep.cases}}
+    return sweep.model_dump(mode="json", exclude={"events"}) | {
+        "models": {e.model: find_model(e.model).digest for e in sweep.cases}
+    }
 
 
 def _run_case(case: Case, sweep: Sweep, stack: Stack, store: RunStore, remaining: float | None) -> Record | None:
@@ -148,7 +150,8 @@ def _measured(
         stack.device,
         warm_calls=sweep.warm_calls,
         timeout=timeout,
-        log=store.logs / f"{case.workload.slug[-200:]}.log",  # file systems end names at 255 bytes
+        log=store.log_path(case.workload),
+        events=store.event_path(case.workload, "measured") if sweep.events else None,
     )
     if outcome.status == "timeout" and timeout < sweep.timeout_seconds:
         return None

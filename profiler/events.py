@@ -1,0 +1,62 @@
+"""A stream of allocator events, estimated or measured: which block was born in which module and op, and when it died.
+
+Both sides have the same shape, so that one replay and one comparison serve both. A file holds a stream as columns in gzipped
+JSON: tens of kilobytes for thousands of events.
+"""
+
+import gzip
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from profiler.observe import Block
+
+SCHEMA = 1
+COLUMNS = ("bytes", "op", "term", "phase", "shape", "dtype")
+
+
+class Events(Protocol):
+    """`events` is the stream of block numbers: `n` for a birth, `~n` for a death. `ops[i]` is (module path, op name).
+
+    A block's `bytes` are those asked for; what the allocator hands out is the replay's knowledge. An `op` below 0 is none.
+    """
+
+    @property
+    def blocks(self) -> list[Block]: ...
+    @property
+    def events(self) -> list[int]: ...
+    @property
+    def ops(self) -> list[tuple[str, str]]: ...
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Events from the first weight to the end of the cold call, recorded or read back."""
+
+    blocks: list[Block]
+    events: list[int]
+    ops: list[tuple[str, str]]
+
+
+def write_stream(path: Path, found: Events) -> None:
+    """Write a stream as one file, whole or not at all."""
+    columns = {name: [getattr(block, name) for block in found.blocks] for name in COLUMNS}
+    data = {"schema": SCHEMA, **columns, "events": found.events, "ops": found.ops}
+    temporary = path.with_name(f".{path.name}.new")
+    temporary.write_bytes(gzip.compress(json.dumps(data, separators=(",", ":")).encode(), mtime=0))
+    temporary.replace(path)
+
+
+def read_stream(path: Path) -> Stream:
+    """The stream in a file."""
+    with gzip.open(path) as stream:
+        data = json.load(stream)
+    births = {number: at for at, number in enumerate(data["events"]) if number >= 0}
+    deaths = {~number: at for at, number in enumerate(data["events"]) if number < 0}
+    rows = zip(*(data[name] for name in COLUMNS), strict=True)
+    blocks = [
+        Block(number, size, op, tuple(shape), dtype, term, phase, births[number], deaths.get(number))
+        for number, (size, op, term, phase, shape, dtype) in enumerate(rows)
+    ]
+    return Stream(blocks, data["events"], [(module, op) for module, op in data["ops"]])
