@@ -217,6 +217,29 @@ def report(directory: Path, tolerance: float | None) -> None:
 
 
 @cli.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("case", required=False)
+@click.option("--again", is_flag=True, help="Make the estimate anew, by the rules as they are now.")
+@json_option
+def explain(run: Path, case: str | None, again: bool, as_json: bool) -> None:
+    """Which bytes of the difference at the peak belong to which op, from the events that the run in folder RUN kept.
+
+    CASE is a key, or a part of one that no other case has; without it, every case gets a line.
+    """
+    from dataclasses import asdict
+
+    from profiler.run.reasons import reasons
+    from profiler.show import show_reasons
+
+    found = reasons(run, case, again=again)
+    data = [
+        {"key": r.record.key, "explanation": r.explanation and asdict(r.explanation), "missing": r.missing or None}
+        for r in found
+    ]
+    _answer({"cases": data}, as_json, lambda _: show_reasons(found))
+
+
+@cli.command()
 @click.option("--context", is_flag=True, help="Also measure what CUDA takes outside the allocator, step by step.")
 @json_option
 def doctor(context: bool, as_json: bool) -> None:

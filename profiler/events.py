@@ -20,6 +20,7 @@ class Events(Protocol):
     """`events` is the stream of block numbers: `n` for a birth, `~n` for a death. `ops[i]` is (module path, op name).
 
     A block's `bytes` are those asked for; what the allocator hands out is the replay's knowledge. An `op` below 0 is none.
+    Before event `cache_emptied_at` the process called `torch.cuda.empty_cache()`, if not None.
     """
 
     @property
@@ -28,6 +29,8 @@ class Events(Protocol):
     def events(self) -> list[int]: ...
     @property
     def ops(self) -> list[tuple[str, str]]: ...
+    @property
+    def cache_emptied_at(self) -> int | None: ...
 
 
 @dataclass(frozen=True)
@@ -37,12 +40,14 @@ class Stream:
     blocks: list[Block]
     events: list[int]
     ops: list[tuple[str, str]]
+    cache_emptied_at: int | None = None
 
 
 def write_stream(path: Path, found: Events) -> None:
     """Write a stream as one file, whole or not at all."""
     columns = {name: [getattr(block, name) for block in found.blocks] for name in COLUMNS}
     data = {"schema": SCHEMA, **columns, "events": found.events, "ops": found.ops}
+    data["cache_emptied_at"] = found.cache_emptied_at
     temporary = path.with_name(f".{path.name}.new")
     temporary.write_bytes(gzip.compress(json.dumps(data, separators=(",", ":")).encode(), mtime=0))
     temporary.replace(path)
@@ -59,4 +64,5 @@ def read_stream(path: Path) -> Stream:
         Block(number, size, op, tuple(shape), dtype, term, phase, births[number], deaths.get(number))
         for number, (size, op, term, phase, shape, dtype) in enumerate(rows)
     ]
-    return Stream(blocks, data["events"], [(module, op) for module, op in data["ops"]])
+    ops = [(module, op) for module, op in data["ops"]]
+    return Stream(blocks, data["events"], ops, data.get("cache_emptied_at"))

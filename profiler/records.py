@@ -152,6 +152,33 @@ class Measurement:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Cause:
+    """Part of a difference at the peak, measured minus estimated: `blocks` of one term that one op made, and `why`."""
+
+    bytes: int
+    module: str
+    op: str
+    term: str
+    why: str
+    blocks: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explanation:
+    """Measured minus estimated allocated peak, in bytes, taken apart: causes and `unexplained` add up to `difference`.
+
+    `paired` blocks are in both streams; the others in one.
+    """
+
+    difference: int
+    causes: tuple[Cause, ...]
+    unexplained: int
+    paired: int
+    only_measured: int
+    only_estimated: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Failure:
     """Why a case has no complete measurement. `requested_bytes` is the allocation that failed, where one did."""
 
@@ -179,6 +206,7 @@ class Record:
     estimate: Estimate | None = None
     measurement: Measurement | None = None
     failure: Failure | None = None
+    explanation: Explanation | None = None
     tolerance: float | None = None
     notes: dict[str, str] = field(default_factory=dict)
     schema: int = SCHEMA

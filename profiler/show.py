@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from profiler.doctor import Finding
     from profiler.models.spec import ModelSpec
     from profiler.run.plan import Sweep
+    from profiler.run.reasons import Reason
     from profiler.run.sweep import Progress
 
 PLAIN_WIDTH = 160
@@ -150,6 +151,33 @@ def show_run(sweep: "Sweep", records: Sequence[Record], paths: Sequence[Path]) -
         out.print(str(path))
     out.print(f"Read {paths[0]}; `latentmeter report {paths[0].parent}` writes it again.")
     return comparisons
+
+
+def show_reasons(found: "Sequence[Reason]") -> None:
+    """A line a case; for one case alone, every cause."""
+    from profiler.explain import sentence
+
+    out = console()
+    for reason in found:
+        text = sentence(reason.explanation) if reason.explanation else f"not explained: {reason.missing}"
+        out.print(f"{reason.record.key}: {text}")
+    if len(found) > 1:
+        known = [reason.explanation for reason in found if reason.explanation]
+        left = sum(abs(explanation.unexplained) for explanation in known)
+        out.print(f"{len(known)} of {len(found)} cases have events; {left:,} B of their differences unexplained")
+        return
+    for explanation in [reason.explanation for reason in found if reason.explanation]:
+        table = _table("measured minus estimated", "blocks", "term", "why", "where")
+        for cause in explanation.causes:
+            where = f"{cause.module} {cause.op}".strip()
+            table.add_row(f"{cause.bytes:+,} B", str(cause.blocks), cause.term, cause.why, where)
+        table.add_row(f"{explanation.unexplained:+,} B", "", "", "unexplained")
+        table.add_row(f"{explanation.difference:+,} B", "", "", "difference of the allocated peaks")
+        out.print(table)
+        out.print(
+            f"{explanation.paired:,} blocks are in both streams, {explanation.only_measured:,} only in the measured, "
+            f"{explanation.only_estimated:,} only in the estimated one."
+        )
 
 
 def show_doctor(stack: Stack, findings: "Sequence[Finding]", ladder: Mapping[str, Any] | None) -> None:

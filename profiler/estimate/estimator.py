@@ -33,6 +33,13 @@ def estimate(workload: Workload, spec: ModelSpec, stack: Stack, *, context_bytes
 
     Raises UserError for a size or option that the model does not allow, ModelError where the model cannot be traced.
     """
+    return estimate_with_events(workload, spec, stack, context_bytes=context_bytes)[0]
+
+
+def estimate_with_events(
+    workload: Workload, spec: ModelSpec, stack: Stack, *, context_bytes: int | None = None
+) -> tuple[Estimate, Trace]:
+    """The same, and the events that it was read from."""
     component_class(spec.component(workload.stage).class_name)  # its import is no part of the estimate's cost
     started = time.perf_counter()
     stage, trace, output_shapes = _trace(workload, spec, stack)
@@ -52,7 +59,7 @@ def estimate(workload: Workload, spec: ModelSpec, stack: Stack, *, context_bytes
         notes["terms.cached"] = notes["peak.reserved_bytes"]
     else:
         cached = peak.reserved_bytes - peak.allocated_bytes
-    return Estimate(
+    found = Estimate(
         workload=workload,
         stack=stack,
         baseline=baseline,
@@ -71,6 +78,7 @@ def estimate(workload: Workload, spec: ModelSpec, stack: Stack, *, context_bytes
         events=len(trace.events),
         notes=notes,
     )
+    return found, trace
 
 
 def _trace(workload: Workload, spec: ModelSpec, stack: Stack) -> tuple[Stage, Trace, tuple[tuple[int, ...], ...]]:

@@ -4,7 +4,7 @@ from collections import defaultdict
 
 from profiler.estimate.allocator import Block as Piece
 from profiler.estimate.allocator import CachingAllocator, OutOfMemory, PlainAllocator
-from profiler.estimate.trace import Trace
+from profiler.events import Events
 from profiler.observe import Block
 from profiler.records import AliveTensor, Memory, PeakAt
 
@@ -20,7 +20,7 @@ class Replay:
 
     def __init__(
         self,
-        trace: Trace,
+        trace: Events,
         allocator: CachingAllocator | PlainAllocator,
         *,
         squeeze: bool = False,

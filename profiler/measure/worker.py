@@ -131,8 +131,12 @@ class Worker:
     def _save_events(self, meter: Meter) -> None:
         """After the result, which is safe by now."""
         found = meter.stream() if self._events else None
-        if self._events and found:
-            write_stream(self._events, found)
+        if not (self._events and found):
+            return
+        if self.workload.history.empty_cache:
+            inputs = next(block.born for block in found.blocks if block.phase == "inputs")
+            found = replace(found, cache_emptied_at=inputs)
+        write_stream(self._events, found)
 
     def _phases(self, meter: Meter) -> tuple[Stage, tuple[tuple[int, ...], ...], Any]:
         """The order of a real process: module, inputs, the cold call, warm calls, then the watched one."""
