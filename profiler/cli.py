@@ -224,7 +224,7 @@ def report(directory: Path, tolerance: float | None) -> None:
 def explain(run: Path, case: str | None, again: bool, as_json: bool) -> None:
     """Which bytes of the difference at the peak belong to which op, from the events that the run in folder RUN kept.
 
-    CASE is a key, or a part of one that no other case has; without it, every case gets a line.
+    CASE is a key or a part of keys; without it every case gets a line.
     """
     from dataclasses import asdict
 

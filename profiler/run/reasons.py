@@ -19,7 +19,7 @@ class Reason:
 
 
 def reasons(directory: Path, case: str | None = None, *, again: bool = False) -> list[Reason]:
-    """Every case of the run in `directory`, or the one that `case` names: by its key, or a part that no other has.
+    """Every case of the run in `directory`, or those that `case` names: by a key, or a part of keys.
 
     With `again` the estimate is made anew, by the rules as they are now. Raises UserError for a case that is not there.
     """
@@ -29,14 +29,12 @@ def reasons(directory: Path, case: str | None = None, *, again: bool = False) ->
 
 
 def choose(records: list[Record], case: str | None) -> list[Record]:
-    """The record that `case` names, or all."""
+    """The records whose key is `case`, or else has it as a part; all for None."""
     if case is None:
         return records
-    exact = [record for record in records if record.key == case]
-    found = exact or [record for record in records if case in record.key]
-    if len(found) != 1:
-        names = "\n  ".join(record.key for record in found or records)
-        raise UserError(f"{'several cases match' if found else 'no case'} {case!r}:\n  {names}")
+    found = [record for record in records if record.key == case] or [record for record in records if case in record.key]
+    if not found:
+        raise UserError(f"no case {case!r}; the run has:\n  " + "\n  ".join(record.key for record in records))
     return found
 
 
