@@ -216,6 +216,43 @@ def report(directory: Path, tolerance: float | None) -> None:
         sys.exit(EXIT_FAILED)
 
 
+class Percent(click.ParamType[float]):
+    """A share written as a percentage: 2 or 2%."""
+
+    name = "percent"
+
+    def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> float:
+        """0.02 of `2%`."""
+        try:
+            return float(str(value).removesuffix("%")) / 100
+        except ValueError:
+            self.fail(f"{value!r} is not a percentage, such as 2%", param, context)
+
+
+@cli.command()
+@click.argument("run_a", type=click.Path(path_type=Path))
+@click.argument("run_b", type=click.Path(path_type=Path))
+@click.option(
+    "--fail-over", type=Percent(), help="Exit code 1 when a peak rose by more than this, or a case failed anew."
+)
+@json_option
+def compare(run_a: Path, run_b: Path, fail_over: float | None, as_json: bool) -> None:
+    """Two runs side by side: two cards, two torch versions, two commits. Cases are joined by key.
+
+    A change is that of the allocated peak; --fail-over looks at allocated, reserved and device bytes.
+    """
+    from dataclasses import asdict
+
+    from profiler import api
+    from profiler.show import show_difference
+
+    found = api.compare_runs(run_a, run_b)
+    failures = [] if fail_over is None else found.failures(fail_over)
+    data = asdict(found) | {"failures": [case.key for case in failures]}
+    _answer(data, as_json, lambda _: show_difference(found, failures))
+    sys.exit(EXIT_FAILED if failures else 0)
+
+
 @cli.command()
 @click.argument("run", type=click.Path(path_type=Path))
 @click.argument("case", required=False)

@@ -6,7 +6,7 @@ estimate; where a case has no such pair, it says why and is not judged.
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from profiler.records import Estimate, Measurement, Record
@@ -40,7 +40,10 @@ class Delta:
 
 @dataclass(frozen=True, kw_only=True)
 class CaseDifference:
-    """One case of either run. `kind` says what its numbers are; the change is that of the allocated peak."""
+    """One case of either run. `kind` says what its numbers are; the change is that of the allocated peak.
+
+    `lost`: it had numbers in the first run, and failed in the second.
+    """
 
     key: str
     kind: str
@@ -49,6 +52,12 @@ class CaseDifference:
     allocated: Delta
     reserved: Delta
     device: Delta
+    lost: bool = False
+
+    @property
+    def deltas(self) -> tuple[Delta, ...]:
+        """Allocated, reserved, device."""
+        return self.allocated, self.reserved, self.device
 
 
 @dataclass(frozen=True)
@@ -58,13 +67,9 @@ class RunDifference:
     cases: Sequence[CaseDifference]
     stack: Mapping[str, tuple[str, str]]
 
-    def risen(self, share: float) -> list[CaseDifference]:
-        """Cases whose allocated, reserved or device peak rose by more than `share` of what it was."""
-        return [
-            case
-            for case in self.cases
-            if any((delta.share or 0) > share for delta in (case.allocated, case.reserved, case.device))
-        ]
+    def failures(self, share: float) -> list[CaseDifference]:
+        """Cases of which a peak rose by more than `share` of what it was, or whose numbers the second run lost."""
+        return [case for case in self.cases if case.lost or any((delta.share or 0) > share for delta in case.deltas)]
 
     def to_frame(self) -> "pd.DataFrame":
         """One row a case, sizes in bytes, unknown as NA."""
@@ -91,22 +96,29 @@ def difference(before: Iterable[Record], after: Iterable[Record]) -> RunDifferen
 
 
 def _case(key: str, old: Record | None, new: Record | None) -> CaseDifference:
-    if old is None or new is None:
-        side, change, reason = (old, "missing", "not in the second run") if old else (new, "new", "not in the first run")
-        kind, found = _numbers(side) if side else ("none", None)
-        return _row(key, kind, found if old else None, found if new else None, change, reason)  # type: ignore[arg-type]
-    kinds, sides = zip(*(_numbers(record) for record in (old, new)), strict=True)
-    if kinds[0] != kinds[1]:
-        return _row(key, f"{kinds[0]}, {kinds[1]}", None, None, "not comparable", _why(old, new, kinds))
-    row = _row(key, kinds[0], *sides, "equal", "")
+    (old_kind, before), (new_kind, after) = _numbers(old), _numbers(new)
+    if old is None:
+        return _row(key, new_kind, None, after, "new", "not in the first run")
+    if new is None:
+        return _row(key, old_kind, before, None, "missing", "not in the second run")
+    if old_kind != new_kind:
+        kinds = f"{old_kind} in the first run, {new_kind} in the second"
+        row = _row(key, kinds, None, None, "not comparable", _why(kinds, old, new))
+        return replace(row, lost=before is not None and after is None)
+    row = _row(key, old_kind, before, after, "equal", "")
     size = row.allocated.bytes
     if size is None:
-        return _row(key, kinds[0], *sides, "not comparable", _why(old, new, kinds))
-    return _row(key, kinds[0], *sides, "rose" if size > 0 else "fell" if size else "equal", "")
+        return replace(row, change="not comparable", reason=_why(f"{old_kind} in both runs", old, new))
+    return replace(row, change="rose" if size > 0 else "fell" if size else "equal")
 
 
 def _row(
-    key: str, kind: str, old: Estimate | Measurement | None, new: Estimate | Measurement | None, change: Change, reason: str
+    key: str,
+    kind: str,
+    old: Estimate | Measurement | None,
+    new: Estimate | Measurement | None,
+    change: Change,
+    reason: str,
 ) -> CaseDifference:
     allocated, reserved, device = (
         Delta(before=getattr(old.peak, name) if old else None, after=getattr(new.peak, name) if new else None)
@@ -117,8 +129,10 @@ def _row(
     )
 
 
-def _numbers(record: Record) -> tuple[str, Estimate | Measurement | None]:
+def _numbers(record: Record | None) -> tuple[str, Estimate | Measurement | None]:
     """The kind of a record's numbers and the side that has them: the measured one before the estimated one."""
+    if record is None:
+        return "none", None
     if record.measurement is not None:
         return record.measurement.device_kind, record.measurement
     if record.status == "ok" and record.estimate is not None:
@@ -126,11 +140,9 @@ def _numbers(record: Record) -> tuple[str, Estimate | Measurement | None]:
     return record.status, None
 
 
-def _why(old: Record, new: Record, kinds: Sequence[str]) -> str:
-    if kinds[0] == kinds[1]:
-        return f"no allocated bytes ({kinds[0]} in both)"
-    messages = [f"{name}: {r.failure.message}" for name, r in (("first", old), ("second", new)) if r.failure]
-    return "; ".join([f"{kinds[0]} in the first run, {kinds[1]} in the second", *messages])
+def _why(kinds: str, old: Record, new: Record) -> str:
+    messages = dict.fromkeys(record.failure.message for record in (old, new) if record.failure)
+    return "; ".join([kinds, *messages])
 
 
 def _stacks(records: Iterable[Record]) -> list[Stack]:

@@ -15,6 +15,7 @@ from profiler.stack import Stack
 from profiler.units import format_bytes, format_percent
 
 if TYPE_CHECKING:
+    from profiler.difference import CaseDifference, RunDifference
     from profiler.doctor import Finding
     from profiler.models.spec import ModelSpec
     from profiler.run.plan import Sweep
@@ -153,9 +154,30 @@ def show_run(sweep: "Sweep", records: Sequence[Record], paths: Sequence[Path]) -
     return comparisons
 
 
+def show_difference(found: "RunDifference", failures: "Sequence[CaseDifference]") -> None:
+    """The stack's changes, a row for each case that changed, and how many did not."""
+    from profiler.difference import sentence
+
+    out = console()
+    for name, (before, after) in found.stack.items():
+        out.print(f"{name}: {before} -> {after}")
+    table = _table("case", "kind", "change", "before", "after", "allocated", "reserved", "device")
+    for case in (case for case in found.cases if case.change != "equal" or case in failures):
+        sizes = [
+            format_bytes(size) if size is not None else "-" for size in (case.allocated.before, case.allocated.after)
+        ]
+        shares = [format_percent(delta.share) if delta.bytes is not None else "-" for delta in case.deltas]
+        table.add_row(case.key, case.kind, case.change, *sizes, *shares)
+    if table.row_count:
+        out.print(table)
+    out.print(sentence(found))
+    for case in failures:
+        out.print(f"FAILED {case.key}: {case.reason or 'rose by more than the limit'}")
+
+
 def show_reasons(found: "Sequence[Reason]") -> None:
     """A line a case; for one case alone, every cause."""
-    from profiler.explain import sentence
+    from profiler.explanation import sentence
 
     out = console()
     for reason in found:

@@ -41,7 +41,7 @@ def choose(records: list[Record], case: str | None) -> list[Record]:
 def _reasons(store: RunStore, records: list[Record], again: bool) -> Iterator[Reason]:
     from profiler.estimate.estimator import estimate_with_events
     from profiler.events import read_stream
-    from profiler.explain import explain_peaks
+    from profiler.explanation import explain_peaks
     from profiler.models.find import find_model
 
     for record in records:

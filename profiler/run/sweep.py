@@ -11,7 +11,7 @@ from typing import Any
 from profiler import __version__
 from profiler.errors import LatentmeterError, UserError
 from profiler.events import Events, read_stream, write_stream
-from profiler.explain import explain_peaks
+from profiler.explanation import explain_peaks
 from profiler.gpus import assumed_stack, find_gpu
 from profiler.measure.process import measure_in_process, probe_stack
 from profiler.models.find import find_model

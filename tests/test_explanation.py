@@ -13,7 +13,7 @@ import torch
 from profiler.estimate import rules, trace
 from profiler.estimate.estimator import estimate_with_events
 from profiler.events import Stream, read_stream
-from profiler.explain import explain, pair, sentence
+from profiler.explanation import explain, pair, sentence
 from profiler.gpus import assumed_stack, find_gpu
 from profiler.models.find import find_model
 from profiler.observe import Block
