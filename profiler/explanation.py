@@ -20,7 +20,6 @@ from profiler.events import Events
 from profiler.observe import Block
 from profiler.records import Cause, Estimate, Explanation, Measurement
 from profiler.stack import Stack
-from profiler.units import format_bytes
 
 MOST_CAUSES = 20
 
@@ -234,27 +233,3 @@ def _few(causes: list[Cause]) -> list[Cause]:
         *causes[:MOST_CAUSES],
         Cause(bytes=sum(c.bytes for c in rest), module="", op="", term="", why=why, blocks=blocks),
     ]
-
-
-def sentence(found: Explanation, most: int = 3) -> str:
-    """The explanation in words: how much, which side, and the largest causes."""
-    if not found.difference and not found.causes:
-        return "equal to the byte"
-    more = "measured" if found.difference > 0 else "estimated"
-    parts = [_words(cause) for cause in found.causes[:most]]
-    if len(found.causes) > most:
-        parts.append(f"{len(found.causes) - most} smaller causes")
-    if found.unexplained:
-        parts.append(f"{_signed(found.unexplained)} unexplained")
-    head = f"{more} {format_bytes(abs(found.difference))} more" if found.difference else "equal peaks"
-    return f"{head}: {'; '.join(parts)}"
-
-
-def _words(cause: Cause) -> str:
-    where = f" in {cause.module or 'the stage itself'} ({cause.op})" if cause.op else ""
-    what = f" of {cause.term}" if cause.term else ""
-    return f"{_signed(cause.bytes)}{what} {cause.why}{where}"
-
-
-def _signed(size: int) -> str:
-    return f"{'+' if size > 0 else '-'}{format_bytes(abs(size))}"

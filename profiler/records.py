@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from profiler.stack import Stack
+from profiler.units import format_bytes
 from profiler.workload import Workload
 
 SCHEMA = 1
@@ -162,6 +163,13 @@ class Cause:
     why: str
     blocks: int = 1
 
+    @property
+    def text(self) -> str:
+        """Bytes, what and where, in words."""
+        what = f" of {self.term}" if self.term else ""
+        where = f" in {self.module or 'the stage itself'} ({self.op})" if self.op else ""
+        return f"{_signed(self.bytes)}{what} {self.why}{where}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Explanation:
@@ -176,6 +184,20 @@ class Explanation:
     paired: int
     only_measured: int
     only_estimated: int
+
+    @property
+    def text(self) -> str:
+        """How much, on which side, and the three largest causes."""
+        if not self.difference and not self.causes and not self.unexplained:
+            return "equal to the byte"
+        parts = [cause.text for cause in self.causes[:3]]
+        if len(self.causes) > 3:
+            parts.append(f"{len(self.causes) - 3} smaller causes")
+        if self.unexplained:
+            parts.append(f"{_signed(self.unexplained)} unexplained")
+        side = "measured" if self.difference > 0 else "estimated"
+        head = f"{side} {format_bytes(abs(self.difference))} more" if self.difference else "equal peaks"
+        return f"{head}: {'; '.join(parts)}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,6 +232,10 @@ class Record:
     tolerance: float | None = None
     notes: dict[str, str] = field(default_factory=dict)
     schema: int = SCHEMA
+
+
+def _signed(size: int) -> str:
+    return f"{'+' if size > 0 else '-'}{format_bytes(abs(size))}"
 
 
 def to_dict(record: Any) -> dict[str, Any]:

@@ -177,11 +177,9 @@ def show_difference(found: "RunDifference", failures: "Sequence[CaseDifference]"
 
 def show_reasons(found: "Sequence[Reason]") -> None:
     """A line a case; for one case alone, every cause."""
-    from profiler.explanation import sentence
-
     out = console()
     for reason in found:
-        text = sentence(reason.explanation) if reason.explanation else f"not explained: {reason.missing}"
+        text = reason.explanation.text if reason.explanation else f"not explained: {reason.missing}"
         out.print(f"{reason.record.key}: {text}")
     if len(found) > 1:
         known = [reason.explanation for reason in found if reason.explanation]

@@ -13,7 +13,7 @@ import torch
 from profiler.estimate import rules, trace
 from profiler.estimate.estimator import estimate_with_events
 from profiler.events import Stream, read_stream
-from profiler.explanation import explain, pair, sentence
+from profiler.explanation import explain, pair
 from profiler.gpus import assumed_stack, find_gpu
 from profiler.models.find import find_model
 from profiler.observe import Block
@@ -43,7 +43,7 @@ def test_a_right_estimate_has_nothing_to_explain(explained: Callable[[], Explana
     found = explained()
     assert (found.difference, found.causes, found.unexplained) == (0, (), 0)
     assert (found.only_measured, found.only_estimated) == (0, 0)
-    assert sentence(found) == "equal to the byte"
+    assert found.text == "equal to the byte"
 
 
 def test_a_workspace_without_its_rule_is_named(
@@ -55,9 +55,7 @@ def test_a_workspace_without_its_rule_is_named(
     assert (cause.bytes, cause.op, cause.term) == (32 * MIB, "aten.bmm.default", "workspace")
     assert cause.module == "decoder.mid_block.attentions.0.to_q"
     assert (found.difference, found.unexplained) == (32 * MIB, 0)
-    assert sentence(found).startswith(
-        "measured 32.0 MiB more: +32.0 MiB of workspace only measured in decoder.mid_block"
-    )
+    assert found.text.startswith("measured 32.0 MiB more: +32.0 MiB of workspace only measured in decoder.mid_block")
 
 
 def test_a_workspace_of_another_size_is_named(
@@ -91,7 +89,7 @@ def test_what_the_counters_saw_beyond_the_streams_is_unexplained() -> None:
     same = stream((4096, "activations", 0))
     found = explain(same, same, assumed_stack(find_gpu("h200")), 4096, 8192)
     assert (found.difference, found.causes, found.unexplained) == (4096, (), 4096)
-    assert sentence(found) == "measured 4.0 KiB more: +4.0 KiB unexplained"
+    assert found.text == "measured 4.0 KiB more: +4.0 KiB unexplained"
 
 
 def stream(*blocks: tuple[int, str, int]) -> Stream:

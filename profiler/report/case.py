@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from operator import attrgetter
+from typing import Any
 
 from profiler.records import AliveTensor, AppliedOption, Estimate, Measurement, Memory, PeakAt, Reading, Record
 from profiler.report.cells import NO_REASON, Cell, Footnotes
@@ -120,6 +121,25 @@ def all_notes(record: Record) -> list[tuple[str, str, list[str]]]:
                 continue
             fields.setdefault((name, text), []).append(field)
     return [(*key, names) for key, names in fields.items()]
+
+
+def nvml_facts(measurement: Measurement) -> list[str]:
+    """What NVML saw, each with its range over the measurement; what it had no answer for stands at the end."""
+    facts, unknown = [], []
+    for field, value in measurement.nvml.items():
+        ends = [value[end] for end in ("min", "max")] if isinstance(value, dict) and "max" in value else [value]
+        if ends[-1] is None:
+            unknown.append(field)
+        elif not isinstance(ends[-1], (dict, list, bool)) and field != "note":
+            texts = dict.fromkeys(_nvml_text(field, end) for end in ends)
+            facts.append(f"{field.removesuffix('_bytes')} {' to '.join(texts)}")
+    return facts + ([f"no answer for {', '.join(unknown)}"] if unknown else [])
+
+
+def _nvml_text(field: str, value: Any) -> str:
+    if field.endswith("_bytes"):
+        return format_bytes(value)
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _growth(baseline: Memory, peak: Memory) -> str | None:

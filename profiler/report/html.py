@@ -13,7 +13,7 @@ from hashlib import sha256
 from markupsafe import Markup
 
 from profiler.compare import Comparison, Pair
-from profiler.report import answer, case, cells, charts, conditions
+from profiler.report import answer, case, cells, charts, conditions, growth
 from profiler.report.about import RunInfo
 from profiler.report.cells import Cell, Footnotes, Step
 from profiler.report.engine import asset, environment
@@ -60,6 +60,7 @@ def render_html(comparisons: Sequence[Comparison], about: RunInfo) -> str:
         scatter=charts.scatter(comparisons),
         errors=charts.errors(comparisons),
         shapes=charts.shapes(comparisons),
+        growth=growth.charts(comparisons),
         drawn=charts.drawable(comparisons),
         style=Markup(style),
         script=Markup(script),
