@@ -79,6 +79,14 @@ class Observer(TorchDispatchMode):
         self.track(result)
         return result
 
+    def enter(self, path: str) -> None:
+        """A call of the module at `path` begins."""
+        self._path.append(path)
+
+    def leave(self) -> None:
+        """The innermost call ends."""
+        self._path.pop()
+
     def execute(self, func: Any, args: Any, kwargs: Any) -> Any:
         """Run one op; subclasses add what their side knows about it."""
         return func(*args, **kwargs)
@@ -143,10 +151,10 @@ class Observer(TorchDispatchMode):
         names = {id(module): name for name, module in root.named_modules()}
 
         def enter(module: nn.Module, _: Any) -> None:
-            self._path.append(names.get(id(module), self._path[-1]))
+            self.enter(names.get(id(module), self._path[-1]))
 
         def leave(module: nn.Module, _: Any, __: Any) -> None:
-            self._path.pop()
+            self.leave()
 
         hooks = [
             nn.modules.module.register_module_forward_pre_hook(enter),

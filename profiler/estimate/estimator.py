@@ -42,7 +42,7 @@ def estimate_with_events(
     """The same, and the events that it was read from."""
     component_class(spec.component(workload.stage).class_name)  # its import is no part of the estimate's cost
     started = time.perf_counter()
-    stage, trace, output_shapes = _trace(workload, spec, stack)
+    stage, trace, output_shapes = trace_stage(workload, spec, stack)
     replay = Replay(trace, allocator_of(stack))
     memory, notes = _memories(replay, stack, context_bytes)
     terms, peak_at, largest = replay.terms(), replay.peak_at(), replay.largest()
@@ -81,17 +81,22 @@ def estimate_with_events(
     return found, trace
 
 
-def _trace(workload: Workload, spec: ModelSpec, stack: Stack) -> tuple[Stage, Trace, tuple[tuple[int, ...], ...]]:
-    """Run the stage on `meta` tensors; where a class cannot run on them, on fake ones, which are slower."""
+def trace_stage(
+    workload: Workload, spec: ModelSpec, stack: Stack, kind: type[Trace] = Trace
+) -> tuple[Stage, Trace, tuple[tuple[int, ...], ...]]:
+    """Run the stage on `meta` tensors; where a class cannot run on them, on fake ones, which are slower.
+
+    `kind` is the class that watches. The shapes are the outputs'. Raises UserError, ModelError.
+    """
     try:
-        return _run(Stage(workload, spec), Trace(stack, workload.options.attention), META, nullcontext())
+        return _run(Stage(workload, spec), kind(stack, workload.options.attention), META, nullcontext())
     except LatentmeterError:
         raise
     except MODEL_FAILURES as error:
         first = error  # a class that mixes its own real tensors with ours, for one
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     try:
-        return _run(Stage(workload, spec), Trace(stack, workload.options.attention, "cpu"), CPU, mode)
+        return _run(Stage(workload, spec), kind(stack, workload.options.attention, "cpu"), CPU, mode)
     except LatentmeterError:
         raise
     except MODEL_FAILURES as error:
