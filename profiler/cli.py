@@ -190,11 +190,11 @@ def hotspots(
     from profiler.hotspots.export import export, parse, refuse_existing
     from profiler.hotspots.show import show_hotspots
 
-    options = _memory_options(values)
+    values |= {"options": _memory_options(values), "history": _history(values)}
     paths = parse(exports, export_dir)
     refuse_existing([*paths.values(), *filter(None, [out])], force)
     found, profile = api.hotspots(
-        model, stage, gpu=gpu, torch=torch_version, cudnn=cudnn, options=options, remedies=not no_remedies, **values
+        model, stage, gpu=gpu, torch=torch_version, cudnn=cudnn, remedies=not no_remedies, **values
     )
     export(profile, paths)
     if out is not None:

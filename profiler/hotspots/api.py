@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from profiler.api import target_stack
 from profiler.models.find import find_model
-from profiler.workload import MemoryOptions, StageName
+from profiler.workload import StageName
 
 if TYPE_CHECKING:
     from profiler.hotspots.hotspots import Hotspots
@@ -18,13 +18,12 @@ def hotspots(
     gpu: str | None = None,
     torch: str | None = None,
     cudnn: int | None = None,
-    options: MemoryOptions | None = None,
     remedies: bool = True,
-    **size: Any,
+    **workload: Any,
 ) -> "tuple[Hotspots, Profile]":
     """Hot spots of one stage, without a GPU; arguments as for `profiler.estimate`. Raises UserError, ModelError."""
     spec = find_model(model)
-    workload = spec.workload(stage, options=options or MemoryOptions(), **size)
+    asked = spec.workload(stage, **workload)
     stack, _ = target_stack(gpu, torch, cudnn)
 
     from profiler.hotspots.collect import estimated
@@ -32,8 +31,8 @@ def hotspots(
     from profiler.hotspots.hotspots import examine
     from profiler.hotspots.remedies import remedies as estimate_remedies
 
-    profile, ran = estimated(workload, spec, stack)
+    profile, ran = estimated(asked, spec, stack)
     if not remedies:
         return examine(profile), profile
     wanted = [name for finding in find(profile) for name in finding.options]
-    return examine(profile, *estimate_remedies(wanted, workload, spec, stack, ran.module)), profile
+    return examine(profile, *estimate_remedies(wanted, asked, spec, stack, ran.module)), profile

@@ -1,6 +1,7 @@
 """Makes a profile of a workload: traced and replayed, or from a measured stream that the trace explains."""
 
-from profiler.estimate.estimator import allocator_of, trace_stage
+from profiler.estimate.estimator import trace_stage
+from profiler.estimate.history import allocator_of
 from profiler.estimate.replay import Replay
 from profiler.hotspots.profile import Profile, Usage
 from profiler.hotspots.usage import UsageTrace
@@ -24,7 +25,8 @@ def estimated(workload: Workload, spec: ModelSpec, stack: Stack) -> tuple[Profil
         ops=trace.ops,
         sizes=replay.sizes,
         peak_event=replay.peak_event,
-        reserved=replay.allocator.peak_reserved,
+        reserved=replay.peak.reserved_bytes,
+        emptied_at=trace.cache_emptied_at,
         usage=_usage(stage, trace),
         output_shapes=shapes,
         options=stage.options,

@@ -9,6 +9,7 @@ from profiler.observe import Block
 
 BORROWED = "borrowed by this op"
 SPENT = "kept for the next call, not read again"
+RESIDENT = "stands before the call"
 KEPT = "kept from its first use"
 NEVER_READ = "never read"
 Why = Literal["weights", "inputs", "workspace", "written", "read", "residual", "cache", "waits", "output", "held"]
@@ -49,10 +50,12 @@ def _alive(profile: Profile, block: Block, why: Why, because: str) -> Alive:
 
 def explain(profile: Profile, block: Block, caches: set[tuple[str, str]]) -> tuple[Why, str]:
     """The reason in a word and in words. `caches` as `cache_makers` gives them."""
-    if block.phase != "cold":
-        return ("weights", "resident") if block.term == "weights" else ("inputs", "resident")
+    if block.term == "weights":
+        return "weights", RESIDENT
+    if block.term == "inputs":
+        return "inputs", RESIDENT
     if block.term == "workspace":
-        return "workspace", BORROWED if block.op == profile.peak_op else KEPT
+        return "workspace", BORROWED if block.op == profile.peak_op and block.phase == "cold" else KEPT
     reads = profile.usage.reads.get(block.number, [])
     following = next((op for op in reads if op > profile.peak_op), None)
     later = _place(profile, following)

@@ -32,7 +32,7 @@ class Profile:
     """A stream of births (`n`) and deaths (`~n`) of blocks, with the bytes that the allocator hands out for each.
 
     `ops[i]` is (module path, op name); `peak_event` the birth by which allocated bytes are highest; `reserved` the peak of
-    reserved bytes, None on the CPU.
+    reserved bytes, None on the CPU; `emptied_at` the event before which the cache was emptied, if it was.
     """
 
     workload: Workload
@@ -44,6 +44,7 @@ class Profile:
     sizes: list[int]
     peak_event: int
     reserved: int | None
+    emptied_at: int | None = None
     usage: Usage
     output_shapes: tuple[tuple[int, ...], ...] = ()
     options: dict[str, AppliedOption] = field(default_factory=dict)
@@ -73,8 +74,9 @@ class Profile:
 
     @cached_property
     def baseline(self) -> int:
-        """Allocated bytes before the call: weights and inputs."""
-        return sum(self.sizes[b.number] for b in self.blocks if b.phase != "cold")
+        """Allocated bytes before the call: weights, inputs, and what libraries kept of earlier calls."""
+        start = self.first_event
+        return self.size([b for b in self.blocks if b.born < start and (b.died is None or b.died >= start)])
 
     def size(self, blocks: list[Block]) -> int:
         """Allocated bytes of `blocks` together."""

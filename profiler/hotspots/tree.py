@@ -8,7 +8,7 @@ from profiler.hotspots.profile import Profile, ancestors
 
 @dataclass(frozen=True, kw_only=True)
 class Node:
-    """A module. All in bytes; `own_` counts what its own ops made, the rest its subtree, both without weights.
+    """A module. All in bytes; `own_` counts what its own ops made, the rest its subtree, both without weights and inputs.
 
     `peak` is the most alive at once, `produced` all that was ever made, `at_peak` what is alive at the stage's peak;
     `highest` the most that is allocated in all while the module runs.
@@ -33,8 +33,8 @@ def tree(profile: Profile) -> list[Node]:
     for event, block, birth, total in profile.steps():
         module, size = profile.module(block), profile.sizes[block.number]
         above = ancestors(module)
-        if block.phase != "cold":
-            for path in above:
+        if block.term in ("weights", "inputs"):
+            for path in above if birth else ():
                 weights[path] += size
             continue
         own.add(module, size if birth else -size)

@@ -38,7 +38,7 @@ def because() -> dict[int, tuple[str, str]]:
 
 
 def test_each_reason(because: dict[int, tuple[str, str]]) -> None:
-    assert because[100] == ("weights", "resident")
+    assert because[100] == ("weights", "stands before the call")
     assert because[1001][0] == "read"  # by the addition, which is the peak
     assert because[1000] == ("written", "made by this op")
     assert because[800] == ("held", "last read by block (bmm); held by the stage")

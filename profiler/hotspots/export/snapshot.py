@@ -9,8 +9,8 @@ from typing import Any
 from profiler.errors import UserError
 from profiler.estimate.allocator import Block as Piece
 from profiler.estimate.allocator import PlainAllocator
-from profiler.estimate.estimator import allocator_of
 from profiler.estimate.expandable import Range
+from profiler.estimate.history import allocator_of
 from profiler.hotspots.profile import Profile, ancestors
 from profiler.observe import Block
 
@@ -33,7 +33,11 @@ def snapshot(profile: Profile) -> dict[str, Any]:
         event = {"action": action, "addr": address, "size": size, "stream": 0, "time_us": len(trace), "frames": frames}
         trace.append(event)
 
-    for number in profile.events:
+    for event, number in enumerate(profile.events):
+        if event == profile.emptied_at:
+            allocator.empty_cache()
+            for start in _unused(segments, live):
+                note("segment_free", start, segments.pop(start), [])
         block = profile.blocks[number if number >= 0 else ~number]
         stack = frames(profile, block)
         if number < 0:
@@ -75,6 +79,12 @@ def _mapped_end(piece: Range) -> int:
     """Pages are mapped up to the first page boundary behind the block: nothing is unmapped without a limit."""
     end = piece.address + piece.size - piece.base
     return piece.base + -(-end // piece.unit) * piece.unit
+
+
+def _unused(segments: dict[int, int], live: dict[int, Piece]) -> list[int]:
+    """Segments that hold no block. Of an expandable one, which gives back single pages, this is not the whole truth."""
+    used = {start for start, size in segments.items() for p in live.values() if start <= p.address < start + size}
+    return [start for start in segments if start not in used]
 
 
 def _add(segments: dict[int, int], start: int, size: int) -> None:
