@@ -36,8 +36,8 @@ def show_hotspots(found: Hotspots) -> None:
             out.print(f"   {line}")
         for remedy in found.remedies_of(finding):
             out.print(f"   -> {describe_remedy(remedy)}")
-    if found.findings:
-        out.print("Findings overlap. Each remedy was estimated by itself, on this workload.")
+    alone = " Each remedy was estimated by itself, on this workload." if found.remedies else ""
+    out.print(f"Findings overlap.{alone}")
     for how, why in found.left_out.items():
         out.print(f"no remedy: {how}: {why}")
     out.print()
