@@ -9,17 +9,22 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from math import prod
 
-from profiler.hotspots.lives import BORROWED, KEPT, NEVER_READ, SPENT, Alive, Why, alive_at_peak, short
+from profiler.hotspots.lives import BORROWED, KEPT, SPENT, Alive, Why, alive_at_peak, short
 from profiler.hotspots.profile import Profile
 from profiler.observe import Block
 from profiler.units import format_bytes
-from profiler.workload import VAE_STAGES
 
 WORTH = 0.05  # of what the call adds to the baseline: smaller findings are left out
 EVIDENCE = 5
 DEPTH = 3  # of module paths
 MOSTLY = 0.6
 STAGING = 0.9  # of input and output together
+REASONS: dict[Why, str] = {
+    "residual": "residuals wait to be added",
+    "waits": "made early, used later",
+    "held": "held, though no op reads it again",
+    "unread": "made and kept, but no op reads it",
+}
 LESS_RESOLUTION = ("tiling", "tile", "framewise", "slicing")
 
 
@@ -51,25 +56,15 @@ class Scene:
         return self.pick(lambda item: item.why in why)
 
 
-Rule = Callable[[Scene], Finding | None]
-RULES: list[Rule] = []
-
-
-def rule(function: Rule) -> Rule:
-    """Register a rule."""
-    RULES.append(function)
-    return function
-
-
 def find(profile: Profile) -> list[Finding]:
     """The findings of every rule that are worth a line, largest first; what is reserved beside the peak comes last."""
     scene = Scene(profile, profile.alive, alive_at_peak(profile))
+    found = [rule(scene) for rule in RULES]
+    found += [finding(why, title, scene.because(why)) for why, title in REASONS.items()]
     worth = WORTH * (profile.peak - profile.baseline)
-    found = [finding for check in RULES if (finding := check(scene)) is not None and finding.bytes >= worth]
-    return sorted(found, key=lambda finding: (finding.rule == "reserved", -finding.bytes))
+    return sorted((f for f in found if f and f.bytes >= worth), key=lambda f: (f.rule == "reserved", -f.bytes))
 
 
-@rule
 def weights(scene: Scene) -> Finding | None:
     """Weights that are most of the peak bound what anything else could save."""
     found = scene.because("weights")
@@ -86,16 +81,12 @@ def weights(scene: Scene) -> Finding | None:
     )
 
 
-@rule
 def fp32_stage(scene: Scene) -> Finding | None:
     """A stage that runs in float32 from end to end."""
-    if scene.profile.workload.dtype != "fp32":
-        return None
-    found = scene.pick(lambda item: item.dtype == "float32")
+    found = scene.pick(lambda item: item.dtype == "float32" and scene.profile.workload.dtype == "fp32")
     return finding("fp32-stage", "the whole stage runs in float32", found, ("bf16",))
 
 
-@rule
 def place(scene: Scene) -> Finding | None:
     """The innermost module that holds most of what the call adds."""
     found = scene.pick(lambda item: item.why not in ("weights", "inputs") and item.because != KEPT)
@@ -117,12 +108,9 @@ def place(scene: Scene) -> Finding | None:
     workload = scene.profile.workload
     full = [item for item in inside if item.shape[-2:] == (workload.height, workload.width)]
     where = " at full resolution" if total(full) > total(inside) / 2 else ""
-    name = f"{path} ({kind})"
-    options = LESS_RESOLUTION if workload.stage in VAE_STAGES else ()
-    return finding("place", f"{name}{where} holds most of what the call adds", inside, options)
+    return finding("place", f"{path} ({kind}){where} holds most of what the call adds", inside, LESS_RESOLUTION)
 
 
-@rule
 def convolution_workspace(scene: Scene) -> Finding | None:
     """The convolution of the peak borrows; copies of input and output into channels-last order are told by their size."""
     profile = scene.profile
@@ -133,30 +121,26 @@ def convolution_workspace(scene: Scene) -> Finding | None:
     around = total(scene.because("read", "written"))
     staged = total(found) >= STAGING * around and "channels-last" not in profile.workload.options.key
     text = "copies its NCHW input and output into channels-last order" if staged else "borrows workspace"
-    module, _ = profile.ops[profile.peak_op]
     made = finding(
         "convolution-workspace",
-        f"the convolution {module} {text}",
+        f"the convolution {profile.ops[profile.peak_op][0]} {text}",
         found,
-        ("channels_last", *(LESS_RESOLUTION if profile.workload.stage in VAE_STAGES else ())),
+        ("channels_last", *LESS_RESOLUTION),
     )
     if made is not None:
         made.evidence.append(f"its input and output are {format_bytes(around)}; priced as {kernel.name}")
     return made
 
 
-@rule
 def upcast(scene: Scene) -> Finding | None:
     """float32 tensors in a 16-bit stage: casts, and what is computed from them."""
-    if scene.profile.workload.dtype == "fp32":
-        return None
-    found = scene.pick(lambda i: i.dtype == "float32" and i.term in ("activations", "outputs"))
-    casts = sum(item.op.startswith("aten._to_copy") for item in found)
-    title = f"float32 tensors in a {scene.profile.workload.dtype} stage"
-    return finding("upcast", title + (f", {casts} of them by a cast" if casts else ""), found)
+    dtype = scene.profile.workload.dtype
+    made = scene.pick(lambda item: item.term in ("activations", "outputs") and dtype != "fp32")
+    found = [item for item in made if item.dtype == "float32"]
+    casts = sum(short(item.op) == "_to_copy" for item in found)
+    return finding("upcast", f"float32 tensors in a {dtype} stage, {casts} of them by a cast", found)
 
 
-@rule
 def caches(scene: Scene) -> Finding | None:
     """Features that one call of a module leaves for its next call."""
     found = scene.because("cache")
@@ -165,43 +149,10 @@ def caches(scene: Scene) -> Finding | None:
     return finding("caches", title, found, LESS_RESOLUTION)
 
 
-@rule
-def library_workspace(scene: Scene) -> Finding | None:
-    """What cuBLAS takes in its first product and keeps to the end of the process."""
-    return finding("library-workspace", "cuBLAS keeps its workspace", scene.pick(lambda item: item.because == KEPT))
-
-
-@rule
-def residuals(scene: Scene) -> Finding | None:
-    """Inputs that are kept to be added again."""
-    return finding("residuals", "residuals wait to be added", scene.because("residual"))
-
-
-@rule
-def never_read(scene: Scene) -> Finding | None:
-    """Tensors that no op reads, from birth to death."""
-    found = [item for item in scene.because("held") if item.because.startswith(NEVER_READ)]
-    return finding("never-read", "made and kept, but never read", found)
-
-
-@rule
-def held(scene: Scene) -> Finding | None:
-    """Tensors that no op reads again, kept by a variable of a caller."""
-    found = [item for item in scene.because("held") if not item.because.startswith(NEVER_READ)]
-    return finding("held", "held, though no op reads it again", found)
-
-
-@rule
-def waiting(scene: Scene) -> Finding | None:
-    """Tensors that were made before the peak for an op after it."""
-    return finding("waiting", "made early, read later", scene.because("waits"))
-
-
-@rule
-def finished_frames(scene: Scene) -> Finding | None:
+def finished_pixels(scene: Scene) -> Finding | None:
     """Pixels that are decoded already and wait to be joined; more than one clip of them are copies."""
     profile = scene.profile
-    if profile.workload.stage not in ("decode", "roundtrip") or not profile.output_shapes:
+    if profile.workload.stage not in ("decode", "roundtrip"):
         return None
     shape = profile.output_shapes[0]
     made = scene.pick(lambda item: item.term in ("activations", "outputs"))
@@ -211,7 +162,6 @@ def finished_frames(scene: Scene) -> Finding | None:
     return finding("finished-pixels", title, found, LESS_RESOLUTION)
 
 
-@rule
 def join(scene: Scene) -> Finding | None:
     """The peak is a concatenation, which holds its inputs beside its result."""
     module, op = scene.profile.ops[scene.profile.peak_op]
@@ -221,7 +171,6 @@ def join(scene: Scene) -> Finding | None:
     return finding("join", title, scene.because("read", "written"), LESS_RESOLUTION)
 
 
-@rule
 def attention(scene: Scene) -> Finding | None:
     """Scores of an attention that no fused kernel takes, and scratch of one that does."""
     profile = scene.profile
@@ -236,7 +185,6 @@ def attention(scene: Scene) -> Finding | None:
     return finding("attention", f"attention {profile.ops[op][0]} {what} ({kernel.detail})", found, ("attention",))
 
 
-@rule
 def unused_reserve(scene: Scene) -> Finding | None:
     """Segments that hold no block at the peak of reserved bytes: what fragmentation costs."""
     profile = scene.profile
@@ -245,6 +193,12 @@ def unused_reserve(scene: Scene) -> Finding | None:
     slack = profile.reserved - profile.peak
     title = f"reserved is {slack / profile.peak:.0%} above allocated: segments whose blocks fit no later request"
     return Finding(rule="reserved", title=title, bytes=slack, options=("expandable_segments",))
+
+
+RULES: tuple[Callable[[Scene], Finding | None], ...] = (
+    *(weights, fp32_stage, place, convolution_workspace, upcast, caches, finished_pixels, join, attention),
+    unused_reserve,
+)
 
 
 def finding(name: str, title: str, found: Iterable[Alive], options: tuple[str, ...] = ()) -> Finding | None:

@@ -11,8 +11,9 @@ BORROWED = "borrowed by this op"
 SPENT = "kept for the next call, not read again"
 RESIDENT = "stands before the call"
 KEPT = "kept from its first use"
-NEVER_READ = "never read"
-Why = Literal["weights", "inputs", "workspace", "written", "read", "residual", "cache", "waits", "output", "held"]
+Why = Literal[
+    "weights", "inputs", "workspace", "written", "read", "residual", "cache", "waits", "output", "held", "unread"
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,11 +67,17 @@ def explain(profile: Profile, block: Block, caches: set[tuple[str, str]]) -> tup
     if profile.peak_op in reads:
         return "read", "read by this op"
     if following is None:
-        return ("output", "part of the answer") if block.term == "outputs" else ("held", _holder(profile, block, reads))
+        if block.term == "outputs":
+            return "output", "part of the answer"
+        call = profile.usage.freed_in.get(block.number, -1)
+        holder = (profile.usage.calls[call].path if call >= 0 else "") or "the stage"
+        if not reads:
+            return "unread", f"never read; held by {holder}"
+        return "held", f"last read by {_place(profile, reads[-1])}; held by {holder}"
     adds = short(profile.ops[following][1]) in ("add", "add_")
     if adds and reads[0] < profile.peak_op and _above(profile, following):
         return "residual", f"added by {later}"
-    return "waits", f"read next by {later}"
+    return "waits", f"used next by {later}"
 
 
 def cache_makers(profile: Profile) -> set[tuple[str, str]]:
@@ -100,12 +107,6 @@ def call_stack(profile: Profile, op: int) -> dict[str, int]:
         stack.setdefault(call.path, number)
         number = call.parent
     return stack
-
-
-def _holder(profile: Profile, block: Block, reads: list[int]) -> str:
-    last = f"last read by {_place(profile, reads[-1])}" if reads else NEVER_READ
-    call = profile.usage.freed_in.get(block.number, -1)
-    return f"{last}; held by {(profile.usage.calls[call].path if call >= 0 else '') or 'the stage'}"
 
 
 def _place(profile: Profile, op: int | None) -> str:

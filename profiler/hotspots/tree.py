@@ -10,8 +10,7 @@ from profiler.hotspots.profile import Profile, ancestors
 class Node:
     """A module. All in bytes; `own_` counts what its own ops made, the rest its subtree, both without weights and inputs.
 
-    `peak` is the most alive at once, `produced` all that was ever made, `at_peak` what is alive at the stage's peak;
-    `highest` the most that is allocated in all while the module runs.
+    `peak` is the most alive at once, `produced` all that was ever made, `at_peak` what is alive at the stage's peak.
     """
 
     path: str
@@ -22,15 +21,13 @@ class Node:
     peak: int
     produced: int
     at_peak: int
-    highest: int
 
 
 def tree(profile: Profile) -> list[Node]:
     """Every module that makes or owns a block, in the order of their paths; the stage itself (empty path) first."""
     own, inclusive, weights = Levels(), Levels(), Counter[str]()
-    highest: dict[str, int] = defaultdict(int)
     at_peak = Counter[str]()
-    for event, block, birth, total in profile.steps():
+    for event, block, birth, _ in profile.steps():
         module, size = profile.module(block), profile.sizes[block.number]
         above = ancestors(module)
         if block.term in ("weights", "inputs"):
@@ -40,7 +37,6 @@ def tree(profile: Profile) -> list[Node]:
         own.add(module, size if birth else -size)
         for path in above:
             inclusive.add(path, size if birth else -size)
-            highest[path] = max(highest[path], total)
         if event == profile.peak_event:
             at_peak = inclusive.now.copy()
     calls = _calls(profile)
@@ -54,7 +50,6 @@ def tree(profile: Profile) -> list[Node]:
             peak=inclusive.most[path],
             produced=inclusive.produced[path],
             at_peak=at_peak[path],
-            highest=highest[path],
         )
         for path in sorted({*weights, *inclusive.most}, key=_natural)
     ]

@@ -29,7 +29,7 @@ def test_the_argument_that_a_caller_holds(tiny: Callable[..., Profile]) -> None:
 def test_a_cache_of_everything(tiny: Callable[..., Profile]) -> None:
     """CogVideoXCausalConv3d with one tap in time caches `inputs[:, :, -1 + 1 :]`, the whole input, which none reads."""
     profile = tiny("tiny-causal", "decode", 32)
-    found = by_rule(profile)["never-read"]
+    found = by_rule(profile)["unread"]
     assert all("conv_y (clone)" in line or "more" in line for line in found.evidence)
     assert found.bytes > 0.25 * profile.peak
 
@@ -71,4 +71,4 @@ def test_small_things_are_no_findings() -> None:
     story = Story()
     story.make(10)  # never read, but a hundredth of the peak
     story.make(1000)
-    assert "never-read" not in by_rule(story.profile())
+    assert "unread" not in by_rule(story.profile())

@@ -43,7 +43,7 @@ def test_each_reason(because: dict[int, tuple[str, str]]) -> None:
     assert because[1000] == ("written", "made by this op")
     assert because[800] == ("held", "last read by block (bmm); held by the stage")
     assert because[300] == ("cache", "kept for the next call, not read again")
-    assert because[150] == ("held", "never read; held by the stage")
+    assert because[150] == ("unread", "never read; held by the stage")
 
 
 def test_a_residual_is_read_before_and_added_later() -> None:
