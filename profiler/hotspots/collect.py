@@ -7,7 +7,7 @@ from profiler.estimate.estimator import trace_stage
 from profiler.estimate.history import allocator_of
 from profiler.estimate.replay import Replay
 from profiler.events import Events
-from profiler.explain import pair
+from profiler.explanation import pair
 from profiler.hotspots.profile import Profile, Source, Usage
 from profiler.hotspots.usage import UsageTrace
 from profiler.models.spec import ModelSpec
