@@ -13,7 +13,7 @@ import click
 
 from profiler import __version__
 from profiler.errors import LatentmeterError, UserError
-from profiler.workload import ATTENTIONS, DTYPES, STAGES, History, MemoryOptions
+from profiler.workload import ATTENTIONS, DTYPES, STAGES, History, MemoryOptions, option_names
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 EXIT_FAILED, EXIT_USER = 1, 2
@@ -48,6 +48,8 @@ def workload_options(command: Command) -> Command:
         click.option("--framewise", is_flag=True, help="The VAE's framewise coding."),
         click.option("--channels-last", is_flag=True, help="Convolution weights in channels-last order."),
         click.option("--attention", type=click.Choice(ATTENTIONS), help="Pin the attention kernel."),
+        click.option("--autocast", type=click.Choice(["bf16", "fp16"]), help="Run fp32 weights under torch.autocast."),
+        click.option("--benchmark", is_flag=True, help="cudnn.benchmark: convolution plans are timed at their first call."),
         click.option(
             "--after", type=Pixels("FRAMESxHEIGHTxWIDTH", "81x480x832"), multiple=True,
             help="A size that the process ran before (frames, pixels); may be repeated.",
@@ -61,8 +63,7 @@ def workload_options(command: Command) -> Command:
 
 
 def _memory_options(values: dict[str, Any]) -> MemoryOptions:
-    names = ("tiling", "tile", "slicing", "framewise", "channels_last", "attention")
-    return MemoryOptions(**{name: values.pop(name) for name in names})
+    return MemoryOptions(**{name: values.pop(name) for name in option_names()})
 
 
 def _history(values: dict[str, Any]) -> History:

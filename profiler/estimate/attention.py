@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from profiler.stack import Stack
-from profiler.workload import AttentionName
+from profiler.workload import ATTENTION_PACKAGES, AttentionName
 
 HALF = (torch.float16, torch.bfloat16)
 MASK_ALIGNMENT = 16  # the memory-efficient kernel reads bias rows of a multiple of this many elements
@@ -38,6 +38,8 @@ class Buffers:
 def choose(call: Attention, stack: Stack, pinned: AttentionName | None = None) -> AttentionName:
     """The kernel that `torch.nn.functional.scaled_dot_product_attention` runs; `pinned` if that one can run."""
     usable = {"flash": _flash, "efficient": _efficient, "cudnn": _cudnn}
+    if pinned in ATTENTION_PACKAGES:
+        return pinned
     if pinned is not None:
         return pinned if pinned == "math" or usable[pinned](call, stack) else "math"
     order: list[AttentionName] = ["flash", "efficient"]
@@ -50,7 +52,7 @@ def allocate_output(call: Attention, kernel: AttentionName) -> torch.Tensor:
     """The output without data, (B, heads, S_q, d_v), in the memory order that `kernel` gives it."""
     batch, heads, length, _ = call.q.shape
     width = call.v.shape[-1]
-    if kernel in ("flash", "cudnn") and width == call.q.shape[-1]:
+    if kernel in ("flash", "cudnn", *ATTENTION_PACKAGES) and width == call.q.shape[-1]:
         # Both allocate like the query: a (B, S, heads, d) query gives an output in that order.
         return torch.empty_like(call.q.transpose(1, 2)).transpose(1, 2)
     return torch.empty((batch, length, heads, width), dtype=call.q.dtype, device=call.q.device).transpose(1, 2)
@@ -64,6 +66,11 @@ def buffers(call: Attention, kernel: AttentionName) -> Buffers:
     mask = _mask_buffers(call, kernel)
     if kernel == "cudnn":
         return Buffers(before=(8, 8, *mask), after=(256,))  # dropout seed and offset; engine workspace
+    if kernel in ("sage", "xformers"):
+        return Buffers()  # not known: the estimate says so
+    if kernel == "flash-attn":
+        # flash_api.cpp of that package: log-sum-exp in fp32 and the state of the random numbers, as torch's copy of it.
+        return Buffers(after=(batch * heads * length * 4, 16))
     if kernel == "flash":
         padded = -(-depth // 8) * 8
         copies = [t.numel() // depth * padded * size for t in (q, call.k, v)] if padded != depth else []

@@ -55,7 +55,9 @@ def _convolution(trace: "Trace", func: Any, args: tuple[Any, ...], kwargs: dict[
     trace.track(y)
     if not weight.is_contiguous(memory_format=layout):
         taken += trace.borrow(weight.numel() * weight.element_size())
-    taken += trace.borrow(_workspace(trace, conv))
+    workspace = _workspace(trace, conv)
+    trace.try_plans(conv, workspace)
+    taken += trace.borrow(workspace)
     trace.give_back(taken)
     return y
 
@@ -127,7 +129,7 @@ def _attention(trace: "Trace", func: Any, args: tuple[Any, ...], kwargs: dict[st
     call = attention.Attention(
         q=q, k=k, v=v, mask=kwargs.get("attn_mask", mask), causal=causal, gqa=kwargs.get("enable_gqa", False)
     )
-    kernel = attention.choose(call, trace.stack, trace.pinned)
+    kernel = attention.choose(call, trace.stack, trace.pinned_here())
     trace.routes[f"attention {kernel}"] += 1
     if kernel == "math":
         return _take_apart(trace, func, args, kwargs)

@@ -19,7 +19,7 @@ from typing import Any, TextIO
 
 import torch
 
-from profiler.errors import MODEL_FAILURES, LatentmeterError
+from profiler.errors import MODEL_FAILURES, LatentmeterError, UserError
 from profiler.measure.attribution import Attribution, attribute, watched_call
 from profiler.measure.meter import Meter
 from profiler.measure.process import EXIT_FAILED
@@ -79,6 +79,8 @@ class Worker:
 
     def _make_meter(self) -> Meter:
         if self._device == "cpu":
+            if self.workload.options.autocast is not None:
+                raise UserError("autocast: only CUDA's casts are modelled; the CPU casts other operations")
             from profiler.measure.cpu import CpuMeter
 
             return CpuMeter()
