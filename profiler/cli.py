@@ -217,6 +217,35 @@ def report(directory: Path, tolerance: float | None) -> None:
 
 
 @cli.command()
+@click.argument("sources", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for accuracy.md, .csv and .json.")
+@click.option("--gpu", help="Only cases of this card.")
+@click.option(
+    "--fail-over", type=click.FloatRange(min=0), help="Percent; a measured or dry case beyond it: exit code 1."
+)
+@json_option
+def accuracy(
+    sources: tuple[Path, ...], out: Path | None, gpu: str | None, fail_over: float | None, as_json: bool
+) -> None:
+    """How good the estimates are: made anew, against known figures, beside others' formulas.
+
+    SOURCES are run folders, folders of them, or files of published figures. Default: results/reference.
+    """
+    from profiler import accuracy as judging
+    from profiler.gpus import find_gpu
+    from profiler.run.publish import accuracy_data, publish_accuracy
+    from profiler.show import show_accuracy, track
+
+    cases = judging.collect(sources or [Path("results/reference")], find_gpu(gpu).name if gpu else None)
+    frame = judging.to_frame(judging.judge(track(cases, "estimating")))
+    about = judging.conditions(frame, " ".join(["latentmeter", *sys.argv[1:]]))
+    paths = publish_accuracy(frame, about, out) if out else []
+    _answer(accuracy_data(frame, about), as_json, lambda _: show_accuracy(frame, about, paths))
+    if fail_over is not None and judging.beyond(frame, fail_over / 100):
+        sys.exit(EXIT_FAILED)
+
+
+@cli.command()
 @click.option("--context", is_flag=True, help="Also measure what CUDA takes outside the allocator, step by step.")
 @json_option
 def doctor(context: bool, as_json: bool) -> None:
