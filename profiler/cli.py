@@ -247,16 +247,21 @@ def accuracy(
 
 @cli.command()
 @click.option("--context", is_flag=True, help="Also measure what CUDA takes outside the allocator, step by step.")
+@click.option(
+    "--dump-card", type=click.Path(path_type=Path), help="Write this machine's card as a file of configs/gpus."
+)
 @json_option
-def doctor(context: bool, as_json: bool) -> None:
+def doctor(context: bool, dump_card: Path | None, as_json: bool) -> None:
     """What this machine has, and what would hinder a measurement."""
     from dataclasses import asdict
 
-    from profiler.doctor import context_ladder, examine
+    from profiler.doctor import context_ladder, examine, write_card
     from profiler.show import show_doctor
 
     stack, findings, gpus = examine()
     ladder = context_ladder() if context else None
+    if dump_card is not None:
+        write_card(dump_card, ladder)
     data = {"stack": asdict(stack), "findings": [asdict(f) for f in findings], "gpus": gpus, "context": ladder}
     _answer(data, as_json, lambda _: show_doctor(stack, findings, ladder))
 

@@ -112,7 +112,8 @@ def _efficient(call: Attention, stack: Stack) -> bool:
     # Tensor-core loads want head dims of a multiple of 16 bytes; fp32 loads of 4 elements.
     alignment = 8 if call.q.dtype in HALF else 4
     aligned = call.q.shape[-1] % alignment == 0 and call.v.shape[-1] % alignment == 0
-    return aligned and not call.gqa and (stack.capability or (0, 0)) >= (5, 0)
+    oldest = (8, 0) if call.q.dtype == torch.bfloat16 else (5, 0)
+    return aligned and not call.gqa and (stack.capability or (0, 0)) >= oldest
 
 
 def _cudnn(call: Attention, stack: Stack) -> bool:

@@ -44,10 +44,18 @@ class Convolution:
         return prod(self.weight[2:])
 
 
+def has_cudnn(dtype: torch.dtype, stack: Stack) -> bool:
+    """Whether ATen takes cuDNN for `dtype` at all: bf16 wants Ampere (Convolution.cpp, use_cudnn)."""
+    return dtype != torch.bfloat16 or (stack.capability or (8, 0)) >= (8, 0)
+
+
 def route(conv: Convolution, stack: Stack) -> str:
-    """`cudnn`, `depthwise` (native kernel) or `vol2col` (the slow path of torch 2.9 and 2.10 for 16-bit 3D)."""
+    """`cudnn`, `depthwise` (native kernel), or the slow paths `im2col` and `vol2col`: bf16 before Ampere, and 16-bit 3D
+    in torch 2.9 and 2.10."""
     if _is_depthwise(conv):
         return "depthwise"
+    if not has_cudnn(conv.dtype, stack):
+        return "vol2col" if len(conv.x) == 5 else "im2col"
     if len(conv.x) == 5 and conv.dtype in HALF and conv.kernel_volume > 1 and _skips_cudnn_conv3d(conv, stack):
         return "vol2col"
     return "cudnn"
@@ -58,8 +66,10 @@ def workspace_bytes(conv: Convolution, stack: Stack) -> int:
     kind = route(conv, stack)
     if kind == "depthwise":
         return 0
-    if kind == "vol2col":
-        # NaiveDilatedConvolution.cu unfolds one sample at a time: every output position with all its taps.
+    if kind == "im2col" and conv.kernel_volume == 1:
+        return 0  # ConvolutionMM2d.cu: the input is its own matrix of columns
+    if kind in ("im2col", "vol2col"):
+        # They and NaiveDilatedConvolution.cu unfold one sample at a time: every output position with all its taps.
         return conv.x[1] * conv.kernel_volume * prod(conv.y[2:]) * conv.element_size
     staged = 0
     if not conv.channels_last:
@@ -76,8 +86,8 @@ def _staging_16_bit(conv: Convolution) -> int:
 
 def _staging_32_bit(conv: Convolution, stack: Stack) -> int:
     """fp32 runs as TF32 by default. Data-centre engines from Hopper on stage both sides, others the input alone."""
-    if conv.x[1] < 32 or stack.settings.get("allow_tf32") == "false":
-        return 0
+    if conv.x[1] < 32 or stack.settings.get("allow_tf32") == "false" or (stack.capability or (8, 0)) < (8, 0):
+        return 0  # TF32 came with Ampere
     if stack.capability == (8, 9) and len(conv.x) == 4 and conv.kernel_volume == 1:
         return 0  # on Ada a 1x1 convolution of images is a matrix product that reads NCHW
     if (stack.capability or (0, 0))[0] in (9, 10):

@@ -35,6 +35,7 @@ def _convolution(trace: "Trace", func: Any, args: tuple[Any, ...], kwargs: dict[
     last = convolution.CHANNELS_LAST.get(x.dim())
     # ATen goes by the strides of size-1 dims too (suggest_memory_format), which `is_contiguous` ignores.
     is_last = last is not None and last in (suggest_memory_format(x), suggest_memory_format(weight))
+    is_last = is_last and convolution.has_cudnn(x.dtype, trace.stack)  # the slow paths copy to contiguous
     layout = last if is_last and last is not None else torch.contiguous_format
     if is_last:
         y = torch.empty(y.shape, dtype=y.dtype, device=y.device, memory_format=layout)
@@ -56,6 +57,8 @@ def _convolution(trace: "Trace", func: Any, args: tuple[Any, ...], kwargs: dict[
     if not weight.is_contiguous(memory_format=layout):
         taken += trace.borrow(weight.numel() * weight.element_size())
     taken += trace.borrow(_workspace(trace, conv))
+    if convolution.route(conv, trace.stack) in ("im2col", "vol2col"):
+        trace.keep_gemm_workspace(with_bias=False)  # columns times weights
     trace.give_back(taken)
     return y
 
