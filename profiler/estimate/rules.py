@@ -166,6 +166,15 @@ def _copies_input(trace: "Trace", func: Any, args: tuple[Any, ...], kwargs: dict
     return y
 
 
+def _safe_softmax(trace: "Trace", func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The math path's softmax looks for rows that are masked throughout: a bool for each score, one a row, one number."""
+    x, dim = args[:2]
+    y = trace.infer(func, args, kwargs)
+    trace.track(y)
+    trace.give_back([n for size in (x.numel(), x.numel() // x.shape[dim], 4) for n in trace.borrow(size)])
+    return y
+
+
 def _cpu_attention(trace: "Trace", func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """On the CPU every kernel's scratch is measured, not modelled: the output is all that the trace knows."""
     q, _, v = args[:3]
@@ -200,6 +209,7 @@ CUDA_RULES: dict[Any, Rule] = {
     aten.avg_pool2d.default: _copies_input,
     aten.avg_pool3d.default: _copies_input,
     aten._softmax.default: _copies_input,
+    aten._safe_softmax.default: _safe_softmax,
     aten.reflection_pad2d.default: _copies_input,
     aten.rms_norm.default: _rms_norm,
     aten.scaled_dot_product_attention.default: _attention,

@@ -66,6 +66,35 @@ def test_workspace_is_what_cudnn_plans(gpu: str, call: Convolution, planned: int
     assert abs(workspace_bytes(call, stack(gpu)) - planned) <= max(2 << 20, planned // 100)
 
 
+@pytest.mark.parametrize(
+    ("gpu", "dtype", "x", "kind", "planned"),
+    [
+        (
+            "t4",
+            BF16,
+            (2, 64, 32, 32),
+            "im2col",
+            64 * 9 * 32 * 32 * 2,
+        ),  # read off torch 2.13 in dry CUDA, a sample at a time
+        ("t4", BF16, (2, 64, 4, 16, 16), "vol2col", 64 * 27 * 4 * 16 * 16 * 2),
+        ("t4", torch.float16, (1, 64, 32, 32), "cudnn", 233_488),
+        ("t4", FP32, (1, 64, 32, 32), "cudnn", 0),  # no TF32 before Ampere: nothing is staged
+        ("rtx-3090", BF16, (1, 64, 32, 32), "cudnn", 233_488),
+    ],
+)
+def test_before_ampere_there_is_neither_bf16_in_cudnn_nor_tf32(
+    gpu: str, dtype: torch.dtype, x: tuple[int, ...], kind: str, planned: int
+) -> None:
+    call = conv(x, 32, 3, dtype)
+    assert route(call, stack(gpu)) == kind
+    assert workspace_bytes(call, stack(gpu)) == planned
+
+
+def test_im2col_needs_no_columns_for_a_kernel_of_one() -> None:
+    assert workspace_bytes(conv((1, 64, 32, 32), 32, 1), stack("t4")) == 0
+    assert workspace_bytes(conv((1, 64, 4, 16, 16), 32, 1), stack("t4")) == 64 * 4 * 16 * 16 * 2
+
+
 def test_depthwise_runs_atens_own_kernel_unless_channels_last() -> None:
     x = (1, 64, 32, 32)
     assert route(conv(x, 64, 3, groups=64), stack("h200")) == "depthwise"
