@@ -220,22 +220,30 @@ def report(directory: Path, tolerance: float | None) -> None:
 @click.argument("sources", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for accuracy.md, .csv and .json.")
 @click.option("--gpu", help="Only cases of this card.")
+@click.option("--closed-form", is_flag=True, help="Without cuDNN's plans, shipped or asked: as for a size of your own.")
 @click.option(
     "--fail-over", type=click.FloatRange(min=0), help="Percent; a measured or dry case beyond it: exit code 1."
 )
 @json_option
 def accuracy(
-    sources: tuple[Path, ...], out: Path | None, gpu: str | None, fail_over: float | None, as_json: bool
+    sources: tuple[Path, ...],
+    out: Path | None,
+    gpu: str | None,
+    closed_form: bool,
+    fail_over: float | None,
+    as_json: bool,
 ) -> None:
     """How good the estimates are: made anew, against known figures, beside others' formulas.
 
     SOURCES are run folders, folders of them, or files of published figures. Default: results/reference.
     """
     from profiler import accuracy as judging
+    from profiler.estimate.planner import CLOSED_FORM
     from profiler.gpus import find_gpu
     from profiler.run.publish import accuracy_data, publish_accuracy
     from profiler.show import show_accuracy, track
 
+    CLOSED_FORM.set(closed_form)
     cases = judging.collect(sources or [Path("results/reference")], find_gpu(gpu).name if gpu else None)
     frame = judging.to_frame(judging.judge(track(cases, "estimating")))
     about = judging.conditions(frame, " ".join(["latentmeter", *sys.argv[1:]]))
