@@ -134,7 +134,7 @@ def _attention(trace: "Trace", func: Any, args: tuple[Any, ...], kwargs: dict[st
     trace.routes[f"attention {kernel}"] += 1
     if kernel == "math":
         return _take_apart(trace, func, args, kwargs)
-    needs = attention.buffers(call, kernel)
+    needs = attention.buffers(call, kernel, trace.stack.multiprocessors)
     taken = [number for size in needs.before for number in trace.borrow(size)]
     y = attention.allocate_output(call, kernel)
     trace.track(y)

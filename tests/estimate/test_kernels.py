@@ -151,6 +151,8 @@ def mask_of(length: int, dtype: torch.dtype = torch.bool) -> torch.Tensor:
         ("rtx-4090", "2.13.0", attention(128, mask=mask_of(64)), "efficient"),
         ("rtx-4090", "2.13.0", attention(384), "efficient"),
         ("a100", "2.13.0", attention(514, FP32), "math"),
+        ("t4", "2.13.0", attention(128), "math"),
+        ("t4", "2.13.0", attention(128, torch.float16), "efficient"),
     ],
 )
 def test_the_kernel_that_cuda_picks(gpu: str, version: str, call: Attention, kernel: str) -> None:
@@ -169,6 +171,29 @@ def test_scratch_of_each_kernel() -> None:
     assert buffers(attention(512), "efficient").after == (64 * 2 * 512 * 4,)
     assert buffers(attention(128), "efficient").after == ()
     assert buffers(attention(512, FP32), "efficient").after == ()
+
+
+@pytest.mark.parametrize(
+    ("q", "keys", "expected"),  # read off torch 2.13's allocator in dry CUDA, on the RTX 3090's record
+    [
+        ((1, 12, 128, 128), 512, (6144, 24_576, 3_145_728, 16, 8)),
+        ((1, 12, 128, 128), 128, (6144, 16, 8)),
+        ((1, 8, 1024, 40), 77, (32_768, 16, 8)),
+        ((1, 8, 256, 80), 4096, (8192, 40_960, 3_932_160, 16, 8)),
+        ((1, 2, 64, 64), 2048, (512, 4096, 262_144, 16, 8)),
+        ((2, 5, 512, 96), 8192, (20_480, 40_960, 3_932_160, 16, 8)),
+        ((1, 1, 100, 160), 1000, (400, 6400, 1_228_800, 16, 8)),
+        ((1, 3, 64, 256), 3000, (768, 36_096, 9_240_576, 16, 8)),
+        ((1, 24, 4096, 128), 4608, (393_216, 16, 8)),
+    ],
+)
+def test_flash_attention_cuts_the_keys_where_queries_are_few(
+    q: tuple[int, ...], keys: int, expected: tuple[int, ...]
+) -> None:
+    query = torch.empty(q, dtype=BF16, device="meta")
+    key = torch.empty((*q[:2], keys, q[3]), dtype=BF16, device="meta")
+    processors = find_gpu("rtx-3090").multiprocessors
+    assert buffers(Attention(q=query, k=key, v=key), "flash", processors).after == expected
 
 
 def test_a_bool_mask_is_converted_and_unaligned_rows_are_padded() -> None:
