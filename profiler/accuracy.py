@@ -26,7 +26,7 @@ from profiler.workload import Workload
 if TYPE_CHECKING:
     import pandas as pd
 
-QUANTITIES = ("allocated", "reserved", "reserved_growth", "weights")
+QUANTITIES = ("allocated", "reserved", "reserved_growth", "weights", "warm_allocated", "warm_reserved")
 OURS = "latentmeter"
 GROUP = ["kind", "gpu", "model", "stage", "dtype", "options"]
 Figures = dict[str, int | None]
@@ -76,6 +76,7 @@ class Judged:
             "half_digit": known.half_digit,
             "planned": self._convolutions("planned"),
             "closed_form": self._convolutions("closed form"),
+            "safe_reserved": self.estimate.safe_reserved_bytes if self.estimate else None,
             **{f"known {name}": known.figures.get(name) for name in QUANTITIES},
             **{f"{OURS} {name}": self.predicted.get(name) for name in QUANTITIES},
             **{f"{peer} {QUANTITY[peer]}": size for peer, size in self.peers.items()},  # type: ignore[index]
@@ -117,7 +118,9 @@ def to_frame(judged: Sequence[Judged]) -> "pd.DataFrame":
     import pandas as pd
 
     frame = pd.DataFrame([case.row for case in judged], dtype=object)
-    sizes = [name for name in frame if str(name).endswith(QUANTITIES) or name in ("planned", "closed_form")]
+    sizes = [
+        name for name in frame if str(name).endswith(QUANTITIES) or name in ("planned", "closed_form", "safe_reserved")
+    ]
     return frame.astype(dict.fromkeys(sizes, "Int64") | {"half_digit": "int64"})
 
 
@@ -238,9 +241,12 @@ def _figures(side: Estimate | Measurement | None) -> Figures:
     if side is None:
         return {}
     peak, base = side.peak.reserved_bytes, side.baseline.reserved_bytes
+    warm = side.warm if isinstance(side, Estimate) else next((call.peak for call in side.warm[-1:]), None)
     return {
         "allocated": side.peak.allocated_bytes,
         "reserved": peak,
         "reserved_growth": peak - base if peak is not None and base is not None else None,
         "weights": side.terms.weights,
+        "warm_allocated": warm.allocated_bytes if warm else None,
+        "warm_reserved": warm.reserved_bytes if warm else None,
     }

@@ -19,6 +19,7 @@ KINDS = {
 }
 HEADS = ["rows", "equal", "median", "worst"]
 NAMES = {"reserved_growth": "growth of reserved"}
+ALLOCATOR = ("allocated", "reserved")
 
 
 def render(frame: "pd.DataFrame", about: Mapping[str, str]) -> str:
@@ -40,17 +41,36 @@ def summary(frame: "pd.DataFrame") -> list[str]:
     found = errors(frame)
     lines = []
     for kind, part in found.groupby("kind", sort=False):
-        lines += [f"{KINDS[str(kind)]}:", "", *_stages(part), "", *_peers(part), ""]
+        lines += [f"{KINDS[str(kind)]}:", "", *_stages(part), "", *_later(part), *_bound(frame, str(kind)), ""]
+        lines += [*_peers(part), ""]
     return lines[:-1]
+
+
+def _later(found: "pd.DataFrame") -> list[str]:
+    """Later calls of the same process, where they are known."""
+    later = found[found["quantity"].isin([f"warm_{name}" for name in ALLOCATOR])]
+    if later.empty:
+        return []
+    equal, worst = later["equal"].sum(), max(later["error"], key=abs)
+    return [f"Peaks of a later call: {equal} of {len(later)} equal, worst {format_percent(worst)}.", ""]
+
+
+def _bound(frame: "pd.DataFrame", kind: str) -> list[str]:
+    """How often the bound over other histories of the process held."""
+    rows = frame[(frame["kind"] == kind) & (frame["reason"] == "")].dropna(subset=["known reserved", "safe_reserved"])
+    if rows.empty:
+        return []
+    held = (rows["safe_reserved"] + rows["half_digit"] >= rows["known reserved"]).sum()
+    return [f"The estimate's safe bound of reserved bytes held in {held} of {len(rows)}."]
 
 
 def _stages(found: "pd.DataFrame") -> list[str]:
     ours = summarize(found[found["who"] == OURS], ["gpu", "stage"])
     rows = []
     for (gpu, stage), _ in found.groupby(["gpu", "stage"], sort=False):
-        figures = [_figures(ours, (gpu, stage, OURS, quantity)) for quantity in ("allocated", "reserved")]
+        figures = [_figures(ours, (gpu, stage, OURS, quantity)) for quantity in ALLOCATOR]
         rows.append([escape(str(gpu)), str(stage), *figures[0], *figures[1]])
-    heads = [f"{quantity}, {head}" for quantity in ("allocated", "reserved") for head in HEADS]
+    heads = [f"{quantity}, {head}" for quantity in ALLOCATOR for head in HEADS]
     return table(["card", "stage", *heads], rows, range(2, 10))
 
 
@@ -72,14 +92,14 @@ def _groups(found: "pd.DataFrame") -> list[str]:
     rows = []
     for key, _ in found.groupby(by, sort=False):
         assert isinstance(key, tuple)
-        cells = [_figures(made, (*key, OURS, quantity)) for quantity in ("allocated", "reserved")]
+        cells = [_figures(made, (*key, OURS, quantity)) for quantity in ALLOCATOR]
         peers = [
             _worst(made, (*key, who, quantity))
             for who, quantity in ((OURS, "reserved_growth"), ("comfyui", "reserved_growth"),
                                   ("invokeai", "reserved_growth"), ("weights-only", "weights"))
         ]  # fmt: skip
         rows.append([*(escape(str(part)) or "none" for part in key), *cells[0], *cells[1], *peers])
-    heads = [f"{quantity}, {head}" for quantity in ("allocated", "reserved") for head in HEADS]
+    heads = [f"{quantity}, {head}" for quantity in ALLOCATOR for head in HEADS]
     growth = [f"growth of reserved, worst: {who}" for who in (OURS, "ComfyUI", "InvokeAI")]
     return table([*by, *heads, *growth, "weights, worst: accelerate"], rows, range(4, 16))
 
