@@ -13,6 +13,7 @@ import torch
 
 from profiler.estimate.attention import Attention, allocate_output, buffers, choose
 from profiler.estimate.convolution import Convolution, route, workspace_bytes
+from profiler.estimate.rules import cublas_workspace_bytes
 from profiler.gpus import assumed_stack, find_gpu
 from profiler.stack import Stack
 
@@ -163,6 +164,20 @@ def test_a_pinned_kernel_that_cannot_run_falls_to_math() -> None:
     assert choose(attention(128), stack("h200"), "flash") == "flash"
     assert choose(attention(128, FP32), stack("h200"), "flash") == "math"
     assert choose(attention(128), stack("h200"), "math") == "math"
+
+
+@pytest.mark.parametrize(
+    ("gpu", "version", "size"),
+    [
+        ("h200", "2.13.0", 32 * MIB),
+        ("rtx-pro-6000", "2.13.0", 32 * MIB),  # these two by torch 2.13 in dry CUDA
+        ("t4", "2.13.0", 8_519_680),
+        ("rtx-5090", "2.11.0", 8_519_680),
+        ("rtx-4090", "2.13.0", 8_519_680),
+    ],
+)
+def test_cublas_workspace_by_architecture(gpu: str, version: str, size: int) -> None:
+    assert cublas_workspace_bytes(stack(gpu, version)) == size
 
 
 def test_scratch_of_each_kernel() -> None:
