@@ -151,14 +151,14 @@ def summarize(found: "pd.DataFrame", by: Sequence[str]) -> "pd.DataFrame":
 
 
 def side_by_side(found: "pd.DataFrame") -> "pd.DataFrame":
-    """`summarize` by kind and card for each peer, with this project's on the same rows beside it (suffix `_ours`)."""
+    """`summarize` by kind for each peer, with this project's on the same rows beside it (suffix `_ours`)."""
     import pandas as pd
 
     same = [*GROUP, "key", "quantity"]
     ours, parts = found[found["who"] == OURS], []
     for _, theirs in found[found["who"] != OURS].groupby("who"):
         shared = ours.merge(theirs[same], on=same).assign(who=theirs["who"].iloc[0])
-        parts.append(summarize(theirs, ["kind", "gpu"]).join(summarize(shared, ["kind", "gpu"]), rsuffix="_ours"))
+        parts.append(summarize(theirs, ["kind"]).join(summarize(shared, ["kind"]), rsuffix="_ours"))
     return pd.concat(parts)
 
 

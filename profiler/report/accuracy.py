@@ -20,28 +20,38 @@ KINDS = {
 HEADS = ["rows", "equal", "median", "worst"]
 NAMES = {"reserved_growth": "growth of reserved"}
 ALLOCATOR = ("allocated", "reserved")
+MARK = "<!-- summary -->"  # around what the README repeats
+PEER_COLUMNS = {
+    "growth of reserved": (OURS, "reserved_growth"),
+    "ComfyUI's growth": ("comfyui", "reserved_growth"),
+    "InvokeAI's growth": ("invokeai", "reserved_growth"),
+    "accelerate's weights": ("weights-only", "weights"),
+}
 
 
 def render(frame: "pd.DataFrame", about: Mapping[str, str]) -> str:
-    """The whole document: conditions, summary, peers, a table a kind and card, and what is not compared."""
+    """The whole document: conditions, summary, tables by stage and by case's kind, and what is not compared."""
     found = errors(frame)
     lines = ["# Accuracy of the estimates", "", *(f"- {name}: {text}" for name, text in about.items()), ""]
     lines += [
         "Errors are estimate against known figure, as a share of the known one: the median of their sizes, and the worst "
         "with its sign. `equal`: to the byte; of a published figure, to its last printed digit.",
-        "", *summary(frame), "", "## By model, stage, dtype and options",
+        "", MARK, *summary(frame), MARK, "",
     ]  # fmt: skip
-    for (kind, gpu), part in found.groupby(["kind", "gpu"], sort=False):
-        lines += ["", f"### {KINDS[str(kind)]}: {gpu}", "", *_groups(part)]
-    return "\n".join([*lines, "", *_rest(frame), "", *_sources()]) + "\n"
+    for title, by in (("By stage", ["stage"]), ("By model, stage, dtype and options", GROUP[2:])):
+        lines += [f"## {title}"]
+        for (kind, gpu), part in found.groupby(["kind", "gpu"], sort=False):
+            lines += ["", f"### {KINDS[str(kind)]}: {gpu}", "", *_table(part, by, peers=by != ["stage"])]
+        lines += [""]
+    return "\n".join([*lines, *_rest(frame), "", *_sources()]) + "\n"
 
 
 def summary(frame: "pd.DataFrame") -> list[str]:
-    """By kind, card and stage, then each peer on its own quantity beside this project on the same rows."""
+    """By kind and card, then each peer on its own quantity beside this project on the same rows."""
     found = errors(frame)
     lines = []
     for kind, part in found.groupby("kind", sort=False):
-        lines += [f"{KINDS[str(kind)]}:", "", *_stages(part), "", *_later(part), *_bound(frame, str(kind)), ""]
+        lines += [f"{KINDS[str(kind)]}:", "", *_table(part, ["gpu"]), "", *_later(part), *_bound(frame, str(kind)), ""]
         lines += [*_peers(part), ""]
     return lines[:-1]
 
@@ -64,44 +74,28 @@ def _bound(frame: "pd.DataFrame", kind: str) -> list[str]:
     return [f"The estimate's safe bound of reserved bytes held in {held} of {len(rows)}."]
 
 
-def _stages(found: "pd.DataFrame") -> list[str]:
-    ours = summarize(found[found["who"] == OURS], ["gpu", "stage"])
-    rows = []
-    for (gpu, stage), _ in found.groupby(["gpu", "stage"], sort=False):
-        figures = [_figures(ours, (gpu, stage, OURS, quantity)) for quantity in ALLOCATOR]
-        rows.append([escape(str(gpu)), str(stage), *figures[0], *figures[1]])
-    heads = [f"{quantity}, {head}" for quantity in ALLOCATOR for head in HEADS]
-    return table(["card", "stage", *heads], rows, range(2, 10))
-
-
 def _peers(found: "pd.DataFrame") -> list[str]:
-    both = side_by_side(found)
     rows = []
-    for line in both.reset_index().to_dict("records"):
+    for line in side_by_side(found).reset_index().to_dict("records"):
         theirs = [format_percent(line[name]) for name in ("median", "worst")]
         ours = [format_percent(line[f"{name}_ours"]) for name in ("median", "worst")]
-        names = [escape(line["gpu"]), line["who"], NAMES.get(line["quantity"], line["quantity"])]
-        rows.append([*names, str(line["rows"]), *theirs, *ours])
-    heads = ["card", "formula of", "for", "rows", "its median", "its worst", "ours, median", "ours, worst"]
-    return table(heads, rows, range(3, 8))
+        rows.append([line["who"], NAMES.get(line["quantity"], line["quantity"]), str(line["rows"]), *theirs, *ours])
+    heads = ["formula of", "for", "rows", "its median", "its worst", "ours, median", "ours, worst"]
+    return table(heads, rows, range(2, 7))
 
 
-def _groups(found: "pd.DataFrame") -> list[str]:
-    by = GROUP[2:]
+def _table(found: "pd.DataFrame", by: list[str], *, peers: bool = False) -> list[str]:
     made = summarize(found, by)
     rows = []
     for key, _ in found.groupby(by, sort=False):
-        assert isinstance(key, tuple)
-        cells = [_figures(made, (*key, OURS, quantity)) for quantity in ALLOCATOR]
-        peers = [
-            _worst(made, (*key, who, quantity))
-            for who, quantity in ((OURS, "reserved_growth"), ("comfyui", "reserved_growth"),
-                                  ("invokeai", "reserved_growth"), ("weights-only", "weights"))
-        ]  # fmt: skip
-        rows.append([*(escape(str(part)) or "none" for part in key), *cells[0], *cells[1], *peers])
-    heads = [f"{quantity}, {head}" for quantity in ALLOCATOR for head in HEADS]
-    growth = [f"growth of reserved, worst: {who}" for who in (OURS, "ComfyUI", "InvokeAI")]
-    return table([*by, *heads, *growth, "weights, worst: accelerate"], rows, range(4, 16))
+        names = key if isinstance(key, tuple) else (key,)
+        cells = [cell for quantity in ALLOCATOR for cell in _figures(made, (*names, OURS, quantity))]
+        cells += [_worst(made, (*names, *column)) for column in PEER_COLUMNS.values()] if peers else []
+        rows.append([*(escape(str(name)) or "none" for name in names), *cells])
+    heads = ["card" if name == "gpu" else name for name in by]
+    heads += [f"{quantity}, {head}" for quantity in ALLOCATOR for head in HEADS]
+    heads += [f"{name}, worst" for name in PEER_COLUMNS] if peers else []
+    return table(heads, rows, range(len(by), len(heads)))
 
 
 def _figures(made: "pd.DataFrame", key: Sequence[Any]) -> list[str]:
