@@ -13,7 +13,7 @@ import click
 
 from profiler import __version__
 from profiler.errors import LatentmeterError, UserError
-from profiler.workload import ATTENTIONS, DTYPES, STAGES, History, MemoryOptions
+from profiler.workload import ATTENTIONS, DTYPES, STAGES, History, MemoryOptions, option_names
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 EXIT_FAILED, EXIT_USER = 1, 2
@@ -48,6 +48,8 @@ def workload_options(command: Command) -> Command:
         click.option("--framewise", is_flag=True, help="The VAE's framewise coding."),
         click.option("--channels-last", is_flag=True, help="Convolution weights in channels-last order."),
         click.option("--attention", type=click.Choice(ATTENTIONS), help="Pin the attention kernel."),
+        click.option("--autocast", type=click.Choice(["bf16", "fp16"]), help="Run fp32 weights under torch.autocast."),
+        click.option("--benchmark", is_flag=True, help="cudnn.benchmark: convolution plans are timed at their first call."),
         click.option(
             "--after", type=Pixels("FRAMESxHEIGHTxWIDTH", "81x480x832"), multiple=True,
             help="A size that the process ran before (frames, pixels); may be repeated.",
@@ -61,8 +63,7 @@ def workload_options(command: Command) -> Command:
 
 
 def _memory_options(values: dict[str, Any]) -> MemoryOptions:
-    names = ("tiling", "tile", "slicing", "framewise", "channels_last", "attention")
-    return MemoryOptions(**{name: values.pop(name) for name in names})
+    return MemoryOptions(**{name: values.pop(name) for name in option_names()})
 
 
 def _history(values: dict[str, Any]) -> History:
@@ -320,17 +321,59 @@ def explain(run: Path, case: str | None, again: bool, as_json: bool) -> None:
 
 
 @cli.command()
-@click.option("--context", is_flag=True, help="Also measure what CUDA takes outside the allocator, step by step.")
+@click.argument("sources", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for accuracy.md, .csv and .json.")
+@click.option("--gpu", help="Only cases of this card.")
+@click.option("--closed-form", is_flag=True, help="Without cuDNN's plans, shipped or asked: as for a size of your own.")
+@click.option(
+    "--fail-over", type=click.FloatRange(min=0), help="Percent; a measured or dry case beyond it: exit code 1."
+)
 @json_option
-def doctor(context: bool, as_json: bool) -> None:
+def accuracy(
+    sources: tuple[Path, ...],
+    out: Path | None,
+    gpu: str | None,
+    closed_form: bool,
+    fail_over: float | None,
+    as_json: bool,
+) -> None:
+    """How good the estimates are: made anew, against known figures, beside others' formulas.
+
+    SOURCES are run folders, folders of them, or files of published figures. Default: results/reference.
+    """
+    from profiler import accuracy as judging
+    from profiler.estimate.planner import CLOSED_FORM
+    from profiler.gpus import find_gpu
+    from profiler.run.publish import accuracy_data, publish_accuracy
+    from profiler.show import show_accuracy, track
+
+    CLOSED_FORM.set(closed_form)
+    cases = judging.collect(sources or [Path("results/reference")], find_gpu(gpu).name if gpu else None)
+    frame = judging.to_frame(judging.judge(track(cases, "estimating")))
+    about = judging.conditions(frame, " ".join(["latentmeter", *sys.argv[1:]]))
+    paths = publish_accuracy(frame, about, out) if out else []
+    _answer(accuracy_data(frame, about), as_json, lambda _: show_accuracy(frame, about, paths))
+    if fail_over is not None and judging.beyond(frame, fail_over / 100):
+        sys.exit(EXIT_FAILED)
+
+
+@cli.command()
+@click.option("--context", is_flag=True, help="Also measure what CUDA takes outside the allocator, step by step.")
+@click.option(
+    "--dump-card", type=click.Path(path_type=Path), help="Write this machine's card as a file of configs/gpus."
+)
+@json_option
+def doctor(context: bool, dump_card: Path | None, as_json: bool) -> None:
     """What this machine has, and what would hinder a measurement."""
     from dataclasses import asdict
 
-    from profiler.doctor import context_ladder, examine
+    from profiler.doctor import context_ladder, examine, write_card
     from profiler.show import show_doctor
 
     stack, findings, gpus = examine()
     ladder = context_ladder() if context else None
+    if dump_card is not None:
+        write_card(dump_card, ladder)
     data = {"stack": asdict(stack), "findings": [asdict(f) for f in findings], "gpus": gpus, "context": ladder}
     _answer(data, as_json, lambda _: show_doctor(stack, findings, ladder))
 

@@ -5,12 +5,14 @@ it with errors of their own. On the CPU the estimator knows tensors only: there 
 same run is added to both sides, so that the pair compares tensors and the borrowed bytes are still shown.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from profiler.records import TERMS, Estimate, Measurement, Memory, Record
+from profiler.notebook import Shown
+from profiler.records import KINDS, TERMS, Estimate, Measurement, Memory, Record
 from profiler.stack import differing_fields
+from profiler.units import format_bytes, format_percent
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,8 +44,8 @@ class Pair:
         return self.difference / self.measured if self.difference is not None and self.measured else None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Comparison:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Comparison(Shown):
     """One case with its pairs. `reason` says why a row is not comparable, or what the reader must know beside it."""
 
     record: Record
@@ -54,6 +56,28 @@ class Comparison:
     reserved: Pair
     device: Pair
     terms: dict[str, Pair]
+
+    @property
+    def headline(self) -> str:
+        """Key, verdict and its reason, and what the measured numbers are."""
+        measurement = self.record.measurement
+        kind = KINDS[measurement.device_kind] if measurement else "nothing measured"
+        reason = f": {self.reason}" if self.reason else ""
+        return f"{self.record.key}, {kind}, {self.verdict} (tolerance {self.tolerance * 100:g} %){reason}"
+
+    @property
+    def table(self) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+        """Each quantity from both sides."""
+        pairs = {"allocated": self.allocated, "reserved": self.reserved, "device": self.device} | self.terms
+        return ["at the peak", "estimated", "measured", "error"], [
+            [name, format_bytes(pair.estimated), format_bytes(pair.measured), format_percent(pair.error)]
+            for name, pair in pairs.items()
+        ]
+
+    @property
+    def row(self) -> dict[str, object]:
+        """The columns of `to_frame`."""
+        return dict(zip(COLUMNS, _row(self), strict=True))
 
 
 def compare(record: Record, tolerance: float | None = None) -> Comparison:

@@ -1,8 +1,12 @@
 """Looks at this machine before anything is measured: what is here, and what would falsify or hinder a measurement."""
 
+import json
+import os
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from profiler.errors import UserError
@@ -107,12 +111,44 @@ def context_ladder() -> dict[str, Any]:
 
     Asked in a process of its own. Raises UserError where there is no CUDA device.
     """
-    import json
+    return _ask("context")
 
-    done = subprocess.run(
-        [sys.executable, "-m", "profiler.measure.context"], capture_output=True, text=True, timeout=600, check=False
-    )
+
+def write_card(path: Path, ladder: dict[str, Any] | None = None) -> None:
+    """Write this machine's card as a file of `configs/gpus`; with `ladder`, the context's size too.
+
+    Raises UserError where there is no CUDA device, or where the file exists.
+    """
+    import yaml
+
+    from profiler.measure.live import DRY
+
+    if path.exists():
+        raise UserError(f"{path}: exists; give a new file")
+    card = _ask("card")
+    steps = [size for size in (ladder or {}).get("bytes", {}).values() if size is not None]
+    context = max(steps, default=None)
+    read = f"read off the card, driver {card['properties']['driverVer']}"
+    if DRY in os.environ:
+        read = "read off a dry run's card, which is not a card"
+    sources = {
+        "name": read,
+        "capability": read,
+        "multiprocessors": read,
+        "total_bytes": read,
+        "properties": read,
+        "context_bytes": "after convolution and attention, by NVML" if context else "not measured: doctor --context",
+    }
+    name = card["name"].removeprefix("NVIDIA ").removeprefix("GeForce ")
+    data = {"id": re.sub(r"[^a-z0-9]+", "-", name.lower()), **card, "context_bytes": context, "sources": sources}
+    path.write_text(yaml.safe_dump(data, sort_keys=False, default_flow_style=None, width=120))
+
+
+def _ask(module: str) -> dict[str, Any]:
+    """What `profiler.measure.<module>` prints, in a process of its own. Raises UserError with its last line."""
+    command = [sys.executable, "-m", f"profiler.measure.{module}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     if done.returncode:
-        raise UserError(f"context: {(done.stderr.strip().splitlines() or ['no answer'])[-1]}")
-    ladder: dict[str, Any] = json.loads(done.stdout)
-    return ladder
+        raise UserError(f"{module}: {(done.stderr.strip().splitlines() or ['no answer'])[-1]}")
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer

@@ -6,7 +6,7 @@ JSON: tens of kilobytes for thousands of events.
 
 import gzip
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -20,7 +20,7 @@ class Events(Protocol):
     """`events` is the stream of block numbers: `n` for a birth, `~n` for a death. `ops[i]` is (module path, op name).
 
     A block's `bytes` are those asked for; what the allocator hands out is the replay's knowledge. An `op` below 0 is none.
-    Before event `cache_emptied_at` the process called `torch.cuda.empty_cache()`, if not None.
+    `cache_emptied_at` are the events before which cached segments were given back.
     """
 
     @property
@@ -30,7 +30,7 @@ class Events(Protocol):
     @property
     def ops(self) -> list[tuple[str, str]]: ...
     @property
-    def cache_emptied_at(self) -> int | None: ...
+    def cache_emptied_at(self) -> set[int]: ...
 
 
 @dataclass(frozen=True)
@@ -40,14 +40,14 @@ class Stream:
     blocks: list[Block]
     events: list[int]
     ops: list[tuple[str, str]]
-    cache_emptied_at: int | None = None
+    cache_emptied_at: set[int] = field(default_factory=set)
 
 
 def write_stream(path: Path, found: Events) -> None:
     """Write a stream as one file, whole or not at all."""
     columns = {name: [getattr(block, name) for block in found.blocks] for name in COLUMNS}
     data = {"schema": SCHEMA, **columns, "events": found.events, "ops": found.ops}
-    data["cache_emptied_at"] = found.cache_emptied_at
+    data["cache_emptied_at"] = sorted(found.cache_emptied_at)
     temporary = path.with_name(f".{path.name}.new")
     temporary.write_bytes(gzip.compress(json.dumps(data, separators=(",", ":")).encode(), mtime=0))
     temporary.replace(path)
@@ -65,4 +65,4 @@ def read_stream(path: Path) -> Stream:
         for number, (size, op, term, phase, shape, dtype) in enumerate(rows)
     ]
     ops = [(module, op) for module, op in data["ops"]]
-    return Stream(blocks, data["events"], ops, data.get("cache_emptied_at"))
+    return Stream(blocks, data["events"], ops, set(data.get("cache_emptied_at", ())))

@@ -1,10 +1,11 @@
 """Prints answers for a person: tables where standard output is a terminal, the same text without colour elsewhere."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich import progress
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -15,6 +16,8 @@ from profiler.stack import Stack
 from profiler.units import format_bytes, format_percent
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from profiler.difference import CaseDifference, RunDifference
     from profiler.doctor import Finding
     from profiler.models.spec import ModelSpec
@@ -198,6 +201,25 @@ def show_reasons(found: "Sequence[Reason]") -> None:
             f"{explanation.paired:,} blocks are in both streams, {explanation.only_measured:,} only in the measured, "
             f"{explanation.only_estimated:,} only in the estimated one."
         )
+
+
+def track(cases: Sequence[Any], what: str) -> Iterable[Any]:
+    """`cases`, one by one, with a progress bar on standard error."""
+    return progress.track(cases, description=what, console=Console(stderr=True))
+
+
+def show_accuracy(frame: "pd.DataFrame", about: Mapping[str, str], paths: Sequence[Path]) -> None:
+    """The conditions and the summary, and where the whole table lies."""
+    from profiler.report.accuracy import summary
+
+    out = console()
+    for name, text in about.items():
+        out.print(f"{name}: {text}")
+    out.print("\n".join(["", *summary(frame), ""]))
+    for path in paths:
+        out.print(str(path))
+    if not paths:
+        out.print("`--out FOLDER` writes the whole table: Markdown, CSV, JSON.")
 
 
 def show_doctor(stack: Stack, findings: "Sequence[Finding]", ladder: Mapping[str, Any] | None) -> None:

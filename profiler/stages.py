@@ -7,7 +7,7 @@ is a phase of the measurement: `load` (weights resident), `make_inputs` (inputs 
 import copy
 import inspect
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -20,7 +20,7 @@ from profiler.models.options import apply_options
 from profiler.models.spec import ModelSpec, Size
 from profiler.models.template import fill_template, symbols
 from profiler.records import AppliedOption
-from profiler.workload import VAE_STAGES, Workload
+from profiler.workload import ATTENTION_PACKAGES, VAE_STAGES, Workload
 
 PIXEL_CHANNELS = 3
 
@@ -33,6 +33,7 @@ class Stage:
         self.workload = workload
         self.spec = spec
         self.module = component_module(spec, workload, weights=weights)
+        self.device = torch.device("meta")
         self.inputs: Any = None
         self.options: dict[str, AppliedOption] = {}
 
@@ -41,6 +42,9 @@ class Stage:
         if self.workload.history.device_map:
             _warm_up_allocator(self.module, device)
         materialize(self.module, device)
+        self.device = device
+        if device.type == "cuda":
+            torch.backends.cudnn.benchmark = self.workload.options.benchmark
         self.options = apply_options(self.module, self.workload)
         return self.module
 
@@ -69,8 +73,8 @@ class Stage:
             yield other
 
     def __call__(self) -> Any:
-        """Run the stage once, in inference mode. Returns the output tensor, or a tuple of them."""
-        with torch.inference_mode(), self._attention():
+        """Run the stage once, without gradients. Returns the output tensor, or a tuple of them."""
+        with self._attention(), self._grad_mode():
             return getattr(self, "_" + self.workload.stage.replace("-", "_"))()
 
     @property
@@ -108,7 +112,7 @@ class Stage:
 
     def _attention(self) -> AbstractContextManager[Any]:
         name = self.workload.options.attention
-        if name is None:
+        if name is None or name in ATTENTION_PACKAGES:
             return nullcontext()
         from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -120,6 +124,20 @@ class Stage:
         }
         context: AbstractContextManager[Any] = sdpa_kernel(backends[name])
         return context
+
+    def _grad_mode(self) -> AbstractContextManager[Any]:
+        """Inference mode, or autocast on CUDA; without data the trace casts by itself, and a CPU is refused before.
+
+        Autocast runs without gradients as diffusers' pipelines do: in inference mode it would keep no weights.
+        """
+        option = self.options.get("autocast")
+        name = self.workload.options.autocast
+        if self.device.type != "cuda" or name is None or option is None or not option.applied:
+            return torch.inference_mode()
+        contexts = ExitStack()
+        contexts.enter_context(torch.no_grad())
+        contexts.enter_context(torch.autocast("cuda", dtype=TORCH_DTYPES[name]))
+        return contexts
 
     def _encode(self) -> torch.Tensor:
         return _latents(self.module.encode(self.inputs[0]))  # type: ignore[operator]

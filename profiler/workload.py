@@ -8,11 +8,13 @@ from profiler.errors import UserError
 
 StageName = Literal["encode", "decode", "roundtrip", "patch-embed", "denoise"]
 DtypeName = Literal["fp32", "fp16", "bf16"]
-AttentionName = Literal["flash", "efficient", "cudnn", "math"]
+AttentionName = Literal["flash", "efficient", "cudnn", "math", "flash-attn", "sage", "xformers"]
 
 STAGES: tuple[StageName, ...] = get_args(StageName)
 DTYPES: tuple[DtypeName, ...] = get_args(DtypeName)
 ATTENTIONS: tuple[AttentionName, ...] = get_args(AttentionName)
+# Kernels of packages besides torch: diffusers' `set_attention_backend` puts them in, by these names.
+ATTENTION_PACKAGES: dict[AttentionName, str] = {"flash-attn": "flash", "sage": "sage", "xformers": "xformers"}
 VAE_STAGES: tuple[StageName, ...] = ("encode", "decode", "roundtrip")
 
 
@@ -20,7 +22,8 @@ VAE_STAGES: tuple[StageName, ...] = ("encode", "decode", "roundtrip")
 class MemoryOptions:
     """Options that trade memory for time, all off by default, as diffusers leaves them.
 
-    `tile` is the pixel (height, width) of a tile, None for the class's own; `attention` pins a scaled-dot-product kernel.
+    `tile` is the pixel (height, width) of a tile, None for the class's own; `attention` pins a scaled-dot-product kernel,
+    or one of another package; `autocast` runs an fp32 module under `torch.autocast`; `benchmark` is `cudnn.benchmark`.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}  # a misspelt option of a file is an error
@@ -31,6 +34,8 @@ class MemoryOptions:
     framewise: bool = False
     channels_last: bool = False
     attention: AttentionName | None = None
+    autocast: DtypeName | None = None
+    benchmark: bool = False
 
     def __post_init__(self) -> None:
         if self.tile is not None and not self.tiling:
@@ -39,6 +44,8 @@ class MemoryOptions:
             raise UserError(f"tile: expected two positive integers (height, width), got {self.tile!r}")
         if self.attention is not None and self.attention not in ATTENTIONS:
             raise UserError(f"attention: no kernel {self.attention!r}; one of {', '.join(ATTENTIONS)}")
+        if self.autocast not in (None, "bf16", "fp16"):
+            raise UserError(f"autocast: no dtype {self.autocast!r}; one of bf16, fp16")
 
     @property
     def key(self) -> str:
@@ -50,6 +57,10 @@ class MemoryOptions:
             parts.append("channels-last")
         if self.attention is not None:
             parts.append(f"attention-{self.attention}")
+        if self.autocast is not None:
+            parts.append(f"autocast-{self.autocast}")
+        if self.benchmark:
+            parts.append("benchmark")
         return "+".join(parts)
 
 

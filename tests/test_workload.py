@@ -65,7 +65,7 @@ def test_options_that_contradict_each_other() -> None:
     with pytest.raises(UserError, match="tile"):
         MemoryOptions(tiling=True, tile=(0, 64))
     with pytest.raises(UserError, match="one of flash"):
-        MemoryOptions(attention="sage")  # type: ignore[arg-type]
+        MemoryOptions(attention="paged")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from profiler.stack import Stack
-from profiler.workload import AttentionName
+from profiler.workload import ATTENTION_PACKAGES, AttentionName
 
 HALF = (torch.float16, torch.bfloat16)
 MASK_ALIGNMENT = 16  # the memory-efficient kernel reads bias rows of a multiple of this many elements
@@ -38,6 +38,8 @@ class Buffers:
 def choose(call: Attention, stack: Stack, pinned: AttentionName | None = None) -> AttentionName:
     """The kernel that `torch.nn.functional.scaled_dot_product_attention` runs; `pinned` if that one can run."""
     usable = {"flash": _flash, "efficient": _efficient, "cudnn": _cudnn}
+    if pinned in ATTENTION_PACKAGES:
+        return pinned
     if pinned is not None:
         return pinned if pinned == "math" or usable[pinned](call, stack) else "math"
     order: list[AttentionName] = ["flash", "efficient"]
@@ -50,28 +52,68 @@ def allocate_output(call: Attention, kernel: AttentionName) -> torch.Tensor:
     """The output without data, (B, heads, S_q, d_v), in the memory order that `kernel` gives it."""
     batch, heads, length, _ = call.q.shape
     width = call.v.shape[-1]
-    if kernel in ("flash", "cudnn") and width == call.q.shape[-1]:
+    if kernel in ("flash", "cudnn", *ATTENTION_PACKAGES) and width == call.q.shape[-1]:
         # Both allocate like the query: a (B, S, heads, d) query gives an output in that order.
         return torch.empty_like(call.q.transpose(1, 2)).transpose(1, 2)
     return torch.empty((batch, length, heads, width), dtype=call.q.dtype, device=call.q.device).transpose(1, 2)
 
 
-def buffers(call: Attention, kernel: AttentionName) -> Buffers:
-    """Scratch of a fused kernel, in inference. The math path has no scratch of its own: its tensors are traced."""
+def buffers(call: Attention, kernel: AttentionName, processors: int | None = None) -> Buffers:
+    """Scratch of a fused kernel, in inference, on a card with so many multiprocessors.
+
+    The math path has no scratch of its own: its tensors are traced.
+    """
     q, v = call.q, call.v
     size = q.element_size()
     batch, heads, length, depth = q.shape
     mask = _mask_buffers(call, kernel)
     if kernel == "cudnn":
         return Buffers(before=(8, 8, *mask), after=(256,))  # dropout seed and offset; engine workspace
+    if kernel in ("sage", "xformers"):
+        return Buffers()  # not known: the estimate says so
+    if kernel == "flash-attn":
+        # flash_api.cpp of that package: log-sum-exp in fp32 and the state of the random numbers, as torch's copy of it.
+        return Buffers(after=(batch * heads * length * 4, 16))
     if kernel == "flash":
-        padded = -(-depth // 8) * 8
+        padded = _round_up(depth, 8)
         copies = [t.numel() // depth * padded * size for t in (q, call.k, v)] if padded != depth else []
-        return Buffers(before=tuple(copies), after=(batch * heads * length * 4, 16, 8))  # log-sum-exp, seed, offset
+        rows = batch * heads * length * 4
+        splits = _flash_splits(call, processors) if processors else 1
+        partial = (splits * rows, splits * rows * _round_up(depth, 32 if depth <= 128 else 64)) if splits > 1 else ()
+        return Buffers(
+            before=tuple(copies), after=(rows, *partial, 16, 8)
+        )  # log-sum-exp, those of splits, seed, offset
     if q.dtype in HALF and v.shape[-1] > 128:
         # Head dims above 128 do not fit the kernel's registers: partial sums live in an fp32 copy of the output.
         return Buffers(before=mask, after=(batch * length * heads * v.shape[-1] * 4,))
     return Buffers(before=mask)
+
+
+def _flash_splits(call: Attention, processors: int) -> int:
+    """Parts into which flash attention cuts the keys where queries alone leave the card idle.
+
+    ATen native/transformers/cuda/flash_attn/flash_api.cpp, set_params_splitkv and num_splits_heuristic: each part keeps
+    fp32 sums of its own; the fewest parts that reach 85 % of the best occupancy.
+    """
+    batch, heads, length, depth = call.q.shape
+    block = 256 if depth <= 64 else 128 if depth <= 128 else 64
+    blocks = _ceil_div(call.k.shape[-2], block)
+    work, slots = batch * heads * _ceil_div(length, 64), 2 * processors
+    if work >= 0.8 * slots:
+        return 1
+    sizes = range(1, min(128, slots, blocks) + 1)
+    usable = [n for n in sizes if n == 1 or _ceil_div(blocks, n) != _ceil_div(blocks, n - 1)]
+    occupancy = {n: work * n / slots / _ceil_div(work * n, slots) for n in usable}
+    best = max(occupancy.values())
+    return next(n for n in usable if occupancy[n] >= 0.85 * best)
+
+
+def _ceil_div(size: int, part: int) -> int:
+    return -(-size // part)
+
+
+def _round_up(size: int, multiple: int) -> int:
+    return _ceil_div(size, multiple) * multiple
 
 
 def _mask_buffers(call: Attention, kernel: AttentionName) -> tuple[int, ...]:
@@ -112,7 +154,8 @@ def _efficient(call: Attention, stack: Stack) -> bool:
     # Tensor-core loads want head dims of a multiple of 16 bytes; fp32 loads of 4 elements.
     alignment = 8 if call.q.dtype in HALF else 4
     aligned = call.q.shape[-1] % alignment == 0 and call.v.shape[-1] % alignment == 0
-    return aligned and not call.gqa and (stack.capability or (0, 0)) >= (5, 0)
+    oldest = (8, 0) if call.q.dtype == torch.bfloat16 else (5, 0)
+    return aligned and not call.gqa and (stack.capability or (0, 0)) >= oldest
 
 
 def _cudnn(call: Attention, stack: Stack) -> bool:

@@ -7,6 +7,7 @@ plans (9.20, asked without a device, for H200, A100 and RTX 4090 property record
 
 from dataclasses import dataclass
 from math import prod
+from typing import Literal
 
 import torch
 
@@ -15,7 +16,8 @@ from profiler.stack import Stack
 HALF = (torch.float16, torch.bfloat16)
 CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 PLAN_HEADER = 16  # bytes that a staging plan takes besides its copies
-HOPPER_HEADER = 131  # and what every plan of a Hopper tensor-core engine takes, also without copies
+HOPPER_HEADER = 131  # and what every plan of Hopper's own tensor-core engines takes, also without copies
+Copies = Literal["input", "both"] | None  # what an engine stages besides the weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,10 +46,18 @@ class Convolution:
         return prod(self.weight[2:])
 
 
+def has_cudnn(dtype: torch.dtype, stack: Stack) -> bool:
+    """Whether ATen takes cuDNN for `dtype` at all: bf16 wants Ampere (Convolution.cpp, use_cudnn)."""
+    return dtype != torch.bfloat16 or (stack.capability or (8, 0)) >= (8, 0)
+
+
 def route(conv: Convolution, stack: Stack) -> str:
-    """`cudnn`, `depthwise` (native kernel) or `vol2col` (the slow path of torch 2.9 and 2.10 for 16-bit 3D)."""
+    """`cudnn`, `depthwise` (native kernel), or the slow paths `im2col` and `vol2col`: bf16 before Ampere, and 16-bit 3D
+    in torch 2.9 and 2.10."""
     if _is_depthwise(conv):
         return "depthwise"
+    if not has_cudnn(conv.dtype, stack):
+        return "vol2col" if len(conv.x) == 5 else "im2col"
     if len(conv.x) == 5 and conv.dtype in HALF and conv.kernel_volume > 1 and _skips_cudnn_conv3d(conv, stack):
         return "vol2col"
     return "cudnn"
@@ -58,41 +68,57 @@ def workspace_bytes(conv: Convolution, stack: Stack) -> int:
     kind = route(conv, stack)
     if kind == "depthwise":
         return 0
-    if kind == "vol2col":
-        # NaiveDilatedConvolution.cu unfolds one sample at a time: every output position with all its taps.
+    if kind == "im2col" and conv.kernel_volume == 1:
+        return 0  # ConvolutionMM2d.cu: the input is its own matrix of columns
+    if kind in ("im2col", "vol2col"):
+        # They and NaiveDilatedConvolution.cu unfold one sample at a time: every output position with all its taps.
         return conv.x[1] * conv.kernel_volume * prod(conv.y[2:]) * conv.element_size
-    staged = 0
-    if not conv.channels_last:
-        staged = _staging_16_bit(conv) if conv.dtype in HALF else _staging_32_bit(conv, stack)
-    uses_tensor_core = staged > 0 or (conv.channels_last and conv.x[1] >= 8)
-    return staged + (HOPPER_HEADER if uses_tensor_core and stack.capability == (9, 0) else 0)
-
-
-def _staging_16_bit(conv: Convolution) -> int:
-    if conv.x[1] < 8 or (conv.y[1] < 16 and conv.x[1] < 16):
-        return 0  # too few channels for a tensor core: a direct kernel reads NCHW
-    return _copies(conv, align=8, x=True, y=True)
-
-
-def _staging_32_bit(conv: Convolution, stack: Stack) -> int:
-    """fp32 runs as TF32 by default. Data-centre engines from Hopper on stage both sides, others the input alone."""
-    if conv.x[1] < 32 or stack.settings.get("allow_tf32") == "false":
+    header = HOPPER_HEADER if stack.capability == (9, 0) else 0
+    if conv.channels_last:
+        return header if conv.x[1] >= 8 else 0
+    copies = _staged_16_bit(conv) if conv.dtype in HALF else _staged_32_bit(conv, stack)
+    if copies is None:
         return 0
-    if stack.capability == (8, 9) and len(conv.x) == 4 and conv.kernel_volume == 1:
-        return 0  # on Ada a 1x1 convolution of images is a matrix product that reads NCHW
-    if (stack.capability or (0, 0))[0] in (9, 10):
-        if conv.kernel_volume == 1 and conv.y[1] < conv.x[1]:
-            return _copies(conv, align=4, x=True, y=False)
-        return _copies(conv, align=4, x=True, y=True)
-    return _copies(conv, align=4, x=True, y=False)
+    return _copies_bytes(conv, output=copies == "both") + (header if copies == "both" else 0)
 
 
-def _copies(conv: Convolution, *, align: int, x: bool, y: bool) -> int:
-    """Channels-last copies, channels padded to `align`; 1x1 weights are the same in both orders and are not copied."""
-    elements = 0
-    if x:
-        elements += conv.x[0] * _pad(conv.x[1], align) * prod(conv.x[2:])
-    if y:
+def _staged_16_bit(conv: Convolution) -> Copies:
+    if conv.x[1] < 8 and len(conv.x) == 5 and conv.y[1] % 128 == 0:
+        return "both"  # 3D engines pad pixels to eight channels for full tiles of outputs
+    if conv.x[1] < 8 or (conv.y[1] < 16 and conv.x[1] < 16):
+        return None  # too few channels for a tensor core: a direct kernel reads NCHW
+    return "both"
+
+
+def _staged_32_bit(conv: Convolution, stack: Stack) -> Copies:
+    """fp32 runs as TF32 by default. Data-centre engines from Hopper on stage both sides, others the input alone."""
+    major, minor = stack.capability or (8, 0)
+    if stack.settings.get("allow_tf32") == "false" or major < 8:
+        return None  # TF32 came with Ampere
+    if conv.x[1] < 16:
+        pads = conv.y[1] % 128 == 0 and (major == 9 or (len(conv.x) == 4 and (major, minor) > (8, 0)))
+        return "input" if pads else None
+    pointwise = conv.kernel_volume == 1
+    if pointwise and ((major, minor), len(conv.x)) in (((8, 9), 4), ((12, 0), 5)):
+        return None  # a matrix product that reads the planes as they lie: images on Ada, clips on consumer Blackwell
+    if (major, minor) == (8, 9) and len(conv.x) == 5 and conv.y[1] < 8:
+        return None  # pixels out of a clip: written by a direct kernel
+    both = major in (9, 10) or ((major, minor) == (8, 9) and len(conv.x) == 5 and not pointwise and conv.y[1] % 64 > 0)
+    if pointwise and conv.y[1] <= min(128, conv.x[1] - 1):
+        both = major == 10 and len(conv.x) == 5  # a narrow result is written as planes at once
+    elif conv.x[1] < 32:
+        both = major in (10, 12)  # latents
+    return "both" if both else "input"
+
+
+def _copies_bytes(conv: Convolution, *, output: bool) -> int:
+    """Channels-last copies of input, weights and, if asked, output, channels padded to 16 bytes.
+
+    1x1 weights are the same in both orders and are not copied.
+    """
+    align = 16 // conv.element_size
+    elements = conv.x[0] * _pad(conv.x[1], align) * prod(conv.x[2:])
+    if output:
         elements += conv.y[0] * _pad(conv.y[1], align) * prod(conv.y[2:])
     if conv.kernel_volume > 1:
         elements += _pad(conv.weight[0], align) * _pad(conv.weight[1], align) * conv.kernel_volume

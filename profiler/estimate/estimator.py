@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from profiler.errors import MODEL_FAILURES, LatentmeterError, ModelError
+from profiler.errors import MODEL_FAILURES, LatentmeterError, ModelError, UserError
 from profiler.estimate.allocator import CachingAllocator, OutOfMemory
 from profiler.estimate.history import allocator_of, safe_reserved_bytes
 from profiler.estimate.replay import Replay
@@ -40,6 +40,8 @@ def estimate_with_events(
     workload: Workload, spec: ModelSpec, stack: Stack, *, context_bytes: int | None = None
 ) -> tuple[Estimate, Trace]:
     """The same, and the events that it was read from."""
+    if workload.options.autocast is not None and stack.device == "cpu":
+        raise UserError("autocast: only CUDA's casts are modelled; the CPU casts other operations")
     component_class(spec.component(workload.stage).class_name)  # its import is no part of the estimate's cost
     started = time.perf_counter()
     stage, trace, output_shapes = trace_stage(workload, spec, stack)
@@ -52,6 +54,10 @@ def estimate_with_events(
         notes["terms.workspace"] = "no rules for CPU kernels: measured op by op instead"
     else:
         notes |= _workspace_note(trace)
+    if trace.routes["attention sage"] or trace.routes["attention xformers"]:
+        notes["peak.allocated_bytes"] = (
+            f"at least: what {workload.options.attention}'s kernels borrow is not known; their outputs are counted"
+        )
     notes |= {f"options.{name}": f"NOT applied: {o.detail}" for name, o in stage.options.items() if not o.applied}
     baseline, peak = memory
     cached = None
@@ -89,14 +95,14 @@ def trace_stage(
     `kind` is the class that watches. The shapes are the outputs'. Raises UserError, ModelError.
     """
     try:
-        return _run(Stage(workload, spec), kind(stack, workload.options.attention), META, nullcontext())
+        return _run(Stage(workload, spec), kind(stack), META, nullcontext())
     except LatentmeterError:
         raise
     except MODEL_FAILURES as error:
         first = error  # a class that mixes its own real tensors with ours, for one
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     try:
-        return _run(Stage(workload, spec), kind(stack, workload.options.attention, "cpu"), CPU, mode)
+        return _run(Stage(workload, spec), kind(stack, "cpu"), CPU, mode)
     except LatentmeterError:
         raise
     except MODEL_FAILURES as error:
@@ -114,13 +120,14 @@ def _run(
             with trace.during("model", "weights"):
                 stage.load(device)
                 trace.track([*stage.module.parameters(), *stage.module.buffers()])
+            trace.configure(stage)
             for earlier in stage.earlier():
                 with trace.during("earlier", "activations", stage.module):
                     earlier.make_inputs(device)
                     earlier()
                 del earlier
             if stage.workload.history.empty_cache:
-                trace.cache_emptied_at = len(trace.events)
+                trace.cache_emptied_at.add(len(trace.events))
             with trace.during("inputs", "inputs"):
                 stage.make_inputs(device)
             with trace.during("cold", "activations", stage.module):

@@ -33,7 +33,7 @@ class Replay:
         self.sizes = [0] * len(trace.blocks)
         self._pieces: dict[int, Piece] = {}
         self._start = next((b.born for b in trace.blocks if b.phase == "cold"), len(trace.events))
-        self._play(0, self._start)
+        self._play(0, self._start, 1, trace.cache_emptied_at)
         if smaller_first:
             self._call(shrink=2)
             self._drop_outputs()
@@ -46,19 +46,19 @@ class Replay:
         """The peak of one more call, after the last one's outputs were dropped. What a call keeps is there already."""
         self._drop_outputs()
         self.allocator.reset_peaks()
-        self._call()
+        self._call(first=False)
         return Memory(allocated_bytes=self.allocator.peak_allocated, reserved_bytes=self.allocator.peak_reserved)
 
-    def _call(self, shrink: int = 1) -> int:
-        return self._play(self._start, len(self.trace.events), shrink)
+    def _call(self, shrink: int = 1, first: bool = True) -> int:
+        return self._play(self._start, len(self.trace.events), shrink, self.trace.cache_emptied_at if first else set())
 
-    def _play(self, first: int, last: int, shrink: int = 1) -> int:
-        """Play events `first` to `last`; returns the one at which most is allocated. A block that is there stays."""
+    def _play(self, start: int, stop: int, shrink: int, emptied: set[int]) -> int:
+        """Play events `start` to `stop`; returns the one at which most is allocated. A block that is there stays."""
         allocator, pieces, blocks = self.allocator, self._pieces, self.trace.blocks
-        highest, at = allocator.allocated, first - 1
-        for event in range(first, last):
+        highest, at = allocator.allocated, start - 1
+        for event in range(start, stop):
             number = self.trace.events[event]
-            if event == self.trace.cache_emptied_at:
+            if event in emptied:
                 allocator.empty_cache()
             if number < 0:
                 piece = pieces.pop(~number, None)

@@ -24,9 +24,13 @@ MIB = 1 << 20
 
 
 def cublas_workspace_bytes(stack: Stack) -> int:
-    """cuBLAS's default workspace: 32 MiB from Hopper on, `:4096:2:16:8` (8,519,680 bytes) before."""
+    """cuBLAS's default workspace: 32 MiB from Hopper on, `:4096:2:16:8` (8,519,680 bytes) before.
+
+    Consumer Blackwell was seen with 32 MiB in torch 2.13, and counted among "before" by 2.11: 2.12 is a guess.
+    """
     major, _ = stack.capability or (0, 0)
-    return 32 * MIB if major in (9, 10) else 8_519_680
+    large = major in (9, 10) or (major == 12 and stack.torch_release >= (2, 12, 0))
+    return 32 * MIB if large else 8_519_680
 
 
 def _convolution(trace: "Trace", func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -35,6 +39,7 @@ def _convolution(trace: "Trace", func: Any, args: tuple[Any, ...], kwargs: dict[
     last = convolution.CHANNELS_LAST.get(x.dim())
     # ATen goes by the strides of size-1 dims too (suggest_memory_format), which `is_contiguous` ignores.
     is_last = last is not None and last in (suggest_memory_format(x), suggest_memory_format(weight))
+    is_last = is_last and convolution.has_cudnn(x.dtype, trace.stack)  # the slow paths copy to contiguous
     layout = last if is_last and last is not None else torch.contiguous_format
     if is_last:
         y = torch.empty(y.shape, dtype=y.dtype, device=y.device, memory_format=layout)
@@ -55,7 +60,11 @@ def _convolution(trace: "Trace", func: Any, args: tuple[Any, ...], kwargs: dict[
     trace.track(y)
     if not weight.is_contiguous(memory_format=layout):
         taken += trace.borrow(weight.numel() * weight.element_size())
-    taken += trace.borrow(_workspace(trace, conv))
+    workspace = _workspace(trace, conv)
+    trace.try_plans(conv, workspace)
+    taken += trace.borrow(workspace)
+    if convolution.route(conv, trace.stack) in ("im2col", "vol2col"):
+        trace.keep_gemm_workspace(with_bias=False)  # columns times weights
     trace.give_back(taken)
     return y
 
@@ -127,11 +136,11 @@ def _attention(trace: "Trace", func: Any, args: tuple[Any, ...], kwargs: dict[st
     call = attention.Attention(
         q=q, k=k, v=v, mask=kwargs.get("attn_mask", mask), causal=causal, gqa=kwargs.get("enable_gqa", False)
     )
-    kernel = attention.choose(call, trace.stack, trace.pinned)
+    kernel = attention.choose(call, trace.stack, trace.pinned_here())
     trace.routes[f"attention {kernel}"] += 1
     if kernel == "math":
         return _take_apart(trace, func, args, kwargs)
-    needs = attention.buffers(call, kernel)
+    needs = attention.buffers(call, kernel, trace.stack.multiprocessors)
     taken = [number for size in needs.before for number in trace.borrow(size)]
     y = attention.allocate_output(call, kernel)
     trace.track(y)
@@ -160,6 +169,15 @@ def _copies_input(trace: "Trace", func: Any, args: tuple[Any, ...], kwargs: dict
     layout = suggest_memory_format(x) if func is aten.avg_pool2d.default else torch.contiguous_format
     if not x.is_contiguous(memory_format=layout):
         trace.give_back(trace.borrow(x.numel() * x.element_size()))
+    return y
+
+
+def _safe_softmax(trace: "Trace", func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The math path's softmax looks for rows that are masked throughout: a bool for each score, one a row, one number."""
+    x, dim = args[:2]
+    y = trace.infer(func, args, kwargs)
+    trace.track(y)
+    trace.give_back([n for size in (x.numel(), x.numel() // x.shape[dim], 4) for n in trace.borrow(size)])
     return y
 
 
@@ -197,6 +215,7 @@ CUDA_RULES: dict[Any, Rule] = {
     aten.avg_pool2d.default: _copies_input,
     aten.avg_pool3d.default: _copies_input,
     aten._softmax.default: _copies_input,
+    aten._safe_softmax.default: _safe_softmax,
     aten.reflection_pad2d.default: _copies_input,
     aten.rms_norm.default: _rms_norm,
     aten.scaled_dot_product_attention.default: _attention,

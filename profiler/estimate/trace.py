@@ -4,15 +4,22 @@ Tensors come from the observer; what kernels borrow besides them comes from the 
 """
 
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch import nn
 
+from profiler.estimate.autocast import Autocast
 from profiler.estimate.planner import Planner
 from profiler.estimate.rules import CPU_RULES, CUDA_RULES, MIB, cublas_workspace_bytes
+from profiler.models.build import TORCH_DTYPES
+from profiler.models.options import dispatched_attention
 from profiler.observe import Observer
 from profiler.stack import Stack
-from profiler.workload import AttentionName
+from profiler.stages import Stage
+from profiler.workload import ATTENTION_PACKAGES, AttentionName
 
 
 class Trace(Observer):
@@ -21,17 +28,66 @@ class Trace(Observer):
     They are on `device_type`: `meta`, or `cpu` where they are fake tensors that stand for real ones.
     """
 
-    def __init__(self, stack: Stack, pinned: AttentionName | None = None, device_type: str = "meta") -> None:
+    def __init__(self, stack: Stack, device_type: str = "meta") -> None:
         super().__init__(device_type)
         self.stack = stack
-        self.pinned = pinned
+        self.pinned: AttentionName | None = None
+        self.pinned_in: frozenset[str] | None = None  # module paths where another package's kernel runs
+        self.autocast: Autocast | None = None
+        self.benchmark = False
         self.planner = Planner(stack)
         self.routes: Counter[str] = Counter()
-        self.cache_emptied_at: int | None = None  # the event before which `torch.cuda.empty_cache()` is called
+        self.cache_emptied_at: set[int] = set()  # the events before which cached segments are given back
         self.rules = CUDA_RULES if stack.device == "cuda" else CPU_RULES
         self._gemm_workspace = stack.device != "cuda"
         self._lt_workspace = stack.device != "cuda"
         self._results: dict[Any, Any] = {}
+        self._benchmarked: set[Any] = set()
+        self._casting = False
+
+    def configure(self, stage: Stage) -> None:
+        """Take over the stage's options, once it is loaded: those that change which kernels run."""
+        options = stage.workload.options
+        self.benchmark = options.benchmark
+        self.pinned = options.attention
+        if self.pinned in ATTENTION_PACKAGES:
+            self.pinned_in = dispatched_attention(stage.module)
+        if options.autocast is not None and stage.options["autocast"].applied:
+            self.autocast = Autocast(TORCH_DTYPES[options.autocast])
+
+    @contextmanager
+    def during(self, phase: str, term: str, module: nn.Module | None = None) -> Iterator[None]:
+        """As the observer's; the stage's autocast context ends with the phase."""
+        with super().during(phase, term, module):
+            yield
+        if self.autocast is not None:
+            self.autocast.clear()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        policy = self.autocast.policy(func) if self.autocast is not None and not self._casting else None
+        if policy is None:
+            return super().__torch_dispatch__(func, types, args, kwargs)
+        assert self.autocast is not None
+        self._casting = True  # an op that autocast has seen runs as it is, and so do the ops that it is made of
+        try:
+            with self:
+                args, kwargs = self.autocast.cast(policy, args, kwargs or {})
+            return super().__torch_dispatch__(func, types, args, kwargs)
+        finally:
+            self._casting = False
+
+    def pinned_here(self) -> AttentionName | None:
+        """The attention kernel that the options pin for the module that is running."""
+        if self.pinned_in is None or self._path[-1] in self.pinned_in:
+            return self.pinned
+        return None
+
+    def try_plans(self, key: Any, workspace: int) -> None:
+        """`cudnn.benchmark`: at a convolution's first call its plans are timed in one buffer, then the cache is emptied."""
+        if self.benchmark and key not in self._benchmarked:
+            self._benchmarked.add(key)
+            self.give_back(self.borrow(workspace))
+            self.cache_emptied_at.add(len(self.events))
 
     def execute(self, func: Any, args: Any, kwargs: Any) -> Any:
         """Run one op by its rule, or infer its result."""

@@ -32,7 +32,7 @@ class Profile:
     """A stream of births (`n`) and deaths (`~n`) of blocks, with the bytes that the allocator hands out for each.
 
     `ops[i]` is (module path, op name); `peak_event` the birth by which allocated bytes are highest; `reserved` the peak of
-    reserved bytes, None on the CPU; `cache_emptied_at` the event before which the cache was emptied, if it was.
+    reserved bytes, None on the CPU; `cache_emptied_at` the events before which cached segments were given back.
     """
 
     workload: Workload
@@ -44,7 +44,7 @@ class Profile:
     sizes: list[int]
     peak_event: int
     reserved: int | None
-    cache_emptied_at: int | None = None
+    cache_emptied_at: set[int] = field(default_factory=set)
     usage: Usage
     output_shapes: tuple[tuple[int, ...], ...] = ()
     options: dict[str, AppliedOption] = field(default_factory=dict)

@@ -11,9 +11,10 @@ from profiler.errors import LatentmeterError
 from profiler.estimate.estimator import estimate
 from profiler.models.spec import ModelSpec
 from profiler.stack import Stack
-from profiler.workload import ATTENTIONS, VAE_STAGES, MemoryOptions, Workload
+from profiler.workload import VAE_STAGES, MemoryOptions, Workload
 
 WORTH = 0.01  # of the peak
+FUSED = ("flash", "efficient", "cudnn")
 EXPANDABLE = "expandable_segments:True"
 
 
@@ -70,7 +71,7 @@ CAUTIONS = {
 def remedies(
     names: Iterable[str], workload: Workload, spec: ModelSpec, stack: Stack, module: nn.Module
 ) -> tuple[list[Remedy], dict[str, str]]:
-    """Those of `names` that lower the peak by 1 % or more, best first, and why each other one is not among them.
+    """Those of `names` that lower the peak by 1 % or more, the best for allocated bytes first, and why each other one is not among them.
 
     `module` is the stage's own, whose class says how large a tile is.
     """
@@ -101,7 +102,7 @@ def remedies(
             found.append(remedy)
         else:
             left_out[candidate.how] = f"does not help: {lower:,} B {remedy.lowers} instead of {higher:,} B"
-    return sorted(found, key=lambda remedy: -remedy.saving), left_out
+    return sorted(found, key=lambda remedy: (remedy.lowers, -remedy.saving)), left_out
 
 
 def _candidates(
@@ -123,10 +124,9 @@ def _candidates(
         if workload.batch > 1:
             add("slicing", "--slicing", slicing=True)
     add("channels_last", "--channels-last", channels_last=True)
-    for kernel in ATTENTIONS:
-        if kernel != "math":
-            add("attention", f"--attention {kernel}", attention=kernel)
-    if "bf16" in names and workload.dtype == "fp32":
+    for kernel in FUSED:
+        add("attention", f"--attention {kernel}", attention=kernel)
+    if "bf16" in names and workload.dtype == "fp32" and options.autocast is None:
         found.append(Candidate("bf16", "--dtype bf16", replace(workload, dtype="bf16"), stack, CAUTIONS["bf16"]))
     if "expandable_segments" in names and not _expandable(stack):
         variable = "PYTORCH_CUDA_ALLOC_CONF"

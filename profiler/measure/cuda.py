@@ -96,8 +96,10 @@ class CudaMeter(Meter):
 
     def stream(self) -> Stream | None:
         """Every event of the cold call as it ran; None if they were not asked for, or too many to keep."""
-        trace = history.end() if self._events else []
-        return history.stream(trace, self._starts, self._watch, self._watch.peaks) if trace and self._watch else None
+        if not self._events or self._watch is None:
+            return None
+        recorded = history.end()
+        return history.stream(recorded, self._starts, self._watch, self._watch.peaks) if recorded[0] else None
 
     def describe(self) -> dict[str, Any]:
         """NVML's summary over the whole measurement."""

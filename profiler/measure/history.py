@@ -18,6 +18,7 @@ from profiler.observe import Block, Observer
 
 MOST_EVENTS = 4_000_000  # of all calls together; beyond it torch forgets the oldest
 BIRTH, DEATH = "alloc", "free_requested"  # `free_requested` is when `allocated` falls
+GIVEN_BACK = ("segment_free", "segment_unmap")
 
 
 def begin() -> None:
@@ -25,11 +26,21 @@ def begin() -> None:
     torch.cuda.memory._record_memory_history(max_entries=MOST_EVENTS, context=None)
 
 
-def end() -> list[dict[str, Any]]:
-    """Stop, and return every birth and death so far on the current device; empty if torch had to forget some."""
+def end() -> tuple[list[dict[str, Any]], set[int]]:
+    """Stop; every birth and death so far on the current device, and the positions before which segments were given back.
+
+    Nothing if torch had to forget some.
+    """
     trace: list[dict[str, Any]] = torch.cuda.memory._snapshot()["device_traces"][torch.cuda.current_device()]
     torch.cuda.memory._record_memory_history(enabled=None)
-    return [entry for entry in trace if entry["action"] in (BIRTH, DEATH)] if len(trace) < MOST_EVENTS else []
+    kept: list[dict[str, Any]] = []
+    emptied: set[int] = set()
+    for entry in trace if len(trace) < MOST_EVENTS else []:
+        if entry["action"] in (BIRTH, DEATH):
+            kept.append(entry)
+        elif entry["action"] in GIVEN_BACK:
+            emptied.add(len(kept))
+    return kept, emptied
 
 
 def position(stats: dict[str, int]) -> int:
@@ -37,12 +48,16 @@ def position(stats: dict[str, int]) -> int:
     return stats["allocation.all.allocated"] + stats["allocation.all.freed"]
 
 
-def stream(trace: list[dict[str, Any]], phases: dict[str, int], watch: Observer, peaks: list[OpPeak]) -> Stream:
-    """Births and deaths from the first weight to the end of the cold call.
+def stream(
+    recorded: tuple[list[dict[str, Any]], set[int]], phases: dict[str, int], watch: Observer, peaks: list[OpPeak]
+) -> Stream:
+    """Births and deaths from the first weight to the end of the cold call, of what `end` gave.
 
-    `phases` are the positions in `trace` where each phase begins; those of the observed ops stand in `peaks`.
+    `phases` are the positions where each phase begins; those of the observed ops stand in `peaks`.
     """
-    blocks = _blocks(trace[: phases.get("warm", phases["attribution"])], phases)
+    trace, emptied = recorded
+    end_of_cold = phases.get("warm", phases["attribution"])
+    blocks = _blocks(trace[:end_of_cold], phases)
     watched = _blocks(trace, phases, start=phases["attribution"])
     _attribute_watched(watched, watch, peaks)
     cold = [block for block in blocks if block.phase == "cold"]
@@ -53,7 +68,7 @@ def stream(trace: list[dict[str, Any]], phases: dict[str, int], watch: Observer,
             twin = watched[pairs[number]]
             op, block.term, block.shape, block.dtype = twin.op, twin.term, twin.shape, twin.dtype
         block.op = op
-    return Stream(blocks, _numbers(blocks), list(watch.ops))
+    return Stream(blocks, _numbers(blocks), list(watch.ops), {at for at in emptied if at < end_of_cold})
 
 
 def _blocks(trace: list[dict[str, Any]], phases: dict[str, int], start: int = 0) -> list[Block]:

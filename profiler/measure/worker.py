@@ -19,7 +19,7 @@ from typing import Any, TextIO
 
 import torch
 
-from profiler.errors import MODEL_FAILURES, LatentmeterError
+from profiler.errors import MODEL_FAILURES, LatentmeterError, UserError
 from profiler.events import write_stream
 from profiler.measure.attribution import Attribution, attribute, watched_call
 from profiler.measure.meter import Meter
@@ -85,6 +85,8 @@ class Worker:
 
     def _make_meter(self) -> Meter:
         if self._device == "cpu":
+            if self.workload.options.autocast is not None:
+                raise UserError("autocast: only CUDA's casts are modelled; the CPU casts other operations")
             from profiler.measure.cpu import CpuMeter
 
             return CpuMeter()
@@ -131,12 +133,8 @@ class Worker:
     def _save_events(self, meter: Meter) -> None:
         """After the result, which is safe by now."""
         found = meter.stream() if self._events else None
-        if not (self._events and found):
-            return
-        if self.workload.history.empty_cache:
-            inputs = next(block.born for block in found.blocks if block.phase == "inputs")
-            found = replace(found, cache_emptied_at=inputs)
-        write_stream(self._events, found)
+        if self._events and found:
+            write_stream(self._events, found)
 
     def _phases(self, meter: Meter) -> tuple[Stage, tuple[tuple[int, ...], ...], Any]:
         """The order of a real process: module, inputs, the cold call, warm calls, then the watched one."""

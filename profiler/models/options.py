@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from profiler.records import AppliedOption
-from profiler.workload import Workload
+from profiler.workload import ATTENTION_PACKAGES, AttentionName, Workload
 
 
 def apply_options(module: nn.Module, workload: Workload) -> dict[str, AppliedOption]:
@@ -32,8 +32,39 @@ def apply_options(module: nn.Module, workload: Workload) -> dict[str, AppliedOpt
     if options.channels_last:
         applied["channels_last"] = _channels_last(module)
     if options.attention is not None:
-        applied["attention"] = AppliedOption(applied=True, detail=f"sdpa_kernel pins {options.attention}")
+        applied["attention"] = _attention(module, options.attention)
+    if options.autocast is not None:
+        applied["autocast"] = _autocast(module, workload)
+    if options.benchmark:
+        applied["benchmark"] = AppliedOption(
+            applied=True, detail="cudnn.benchmark: which plan is fastest is the card's to say; the first one is counted"
+        )
     return applied
+
+
+def dispatched_attention(module: nn.Module) -> frozenset[str]:
+    """Paths of the attentions that `set_attention_backend` reaches: those that go through diffusers' dispatcher."""
+    processors = ((name, getattr(part, "processor", None)) for name, part in module.named_modules())
+    return frozenset(name for name, processor in processors if hasattr(processor, "_attention_backend"))
+
+
+def _attention(module: nn.Module, kernel: AttentionName) -> AppliedOption:
+    package = ATTENTION_PACKAGES.get(kernel)
+    if package is None:
+        return AppliedOption(applied=True, detail=f"sdpa_kernel pins {kernel}")
+    reached = dispatched_attention(module)
+    if not reached:
+        return AppliedOption(applied=False, detail=f"{type(module).__name__} calls torch's attention itself")
+    if next(module.parameters()).is_cuda:
+        module.set_attention_backend(package)  # type: ignore[operator]
+    return AppliedOption(applied=True, detail=f"set_attention_backend('{package}') in {len(reached)} attentions")
+
+
+def _autocast(module: nn.Module, workload: Workload) -> AppliedOption:
+    if workload.dtype != "fp32":
+        return AppliedOption(applied=False, detail=f"weights are {workload.dtype} already: autocast is for fp32 ones")
+    module.requires_grad_(True)  # as loaded: autocast keeps the casts of such weights until the call ends
+    return AppliedOption(applied=True, detail=f"torch.autocast to {workload.options.autocast}")
 
 
 def _tiling(module: nn.Module, workload: Workload) -> AppliedOption:

@@ -12,6 +12,7 @@ from profiler.units import format_bytes
 from profiler.workload import option_names
 
 BORROWED = 5  # ops that a section names
+OPEN_NOTES = 3  # cases that may print one and the same note in full
 READINGS = (
     ("peak allocated", "peak.allocated_bytes"),
     ("peak reserved", "peak.reserved_bytes"),
@@ -112,8 +113,21 @@ def peak_sides(record: Record) -> list[PeakSide]:
     return sides
 
 
-def all_notes(record: Record) -> list[tuple[str, str, list[str]]]:
-    """Side and text of every note, and the fields it stands for."""
+def common_notes(records: Iterable[Record]) -> frozenset[str]:
+    """Texts that several cases repeat: they are printed once, as footnotes."""
+    counts = Counter(text for record in records for text in {text for _, text, _ in _notes(record)})
+    return frozenset(text for text, count in counts.items() if count > OPEN_NOTES)
+
+
+def all_notes(record: Record, common: frozenset[str], notes: Footnotes) -> list[tuple[str, Cell, list[str]]]:
+    """Side and text of every note, and the fields it stands for; of a common one, the footnote."""
+    return [
+        (side, notes.cell(None, "", text) if text in common else Cell(text), fields)
+        for side, text, fields in _notes(record)
+    ]
+
+
+def _notes(record: Record) -> list[tuple[str, str, list[str]]]:
     fields: dict[tuple[str, str], list[str]] = {}
     for name, side in (("record", record), ("estimate", record.estimate), ("measurement", record.measurement)):
         for field, text in side.notes.items() if side else ():

@@ -8,7 +8,7 @@ from math import log2
 from markupsafe import Markup
 
 from profiler.compare import Comparison
-from profiler.report.answer import card, name
+from profiler.report.answer import card, name, plural
 from profiler.report.charts import LogAxis
 from profiler.report.engine import environment
 from profiler.workload import Workload
@@ -56,13 +56,19 @@ class Chart:
 
 
 def charts(comparisons: Iterable[Comparison]) -> list[Chart]:
-    """Growth with frames and with area; a chart without a series is left out."""
+    """Growth with frames and with area, or with all pixels where both change at once. Without a series, no chart."""
     rows = [row for row in comparisons if row.record.measurement or row.record.estimate]
     found = [
         _chart("frames", rows, lambda w: w.frames, lambda w: replace(w, frames=1)),
         _chart("area in pixels", rows, lambda w: w.height * w.width, lambda w: replace(w, height=1, width=1)),
     ]
-    return [chart for chart in found if chart]
+    whole = _chart(
+        "pixels of the clip",
+        rows,
+        lambda w: w.frames * w.height * w.width,
+        lambda w: replace(w, frames=1, height=1, width=1),
+    )
+    return [chart for chart in found if chart] or [chart for chart in (whole,) if chart]
 
 
 def _chart(over: str, rows: Sequence[Comparison], x: Coordinate, rest: Callable[[Workload], Workload]) -> Chart | None:
@@ -84,9 +90,7 @@ def _series(rows: Sequence[Comparison], x: Coordinate, over: str) -> Series | No
     if len(known) < 2:
         return None
     work = rows[0].record.workload
-    fixed = (
-        f"{work.height}\u00d7{work.width}" if over == "frames" else f"{work.frames} frames" if work.frames > 1 else ""
-    )
+    fixed = {"frames": f"{work.height}\u00d7{work.width}", "area in pixels": plural(work.frames, "frame")}.get(over, "")
     parts = [name(rows[0]), fixed, work.dtype, work.options.key, card(rows[0].record)]
     return Series(", ".join(part for part in parts if part), known)
 
@@ -110,15 +114,28 @@ def _draw(over: str, series: Sequence[Series]) -> Markup:
             slope=abs(y.end - y.start) / (y.high - y.low) * (high - low),
             lines=[
                 {
+                    "name": line.name,
                     "estimated": [(place(p.x), y.at(p.estimated)) for p in line.points if p.estimated],
                     "measured": [(place(p.x), y.at(p.measured)) for p in line.points if p.measured],
-                    "end": (place(line.points[-1].x), y.at(line.points[-1].size)),
-                    "name": line.name,
                 }
                 for line in series
             ],
+            labels=_labels([(place(line.points[-1].x), y.at(line.points[-1].size)) for line in series]),
         )
     )
+
+
+def _labels(ends: Sequence[tuple[float, float]]) -> list[tuple[float, float, str]]:
+    """The numbers of the lines at their ends; lines that end in one place share a label."""
+    found: list[tuple[float, float, str]] = []
+    for number, (x, y) in enumerate(ends, 1):
+        for at, (other_x, other_y, text) in enumerate(found):
+            if abs(x - other_x) < 16 and abs(y - other_y) < 9:
+                found[at] = (other_x, other_y, f"{text}, {number}")
+                break
+        else:
+            found.append((x, y, str(number)))
+    return found
 
 
 def _apart(ticks: dict[float, str], least: float = 46.0) -> list[tuple[float, str]]:

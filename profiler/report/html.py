@@ -35,12 +35,14 @@ class Section:
     steps: list[tuple[Step, list[Cell]]]
     unexplained: Pair
     readings: case.ReadingTable | None
+    notes: list[tuple[str, Cell, list[str]]]
 
 
 def render_html(comparisons: Sequence[Comparison], about: RunInfo) -> str:
     """The whole report over `comparisons`, in their order, as the text of one self-contained HTML file."""
     notes = Footnotes()
-    sections = [_section(number, comparison, notes) for number, comparison in enumerate(comparisons, 1)]
+    common = case.common_notes(comparison.record for comparison in comparisons)
+    sections = [_section(number, comparison, common, notes) for number, comparison in enumerate(comparisons, 1)]
     uses = conditions.stack_uses(comparisons)
     style, script = asset("style.css"), asset("page.js")
     template = environment().get_template("report.html")
@@ -69,7 +71,7 @@ def render_html(comparisons: Sequence[Comparison], about: RunInfo) -> str:
     return OPTIONAL_TAGS.sub("", text)
 
 
-def _section(number: int, comparison: Comparison, notes: Footnotes) -> Section:
+def _section(number: int, comparison: Comparison, common: frozenset[str], notes: Footnotes) -> Section:
     steps = cells.waterfall_steps(comparison)
     measurement = comparison.record.measurement
     return Section(
@@ -80,6 +82,7 @@ def _section(number: int, comparison: Comparison, notes: Footnotes) -> Section:
         steps=[(step, cells.step_cells(comparison, step, notes)) for step in steps],
         unexplained=cells.unexplained(steps),
         readings=case.reading_table(measurement, notes) if measurement else None,
+        notes=case.all_notes(comparison.record, common, notes),
     )
 
 

@@ -1,7 +1,10 @@
-"""Writes a run's report: one HTML page, Markdown for a pull request, CSV for a spreadsheet, JSON for programs."""
+"""Writes a run's report (a HTML page, Markdown for a pull request, CSV and JSON), and that of accuracy."""
 
+import json
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from profiler import __version__
 from profiler.compare import compare_all, to_frame
@@ -10,6 +13,9 @@ from profiler.report.html import render_html
 from profiler.report.json import render_json
 from profiler.report.markdown import render_markdown
 from profiler.run.store import RunStore, write_atomically
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def publish(directory: Path, tolerance: float | None = None) -> list[Path]:
@@ -37,3 +43,27 @@ def publish(directory: Path, tolerance: float | None = None) -> list[Path]:
     for name, text in texts.items():
         write_atomically(directory / name, text)
     return [directory / name for name in texts]
+
+
+def publish_accuracy(frame: "pd.DataFrame", about: Mapping[str, str], directory: Path) -> list[Path]:
+    """Write `accuracy.md`, `accuracy.csv` (a row a case) and `accuracy.json` into `directory`; returns their paths."""
+    from profiler.report.accuracy import render
+
+    directory.mkdir(parents=True, exist_ok=True)
+    texts = {
+        "accuracy.md": render(frame, about),
+        "accuracy.csv": frame.to_csv(index=False),
+        "accuracy.json": json.dumps(accuracy_data(frame, about), indent=1) + "\n",
+    }
+    for name, text in texts.items():
+        write_atomically(directory / name, text)
+    return [directory / name for name in texts]
+
+
+def accuracy_data(frame: "pd.DataFrame", about: Mapping[str, str]) -> dict[str, Any]:
+    """The conditions, and a line for each group, predictor and quantity, as JSON-ready data."""
+    from profiler.accuracy import GROUP, errors, summarize
+
+    groups = summarize(errors(frame), GROUP).reset_index()
+    lines: list[dict[str, Any]] = json.loads(groups.to_json(orient="records"))
+    return {"about": dict(about), "groups": lines, "not_compared": int((frame["reason"] != "").sum())}

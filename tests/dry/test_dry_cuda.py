@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from profiler.gpus import Gpu, find_gpu
+from profiler.models.catalog import read_yaml
 from tests.integration.processes import arguments, group, phase, running, wait_for, workers_of
 
 ROOT = Path(__file__).parents[2]
@@ -216,3 +218,15 @@ answer = [phases[0] == phases[1], outcomes[1].measurement.peak.allocated_bytes =
 def test_recording_the_events_moves_no_counter_and_gives_every_byte() -> None:
     """The last block of the cold call is what only a first call takes: cuBLAS's workspace."""
     assert answer(RECORDED) == [True, True, 32 << 20, "aten.addmm.default"]
+
+
+def test_a_card_is_written_as_its_own_file(tmp_path: Path) -> None:
+    """What doctor reads off the card is the record that it was given, attribute by attribute."""
+    file = tmp_path / "card.yaml"
+    done = dry("latentmeter", "doctor", "--dump-card", file, gpu="l40s")
+    assert done.returncode == 0, done.stderr
+    written, given = Gpu.model_validate(read_yaml(file)), find_gpu("l40s")
+    assert written.properties == given.properties
+    assert (written.id, written.capability, written.total_bytes) == ("l40s", given.capability, given.total_bytes)
+    assert written.context_bytes is None
+    assert dry("latentmeter", "doctor", "--dump-card", file).returncode == 2  # never written over

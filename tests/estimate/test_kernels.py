@@ -13,6 +13,7 @@ import torch
 
 from profiler.estimate.attention import Attention, allocate_output, buffers, choose
 from profiler.estimate.convolution import Convolution, route, workspace_bytes
+from profiler.estimate.rules import cublas_workspace_bytes
 from profiler.gpus import assumed_stack, find_gpu
 from profiler.stack import Stack
 
@@ -64,6 +65,35 @@ def conv(
 def test_workspace_is_what_cudnn_plans(gpu: str, call: Convolution, planned: int) -> None:
     """Within 2 MiB or 1 %: plans differ from the closed form by padding and a header that depends on the engine."""
     assert abs(workspace_bytes(call, stack(gpu)) - planned) <= max(2 << 20, planned // 100)
+
+
+@pytest.mark.parametrize(
+    ("gpu", "dtype", "x", "kind", "planned"),
+    [
+        (
+            "t4",
+            BF16,
+            (2, 64, 32, 32),
+            "im2col",
+            64 * 9 * 32 * 32 * 2,
+        ),  # read off torch 2.13 in dry CUDA, a sample at a time
+        ("t4", BF16, (2, 64, 4, 16, 16), "vol2col", 64 * 27 * 4 * 16 * 16 * 2),
+        ("t4", torch.float16, (1, 64, 32, 32), "cudnn", 233_488),
+        ("t4", FP32, (1, 64, 32, 32), "cudnn", 0),  # no TF32 before Ampere: nothing is staged
+        ("rtx-3090", BF16, (1, 64, 32, 32), "cudnn", 233_488),
+    ],
+)
+def test_before_ampere_there_is_neither_bf16_in_cudnn_nor_tf32(
+    gpu: str, dtype: torch.dtype, x: tuple[int, ...], kind: str, planned: int
+) -> None:
+    call = conv(x, 32, 3, dtype)
+    assert route(call, stack(gpu)) == kind
+    assert workspace_bytes(call, stack(gpu)) == planned
+
+
+def test_im2col_needs_no_columns_for_a_kernel_of_one() -> None:
+    assert workspace_bytes(conv((1, 64, 32, 32), 32, 1), stack("t4")) == 0
+    assert workspace_bytes(conv((1, 64, 4, 16, 16), 32, 1), stack("t4")) == 64 * 4 * 16 * 16 * 2
 
 
 def test_depthwise_runs_atens_own_kernel_unless_channels_last() -> None:
@@ -122,6 +152,8 @@ def mask_of(length: int, dtype: torch.dtype = torch.bool) -> torch.Tensor:
         ("rtx-4090", "2.13.0", attention(128, mask=mask_of(64)), "efficient"),
         ("rtx-4090", "2.13.0", attention(384), "efficient"),
         ("a100", "2.13.0", attention(514, FP32), "math"),
+        ("t4", "2.13.0", attention(128), "math"),
+        ("t4", "2.13.0", attention(128, torch.float16), "efficient"),
     ],
 )
 def test_the_kernel_that_cuda_picks(gpu: str, version: str, call: Attention, kernel: str) -> None:
@@ -134,12 +166,49 @@ def test_a_pinned_kernel_that_cannot_run_falls_to_math() -> None:
     assert choose(attention(128), stack("h200"), "math") == "math"
 
 
+@pytest.mark.parametrize(
+    ("gpu", "version", "size"),
+    [
+        ("h200", "2.13.0", 32 * MIB),
+        ("rtx-pro-6000", "2.13.0", 32 * MIB),  # these two by torch 2.13 in dry CUDA
+        ("t4", "2.13.0", 8_519_680),
+        ("rtx-5090", "2.11.0", 8_519_680),
+        ("rtx-4090", "2.13.0", 8_519_680),
+    ],
+)
+def test_cublas_workspace_by_architecture(gpu: str, version: str, size: int) -> None:
+    assert cublas_workspace_bytes(stack(gpu, version)) == size
+
+
 def test_scratch_of_each_kernel() -> None:
     assert buffers(attention(128), "cudnn").after == (256,)
     assert buffers(attention(128), "flash").after[0] == 2 * 64 * 4
     assert buffers(attention(512), "efficient").after == (64 * 2 * 512 * 4,)
     assert buffers(attention(128), "efficient").after == ()
     assert buffers(attention(512, FP32), "efficient").after == ()
+
+
+@pytest.mark.parametrize(
+    ("q", "keys", "expected"),  # read off torch 2.13's allocator in dry CUDA, on the RTX 3090's record
+    [
+        ((1, 12, 128, 128), 512, (6144, 24_576, 3_145_728, 16, 8)),
+        ((1, 12, 128, 128), 128, (6144, 16, 8)),
+        ((1, 8, 1024, 40), 77, (32_768, 16, 8)),
+        ((1, 8, 256, 80), 4096, (8192, 40_960, 3_932_160, 16, 8)),
+        ((1, 2, 64, 64), 2048, (512, 4096, 262_144, 16, 8)),
+        ((2, 5, 512, 96), 8192, (20_480, 40_960, 3_932_160, 16, 8)),
+        ((1, 1, 100, 160), 1000, (400, 6400, 1_228_800, 16, 8)),
+        ((1, 3, 64, 256), 3000, (768, 36_096, 9_240_576, 16, 8)),
+        ((1, 24, 4096, 128), 4608, (393_216, 16, 8)),
+    ],
+)
+def test_flash_attention_cuts_the_keys_where_queries_are_few(
+    q: tuple[int, ...], keys: int, expected: tuple[int, ...]
+) -> None:
+    query = torch.empty(q, dtype=BF16, device="meta")
+    key = torch.empty((*q[:2], keys, q[3]), dtype=BF16, device="meta")
+    processors = find_gpu("rtx-3090").multiprocessors
+    assert buffers(Attention(q=query, k=key, v=key), "flash", processors).after == expected
 
 
 def test_a_bool_mask_is_converted_and_unaligned_rows_are_padded() -> None:

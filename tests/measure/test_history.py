@@ -53,7 +53,7 @@ PEAKS = [
 
 def test_the_cold_call_is_kept_as_it_ran_and_attributed_by_the_watched_one() -> None:
     trace = [WEIGHT, INPUT, *COLD, *LATER]
-    found = history.stream(trace, {"model": 0, "inputs": 1, "cold": 2, "attribution": 8}, watched(), PEAKS)
+    found = history.stream((trace, {1, 9}), {"model": 0, "inputs": 1, "cold": 2, "attribution": 8}, watched(), PEAKS)
     assert [(b.bytes // MIB, b.phase, b.term, b.op) for b in found.blocks] == [
         (9, "model", "weights", -1),
         (2, "inputs", "inputs", -1),
@@ -63,12 +63,13 @@ def test_the_cold_call_is_kept_as_it_ran_and_attributed_by_the_watched_one() -> 
         (5, "cold", "workspace", 1),
     ]
     assert found.events == [0, 1, 2, 3, 4, 5, ~5, ~2]
+    assert found.cache_emptied_at == {1}  # the other time was in a later call
     assert Replay(found, CachingAllocator()).peak_at().op == "aten.convolution"
 
 
 def test_a_stream_is_the_same_after_its_file(tmp_path: Path) -> None:
     trace = [WEIGHT, INPUT, *COLD, *LATER]
-    found = history.stream(trace, {"model": 0, "inputs": 1, "cold": 2, "attribution": 8}, watched(), PEAKS)
+    found = history.stream((trace, {1, 9}), {"model": 0, "inputs": 1, "cold": 2, "attribution": 8}, watched(), PEAKS)
     path = tmp_path / "events.json.gz"
     write_stream(path, found)
     assert read_stream(path) == found

@@ -34,7 +34,7 @@ def snapshot(profile: Profile) -> dict[str, Any]:
         trace.append(event)
 
     for event, number in enumerate(profile.events):
-        if event == profile.cache_emptied_at:
+        if event in profile.cache_emptied_at:
             allocator.empty_cache()
             for start in _unused(segments, live):
                 note("segment_free", start, segments.pop(start), [])

@@ -1,0 +1,99 @@
+"""Options that change which kernels run: autocast with its kept weights, cudnn.benchmark, attention of other packages."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import profiler
+from profiler.errors import UserError
+from profiler.estimate.autocast import Autocast
+from profiler.estimate.trace import Trace
+from profiler.gpus import assumed_stack, find_gpu
+from profiler.records import Estimate
+from profiler.stack import Stack
+from profiler.workload import MemoryOptions, StageName
+
+IMAGE = str(Path(__file__).parent.parent / "models" / "tiny-image.yaml")
+
+
+def on_h200(stage: StageName, model: str = IMAGE, **options: object) -> Estimate:
+    return profiler.estimate(model, stage, gpu="h200", dtype="fp32", options=MemoryOptions(**options))  # type: ignore[arg-type]
+
+
+def traced(module: nn.Module, x: torch.Tensor, *, calls: int = 1) -> Trace:
+    trace = Trace(assumed_stack(find_gpu("h200")))
+    trace.autocast = Autocast(torch.bfloat16)
+    with trace.during("cold", "activations"), torch.inference_mode():
+        for _ in range(calls):
+            module(x)
+    return trace
+
+
+def test_autocast_runs_a_linear_in_16_bit_and_keeps_its_weights_to_the_end() -> None:
+    module, x = nn.Linear(64, 32, device="meta"), torch.empty(8, 64, device="meta")
+    once, twice = traced(module, x), traced(module, x, calls=2)
+    casts = {b.shape: b for b in once.blocks if b.dtype == "bfloat16"}
+    assert set(casts) == {(8, 64), (32, 64), (32,), (8, 32)}
+    last = max(b.died or 0 for b in casts.values())
+    assert casts[32, 64].died is not None
+    assert casts[32, 64].died >= last - 1
+    assert sum(b.shape == (32, 64) for b in twice.blocks) == 1  # the second call finds it
+
+
+def test_autocast_keeps_no_weight_that_wants_no_gradient() -> None:
+    module = nn.Linear(64, 32, device="meta").requires_grad_(False)
+    trace = traced(module, torch.empty(8, 64, device="meta"), calls=2)
+    assert sum(b.shape == (32, 64) for b in trace.blocks) == 2
+
+
+def test_autocast_normalises_in_32_bit_and_sums_into_it() -> None:
+    x = torch.empty(2, 8, 4, 4, device="meta", dtype=torch.bfloat16)
+    normed = traced(nn.GroupNorm(2, 8, device="meta"), x)
+    assert [b.dtype for b in normed.blocks if b.shape == (2, 8, 4, 4)] == ["float32", "float32"]
+    summed = traced(nn.Softmax(dim=1), x)
+    assert [b.dtype for b in summed.blocks] == ["float32", "float32"]  # the input cast, and the result
+    added = traced(nn.ReLU(), x)
+    assert [b.dtype for b in added.blocks] == ["bfloat16"]  # not on any list: as it is
+
+
+def test_a_model_under_autocast_takes_less_than_in_32_bit() -> None:
+    plain, cast = on_h200("denoise"), on_h200("denoise", autocast="bf16")
+    assert cast.terms.weights == plain.terms.weights
+    assert cast.options["autocast"].applied
+    assert cast.peak != plain.peak
+
+
+def test_autocast_of_16_bit_weights_is_not_applied_and_the_cpu_refuses_it() -> None:
+    options = MemoryOptions(autocast="bf16")
+    found = profiler.estimate(IMAGE, "decode", gpu="h200", dtype="bf16", options=options)
+    assert "autocast is for fp32 ones" in found.notes["options.autocast"]
+    with pytest.raises(UserError, match="only CUDA's casts are modelled"):
+        profiler.estimate(IMAGE, "decode", stack=Stack(device="cpu", torch="2.13.0"), dtype="fp32", options=options)
+    record = profiler.measure(IMAGE, "decode", device="cpu", dtype="fp32", options=options)
+    assert record.status == "invalid"
+    assert "only CUDA's casts" in (record.failure.message if record.failure else "")
+
+
+def test_a_benchmark_empties_the_cache_at_each_new_convolution_and_not_again() -> None:
+    plain, timed = on_h200("decode", "sd1.5"), on_h200("decode", "sd1.5", benchmark=True)
+    assert timed.peak.allocated_bytes == plain.peak.allocated_bytes
+    assert timed.peak.reserved_bytes != plain.peak.reserved_bytes
+    assert timed.events > plain.events
+    assert timed.warm is not None
+    assert timed.warm.allocated_bytes == plain.warm.allocated_bytes  # type: ignore[union-attr]
+
+
+def test_flash_attention_of_another_package_is_priced_and_sage_is_said_to_be_unknown() -> None:
+    flash = profiler.estimate("flux.1-dev", "denoise", gpu="h200", options=MemoryOptions(attention="flash-attn"))
+    assert flash.routes["attention flash-attn"] == 57
+    assert "peak.allocated_bytes" not in flash.notes
+    sage = profiler.estimate("flux.1-dev", "denoise", gpu="h200", options=MemoryOptions(attention="sage"))
+    assert sage.notes["peak.allocated_bytes"].startswith("at least: what sage's kernels borrow is not known")
+
+
+def test_attention_that_does_not_go_through_the_dispatcher_stays_as_it_is() -> None:
+    found = on_h200("decode", attention="xformers")
+    assert found.notes["options.attention"] == "NOT applied: AutoencoderKL calls torch's attention itself"
+    assert found.routes == on_h200("decode").routes

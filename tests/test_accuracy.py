@@ -1,0 +1,107 @@
+"""`latentmeter accuracy`: what it collects, how it judges, and that its table says what the rows say."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from profiler import accuracy
+from profiler.cli import cli
+from profiler.errors import UserError
+from profiler.records import Record
+from profiler.report.accuracy import render, summary
+from profiler.run.store import RunStore
+
+ROOT = Path(__file__).parent.parent
+IMAGES = ROOT / "results" / "reference" / "dry-h200-torch2.13.0" / "images"
+PUBLISHED = ROOT / "results" / "reference" / "published.yaml"
+KEYS = ("sd1.5/decode/1x512x512/b1/bf16", "sd1.5/patch-embed/1x512x512/b1/bf16")
+
+
+@pytest.fixture
+def reference(tmp_path: Path) -> Path:
+    """A run of two committed cases, a third whose allocated peak is made one percent less, and one out of memory."""
+    shutil.copy(IMAGES / "run.json", tmp_path)
+    found = {record.key: record for record in RunStore(IMAGES).records()}
+    rows = [found[key] for key in KEYS]
+    rows += [spoiled(found["sd1.5/denoise/1x512x512/b1/bf16"]), full(found["sd1.5/encode/1x512x512/b1/bf16"])]
+    for row in rows:
+        RunStore(tmp_path).append(row)
+    return tmp_path
+
+
+def spoiled(record: Record) -> Record:
+    assert record.measurement is not None
+    peak = record.measurement.peak
+    assert peak.allocated_bytes is not None
+    changed = replace(peak, allocated_bytes=round(peak.allocated_bytes / 1.01))
+    return replace(record, measurement=replace(record.measurement, peak=changed))
+
+
+def full(record: Record) -> Record:
+    return replace(record, status="oom", stack=record.measurement and record.measurement.stack, measurement=None)
+
+
+def test_estimates_are_made_anew_and_each_quantity_is_judged(reference: Path) -> None:
+    frame = accuracy.to_frame(accuracy.judge(accuracy.collect([reference])))
+    assert list(frame["kind"]) == ["dry"] * 4
+    found = accuracy.errors(frame)
+    ours = found[(found["who"] == "latentmeter") & (found["quantity"] == "allocated")].set_index("key")
+    assert list(ours.loc[list(KEYS), "error"]) == [0, 0]
+    assert list(ours["equal"]) == [True, True, False]
+    assert ours["error"].max() == pytest.approx(0.01, rel=1e-3)
+    comfy = found[found["who"] == "comfyui"]
+    assert set(comfy["quantity"]) == {"reserved_growth"}
+    assert len(comfy) == 2  # patch-embed has no formula there
+    lines = accuracy.summarize(found, ["stage"])
+    assert lines.loc[("denoise", "latentmeter", "allocated"), "equal"] == 0
+    assert lines.loc[("decode", "latentmeter", "reserved"), "rows"] == 1
+
+
+def test_a_case_that_ran_out_of_memory_stays_with_its_reason(reference: Path) -> None:
+    frame = accuracy.to_frame(accuracy.judge(accuracy.collect([reference])))
+    (left,) = frame[frame["reason"] != ""].to_dict("records")
+    assert (left["status"], left["fits"]) == ("oom", True)
+    page = render(frame, {"date": "2026-11-20"})
+    assert "sd1.5/encode/1x512x512/b1/bf16 | oom | fits" in page
+    assert "Dry runs" in page
+    assert "Measured on a GPU" not in page
+
+
+def test_peers_stand_beside_this_project_on_the_same_rows(reference: Path) -> None:
+    found = accuracy.errors(accuracy.to_frame(accuracy.judge(accuracy.collect([reference]))))
+    both = accuracy.side_by_side(found).reset_index().set_index("who")
+    assert both.loc["comfyui", "rows"] == both.loc["comfyui", "rows_ours"] == 2
+    assert abs(both.loc["comfyui", "worst"]) > abs(both.loc["comfyui", "worst_ours"])
+    assert both.loc["weights-only", "quantity"] == "weights"
+
+
+def test_published_figures_are_a_kind_of_their_own() -> None:
+    cases = accuracy.collect([PUBLISHED])
+    assert {case.kind for case in cases} == {"published"}
+    frame = accuracy.to_frame(accuracy.judge(case for case in cases if case.source in ("P008", "P028")))
+    found = accuracy.errors(frame)
+    assert list(found[found["who"] == "latentmeter"]["equal"]) == [True, True]  # to the last printed digit
+    assert summary(frame)[0] == "Published by others:"
+
+
+def test_the_command_writes_three_files_and_can_fail_a_script(reference: Path, tmp_path: Path) -> None:
+    run = CliRunner().invoke(cli, ["accuracy", str(reference), "--out", str(tmp_path / "out"), "--fail-over", "0.5"])
+    assert run.exit_code == 1, run.output
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"accuracy.md", "accuracy.csv", "accuracy.json"}
+    data = json.loads((tmp_path / "out" / "accuracy.json").read_text())
+    assert data["not_compared"] == 1
+    run = CliRunner().invoke(cli, ["accuracy", str(reference), "--json", "--fail-over", "2", "--gpu", "h200"])
+    assert run.exit_code == 0, run.output
+    assert json.loads(run.stdout)["about"]["cases"] == "4, 3 of them compared"
+
+
+def test_nothing_to_judge_is_a_users_mistake(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(UserError, match="published"):
+            accuracy.collect([path])
+    with pytest.raises(UserError, match="no run"):
+        accuracy.collect([PUBLISHED], "NVIDIA A100-SXM4-80GB")
