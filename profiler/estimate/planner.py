@@ -137,6 +137,7 @@ def shipped_plans(card: str, record: str) -> dict[str, int | None]:
     return dict(zip(questions, data["bytes"], strict=False))
 
 
+@cache
 def front_end_version() -> str | None:
     """The installed cuDNN front-end and library, as text; None where the front-end is missing."""
     if importlib.util.find_spec("cudnn") is None:

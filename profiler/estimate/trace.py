@@ -4,11 +4,15 @@ Tensors come from the observer; what kernels borrow besides them comes from the 
 """
 
 from collections import Counter
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
+from torch import nn
 
 from profiler.estimate.planner import Planner
+from profiler.estimate.repeats import Repeats
 from profiler.estimate.rules import CPU_RULES, CUDA_RULES, MIB, cublas_workspace_bytes
 from profiler.observe import Observer
 from profiler.stack import Stack
@@ -18,10 +22,13 @@ from profiler.workload import AttentionName
 class Trace(Observer):
     """An observer of tensors without data for one target stack. `routes` counts the kernels that calls were priced as.
 
-    They are on `device_type`: `meta`, or `cpu` where they are fake tensors that stand for real ones.
+    They are on `device_type`: `meta`, or `cpu` where they are fake tensors that stand for real ones. With `repeats` off
+    every call is traced, also where it equals one before: slower, and the same answer.
     """
 
-    def __init__(self, stack: Stack, pinned: AttentionName | None = None, device_type: str = "meta") -> None:
+    def __init__(
+        self, stack: Stack, pinned: AttentionName | None = None, device_type: str = "meta", *, repeats: bool = True
+    ) -> None:
         super().__init__(device_type)
         self.stack = stack
         self.pinned = pinned
@@ -32,6 +39,26 @@ class Trace(Observer):
         self._gemm_workspace = stack.device != "cuda"
         self._lt_workspace = stack.device != "cuda"
         self._results: dict[Any, Any] = {}
+        self._repeats = Repeats(self) if repeats else None
+
+    @property
+    def state(self) -> Hashable:
+        """What of the trace's own state decides the allocations of a call."""
+        return (self._gemm_workspace, self._lt_workspace)
+
+    @contextmanager
+    def during(self, phase: str, term: str, module: nn.Module | None = None) -> Iterator[None]:
+        """As the observer's; below `module`, calls that repeat are copied."""
+        watching = self._repeats.watching(module) if self._repeats and module else nullcontext()
+        self._root = module
+        with super().during(phase, term, module), watching:
+            yield
+
+    def call(self, module: nn.Module, function: Callable[[], Any], args: Any, kwargs: Any) -> Any:
+        """Run the call of a module, or copy an equal one."""
+        if self._repeats is None or module is self._root or torch.is_grad_enabled():
+            return function()
+        return self._repeats.run_module(module, function, (args, kwargs), self._path[-1])
 
     def execute(self, func: Any, args: Any, kwargs: Any) -> Any:
         """Run one op by its rule, or infer its result."""
