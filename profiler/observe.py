@@ -9,7 +9,6 @@ cycles count as they do on a device.
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -17,26 +16,13 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from profiler.events import Block
+
 aten = torch.ops.aten
 
 # Composite operations that a backend fuses: taken apart, they would show tensors that no device allocates.
 FUSED = frozenset({aten.scaled_dot_product_attention.default, aten.rms_norm.default, aten.linear.default})
 COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
-
-
-@dataclass(slots=True)
-class Block:
-    """One storage or one borrowed buffer, from birth to death. `born` and `died` are positions in the event stream."""
-
-    number: int
-    bytes: int
-    op: int
-    shape: tuple[int, ...]
-    dtype: str
-    term: str
-    phase: str
-    born: int
-    died: int | None = None
 
 
 class Observer(TorchDispatchMode):
@@ -162,7 +148,7 @@ class Observer(TorchDispatchMode):
         storage = tensor.untyped_storage()
         size = storage.nbytes()
         if size and storage._cdata not in self._live:
-            self.adopt(tensor, self.allocate(size, tuple(tensor.shape), _name(tensor.dtype), self.term))
+            self.adopt(tensor, self.allocate(size, tuple(tensor.shape), dtype_name(tensor.dtype), self.term))
 
     def _died(self, key: int) -> None:
         self.release(self._live.pop(key)[0])
@@ -197,7 +183,8 @@ class Observer(TorchDispatchMode):
 
 
 @cache
-def _name(dtype: torch.dtype) -> str:
+def dtype_name(dtype: torch.dtype) -> str:
+    """`float32` of `torch.float32`."""
     return str(dtype).removeprefix("torch.")
 
 

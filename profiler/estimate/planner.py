@@ -18,8 +18,6 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from profiler.estimate.convolution import Convolution
 from profiler.gpus import gpus
 from profiler.paths import CONFIGS
@@ -155,8 +153,8 @@ def question_of(conv: Convolution, *, tf32: bool) -> str:
     """
     numbers = [",".join(map(str, v)) for v in (conv.x, conv.weight, conv.padding, conv.stride, conv.dilation)]
     order = "channels_last" if conv.channels_last else "contiguous"
-    mode = ("tf32" if tf32 else "ieee") if conv.dtype == torch.float32 else "half"
-    return " ".join([str(conv.dtype).removeprefix("torch."), *numbers, str(conv.groups), order, mode])
+    mode = ("tf32" if tf32 else "ieee") if conv.dtype == "float32" else "half"
+    return " ".join([conv.dtype, *numbers, str(conv.groups), order, mode])
 
 
 def digest(record: dict[str, Any] | None) -> str:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from profiler.observe import Block
+from profiler.events import Block
 
 if TYPE_CHECKING:
     from profiler.estimate.trace import Trace
