@@ -4,8 +4,7 @@ from collections import defaultdict
 
 from profiler.estimate.allocator import Block as Piece
 from profiler.estimate.allocator import CachingAllocator, OutOfMemory, PlainAllocator
-from profiler.estimate.trace import Trace
-from profiler.observe import Block
+from profiler.events import Block, Events
 from profiler.records import AliveTensor, Memory, PeakAt
 
 LARGEST = 10
@@ -20,7 +19,7 @@ class Replay:
 
     def __init__(
         self,
-        trace: Trace,
+        trace: Events,
         allocator: CachingAllocator | PlainAllocator,
         *,
         squeeze: bool = False,
