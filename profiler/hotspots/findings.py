@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from math import prod
 
+from profiler.events import Block
 from profiler.hotspots.lives import BORROWED, KEPT, SPENT, Alive, Why, alive_at_peak, short
 from profiler.hotspots.profile import Profile
-from profiler.observe import Block
 from profiler.units import format_bytes
 
 WORTH = 0.05  # of what the call adds to the baseline: smaller findings are left out

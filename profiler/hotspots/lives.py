@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
+from profiler.events import Block
 from profiler.hotspots.profile import Profile
-from profiler.observe import Block
 
 BORROWED = "borrowed by this op"
 SPENT = "kept for the next call, not read again"

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
+from profiler.events import Block
 from profiler.hotspots.usage import Call, Kernel
-from profiler.observe import Block
 from profiler.records import AppliedOption
 from profiler.stack import Stack
 from profiler.workload import Workload

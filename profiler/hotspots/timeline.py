@@ -3,8 +3,8 @@
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 
+from profiler.events import Block
 from profiler.hotspots.profile import Profile
-from profiler.observe import Block
 
 DEPTH = 3  # of the module paths that bytes are added up by
 FEW = 8  # groups, and numbered siblings that are told apart

@@ -2,9 +2,9 @@
 
 from typing import Any
 
+from profiler.events import Block
 from profiler.hotspots.profile import Profile, Usage
 from profiler.hotspots.usage import Call
-from profiler.observe import Block
 from profiler.stack import Stack
 from profiler.workload import Workload
 

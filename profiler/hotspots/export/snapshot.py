@@ -11,8 +11,8 @@ from profiler.estimate.allocator import Block as Piece
 from profiler.estimate.allocator import PlainAllocator
 from profiler.estimate.expandable import Range
 from profiler.estimate.history import allocator_of
+from profiler.events import Block
 from profiler.hotspots.profile import Profile, ancestors
-from profiler.observe import Block
 
 
 def write(profile: Profile) -> bytes:
