@@ -167,6 +167,8 @@ def _cpu_attention(trace: "Trace", func: Any, args: tuple[Any, ...], kwargs: dic
     """On the CPU every kernel's scratch is measured, not modelled: the output is all that the trace knows."""
     q, _, v = args[:3]
     trace.routes["attention cpu"] += 1
+    if q.dim() != 4:
+        return _take_apart(trace, func, args, kwargs)
     batch, heads, length, _ = q.shape
     return torch.empty((batch, length, heads, v.shape[-1]), dtype=q.dtype, device=q.device).transpose(1, 2)
 

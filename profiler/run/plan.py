@@ -105,16 +105,9 @@ def _cases(entry: Entry) -> Iterator[Case]:
     axes = (entry.frames, entry.height, entry.width, entry.batch, entry.dtype, entry.options)
     for stage, *values in product(entry.stages, *map(_axis, axes)):
         frames, height, width, batch, dtype, options = values
-        size: dict[str, Any] = {"frames": frames, "height": height, "width": width}
-        for name, value in size.items():
-            size[name] = value if value is not None else getattr(spec.default, name, None)
-        missing = [name for name, value in size.items() if value is None]
-        if missing:
-            raise UserError(f"{entry.model}: the model has no published size: give {', '.join(missing)}")
-        component = spec.component(stage)
-        workload = Workload(
-            model=spec.reference or spec.id, stage=stage, batch=batch, dtype=dtype or component.dtype,
-            options=MemoryOptions(**options.model_dump()), **size,
+        workload = spec.draft(
+            stage, frames=frames, height=height, width=width, dtype=dtype, batch=batch,
+            options=MemoryOptions(**options.model_dump()),
         )  # fmt: skip
         try:
             spec.check(workload)
