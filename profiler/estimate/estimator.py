@@ -44,6 +44,10 @@ def estimate(workload: Workload, spec: ModelSpec, stack: Stack, *, context_bytes
         notes["terms.workspace"] = "no rules for CPU kernels: measured op by op instead"
     else:
         notes |= _workspace_note(trace)
+    if assumed := trace.values.assumed:
+        notes["masks"] = (
+            f"{len(assumed)} masks of unknown content counted as all valid, the worst case; first: {assumed[0]}"
+        )
     notes |= {f"options.{name}": f"NOT applied: {o.detail}" for name, o in stage.options.items() if not o.applied}
     baseline, peak = memory
     cached = None

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch._prims_common import suggest_memory_format
 
-from profiler.estimate import attention, convolution
+from profiler.estimate import assume, attention, convolution
 from profiler.observe import COMPOSITE
 from profiler.stack import Stack
 
@@ -185,6 +185,7 @@ def _take_apart(trace: "Trace", func: Any, args: tuple[Any, ...], kwargs: dict[s
 
 
 CUDA_RULES: dict[Any, Rule] = {
+    **assume.RULES,
     aten.convolution.default: _convolution,
     aten.addmm.default: _gemm,
     aten.mm.default: _gemm,
@@ -204,6 +205,7 @@ CUDA_RULES: dict[Any, Rule] = {
     aten.scaled_dot_product_attention.default: _attention,
 }
 CPU_RULES: dict[Any, Rule] = {
+    **assume.RULES,
     aten.rms_norm.default: _cpu_rms_norm,
     aten.scaled_dot_product_attention.default: _cpu_attention,
 }

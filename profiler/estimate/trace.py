@@ -4,10 +4,14 @@ Tensors come from the observer; what kernels borrow besides them comes from the 
 """
 
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch import nn
 
+from profiler.estimate.assume import Values, literals
 from profiler.estimate.planner import Planner
 from profiler.estimate.rules import CPU_RULES, CUDA_RULES, MIB, cublas_workspace_bytes
 from profiler.observe import Observer
@@ -27,15 +31,24 @@ class Trace(Observer):
         self.pinned = pinned
         self.planner = Planner(stack)
         self.routes: Counter[str] = Counter()
+        self.values = Values()
         self.rules = CUDA_RULES if stack.device == "cuda" else CPU_RULES
         self._gemm_workspace = stack.device != "cuda"
         self._lt_workspace = stack.device != "cuda"
         self._results: dict[Any, Any] = {}
 
+    @contextmanager
+    def during(self, phase: str, term: str, module: nn.Module | None = None) -> Iterator[None]:
+        """As the observer's, with the content of literals."""
+        with literals(), super().during(phase, term, module):
+            yield
+
     def execute(self, func: Any, args: Any, kwargs: Any) -> Any:
         """Run one op by its rule, or infer its result."""
         rule = self.rules.get(func)
-        return rule(self, func, args, kwargs) if rule is not None else self.infer(func, args, kwargs)
+        result = rule(self, func, args, kwargs) if rule is not None else self.infer(func, args, kwargs)
+        self.values.follow(func, args, kwargs, result)
+        return result
 
     def infer(self, func: Any, args: Any, kwargs: Any) -> Any:
         """The op's result without data. Shape inference is the trace's main cost, so results are remembered by shapes."""
@@ -49,6 +62,10 @@ class Trace(Observer):
         if key is not None and template is not None and not _is_view(result, args):
             self._results[key] = template
         return result
+
+    def _died(self, key: int) -> None:
+        super()._died(key)
+        self.values.forget(key)
 
     def borrow(self, size: int) -> list[int]:
         """Take `size` bytes until `give_back`; nothing for 0."""
