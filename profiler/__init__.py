@@ -8,7 +8,7 @@ import profiler.compare
 import profiler.estimate
 import profiler.measure
 import profiler.run  # noqa: F401
-from profiler.api import compare, estimate, measure, run, to_frame
+from profiler.api import compare, compare_runs, estimate, explain, measure, run, to_frame
 from profiler.latent import estimate_video_latent_memory
 from profiler.workload import MemoryOptions, Workload
 
@@ -17,8 +17,10 @@ __all__ = [
     "Workload",
     "__version__",
     "compare",
+    "compare_runs",
     "estimate",
     "estimate_video_latent_memory",
+    "explain",
     "measure",
     "run",
     "to_frame",

@@ -14,9 +14,11 @@ from profiler.stack import DeviceName, Stack
 from profiler.workload import StageName
 
 if TYPE_CHECKING:
+    from profiler.difference import RunDifference
+    from profiler.run.reasons import Reason
     from profiler.run.sweep import Progress, RunOptions
 
-__all__ = ["compare", "estimate", "measure", "run", "to_frame"]
+__all__ = ["compare", "compare_runs", "estimate", "explain", "measure", "run", "to_frame"]
 
 
 def estimate(
@@ -100,13 +102,31 @@ def run(
 
 def compare(source: str | Path | Iterable[Record], tolerance: float | None = None) -> list[Comparison]:
     """Estimate against measurement for every record of a run's folder, or of `source` itself. See `to_frame`."""
-    if isinstance(source, (str, Path)):
-        from profiler.run.store import RunStore
+    return compare_all(_records(source), tolerance)
 
-        store = RunStore(Path(source))
-        store.header()
-        source = store.records()
-    return compare_all(source, tolerance)
+
+def compare_runs(before: str | Path | Iterable[Record], after: str | Path | Iterable[Record]) -> "RunDifference":
+    """Two runs side by side, by folder or by records: what rose, what fell, what is new or missing. See its `to_frame`."""
+    from profiler.difference import difference
+
+    return difference(_records(before), _records(after))
+
+
+def explain(directory: str | Path, case: str | None = None, *, again: bool = False) -> "list[Reason]":
+    """Which bytes of each difference between estimate and measurement belong to which op; see `latentmeter explain`."""
+    from profiler.run.reasons import reasons
+
+    return reasons(Path(directory), case, again=again)
+
+
+def _records(source: str | Path | Iterable[Record]) -> Iterable[Record]:
+    if not isinstance(source, (str, Path)):
+        return source
+    from profiler.run.store import RunStore
+
+    store = RunStore(Path(source))
+    store.header()
+    return store.records()
 
 
 def target_stack(gpu: str | None, torch_version: str | None, cudnn: int | None) -> tuple[Stack, int | None]:

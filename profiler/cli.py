@@ -171,6 +171,49 @@ def measure(model: str, stage: Any, device: Any, warm_calls: int, timeout: float
 
 
 @cli.command()
+@click.argument("model")
+@workload_options
+@click.option("--gpu", help="Card to estimate for. Default: this machine's, or an H200 where there is none.")
+@click.option("--torch", "torch_version", help="torch release to estimate for. Default: the installed one.")
+@click.option("--cudnn", type=int, help="cuDNN version as torch prints it (90701). Default: torch's own.")
+@click.option("--device", type=click.Choice(["cuda", "cpu"]), help="Measure here instead of estimating.")
+@click.option("--measured", type=click.Path(path_type=Path), help="Folder of a run that kept this case's events.")
+@click.option("--no-remedies", is_flag=True, help="Leave out the estimates with options on.")
+@click.option("--out", type=click.Path(path_type=Path), help="Also write a page: FILE.html.")
+@click.option("--export", "exports", multiple=True, help="KIND=FILE: snapshot, chrome, csv or stacks. Repeatable.")
+@click.option("--export-dir", type=click.Path(path_type=Path), help="Folder for all four exports.")
+@click.option("--force", is_flag=True, help="Replace files that exist.")
+@json_option
+def hotspots(
+    model: str, stage: Any, gpu: str | None, torch_version: str | None, cudnn: int | None, device: Any,
+    measured: Path | None, no_remedies: bool, out: Path | None, exports: tuple[str, ...], export_dir: Path | None,
+    force: bool, as_json: bool, **values: Any,
+) -> None:  # fmt: skip
+    """Where the peak of one stage of MODEL is, why its bytes are alive, and what would take them away."""
+    from profiler.hotspots import api
+    from profiler.hotspots.export import export, parse, refuse_existing
+    from profiler.hotspots.show import show_hotspots
+
+    if len([given for given in (device, measured, gpu or torch_version or cudnn) if given]) > 1:
+        raise UserError(
+            "--device, --measured and the stack of an estimate (--gpu, --torch, --cudnn) exclude each other"
+        )
+    values |= {"options": _memory_options(values), "history": _history(values)}
+    paths = parse(exports, export_dir)
+    refuse_existing([*paths.values(), *filter(None, [out])], force)
+    found, profile = api.hotspots(
+        model, stage, gpu=gpu, torch=torch_version, cudnn=cudnn, device=device, run=measured,
+        remedies=not no_remedies, **values,
+    )  # fmt: skip
+    export(profile, paths)
+    if out is not None:
+        from profiler.hotspots.page import render_page
+
+        out.write_text(render_page(found), encoding="utf-8")
+    _answer(found.to_dict(), as_json, lambda _: show_hotspots(found))
+
+
+@cli.command()
 @click.argument("config")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the run. Default: results/<name of the sweep>.")
 @click.option("--resume", is_flag=True, help="Go on with the run in the folder (the default where there is one).")
@@ -215,6 +258,66 @@ def report(directory: Path, tolerance: float | None) -> None:
         click.echo(path)
     if share is not None and not all(map(within_tolerance, api.compare(directory, share))):
         sys.exit(EXIT_FAILED)
+
+
+class Percent(click.ParamType[float]):
+    """A share written as a percentage: 2 or 2%."""
+
+    name = "percent"
+
+    def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> float:
+        """0.02 of `2%`."""
+        try:
+            return float(str(value).removesuffix("%")) / 100
+        except ValueError:
+            self.fail(f"{value!r} is not a percentage, such as 2%", param, context)
+
+
+@cli.command()
+@click.argument("run_a", type=click.Path(path_type=Path))
+@click.argument("run_b", type=click.Path(path_type=Path))
+@click.option(
+    "--fail-over", type=Percent(), help="Exit code 1 when a peak rose by more than this, or a case failed anew."
+)
+@json_option
+def compare(run_a: Path, run_b: Path, fail_over: float | None, as_json: bool) -> None:
+    """Two runs side by side: two cards, two torch versions, two commits. Cases are joined by key.
+
+    A change is that of the allocated peak; --fail-over looks at allocated, reserved and device bytes.
+    """
+    from dataclasses import asdict
+
+    from profiler import api
+    from profiler.show import show_difference
+
+    found = api.compare_runs(run_a, run_b)
+    failures = [] if fail_over is None else found.failures(fail_over)
+    data = asdict(found) | {"failures": [case.key for case in failures]}
+    _answer(data, as_json, lambda _: show_difference(found, failures))
+    sys.exit(EXIT_FAILED if failures else 0)
+
+
+@cli.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("case", required=False)
+@click.option("--again", is_flag=True, help="Make the estimate anew, by the rules as they are now.")
+@json_option
+def explain(run: Path, case: str | None, again: bool, as_json: bool) -> None:
+    """Which bytes of the difference at the peak belong to which op, from the events that the run in folder RUN kept.
+
+    CASE is a key or a part of keys; without it every case gets a line.
+    """
+    from dataclasses import asdict
+
+    from profiler.run.reasons import reasons
+    from profiler.show import show_reasons
+
+    found = reasons(run, case, again=again)
+    data = [
+        {"key": r.record.key, "explanation": r.explanation and asdict(r.explanation), "missing": r.missing or None}
+        for r in found
+    ]
+    _answer({"cases": data}, as_json, lambda _: show_reasons(found))
 
 
 @cli.command()

@@ -5,12 +5,14 @@ it with errors of their own. On the CPU the estimator knows tensors only: there 
 same run is added to both sides, so that the pair compares tensors and the borrowed bytes are still shown.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from profiler.records import TERMS, Estimate, Measurement, Memory, Record
+from profiler.notebook import Shown
+from profiler.records import KINDS, TERMS, Estimate, Measurement, Memory, Record
 from profiler.stack import differing_fields
+from profiler.units import format_bytes, format_percent
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,8 +44,8 @@ class Pair:
         return self.difference / self.measured if self.difference is not None and self.measured else None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Comparison:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Comparison(Shown):
     """One case with its pairs. `reason` says why a row is not comparable, or what the reader must know beside it."""
 
     record: Record
@@ -54,6 +56,28 @@ class Comparison:
     reserved: Pair
     device: Pair
     terms: dict[str, Pair]
+
+    @property
+    def headline(self) -> str:
+        """Key, verdict and its reason, and what the measured numbers are."""
+        measurement = self.record.measurement
+        kind = KINDS[measurement.device_kind] if measurement else "nothing measured"
+        reason = f": {self.reason}" if self.reason else ""
+        return f"{self.record.key}, {kind}, {self.verdict} (tolerance {self.tolerance * 100:g} %){reason}"
+
+    @property
+    def table(self) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+        """Each quantity from both sides."""
+        pairs = {"allocated": self.allocated, "reserved": self.reserved, "device": self.device} | self.terms
+        return ["at the peak", "estimated", "measured", "error"], [
+            [name, format_bytes(pair.estimated), format_bytes(pair.measured), format_percent(pair.error)]
+            for name, pair in pairs.items()
+        ]
+
+    @property
+    def row(self) -> dict[str, object]:
+        """The columns of `to_frame`."""
+        return dict(zip(COLUMNS, _row(self), strict=True))
 
 
 def compare(record: Record, tolerance: float | None = None) -> Comparison:
@@ -71,6 +95,8 @@ def compare(record: Record, tolerance: float | None = None) -> Comparison:
                 "; "
             )
         )
+    if record.explanation and allocated.difference:
+        reason = f"{record.explanation.text}; {reason}".rstrip("; ")
     return Comparison(
         record=record,
         verdict=verdict,
@@ -95,15 +121,26 @@ def within_tolerance(comparison: Comparison) -> bool:
     return comparison.verdict in ("exact", "within") or comparison.record.measurement is None
 
 
+SIDES = ("estimated_bytes", "measured_bytes", "error")
+COLUMNS = (
+    *("key", "model", "stage", "frames", "height", "width", "batch", "dtype", "options", "status", "device_kind"),
+    *("stack", "verdict", "reason", "latent_bytes", "peak_at_module", "peak_at_op", "unexplained_bytes"),
+    *("failure_phase", "failure_message", "failure_requested_bytes"),
+    *(f"{name}_{side}" for name in ("allocated", "reserved", "device") for side in SIDES),
+    *(f"{name}_{side}" for name in TERMS for side in SIDES[:2]),
+)
+
+
 def to_frame(comparisons: Iterable[Comparison]) -> "pd.DataFrame":
-    """One row a case, sizes in bytes, unknown as NA: what the CSV holds."""
+    """One row a case, sizes in bytes, unknown as NA: what the CSV holds. Without a case it has its columns."""
     import pandas as pd
 
     # As objects first: a column of integers with a gap would be read as floats, which are exact to 2^53 bytes only.
-    frame = pd.DataFrame([_row(comparison) for comparison in comparisons], dtype=object)
+    frame = pd.DataFrame([_row(comparison) for comparison in comparisons], columns=COLUMNS, dtype=object)
     kinds = {"_bytes": "Int64", "_error": "Float64"}
-    types = {str(name): kind for name in frame for end, kind in kinds.items() if str(name).endswith(end)}
-    return frame.astype(types).infer_objects()
+    return frame.astype(
+        {name: kind for name in COLUMNS for end, kind in kinds.items() if name.endswith(end)}
+    ).infer_objects()
 
 
 def _pair(name: str, estimate: Estimate | None, measurement: Measurement | None) -> Pair:
@@ -154,32 +191,21 @@ def _verdict(record: Record, allocated: Pair, tolerance: float) -> tuple[Verdict
     return ("under" if allocated.error < 0 else "over"), ""
 
 
-def _row(comparison: Comparison) -> dict[str, object]:
-    record = comparison.record
-    workload = record.workload
+def _row(comparison: Comparison) -> list[object]:
+    """The values of `COLUMNS`."""
+    record, failure, explanation = comparison.record, comparison.record.failure, comparison.record.explanation
+    work = record.workload
     source = record.measurement or record.estimate
-    row: dict[str, object] = {
-        "key": record.key,
-        "model": workload.model,
-        "stage": workload.stage,
-        "frames": workload.frames,
-        "height": workload.height,
-        "width": workload.width,
-        "batch": workload.batch,
-        "dtype": workload.dtype,
-        "options": workload.options.key,
-        "status": record.status,
-        "device_kind": record.measurement.device_kind if record.measurement else "estimated",
-        "stack": source.stack.title if source else None,
-        "verdict": comparison.verdict,
-        "reason": comparison.reason,
-    }
-    for name in ("allocated", "reserved", "device"):
-        pair: Pair = getattr(comparison, name)
-        row[f"{name}_estimated_bytes"] = pair.estimated
-        row[f"{name}_measured_bytes"] = pair.measured
-        row[f"{name}_error"] = pair.error
-    for name, pair in comparison.terms.items():
-        row[f"{name}_estimated_bytes"] = pair.estimated
-        row[f"{name}_measured_bytes"] = pair.measured
-    return row
+    at = source.peak_at if source else None
+    totals = (comparison.allocated, comparison.reserved, comparison.device)
+    return [
+        *(record.key, work.model, work.stage, work.frames, work.height, work.width, work.batch, work.dtype),
+        *(work.options.key, record.status, record.measurement.device_kind if record.measurement else "estimated"),
+        *(source.stack.title if source else None, comparison.verdict, comparison.reason),
+        record.estimate.latent.get("memory_bytes") if record.estimate else None,
+        *((at.module, at.op) if at else (None, None)),
+        explanation.unexplained if explanation else None,
+        *((failure.phase, failure.message, failure.requested_bytes) if failure else (None, None, None)),
+        *(value for pair in totals for value in (pair.estimated, pair.measured, pair.error)),
+        *(value for pair in comparison.terms.values() for value in (pair.estimated, pair.measured)),
+    ]

@@ -4,10 +4,13 @@ Sizes are integer bytes. An unknown size is None, and `notes` holds its reason u
 (`"peak.device_bytes": "no context size known for this card"`). Absent is never 0.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from profiler.notebook import Shown, level_rows
 from profiler.stack import Stack
+from profiler.units import format_bytes
 from profiler.workload import Workload
 
 SCHEMA = 1
@@ -15,6 +18,7 @@ SCHEMA = 1
 Status = Literal["ok", "oom", "timeout", "crash", "invalid", "skipped"]
 DeviceKind = Literal["cuda", "dry", "cpu"]
 Phase = Literal["start", "model", "earlier", "inputs", "cold", "warm", "attribution"]
+KINDS: dict[DeviceKind, str] = {"cuda": "measured", "dry": "dry run", "cpu": "measured (CPU)"}
 TERMS = ("weights", "inputs", "outputs", "activations", "workspace", "cached", "context")
 
 
@@ -77,8 +81,8 @@ class AppliedOption:
     detail: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class Estimate:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Estimate(Shown):
     """The estimator's answer for one workload on one stack. `baseline`: weights and inputs resident; `peak`: cold call.
 
     `warm` is the peak of a second call in the same process; `safe_reserved_bytes` the highest reserved peak over the
@@ -106,6 +110,21 @@ class Estimate:
     events: int = 0
     notes: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def headline(self) -> str:
+        """Workload, kind, stack and peak."""
+        return _headline(self, "estimated")
+
+    @property
+    def table(self) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+        """Baseline and peak, and the terms of the peak."""
+        return ["", "baseline", "peak"], level_rows({"baseline": self.baseline, "peak": self.peak}, self.terms, TERMS)
+
+    @property
+    def row(self) -> dict[str, Any]:
+        """Baseline, peak and terms, in bytes."""
+        return _row(self, "estimated")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
@@ -123,8 +142,8 @@ class Reading:
     process_bytes: int | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Measurement:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Measurement(Shown):
     """What one fresh process saw. `peak` is the cold call's; `warm` the later calls'; `nvml` the sampler's summary.
 
     `device_kind` says where the numbers come from: a real GPU, the real CUDA build with no kernel run (dry), or the CPU.
@@ -150,6 +169,69 @@ class Measurement:
     options: dict[str, AppliedOption] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def headline(self) -> str:
+        """Workload, kind, stack and peak."""
+        return _headline(self, KINDS[self.device_kind])
+
+    @property
+    def table(self) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+        """Baseline and peak, and the terms of the peak."""
+        return ["", "baseline", "peak"], level_rows({"baseline": self.baseline, "peak": self.peak}, self.terms, TERMS)
+
+    @property
+    def row(self) -> dict[str, Any]:
+        """Baseline, peak and terms, in bytes."""
+        return _row(self, KINDS[self.device_kind])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cause:
+    """Part of a difference at the peak, measured minus estimated: `blocks` of one term that one op made, and `why`."""
+
+    bytes: int
+    module: str
+    op: str
+    term: str
+    why: str
+    blocks: int = 1
+
+    @property
+    def text(self) -> str:
+        """Bytes, what and where, in words."""
+        what = f" of {self.term}" if self.term else ""
+        where = f" in {self.module or 'the stage itself'} ({self.op})" if self.op else ""
+        return f"{_signed(self.bytes)}{what} {self.why}{where}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explanation:
+    """Measured minus estimated allocated peak, in bytes, taken apart: causes and `unexplained` add up to `difference`.
+
+    `paired` blocks are in both streams; the others in one.
+    """
+
+    difference: int
+    causes: tuple[Cause, ...]
+    unexplained: int
+    paired: int
+    only_measured: int
+    only_estimated: int
+
+    @property
+    def text(self) -> str:
+        """How much, on which side, and the three largest causes."""
+        if not self.difference and not self.causes and not self.unexplained:
+            return "equal to the byte"
+        parts = [cause.text for cause in self.causes[:3]]
+        if len(self.causes) > 3:
+            parts.append(f"{len(self.causes) - 3} smaller causes")
+        if self.unexplained:
+            parts.append(f"{_signed(self.unexplained)} unexplained")
+        side = "measured" if self.difference > 0 else "estimated"
+        head = f"{side} {format_bytes(abs(self.difference))} more" if self.difference else "equal peaks"
+        return f"{head}: {'; '.join(parts)}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
@@ -163,8 +245,8 @@ class Failure:
     log: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Record:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Record(Shown):
     """One case of a run, as it stands in the store: one line of JSON.
 
     `key` joins records of one run and of two: the workload's key, and `@card` behind it where only an estimate was asked.
@@ -179,9 +261,55 @@ class Record:
     estimate: Estimate | None = None
     measurement: Measurement | None = None
     failure: Failure | None = None
+    explanation: Explanation | None = None
     tolerance: float | None = None
     notes: dict[str, str] = field(default_factory=dict)
     schema: int = SCHEMA
+
+    @property
+    def headline(self) -> str:
+        """Key, status, and what there is beside it."""
+        why = f": {self.failure.message}" if self.failure else ""
+        sides = [side.headline for side in (self.measurement, self.estimate) if side]
+        return "; ".join([f"{self.key}, {self.status}{why}", *(side.split(", ", 1)[1] for side in sides)])
+
+    @property
+    def table(self) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+        """The peaks of both sides, and their terms."""
+        sides = {"estimated": self.estimate, "measured": self.measurement}
+        rows = [
+            [name, *(format_bytes(getattr(side.peak, f"{name}_bytes") if side else None) for side in sides.values())]
+            for name in ("allocated", "reserved", "device")
+        ]
+        rows += [
+            [n, *(format_bytes(getattr(side.terms, n) if side else None) for side in sides.values())] for n in TERMS
+        ]
+        return ["peak", *sides], rows
+
+    @property
+    def row(self) -> dict[str, Any]:
+        """Key and status, and the figures of each side, in bytes."""
+        row: dict[str, Any] = {"key": self.key, "status": self.status}
+        for name, side in (("estimated", self.estimate), ("measured", self.measurement)):
+            row |= {f"{name}_{field}": value for field, value in (side.row if side else {}).items()}
+        return row
+
+
+def _headline(side: Estimate | Measurement, kind: str) -> str:
+    peak = format_bytes(side.peak.allocated_bytes)
+    place = "for" if kind == "estimated" else "on"
+    return f"{side.workload.key}, {kind} {place} {side.stack.title}: {peak} allocated at the peak"
+
+
+def _row(side: Estimate | Measurement, kind: str) -> dict[str, Any]:
+    row: dict[str, Any] = {"key": side.workload.key, "kind": kind, "stack": side.stack.title}
+    for name, level in (("baseline", side.baseline), ("peak", side.peak)):
+        row |= {f"{name}_{field}": value for field, value in asdict(level).items()}
+    return row | {f"{name}_bytes": value for name, value in asdict(side.terms).items()}
+
+
+def _signed(size: int) -> str:
+    return f"{'+' if size > 0 else '-'}{format_bytes(abs(size))}"
 
 
 def to_dict(record: Any) -> dict[str, Any]:

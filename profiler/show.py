@@ -18,9 +18,11 @@ from profiler.units import format_bytes, format_percent
 if TYPE_CHECKING:
     import pandas as pd
 
+    from profiler.difference import CaseDifference, RunDifference
     from profiler.doctor import Finding
     from profiler.models.spec import Component, ModelSpec
     from profiler.run.plan import Sweep
+    from profiler.run.reasons import Reason
     from profiler.run.sweep import Progress
 
 PLAIN_WIDTH = 160
@@ -163,6 +165,52 @@ def show_run(sweep: "Sweep", records: Sequence[Record], paths: Sequence[Path]) -
         out.print(str(path))
     out.print(f"Read {paths[0]}; `latentmeter report {paths[0].parent}` writes it again.")
     return comparisons
+
+
+def show_difference(found: "RunDifference", failures: "Sequence[CaseDifference]") -> None:
+    """The stack's changes, a row for each case that changed, and how many did not."""
+    from profiler.difference import sentence
+
+    out = console()
+    for name, (before, after) in found.stack.items():
+        out.print(f"{name}: {before} -> {after}")
+    table = _table("case", "kind", "change", "before", "after", "allocated", "reserved", "device")
+    for case in (case for case in found.cases if case.change != "equal" or case in failures):
+        sizes = [
+            format_bytes(size) if size is not None else "-" for size in (case.allocated.before, case.allocated.after)
+        ]
+        shares = [format_percent(delta.share) if delta.bytes is not None else "-" for delta in case.deltas]
+        table.add_row(case.key, case.kind, case.change, *sizes, *shares)
+    if table.row_count:
+        out.print(table)
+    out.print(sentence(found))
+    for case in failures:
+        out.print(f"FAILED {case.key}: {case.reason or 'rose by more than the limit'}")
+
+
+def show_reasons(found: "Sequence[Reason]") -> None:
+    """A line a case; for one case alone, every cause."""
+    out = console()
+    for reason in found:
+        text = reason.explanation.text if reason.explanation else f"not explained: {reason.missing}"
+        out.print(f"{reason.record.key}: {text}")
+    if len(found) > 1:
+        known = [reason.explanation for reason in found if reason.explanation]
+        left = sum(abs(explanation.unexplained) for explanation in known)
+        out.print(f"{len(known)} of {len(found)} cases have events; {left:,} B of their differences unexplained")
+        return
+    for explanation in [reason.explanation for reason in found if reason.explanation]:
+        table = _table("measured minus estimated", "blocks", "term", "why", "where")
+        for cause in explanation.causes:
+            where = f"{cause.module} {cause.op}".strip()
+            table.add_row(f"{cause.bytes:+,} B", str(cause.blocks), cause.term, cause.why, where)
+        table.add_row(f"{explanation.unexplained:+,} B", "", "", "unexplained")
+        table.add_row(f"{explanation.difference:+,} B", "", "", "difference of the allocated peaks")
+        out.print(table)
+        out.print(
+            f"{explanation.paired:,} blocks are in both streams, {explanation.only_measured:,} only in the measured, "
+            f"{explanation.only_estimated:,} only in the estimated one."
+        )
 
 
 def track(cases: Sequence[Any], what: str) -> Iterable[Any]:

@@ -198,12 +198,17 @@ def test_no_row_is_dropped_and_the_order_stays() -> None:
     assert [row.record for row in rows] == records
 
 
+def test_the_frame_of_no_case_has_its_columns() -> None:
+    assert list(to_frame([])) == list(to_frame(compare_all(factory.sample())))
+    assert to_frame([]).to_csv(index=False).startswith("key,model,stage,")
+
+
 def test_the_frame_has_whole_bytes_and_na_for_what_is_unknown() -> None:
     rows = compare_all(factory.sample())
     frame = to_frame(rows)
     assert list(frame["key"]) == [row.record.key for row in rows]
     sizes = [name for name in frame if str(name).endswith("_bytes")]
-    assert len(sizes) == 2 * (3 + len(TERMS))
+    assert len(sizes) == 2 * (3 + len(TERMS)) + 3
     assert {str(frame[name].dtype) for name in sizes} == {"Int64"}
     frame = frame.set_index("key")
     assert frame.loc[factory.exact().key, "allocated_measured_bytes"] == rows[0].allocated.measured

@@ -32,11 +32,18 @@ def estimate(workload: Workload, spec: ModelSpec, stack: Stack, *, context_bytes
 
     Raises UserError for a size or option that the model does not allow, ModelError where the model cannot be traced.
     """
+    return estimate_with_events(workload, spec, stack, context_bytes=context_bytes)[0]
+
+
+def estimate_with_events(
+    workload: Workload, spec: ModelSpec, stack: Stack, *, context_bytes: int | None = None
+) -> tuple[Estimate, Trace]:
+    """The same, and the events that it was read from."""
     if workload.options.autocast is not None and stack.device == "cpu":
         raise UserError("autocast: only CUDA's casts are modelled; the CPU casts other operations")
     component_class(spec.component(workload.stage).class_name)  # its import is no part of the estimate's cost
     started = time.perf_counter()
-    stage, trace, output_shapes = _trace(workload, spec, stack)
+    stage, trace, output_shapes = trace_stage(workload, spec, stack)
     replay = Replay(trace, allocator_of(stack))
     memory, notes = _memories(replay, stack, context_bytes)
     terms, peak_at, largest = replay.terms(), replay.peak_at(), replay.largest()
@@ -61,7 +68,7 @@ def estimate(workload: Workload, spec: ModelSpec, stack: Stack, *, context_bytes
         notes["terms.cached"] = notes["peak.reserved_bytes"]
     else:
         cached = peak.reserved_bytes - peak.allocated_bytes
-    return Estimate(
+    found = Estimate(
         workload=workload,
         stack=stack,
         baseline=baseline,
@@ -80,19 +87,25 @@ def estimate(workload: Workload, spec: ModelSpec, stack: Stack, *, context_bytes
         events=len(trace.events),
         notes=notes,
     )
+    return found, trace
 
 
-def _trace(workload: Workload, spec: ModelSpec, stack: Stack) -> tuple[Stage, Trace, tuple[tuple[int, ...], ...]]:
-    """Run the stage on `meta` tensors; where a class cannot run on them, on fake ones, which are slower."""
+def trace_stage(
+    workload: Workload, spec: ModelSpec, stack: Stack, kind: type[Trace] = Trace
+) -> tuple[Stage, Trace, tuple[tuple[int, ...], ...]]:
+    """Run the stage on `meta` tensors; where a class cannot run on them, on fake ones, which are slower.
+
+    `kind` is the class that watches. The shapes are the outputs'. Raises UserError, ModelError.
+    """
     try:
-        return _run(Stage(workload, spec), Trace(stack), META, nullcontext())
+        return _run(Stage(workload, spec), kind(stack), META, nullcontext())
     except LatentmeterError:
         raise
     except MODEL_FAILURES as error:
         first = error  # a class that mixes its own real tensors with ours, for one
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     try:
-        return _run(Stage(workload, spec), Trace(stack, "cpu"), CPU, mode)
+        return _run(Stage(workload, spec), kind(stack, "cpu"), CPU, mode)
     except LatentmeterError:
         raise
     except MODEL_FAILURES as error:

@@ -29,9 +29,8 @@ class Attribution:
 
 def watched_call(stage: Stage, watch: Observer) -> Any:
     """Run the stage once under `watch`, which first learns the resident tensors."""
-    watch.phase = "model"
-    for term, tensors in (("weights", _state(stage.module)), ("inputs", _leaves(stage.inputs))):
-        watch.term = term
+    resident = (("model", "weights", _state(stage.module)), ("inputs", "inputs", _leaves(stage.inputs)))
+    for watch.phase, watch.term, tensors in resident:
         watch.track(list(tensors))
     with watch.during("cold", "activations", stage.module):
         output = stage()

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 
+from profiler.events import Stream
 from profiler.measure.live import live_stack
 from profiler.measure.meter import Meter, OpPeak
 from profiler.observe import Observer
@@ -56,6 +57,7 @@ class CpuMeter(Meter):
         self._profile = profile(activities=[ProfilerActivity.CPU], profile_memory=True)
         self._phases: list[_PhaseNotes] = []
         self._intervals: list[_Interval] = []
+        self._watch: _CpuObserver | None = None
 
     def __enter__(self) -> "CpuMeter":
         self._profile.__enter__()
@@ -88,7 +90,8 @@ class CpuMeter(Meter):
 
     def watch(self) -> Observer:
         """An observer that marks each op in the event tree."""
-        return _CpuObserver()
+        self._watch = _CpuObserver()
+        return self._watch
 
     def op_peaks(self) -> list[OpPeak]:
         """Op by op, in bytes reported by the allocator."""
@@ -98,6 +101,10 @@ class CpuMeter(Meter):
                 op, event = map(int, interval.label.split("|"))
                 found.append(OpPeak(op=op, event=event, peak=interval.peak, end=interval.end))
         return found
+
+    def stream(self) -> Stream | None:
+        """The tensors that the watch saw; the allocator's own reports carry no op."""
+        return Stream(self._watch.blocks, self._watch.events, self._watch.ops) if self._watch else None
 
     def describe(self) -> dict[str, Any]:
         """No NVML on a CPU."""

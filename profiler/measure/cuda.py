@@ -13,6 +13,8 @@ from typing import Any
 import torch
 
 from profiler.errors import UserError
+from profiler.events import Stream
+from profiler.measure import history
 from profiler.measure.live import DRY, device_uuid, live_stack
 from profiler.measure.meter import Meter, OpPeak
 from profiler.measure.nvml import Sampler, Value, devices, find, snapshot, used_bytes
@@ -23,9 +25,9 @@ PEAKS = ("allocated_bytes", "reserved_bytes", "requested_bytes", "active_bytes")
 
 
 class CudaMeter(Meter):
-    """The current CUDA device. `interval_seconds` is the sampling interval of NVML."""
+    """The current CUDA device. `interval_seconds` is the sampling interval of NVML; with `events` each event is kept."""
 
-    def __init__(self, interval_seconds: float = 0.02) -> None:
+    def __init__(self, interval_seconds: float = 0.02, *, events: bool = False) -> None:
         self.device = torch.device("cuda")
         self.kind = "dry" if DRY in os.environ else "cuda"
         # NVML first: whatever torch does with the device, even asking its properties, may make a context on it.
@@ -41,11 +43,15 @@ class CudaMeter(Meter):
         self._lost: str | None = None
         self._readings: list[Reading] = []
         self._watch: _CudaObserver | None = None
+        self._events = events
+        self._starts: dict[str, int] = {}
 
     def __enter__(self) -> "CudaMeter":
         # The context must exist before counters are reset: resetting first is lost with the lazy initialisation.
         torch.cuda.init()
         torch.cuda.synchronize()
+        if self._events:
+            history.begin()
         self._sampler.start()
         return self
 
@@ -58,6 +64,7 @@ class CudaMeter(Meter):
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_stats()
+        self._starts.setdefault(name, history.position(before))
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         started = time.perf_counter()
         start.record()
@@ -86,6 +93,13 @@ class CudaMeter(Meter):
     def op_peaks(self) -> list[OpPeak]:
         """Op by op, in bytes allocated."""
         return self._watch.peaks if self._watch else []
+
+    def stream(self) -> Stream | None:
+        """Every event of the cold call as it ran; None if they were not asked for, or too many to keep."""
+        if not self._events or self._watch is None:
+            return None
+        recorded = history.end()
+        return history.stream(recorded, self._starts, self._watch, self._watch.peaks) if recorded[0] else None
 
     def describe(self) -> dict[str, Any]:
         """NVML's summary over the whole measurement."""
@@ -147,5 +161,7 @@ class _CudaObserver(Observer):
         for key in PEAKS:
             if f"{key}.all.peak" in stats:
                 self.highest[key] = max(self.highest.get(key, 0), stats[f"{key}.all.peak"])
-        self.peaks.append(OpPeak(op=len(self.ops) - 1, event=len(self.events), peak=peak, end=end))
+        self.peaks.append(
+            OpPeak(op=len(self.ops) - 1, event=len(self.events), peak=peak, end=end, position=history.position(stats))
+        )
         return result

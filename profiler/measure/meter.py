@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from profiler.events import Stream
 from profiler.observe import Observer
 from profiler.records import DeviceKind, Phase, Reading
 from profiler.stack import Stack
@@ -15,12 +16,16 @@ from profiler.stack import Stack
 
 @dataclass(frozen=True)
 class OpPeak:
-    """One observed op: the device's bytes at its highest, and when it returned; `event` is the observer's position."""
+    """One observed op: the device's bytes at its highest, and when it returned.
+
+    `event` is the observer's position, `position` the allocator's own count of births and deaths when the op returned.
+    """
 
     op: int
     event: int
     peak: int
     end: int
+    position: int = 0
 
     @property
     def borrowed(self) -> int:
@@ -57,6 +62,10 @@ class Meter(ABC):
     @abstractmethod
     def op_peaks(self) -> list[OpPeak]:
         """What the watch saw, op by op."""
+
+    @abstractmethod
+    def stream(self) -> Stream | None:
+        """Births and deaths from the first weight to the end of the cold call, attributed by the watch."""
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:

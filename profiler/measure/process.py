@@ -44,11 +44,16 @@ def measure_in_process(
     warm_calls: int = DEFAULT_WARM_CALLS,
     timeout: float = DEFAULT_TIMEOUT,
     log: Path | None = None,
+    events: Path | None = None,
 ) -> Outcome:
-    """Measure `workload` in a process of its own; what it prints goes to `log`. Never raises for what the worker does."""
+    """Measure `workload` in a process of its own. Never raises for what the worker does.
+
+    What it prints goes to `log`, its stream of allocator events to `events`, if given.
+    """
     with tempfile.TemporaryDirectory(prefix="latentmeter-") as folder:
         request, progress = Path(folder, "request.json"), Path(folder, "progress.jsonl")
-        request.write_text(json.dumps({"workload": to_dict(workload), "device": device, "warm_calls": warm_calls}))
+        asked = {"workload": to_dict(workload), "device": device, "warm_calls": warm_calls}
+        request.write_text(json.dumps(asked | {"events": str(events) if events else None}))
         log = log or Path(folder, "worker.log")
         with log.open("wb") as output:
             code = _run([request, progress], output, timeout)

@@ -20,6 +20,7 @@ from typing import Any, TextIO
 import torch
 
 from profiler.errors import MODEL_FAILURES, LatentmeterError, UserError
+from profiler.events import write_stream
 from profiler.measure.attribution import Attribution, attribute, watched_call
 from profiler.measure.meter import Meter
 from profiler.measure.process import EXIT_FAILED
@@ -38,7 +39,8 @@ def main() -> None:
     threading.Thread(target=_die_with_parent, daemon=True).start()
     request = json.loads(Path(request_path).read_text())
     with Path(progress_path).open("a") as stream:
-        worker = Worker(from_dict(Workload, request["workload"]), request["device"], request["warm_calls"], stream)
+        workload, events = from_dict(Workload, request["workload"]), request["events"]
+        worker = Worker(workload, request["device"], request["warm_calls"], stream, Path(events) if events else None)
         sys.exit(0 if worker.run() else EXIT_FAILED)
 
 
@@ -52,19 +54,23 @@ def _die_with_parent() -> None:
 class Worker:
     """One measurement, phase by phase."""
 
-    def __init__(self, workload: Workload, device: str, warm_calls: int, stream: TextIO) -> None:
+    def __init__(
+        self, workload: Workload, device: str, warm_calls: int, stream: TextIO, events: Path | None = None
+    ) -> None:
         self.workload = workload
         self.warm_calls = warm_calls
         self._stream = stream
         self._phase: Phase = "start"
         self._requested: int | None = None
         self._device = device
+        self._events = events
 
     def run(self) -> bool:
         """Measure; True if there is a result. Failures of the workload become events, not tracebacks."""
         try:
             meter = self._make_meter()
             self._emit("result", measurement=to_dict(self._measure(meter)))
+            self._save_events(meter)
         except torch.OutOfMemoryError as error:
             self._fail("oom", str(error), self._requested or parse_requested(str(error)))
         except (LatentmeterError, *MODEL_FAILURES) as error:
@@ -88,7 +94,7 @@ class Worker:
 
         # torch reports the size that failed in text only, to two digits; the observer gives it exactly.
         attach = getattr(torch._C, "_cuda_attach_out_of_memory_observer", None)
-        meter = CudaMeter()
+        meter = CudaMeter(events=self._events is not None)
         if attach is not None:
             attach(self._note_out_of_memory)
         return meter
@@ -123,6 +129,12 @@ class Worker:
             options=stage.options,
             notes=notes,
         )
+
+    def _save_events(self, meter: Meter) -> None:
+        """After the result, which is safe by now."""
+        found = meter.stream() if self._events else None
+        if self._events and found:
+            write_stream(self._events, found)
 
     def _phases(self, meter: Meter) -> tuple[Stage, tuple[tuple[int, ...], ...], Any]:
         """The order of a real process: module, inputs, the cold call, warm calls, then the watched one."""

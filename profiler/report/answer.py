@@ -56,6 +56,17 @@ def cautions(comparisons: Iterable[Comparison]) -> list[str]:
     return lines
 
 
+def explained(comparisons: Iterable[Comparison]) -> str:
+    """How many of the differences are explained event by event, and the bytes that are not; empty without events."""
+    found = [row.record.explanation for row in comparisons if row.record.explanation]
+    if not found:
+        return ""
+    differ = sum(bool(item.difference) for item in found)
+    left = sum(abs(item.unexplained) for item in found)
+    rest = "no byte is unexplained" if not left else f"{left:,} B are unexplained"
+    return f"Event by event, {plural(differ, 'peak')} of {len(found)} with recorded events differ, and {rest}"
+
+
 def largest_peaks(comparisons: Iterable[Comparison]) -> list[str]:
     """The largest allocated peak of each kind of number."""
     lines = []

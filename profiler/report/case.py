@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from operator import attrgetter
+from typing import Any
 
 from profiler.records import AliveTensor, AppliedOption, Estimate, Measurement, Memory, PeakAt, Reading, Record
 from profiler.report.cells import NO_REASON, Cell, Footnotes
@@ -11,6 +12,7 @@ from profiler.units import format_bytes
 from profiler.workload import option_names
 
 BORROWED = 5  # ops that a section names
+OPEN_NOTES = 3  # cases that may print one and the same note in full
 READINGS = (
     ("peak allocated", "peak.allocated_bytes"),
     ("peak reserved", "peak.reserved_bytes"),
@@ -111,8 +113,21 @@ def peak_sides(record: Record) -> list[PeakSide]:
     return sides
 
 
-def all_notes(record: Record) -> list[tuple[str, str, list[str]]]:
-    """Side and text of every note, and the fields it stands for."""
+def common_notes(records: Iterable[Record]) -> frozenset[str]:
+    """Texts that several cases repeat: they are printed once, as footnotes."""
+    counts = Counter(text for record in records for text in {text for _, text, _ in _notes(record)})
+    return frozenset(text for text, count in counts.items() if count > OPEN_NOTES)
+
+
+def all_notes(record: Record, common: frozenset[str], notes: Footnotes) -> list[tuple[str, Cell, list[str]]]:
+    """Side and text of every note, and the fields it stands for; of a common one, the footnote."""
+    return [
+        (side, notes.cell(None, "", text) if text in common else Cell(text), fields)
+        for side, text, fields in _notes(record)
+    ]
+
+
+def _notes(record: Record) -> list[tuple[str, str, list[str]]]:
     fields: dict[tuple[str, str], list[str]] = {}
     for name, side in (("record", record), ("estimate", record.estimate), ("measurement", record.measurement)):
         for field, text in side.notes.items() if side else ():
@@ -120,6 +135,25 @@ def all_notes(record: Record) -> list[tuple[str, str, list[str]]]:
                 continue
             fields.setdefault((name, text), []).append(field)
     return [(*key, names) for key, names in fields.items()]
+
+
+def nvml_facts(measurement: Measurement) -> list[str]:
+    """What NVML saw, each with its range over the measurement; what it had no answer for stands at the end."""
+    facts, unknown = [], []
+    for field, value in measurement.nvml.items():
+        ends = [value[end] for end in ("min", "max")] if isinstance(value, dict) and "max" in value else [value]
+        if ends[-1] is None:
+            unknown.append(field)
+        elif not isinstance(ends[-1], (dict, list, bool)) and field != "note":
+            texts = dict.fromkeys(_nvml_text(field, end) for end in ends)
+            facts.append(f"{field.removesuffix('_bytes')} {' to '.join(texts)}")
+    return facts + ([f"no answer for {', '.join(unknown)}"] if unknown else [])
+
+
+def _nvml_text(field: str, value: Any) -> str:
+    if field.endswith("_bytes"):
+        return format_bytes(value)
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _growth(baseline: Memory, peak: Memory) -> str | None:

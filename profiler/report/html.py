@@ -13,7 +13,7 @@ from hashlib import sha256
 from markupsafe import Markup
 
 from profiler.compare import Comparison, Pair
-from profiler.report import answer, case, cells, charts, conditions
+from profiler.report import answer, case, cells, charts, conditions, growth
 from profiler.report.about import RunInfo
 from profiler.report.cells import Cell, Footnotes, Step
 from profiler.report.engine import asset, environment
@@ -35,12 +35,14 @@ class Section:
     steps: list[tuple[Step, list[Cell]]]
     unexplained: Pair
     readings: case.ReadingTable | None
+    notes: list[tuple[str, Cell, list[str]]]
 
 
 def render_html(comparisons: Sequence[Comparison], about: RunInfo) -> str:
     """The whole report over `comparisons`, in their order, as the text of one self-contained HTML file."""
     notes = Footnotes()
-    sections = [_section(number, comparison, notes) for number, comparison in enumerate(comparisons, 1)]
+    common = case.common_notes(comparison.record for comparison in comparisons)
+    sections = [_section(number, comparison, common, notes) for number, comparison in enumerate(comparisons, 1)]
     uses = conditions.stack_uses(comparisons)
     style, script = asset("style.css"), asset("page.js")
     template = environment().get_template("report.html")
@@ -60,15 +62,16 @@ def render_html(comparisons: Sequence[Comparison], about: RunInfo) -> str:
         scatter=charts.scatter(comparisons),
         errors=charts.errors(comparisons),
         shapes=charts.shapes(comparisons),
+        growth=growth.charts(comparisons),
         drawn=charts.drawable(comparisons),
         style=Markup(style),
         script=Markup(script),
-        policy=_policy(style, script),
+        policy=policy(style, script),
     )
     return OPTIONAL_TAGS.sub("", text)
 
 
-def _section(number: int, comparison: Comparison, notes: Footnotes) -> Section:
+def _section(number: int, comparison: Comparison, common: frozenset[str], notes: Footnotes) -> Section:
     steps = cells.waterfall_steps(comparison)
     measurement = comparison.record.measurement
     return Section(
@@ -79,10 +82,11 @@ def _section(number: int, comparison: Comparison, notes: Footnotes) -> Section:
         steps=[(step, cells.step_cells(comparison, step, notes)) for step in steps],
         unexplained=cells.unexplained(steps),
         readings=case.reading_table(measurement, notes) if measurement else None,
+        notes=case.all_notes(comparison.record, common, notes),
     )
 
 
-def _policy(style: str, script: str) -> str:
+def policy(style: str, script: str) -> str:
     """A content security policy that allows this style sheet, this script and nothing from anywhere."""
     hashes = [b64encode(sha256(text.encode()).digest()).decode() for text in (style, script)]
     return f"default-src 'none'; style-src 'sha256-{hashes[0]}'; script-src 'sha256-{hashes[1]}'; img-src data:"

@@ -9,9 +9,10 @@ from collections.abc import Iterable, Sequence
 
 from profiler.compare import Comparison
 from profiler.records import Record
-from profiler.report import answer, cells, conditions
+from profiler.report import answer, cells, conditions, growth
 from profiler.report.about import RunInfo
 from profiler.report.cells import COLUMNS, Cell, Footnotes
+from profiler.report.engine import format_exact
 from profiler.units import format_bytes
 
 PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ./:=+,_-]*")
@@ -27,6 +28,8 @@ def render_markdown(comparisons: Sequence[Comparison], about: RunInfo) -> str:
         ["", "## All cases", "", escape(cells.UNITS), "", *_cases(comparisons, notes)],
         ["", "## From latent to device", "", *_waterfalls(comparisons, notes)],
         _reasons(notes),
+        ["", "## Growth", "", *_growth(comparisons)],
+        ["", "## Why peaks differ", "", *_differences(comparisons)],
         ["", "## What failed or was skipped", "", *_failures(comparisons)],
     ]
     return "\n".join(line for part in parts for line in part) + "\n"
@@ -52,7 +55,8 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[i
 def _head(comparisons: Sequence[Comparison], about: RunInfo) -> list[str]:
     warnings = [*answer.cautions(comparisons), *([about.kind_note] if about.kind_note else [])]
     lines = [answer.QUESTION, "", f"**{escape(answer.answer(comparisons))}**", ""]
-    lines += [f"- {escape(line)}." for line in answer.largest_peaks(comparisons)]
+    facts = [*answer.largest_peaks(comparisons), answer.explained(comparisons)]
+    lines += [f"- {escape(line)}." for line in facts if line]
     return lines + [line for warning in warnings for line in ("", f"> **{escape(warning)}**")]
 
 
@@ -119,6 +123,30 @@ def _steps(comparison: Comparison, side: cells.Side, notes: Footnotes) -> list[s
 def _reasons(notes: Footnotes) -> list[str]:
     lines = [f"{number}. {escape(reason)}" for number, reason in enumerate(notes.reasons, 1)]
     return ["", "Why a figure is unknown:", "", *lines] if lines else []
+
+
+def _growth(comparisons: Sequence[Comparison]) -> list[str]:
+    rows = [
+        [chart.over, escape(series.name), f"{point.x:,}", format_exact(point.estimated), format_exact(point.measured)]
+        for chart in growth.charts(comparisons)
+        for series in chart.series
+        for point in series.points
+    ]
+    heads = ["over", "series", "at", "estimated", "measured"]
+    return table(heads, rows, right=(2, 3, 4)) if rows else ["No workload was run at two lengths or two areas."]
+
+
+def _differences(comparisons: Sequence[Comparison]) -> list[str]:
+    found = [(c.record.key, c.record.explanation) for c in comparisons if c.record.explanation]
+    rows = [
+        [code(key), f"{item.difference:+,} B", f"{item.unexplained:+,} B", escape(item.text)]
+        for key, item in found
+        if item.difference or item.unexplained
+    ]
+    if not found:
+        return ["No events were kept."]
+    heads = ["case", "measured minus estimated", "unexplained", "causes"]
+    return table(heads, rows, right=(1, 2)) if rows else ["Every peak is equal to the byte."]
 
 
 def _failures(comparisons: Sequence[Comparison]) -> list[str]:

@@ -38,13 +38,14 @@ class Entry(Strict):
 
 
 class Sweep(Strict):
-    """A sweep file. `tolerance_percent` makes a case outside it fail the run."""
+    """A sweep file. `tolerance_percent` makes a case outside it fail the run; `events` keeps each case's streams."""
 
     name: str
     title: str
     device: Literal["auto", "cuda", "cpu"] = "auto"
     timeout_seconds: PositiveFloat = 600.0
     warm_calls: int = Field(3, ge=0)
+    events: bool = True
     tolerance_percent: PositiveFloat | None = None
     cases: list[Entry] = Field(min_length=1)
 

@@ -1,4 +1,4 @@
-"""Writes a run's report (one HTML page, Markdown for a pull request, CSV for a spreadsheet), and that of accuracy."""
+"""Writes a run's report (a HTML page, Markdown for a pull request, CSV and JSON), and that of accuracy."""
 
 import json
 from collections.abc import Mapping
@@ -10,6 +10,7 @@ from profiler import __version__
 from profiler.compare import compare_all, to_frame
 from profiler.report.about import RunInfo
 from profiler.report.html import render_html
+from profiler.report.json import render_json
 from profiler.report.markdown import render_markdown
 from profiler.run.store import RunStore, write_atomically
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def publish(directory: Path, tolerance: float | None = None) -> list[Path]:
-    """Write `report.html`, `report.md` and `records.csv` beside the records of `directory`; returns their paths.
+    """Write `report.html`, `.md`, `.json` and `records.csv` beside the records of `directory`; returns their paths.
 
     They are made from the records alone and may be made again at any time. Raises UserError where there is no run.
     """
@@ -36,6 +37,7 @@ def publish(directory: Path, tolerance: float | None = None) -> list[Path]:
     texts = {
         "report.html": render_html(comparisons, about),
         "report.md": render_markdown(comparisons, about),
+        "report.json": render_json(comparisons, about),
         "records.csv": to_frame(comparisons).to_csv(index=False),
     }
     for name, text in texts.items():

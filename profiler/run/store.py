@@ -1,4 +1,4 @@
-"""A run's folder: `run.json` (what was asked), `records.jsonl` (append-only, a line a case), `logs/`, reports beside them.
+"""A run's folder: `run.json` (what was asked), `records.jsonl` (append-only, a line a case), `events/`, `logs/`, reports.
 
 A record is on disk before the next case starts. A process that dies while it writes leaves a line without an end; it is
 cut off when the run goes on, and its case is done again. The last record of a key is the one that counts.
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from profiler.errors import UserError
 from profiler.models.catalog import describe
 from profiler.records import SCHEMA, Record, from_dict, to_dict
+from profiler.workload import Workload
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +42,7 @@ class RunStore:
         self.records_path = directory / "records.jsonl"
         self.header_path = directory / "run.json"
         self.logs = directory / "logs"
+        self.events = directory / "events"
 
     @property
     def exists(self) -> bool:
@@ -50,7 +52,8 @@ class RunStore:
     @contextmanager
     def writing(self) -> Iterator[None]:
         """Hold the folder for this process. Raises UserError where another run writes to it."""
-        self.logs.mkdir(parents=True, exist_ok=True)
+        for folder in (self.logs, self.events):
+            folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.directory / ".lock")
         try:
             lock.acquire(timeout=0)
@@ -69,8 +72,8 @@ class RunStore:
 
     def clear(self) -> None:
         """Forget the run that is here: records, then header. Killed in between, no old record counts for a new run."""
-        self.records_path.unlink(missing_ok=True)
-        self.header_path.unlink(missing_ok=True)
+        for path in (self.records_path, *self.events.glob("*.json.gz"), self.header_path):
+            path.unlink(missing_ok=True)
 
     def header(self) -> RunHeader:
         """The header. Raises UserError where there is none or it cannot be read."""
@@ -85,6 +88,14 @@ class RunStore:
         except (json.JSONDecodeError, UnicodeDecodeError, ValidationError) as error:
             raise UserError(f"{self.header_path}: not a run header: {error}") from error
         return header
+
+    def event_path(self, workload: Workload, side: Literal["measured", "estimated"]) -> Path:
+        """The file of one side's allocator events of a case."""
+        return self.events / f"{file_stem(workload)}.{side}.json.gz"
+
+    def log_path(self, workload: Workload) -> Path:
+        """What the worker of a case printed."""
+        return self.logs / f"{file_stem(workload)}.log"
 
     def append(self, record: Record) -> None:
         """Put one record on disk, whole, before returning."""
@@ -123,6 +134,11 @@ class RunStore:
             end = data.rfind(b"\n") + 1
             if end != len(data):
                 stream.truncate(end)
+
+
+def file_stem(workload: Workload) -> str:
+    """A file name for a case: file systems end names at 255 bytes, and the end of a key is what differs."""
+    return workload.slug[-200:]
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -10,10 +10,12 @@ from typing import Any
 
 from profiler import __version__
 from profiler.errors import LatentmeterError, UserError
+from profiler.events import Events, read_stream, write_stream
+from profiler.explanation import explain_peaks
 from profiler.gpus import assumed_stack, find_gpu
 from profiler.measure.process import measure_in_process, probe_stack
 from profiler.models.find import find_model
-from profiler.records import Estimate, Failure, Record
+from profiler.records import Estimate, Explanation, Failure, Measurement, Record
 from profiler.run.plan import Case, Sweep, plan_cases
 from profiler.run.store import RunHeader, RunStore
 from profiler.stack import Stack
@@ -102,7 +104,9 @@ def _open(store: RunStore, sweep: Sweep, stack: Stack, options: RunOptions) -> N
 
 def _asked(sweep: Sweep) -> dict[str, Any]:
     """What makes two runs the same: the sweep, and its models as their files stand now."""
-    return sweep.model_dump(mode="json") | {"models": {e.model: find_model(e.model).digest for e in sweep.cases}}
+    return sweep.model_dump(mode="json", exclude={"events"}) | {
+        "models": {e.model: find_model(e.model).digest for e in sweep.cases}
+    }
 
 
 def _run_case(case: Case, sweep: Sweep, stack: Stack, store: RunStore, remaining: float | None) -> Record | None:
@@ -131,7 +135,7 @@ def _estimated(case: Case) -> dict[str, Any]:
     assert case.gpu is not None
     gpu = find_gpu(case.gpu)
     stack = assumed_stack(gpu)
-    found, notes = _estimate(case, stack, gpu.context_bytes)
+    found, _, notes = _estimate(case, stack, gpu.context_bytes)
     if found is None:
         return {"status": "invalid", "stack": stack, "failure": _at_start(notes["estimate"]), "notes": notes}
     return {"status": "ok", "stack": stack, "estimate": found}
@@ -141,14 +145,16 @@ def _measured(
     case: Case, sweep: Sweep, stack: Stack, store: RunStore, remaining: float | None
 ) -> dict[str, Any] | None:
     """The record's fields for a case of this machine: the estimate for its stack, and the measurement."""
-    found, notes = _estimate(case, stack, None)
+    found, trace, notes = _estimate(case, stack, None)
+    events = store.event_path(case.workload, "measured") if sweep.events else None
     timeout = sweep.timeout_seconds if remaining is None else min(sweep.timeout_seconds, remaining)
     outcome = measure_in_process(
         case.workload,
         stack.device,
         warm_calls=sweep.warm_calls,
         timeout=timeout,
-        log=store.logs / f"{case.workload.slug[-200:]}.log",  # file systems end names at 255 bytes
+        log=store.log_path(case.workload),
+        events=events,
     )
     if outcome.status == "timeout" and timeout < sweep.timeout_seconds:
         return None
@@ -158,21 +164,33 @@ def _measured(
         "estimate": found,
         "measurement": outcome.measurement,
         "failure": outcome.failure,
+        "explanation": _explain(found, trace, outcome.measurement, events, store) if trace and found else None,
         "notes": notes,
     }
+
+
+def _explain(
+    found: Estimate, trace: Events, measurement: Measurement | None, events: Path | None, store: RunStore
+) -> Explanation | None:
+    """Why the two peaks differ; None where no events were kept. The estimate's are saved beside the measured ones."""
+    if measurement is None or events is None or not events.exists():
+        return None
+    write_stream(store.event_path(found.workload, "estimated"), trace)
+    return explain_peaks(found, measurement, trace, read_stream(events))
 
 
 def _at_start(message: str) -> Failure:
     return Failure(phase="start", message=message)
 
 
-def _estimate(case: Case, stack: Stack, context: int | None) -> tuple[Estimate | None, dict[str, str]]:
-    from profiler.estimate.estimator import estimate
+def _estimate(case: Case, stack: Stack, context: int | None) -> tuple[Estimate | None, Events | None, dict[str, str]]:
+    from profiler.estimate.estimator import estimate_with_events
 
     try:
-        return estimate(case.workload, find_model(case.workload.model), stack, context_bytes=context), {}
+        spec = find_model(case.workload.model)
+        return *estimate_with_events(case.workload, spec, stack, context_bytes=context), {}
     except LatentmeterError as error:
-        return None, {"estimate": str(error)}
+        return None, None, {"estimate": str(error)}
 
 
 def _least_seconds(case: Case) -> float:

@@ -195,6 +195,31 @@ def test_the_command_keeps_its_exit_code_its_output_and_its_folder(tmp_path: Pat
     )
 
 
+RECORDED = """
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from profiler.estimate.allocator import CachingAllocator
+from profiler.estimate.replay import Replay
+from profiler.events import read_stream
+from profiler.measure.process import measure_in_process
+from profiler.models.find import find_model
+work = find_model("flux.1-dev").workload("patch-embed")
+path = Path(tempfile.mkdtemp()) / "events.json.gz"
+outcomes = [measure_in_process(work, "cuda", warm_calls=1, events=events) for events in (path, None)]
+phases = [[(r.phase, asdict(r.peak), asdict(r.end)) for r in outcome.readings] for outcome in outcomes]
+replay = Replay(read_stream(path), CachingAllocator())
+last = replay.trace.blocks[-1]
+answer = [phases[0] == phases[1], outcomes[1].measurement.peak.allocated_bytes == replay.allocator.peak_allocated,
+          last.bytes, replay.trace.ops[last.op][1]]
+"""
+
+
+def test_recording_the_events_moves_no_counter_and_gives_every_byte() -> None:
+    """The last block of the cold call is what only a first call takes: cuBLAS's workspace."""
+    assert answer(RECORDED) == [True, True, 32 << 20, "aten.addmm.default"]
+
+
 def test_a_card_is_written_as_its_own_file(tmp_path: Path) -> None:
     """What doctor reads off the card is the record that it was given, attribute by attribute."""
     file = tmp_path / "card.yaml"

@@ -59,6 +59,7 @@ class FakeCuda:
             {f"{name}_bytes.all.current": value for name, value in current.items()}
             | {f"{name}_bytes.all.peak": value for name, value in peaks.items()}
             | {"num_alloc_retries": self.retries, "num_ooms": 0}
+            | {"allocation.all.allocated": 0, "allocation.all.freed": 0}
         )
 
     def used(self, uuid: str | None, pci_bus_id: str | None = None) -> Value[int]:

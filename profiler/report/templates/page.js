@@ -1,5 +1,5 @@
 "use strict";
-// Sorts the table of cases, shows a footnote's text on its number, opens a case that a link names, prints all cases open.
+// Sorts and filters the table of cases, shows a footnote's text on its number, opens a case that a link names, prints all cases open.
 const table = document.getElementById("cases");
 const heads = table ? [...table.tHead.rows[1].cells] : [];
 
@@ -37,6 +37,26 @@ function removeButtons() { // browsers leave buttons out of a table head that th
   for (const head of heads) head.firstChild.replaceWith(...head.firstChild.childNodes);
 }
 
+function addFilter() {
+  const label = document.createElement("label");
+  const input = Object.assign(document.createElement("input"), { id: "filter", type: "search" });
+  const shown = document.createElement("output");
+  label.className = "filter";
+  label.append("Show cases with all of these words ", input, " ", shown);
+  table.parentNode.before(label);
+  input.addEventListener("input", () => {
+    const words = input.value.toLowerCase().split(/\s+/);
+    let count = 0;
+    for (const row of table.tBodies[0].rows) {
+      const text = row.textContent.toLowerCase();
+      row.hidden = !words.every((word) => text.includes(word));
+      document.getElementById(row.querySelector("a").hash.slice(1)).hidden = row.hidden;
+      count += !row.hidden;
+    }
+    shown.value = `${count} of ${table.tBodies[0].rows.length}`;
+  });
+}
+
 for (const mark of document.querySelectorAll("sup a")) {
   const note = document.getElementById(mark.hash.slice(1));
   if (note) mark.title = note.textContent.trim();
@@ -59,4 +79,5 @@ addEventListener("afterprint", () => {
 });
 addEventListener("hashchange", openTarget);
 addButtons();
+if (table) addFilter();
 openTarget();

@@ -1,0 +1,147 @@
+"""How the peak grows with frames and with area: cases that differ in nothing else, as lines on two logarithmic axes."""
+
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from math import log2
+
+from markupsafe import Markup
+
+from profiler.compare import Comparison
+from profiler.report.answer import card, name, plural
+from profiler.report.charts import LogAxis
+from profiler.report.engine import environment
+from profiler.workload import Workload
+
+MOST = 6  # lines that can be told apart
+Coordinate = Callable[[Workload], int]
+
+
+@dataclass(frozen=True)
+class Point:
+    """A case at `x`, its allocated peaks in bytes; unknown is None."""
+
+    x: int
+    estimated: int | None
+    measured: int | None
+
+    @property
+    def size(self) -> int:
+        """Measured where that is known."""
+        return self.measured or self.estimated or 0
+
+
+@dataclass(frozen=True)
+class Series:
+    """Points of one workload, rising in x."""
+
+    name: str
+    points: Sequence[Point]
+
+    @property
+    def words(self) -> str:
+        """How much the peak grows from end to end."""
+        first, last = self.points[0], self.points[-1]
+        return f"{last.x / first.x:.3g} times as much, {last.size / first.size:.3g} times the peak"
+
+
+@dataclass(frozen=True)
+class Chart:
+    """The drawing, what it is over, the series drawn, and how many are not."""
+
+    drawing: Markup
+    over: str
+    series: Sequence[Series]
+    hidden: int
+
+
+def charts(comparisons: Iterable[Comparison]) -> list[Chart]:
+    """Growth with frames and with area, or with all pixels where both change at once. Without a series, no chart."""
+    rows = [row for row in comparisons if row.record.measurement or row.record.estimate]
+    found = [
+        _chart("frames", rows, lambda w: w.frames, lambda w: replace(w, frames=1)),
+        _chart("area in pixels", rows, lambda w: w.height * w.width, lambda w: replace(w, height=1, width=1)),
+    ]
+    whole = _chart(
+        "pixels of the clip",
+        rows,
+        lambda w: w.frames * w.height * w.width,
+        lambda w: replace(w, frames=1, height=1, width=1),
+    )
+    return [chart for chart in found if chart] or [chart for chart in (whole,) if chart]
+
+
+def _chart(over: str, rows: Sequence[Comparison], x: Coordinate, rest: Callable[[Workload], Workload]) -> Chart | None:
+    groups: dict[Hashable, list[Comparison]] = defaultdict(list)
+    for row in rows:
+        groups[rest(row.record.workload), card(row.record)].append(row)
+    series = [line for group in groups.values() if (line := _series(group, x, over)) is not None]
+    series.sort(key=lambda line: -line.points[-1].size)
+    drawn = series[:MOST]
+    return Chart(_draw(over, drawn), over, drawn, len(series) - len(drawn)) if drawn else None
+
+
+def _series(rows: Sequence[Comparison], x: Coordinate, over: str) -> Series | None:
+    points = {
+        x(row.record.workload): Point(x(row.record.workload), row.allocated.estimated, row.allocated.measured)
+        for row in rows
+    }
+    known = [points[at] for at in sorted(points) if points[at].size]
+    if len(known) < 2:
+        return None
+    work = rows[0].record.workload
+    fixed = {"frames": f"{work.height}\u00d7{work.width}", "area in pixels": plural(work.frames, "frame")}.get(over, "")
+    parts = [name(rows[0]), fixed, work.dtype, work.options.key, card(rows[0].record)]
+    return Series(", ".join(part for part in parts if part), known)
+
+
+def _draw(over: str, series: Sequence[Series]) -> Markup:
+    points = [point for line in series for point in line.points]
+    y = LogAxis.over([size for point in points for size in (point.estimated, point.measured) if size], 324, 24)
+    low, high = log2(min(point.x for point in points)), log2(max(point.x for point in points))
+
+    def place(at: int) -> float:
+        return 64 + (log2(at) - low) / (high - low) * 306
+
+    ticks = {place(at): f"{at:,}" for at in sorted({point.x for point in points})}
+    return Markup(
+        environment()
+        .get_template("growth.svg")
+        .render(
+            over=over,
+            y=y,
+            ticks=_apart(ticks),
+            slope=abs(y.end - y.start) / (y.high - y.low) * (high - low),
+            lines=[
+                {
+                    "name": line.name,
+                    "estimated": [(place(p.x), y.at(p.estimated)) for p in line.points if p.estimated],
+                    "measured": [(place(p.x), y.at(p.measured)) for p in line.points if p.measured],
+                }
+                for line in series
+            ],
+            labels=_labels([(place(line.points[-1].x), y.at(line.points[-1].size)) for line in series]),
+        )
+    )
+
+
+def _labels(ends: Sequence[tuple[float, float]]) -> list[tuple[float, float, str]]:
+    """The numbers of the lines at their ends; lines that end in one place share a label."""
+    found: list[tuple[float, float, str]] = []
+    for number, (x, y) in enumerate(ends, 1):
+        for at, (other_x, other_y, text) in enumerate(found):
+            if abs(x - other_x) < 16 and abs(y - other_y) < 9:
+                found[at] = (other_x, other_y, f"{text}, {number}")
+                break
+        else:
+            found.append((x, y, str(number)))
+    return found
+
+
+def _apart(ticks: dict[float, str], least: float = 46.0) -> list[tuple[float, str]]:
+    """The ticks whose labels do not touch; the last one stays."""
+    kept: list[tuple[float, str]] = []
+    for at, label in sorted(ticks.items(), reverse=True):
+        if not kept or kept[-1][0] - at >= least:
+            kept.append((at, label))
+    return kept

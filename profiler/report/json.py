@@ -1,0 +1,28 @@
+"""The report as JSON for programs: the answer, the conditions, and the rows of the CSV with each case's causes."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from profiler.compare import Comparison, to_frame
+from profiler.report import answer, conditions
+from profiler.report.about import RunInfo
+
+
+def render_json(comparisons: Sequence[Comparison], about: RunInfo) -> str:
+    """One document; sizes in bytes, unknown is null."""
+    rows = json.loads(to_frame(comparisons).to_json(orient="records", double_precision=15))
+    for row, comparison in zip(rows, comparisons, strict=True):
+        found = comparison.record.explanation
+        row["explanation"] = asdict(found) if found else None
+    data = {
+        "title": about.title,
+        "question": answer.QUESTION,
+        "answer": answer.answer(comparisons),
+        "cautions": answer.cautions(comparisons),
+        "conditions": dict(about.facts)
+        | {"Kind of numbers": conditions.kinds(comparisons), "Cases ran": conditions.period(comparisons)},
+        "stacks": [asdict(use.stack) | {"used": use.roles} for use in conditions.stack_uses(comparisons)],
+        "cases": rows,
+    }
+    return json.dumps(data, indent=1) + "\n"

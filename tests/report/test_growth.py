@@ -1,0 +1,57 @@
+"""Growth of the peak: which cases make a line, and what the reader is told of it."""
+
+from dataclasses import replace
+
+import records_factory as make
+
+from profiler.compare import compare_all
+from profiler.report.growth import Chart, charts
+from profiler.units import MIB
+
+
+def sized(frames: int = 81, height: int = 480, activations: int = 1_000, model: str = "wan2.1-t2v-1.3b"):
+    workload = replace(make.DECODE, model=model, frames=frames, height=height)
+    found = make.measurement(workload, activations=activations * MIB)
+    return replace(make.record(workload), measurement=found)
+
+
+def draw(*records) -> list[Chart]:
+    return charts(compare_all(records))
+
+
+def test_a_line_joins_cases_that_differ_in_frames_alone():
+    other = replace(sized(161), workload=replace(sized(161).workload, dtype="fp32"))
+    (chart,) = draw(sized(81), sized(41, activations=400), other)
+    (line,) = chart.series
+    assert chart.over == "frames"
+    assert [point.x for point in line.points] == [41, 81]
+    assert line.name == "wan2.1-t2v-1.3b decode, 480\u00d7832, bf16, NVIDIA H200"
+    assert line.words.startswith("1.98 times as much, ")
+    assert str(chart.drawing).count("<circle") == 4
+
+
+def test_area_has_a_chart_of_its_own():
+    assert [chart.over for chart in draw(sized(), sized(41), sized(height=960))] == ["frames", "area in pixels"]
+
+
+def test_where_both_change_the_pixels_count():
+    assert [chart.over for chart in draw(sized(), sized(41, 960))] == ["pixels of the clip"]
+
+
+def test_the_largest_lines_are_drawn_and_the_others_counted():
+    names = [f"model-{number}" for number in range(8)]
+    records = [
+        sized(frames, model=name, activations=frames * (n + 1)) for n, name in enumerate(names) for frames in (41, 81)
+    ]
+    (chart,) = draw(*records)
+    assert (len(chart.series), chart.hidden) == (6, 2)
+    assert chart.series[0].name.startswith("model-7")
+
+
+def test_lines_that_end_in_one_place_share_a_label():
+    (chart,) = draw(sized(41), sized(81), sized(41, model="same"), sized(81, model="same"))
+    assert ">1, 2</text>" in chart.drawing
+
+
+def test_without_two_sizes_there_is_no_chart():
+    assert draw(*make.sample()) == []

@@ -1,0 +1,50 @@
+"""How records look at a prompt and in a notebook."""
+
+import pandas as pd
+import pytest
+
+from profiler.compare import compare
+from tests.report import records_factory as make
+
+
+def test_an_estimate_is_one_line_with_its_kind_and_unit() -> None:
+    assert repr(make.exact().estimate) == (
+        "<Estimate wan2.1-t2v-1.3b/decode/81x480x832/b1/bf16, estimated for NVIDIA H200, torch 2.9.1+cu128, "
+        "cuDNN 9.10.2, diffusers 0.36.0: 4.424 GiB allocated at the peak>"
+    )
+
+
+def test_a_failed_record_says_why() -> None:
+    assert "oom: CUDA out of memory" in repr(make.oom())
+
+
+def test_a_comparison_says_verdict_and_tolerance() -> None:
+    assert "measured, over (tolerance 1 %)" in repr(compare(make.over()))
+
+
+@pytest.mark.parametrize(
+    "shown", [make.exact(), make.exact().estimate, make.exact().measurement, compare(make.exact())]
+)
+def test_the_table_has_a_row_a_quantity_with_its_unit(shown) -> None:  # type: ignore[no-untyped-def]
+    html = shown._repr_html_()
+    assert html.count("<tr>") == 11
+    assert "<th>weights</th>" in html
+    assert "242.2 MiB" in html
+
+
+@pytest.mark.parametrize("shown", [make.hostile(), make.hostile().estimate, compare(make.hostile())])
+def test_hostile_text_is_escaped(shown) -> None:  # type: ignore[no-untyped-def]
+    html = shown._repr_html_()
+    assert "<script" not in html
+    assert "<img" not in html
+    assert "&lt;script&gt;" in html
+
+
+def test_a_frame_has_one_row_of_whole_bytes() -> None:
+    estimate = make.on_cpu().estimate
+    assert estimate is not None
+    frame = estimate.to_frame()
+    assert frame.loc[0, "peak_allocated_bytes"] == estimate.peak.allocated_bytes
+    assert frame.loc[0, "peak_reserved_bytes"] is pd.NA
+    assert compare(make.exact()).to_frame().loc[0, "allocated_error"] == 0
+    assert make.exact().to_frame().loc[0, "measured_peak_allocated_bytes"] == make.measurement().peak.allocated_bytes
