@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils._pytree import tree_leaves
 
 from profiler.errors import ModelError, UserError
 from profiler.models.build import TORCH_DTYPES, component_module, materialize
@@ -161,9 +162,9 @@ class Stage:
         return self.module(*self.inputs)
 
     def _denoise(self) -> Any:
-        output = self.module(**self.inputs)
-        tensors = output.to_tuple() if hasattr(output, "to_tuple") else output
-        return tensors[0] if isinstance(tensors, tuple) and len(tensors) == 1 else tensors
+        """Latents, or a tuple where there are more than one: video and audio, or a list of images."""
+        tensors = tuple(leaf for leaf in tree_leaves(self.module(**self.inputs)) if isinstance(leaf, torch.Tensor))
+        return tensors[0] if len(tensors) == 1 else tensors
 
 
 def _warm_up_allocator(module: nn.Module, device: torch.device) -> None:

@@ -1,7 +1,8 @@
 """Input templates: what a forward wants, written in a model file, made into tensors for one workload.
 
-A tensor is `{shape: [B, C, T, H, W], dtype: ..., fill: ...}`; a plain value is `{value: ...}`; lists become tuples and
-other mappings dicts. Entries of a shape, and text in a value, are sums and products of symbols and integers:
+A tensor is `{shape: [B, C, T, H, W], dtype: ..., fill: ...}`; a plain value is `{value: ...}`; a list of equal items is
+`{repeat: B, of: ...}`; lists become tuples and other mappings dicts. Entries of a shape, and text in a value, are sums and
+products of symbols and integers:
 
     B batch   T latent frames of one forward   H, W latent height and width   C latent channels   N tokens
     L text length   F pixel frames, and any integer of the component's config (or its class's default) by its name
@@ -61,6 +62,9 @@ def fill_template(template: Any, values: Mapping[str, int], dtype: torch.dtype, 
         return _tensor(template, values, dtype, device)
     if "value" in template:
         return _value(template["value"], values)
+    if "repeat" in template:
+        count = evaluate(template["repeat"], values)
+        return [fill_template(template["of"], values, dtype, device) for _ in range(count)]
     return {name: fill_template(item, values, dtype, device) for name, item in template.items()}
 
 

@@ -90,6 +90,7 @@ def test_a_missing_file() -> None:
         ("wan2.1-t2v-1.3b", "denoise", {"height": 488}, "multiple of 16.*nearest: 480 or 496"),
         ("sd1.5", "decode", {"width": 4}, "nearest: 8$"),
         ("allegro", "decode", {"height": 640}, r"200k\+320.*nearest: 520 or 720"),
+        ("minimax-h3", "decode", {"frames": 4}, r"17k\+5.*nearest: 5$"),
         ("sd1.5", "decode", {"width": 0}, "width: expected a positive integer"),
     ],
 )
@@ -100,7 +101,7 @@ def test_a_size_that_the_contract_does_not_allow(model: str, stage: Any, size: d
 
 @pytest.mark.parametrize(
     ("frames", "latent_frames", "model"),
-    [(81, 21, "wan2.1-t2v-14b"), (88, 22, "allegro"), (25, 25, "svd-xt")],
+    [(81, 21, "wan2.1-t2v-14b"), (19, 4, "mochi-1"), (124, 37, "minimax-h3"), (88, 22, "allegro"), (25, 25, "svd-xt")],
 )
 def test_latent_frames(frames: int, latent_frames: int, model: str) -> None:
     assert find_model(model).latent.latent_frames(frames) == latent_frames
@@ -125,8 +126,8 @@ def test_reading_one_model_reads_one_file(monkeypatch: pytest.MonkeyPatch) -> No
     read: list[Path] = []
     monkeypatch.setattr("profiler.models.catalog.read_spec", lambda path: read.append(path) or read_spec(path))
     catalog_model.cache_clear()
-    find_model("sdxl")
-    assert [path.name for path in read] == ["sdxl.yaml"]
+    find_model("mochi-1")
+    assert [path.name for path in read] == ["mochi-1.yaml"]
 
 
 def test_a_model_that_runs_with_tiles_only_has_them_switched_on() -> None:
@@ -136,6 +137,23 @@ def test_a_model_that_runs_with_tiles_only_has_them_switched_on() -> None:
     with pytest.raises(UserError, match="runs with tiles only"):
         spec.check(replace(workload, options=MemoryOptions()))
     assert not spec.workload("denoise").options.tiling
+
+
+def test_a_closed_model_gives_its_closed_form_and_refuses_the_rest() -> None:
+    with pytest.raises(
+        UserError, match=r"closed.*256x768x768: 1 x 16 x 32 x 96 x 96, 9.0 MiB in 16 bit, 73,728 tokens"
+    ):
+        find_model("movie-gen").workload("decode")
+    with pytest.raises(UserError, match=r"81x480x832: 1 x 16 x 11 x 60 x 104"):
+        find_model("movie-gen").workload("denoise", frames=81, height=480, width=832)
+
+
+@pytest.mark.parametrize("model", ["sora", "veo-3"])
+def test_a_closed_model_without_a_contract_says_what_is_not_public(model: str) -> None:
+    with pytest.raises(UserError, match=r"closed.*latent: .*`latentmeter latent`"):
+        find_model(model).workload("decode")
+    with pytest.raises(UserError, match="no latent contract"):
+        _ = find_model(model).latent
 
 
 def test_a_model_without_a_size_asks_for_it() -> None:
