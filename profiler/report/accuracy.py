@@ -71,7 +71,18 @@ def _bound(frame: "pd.DataFrame", kind: str) -> list[str]:
     if rows.empty:
         return []
     held = (rows["safe_reserved"] + rows["half_digit"] >= rows["known reserved"]).sum()
-    return [f"The estimate's safe bound of reserved bytes held in {held} of {len(rows)}."]
+    return [
+        f"The safe bound of reserved bytes held in {held} of {len(rows)}. {_room(frame[frame['kind'] == kind])}".strip()
+    ]
+
+
+def _room(frame: "pd.DataFrame") -> str:
+    """What the estimates said of cases that fitted, and of those that ran out of memory."""
+    ran, full = frame[frame["status"] == "ok"], frame[frame["status"] == "oom"]
+    if full.empty:
+        return ""
+    said = f"{(ran['fits'] == True).sum()} of {len(ran)} that ran were said to fit"  # noqa: E712
+    return f"{(full['fits'] == False).sum()} of {len(full)} that ran out of memory were said not to, {said}."  # noqa: E712
 
 
 def _peers(found: "pd.DataFrame") -> list[str]:
