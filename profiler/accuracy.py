@@ -161,7 +161,7 @@ def side_by_side(found: "pd.DataFrame") -> "pd.DataFrame":
     ours, parts = found[found["who"] == OURS], []
     for _, theirs in found[found["who"] != OURS].groupby("who"):
         shared = ours.merge(theirs[same], on=same).assign(who=theirs["who"].iloc[0])
-        parts.append(summarize(theirs, ["kind"]).join(summarize(shared, ["kind"]), rsuffix="_ours"))
+        parts.append(summarize(theirs, ["kind"]).join(summarize(shared, ["kind"]).add_suffix("_ours")))
     return pd.concat(parts)
 
 
