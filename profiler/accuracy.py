@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import mode
 from typing import TYPE_CHECKING, Any
 
 from profiler import __version__
@@ -188,10 +189,10 @@ def conditions(frame: "pd.DataFrame", command: str) -> dict[str, str]:
 
 
 def _recorded_in(folder: Path) -> list[Known]:
-    """The cases of a run that were measured or tried. Its largest context counts for those that ended without one."""
+    """The cases of a run that were measured or tried. Its usual context counts for all: some end without one."""
     records = [record for record in RunStore(folder).records() if "@" not in record.key]
-    contexts = [r.measurement.terms.context or 0 for r in records if r.measurement is not None]
-    return [_recorded(record, str(folder), max(contexts, default=0) or None) for record in records]
+    contexts = [r.measurement.terms.context for r in records if r.measurement is not None]
+    return [_recorded(record, str(folder), mode(contexts or [None])) for record in records]
 
 
 def _recorded(record: Record, source: str, context: int | None) -> Known:

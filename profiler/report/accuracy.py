@@ -132,7 +132,8 @@ def _rest(frame: "pd.DataFrame") -> list[str]:
         return ["Every case is compared."]
     said = {True: "fits", False: "does not fit", None: "unknown"}
     rows = [
-        [escape(str(row[name])) for name in ("gpu", "key", "status")] + [said[row["fits"]], escape(row["reason"])]
+        [escape(str(row[name])) for name in ("gpu", "key", "status")]
+        + [said[row["fits"]], escape(row["reason"].split(". ")[0])]
         for row in left.to_dict("records")
     ]
     return ["## Not compared", "", *table(["card", "case", "status", "estimate says", "why"], rows)]
