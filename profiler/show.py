@@ -214,8 +214,15 @@ def show_reasons(found: "Sequence[Reason]") -> None:
 
 
 def track(cases: Sequence[Any], what: str) -> Iterable[Any]:
-    """`cases`, one by one, with a progress bar on standard error."""
-    return progress.track(cases, description=what, console=Console(stderr=True))
+    """`cases`, one by one, with a progress bar on standard error; where that is no terminal, a line every twenty cases."""
+    out = Console(stderr=True)
+    if out.is_terminal:
+        yield from progress.track(cases, description=what, console=out)
+        return
+    for number, case in enumerate(cases):
+        if number % 20 == 0:
+            out.print(f"{what}: {number} of {len(cases)}")
+        yield case
 
 
 def show_accuracy(frame: "pd.DataFrame", about: Mapping[str, str], paths: Sequence[Path]) -> None:
