@@ -171,6 +171,49 @@ def measure(model: str, stage: Any, device: Any, warm_calls: int, timeout: float
 
 
 @cli.command()
+@click.argument("model")
+@workload_options
+@click.option("--gpu", help="Card to estimate for. Default: this machine's, or an H200 where there is none.")
+@click.option("--torch", "torch_version", help="torch release to estimate for. Default: the installed one.")
+@click.option("--cudnn", type=int, help="cuDNN version as torch prints it (90701). Default: torch's own.")
+@click.option("--device", type=click.Choice(["cuda", "cpu"]), help="Measure here instead of estimating.")
+@click.option("--measured", type=click.Path(path_type=Path), help="Folder of a run that kept this case's events.")
+@click.option("--no-remedies", is_flag=True, help="Leave out the estimates with options on.")
+@click.option("--out", type=click.Path(path_type=Path), help="Also write a page: FILE.html.")
+@click.option("--export", "exports", multiple=True, help="KIND=FILE: snapshot, chrome, csv or stacks. Repeatable.")
+@click.option("--export-dir", type=click.Path(path_type=Path), help="Folder for all four exports.")
+@click.option("--force", is_flag=True, help="Replace files that exist.")
+@json_option
+def hotspots(
+    model: str, stage: Any, gpu: str | None, torch_version: str | None, cudnn: int | None, device: Any,
+    measured: Path | None, no_remedies: bool, out: Path | None, exports: tuple[str, ...], export_dir: Path | None,
+    force: bool, as_json: bool, **values: Any,
+) -> None:  # fmt: skip
+    """Where the peak of one stage of MODEL is, why its bytes are alive, and what would take them away."""
+    from profiler.hotspots import api
+    from profiler.hotspots.export import export, parse, refuse_existing
+    from profiler.hotspots.show import show_hotspots
+
+    if len([given for given in (device, measured, gpu or torch_version or cudnn) if given]) > 1:
+        raise UserError(
+            "--device, --measured and the stack of an estimate (--gpu, --torch, --cudnn) exclude each other"
+        )
+    values |= {"options": _memory_options(values), "history": _history(values)}
+    paths = parse(exports, export_dir)
+    refuse_existing([*paths.values(), *filter(None, [out])], force)
+    found, profile = api.hotspots(
+        model, stage, gpu=gpu, torch=torch_version, cudnn=cudnn, device=device, run=measured,
+        remedies=not no_remedies, **values,
+    )  # fmt: skip
+    export(profile, paths)
+    if out is not None:
+        from profiler.hotspots.page import render_page
+
+        out.write_text(render_page(found), encoding="utf-8")
+    _answer(found.to_dict(), as_json, lambda _: show_hotspots(found))
+
+
+@cli.command()
 @click.argument("config")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the run. Default: results/<name of the sweep>.")
 @click.option("--resume", is_flag=True, help="Go on with the run in the folder (the default where there is one).")

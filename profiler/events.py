@@ -10,17 +10,30 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from profiler.observe import Block
-
 SCHEMA = 1
 COLUMNS = ("bytes", "op", "term", "phase", "shape", "dtype")
+
+
+@dataclass(slots=True)
+class Block:
+    """One storage or one borrowed buffer, from birth to death. `born` and `died` are positions in the event stream."""
+
+    number: int
+    bytes: int
+    op: int
+    shape: tuple[int, ...]
+    dtype: str
+    term: str
+    phase: str
+    born: int
+    died: int | None = None
 
 
 class Events(Protocol):
     """`events` is the stream of block numbers: `n` for a birth, `~n` for a death. `ops[i]` is (module path, op name).
 
     A block's `bytes` are those asked for; what the allocator hands out is the replay's knowledge. An `op` below 0 is none.
-    `cache_emptied_at` are the events before which cached segments were given back.
+    Before the events in `cache_emptied_at` the cached segments are given back (`torch.cuda.empty_cache()`).
     """
 
     @property

@@ -16,8 +16,7 @@ from typing import Literal
 from profiler.align import align
 from profiler.estimate.history import allocator_of
 from profiler.estimate.replay import Replay
-from profiler.events import Events
-from profiler.observe import Block
+from profiler.events import Block, Events
 from profiler.records import Cause, Estimate, Explanation, Measurement
 from profiler.stack import Stack
 

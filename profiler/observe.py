@@ -7,14 +7,16 @@ cycles count as they do on a device.
 """
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
+
+from profiler.events import Block
 
 aten = torch.ops.aten
 
@@ -23,26 +25,15 @@ FUSED = frozenset({aten.scaled_dot_product_attention.default, aten.rms_norm.defa
 COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
 
 
-@dataclass(slots=True)
-class Block:
-    """One storage or one borrowed buffer, from birth to death. `born` and `died` are positions in the event stream."""
-
-    number: int
-    bytes: int
-    op: int
-    shape: tuple[int, ...]
-    dtype: str
-    term: str
-    phase: str
-    born: int
-    died: int | None = None
-
-
 class Observer(TorchDispatchMode):
     """A dispatch mode that records `blocks` and `ops` for every storage on `device_type`.
 
     `events` is the stream of block numbers: `n` for a birth, `~n` for a death. `ops[i]` is (module path, op name).
     """
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # nothing is compiled here, and torch's guard against it costs more than an op
 
     def __init__(self, device_type: str) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -55,6 +46,7 @@ class Observer(TorchDispatchMode):
         self._live: dict[int, tuple[int, weakref.ref[Any]]] = {}
         self._path: list[str] = [""]
         self._composite: dict[Any, bool] = {}
+        self._observing = True
 
     @contextmanager
     def during(self, phase: str, term: str, module: nn.Module | None = None) -> Iterator[None]:
@@ -65,7 +57,7 @@ class Observer(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if func.namespace == "prim":  # questions such as the device of a fake tensor
+        if func.namespace == "prim" or not self._observing:  # prim: questions such as the device of a fake tensor
             return func(*args, **kwargs)
         if self._is_composite(func):
             with self:
@@ -79,9 +71,30 @@ class Observer(TorchDispatchMode):
         self.track(result)
         return result
 
+    def enter(self, path: str) -> None:
+        """A call of the module at `path` begins."""
+        self._path.append(path)
+
+    def leave(self) -> None:
+        """The innermost call ends."""
+        self._path.pop()
+
     def execute(self, func: Any, args: Any, kwargs: Any) -> Any:
         """Run one op; subclasses add what their side knows about it."""
         return func(*args, **kwargs)
+
+    def call(self, module: nn.Module, function: Callable[[], Any], args: Any, kwargs: Any) -> Any:
+        """Run the call of one module, which is `function()`; subclasses add what their side knows about it."""
+        return function()
+
+    @contextmanager
+    def unobserved(self) -> Iterator[None]:
+        """Let ops run without noting them."""
+        self._observing = False
+        try:
+            yield
+        finally:
+            self._observing = True
 
     def track(self, value: Any) -> None:
         """Note the birth of every storage in `value` that is new and on the observed device."""
@@ -114,16 +127,28 @@ class Observer(TorchDispatchMode):
         self.blocks[number].died = len(self.events)
         self.events.append(~number)
 
-    def _track(self, tensor: torch.Tensor) -> None:
+    def number_of(self, tensor: torch.Tensor) -> int | None:
+        """The block that holds `tensor`, if it is one of these."""
+        entry = self._live.get(tensor.untyped_storage()._cdata)
+        return entry[0] if entry else None
+
+    def adopt(self, tensor: torch.Tensor, number: int) -> None:
+        """Let block `number` end with the storage of `tensor`."""
         storage = tensor.untyped_storage()
         key = storage._cdata
-        if key in self._live:
-            return
-        size = storage.nbytes()
-        if size == 0:
-            return
-        number = self.allocate(size, tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."), self.term)
         self._live[key] = (number, weakref.ref(storage, lambda _: self._died(key)))
+
+    def disown(self, tensor: torch.Tensor, event: int) -> int:
+        """End the block that holds `tensor` at `event`, whenever the storage itself dies; returns its number."""
+        number, _ = self._live.pop(tensor.untyped_storage()._cdata)
+        self.blocks[number].died = event
+        return number
+
+    def _track(self, tensor: torch.Tensor) -> None:
+        storage = tensor.untyped_storage()
+        size = storage.nbytes()
+        if size and storage._cdata not in self._live:
+            self.adopt(tensor, self.allocate(size, tuple(tensor.shape), dtype_name(tensor.dtype), self.term))
 
     def _died(self, key: int) -> None:
         self.release(self._live.pop(key)[0])
@@ -141,22 +166,26 @@ class Observer(TorchDispatchMode):
             yield
             return
         names = {id(module): name for name, module in root.named_modules()}
+        run = nn.Module.__call__
 
-        def enter(module: nn.Module, _: Any) -> None:
-            self._path.append(names.get(id(module), self._path[-1]))
+        def call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+            self.enter(names.get(id(module), self._path[-1]))
+            try:
+                return self.call(module, lambda: run(module, *args, **kwargs), args, kwargs)
+            finally:
+                self.leave()
 
-        def leave(module: nn.Module, _: Any, __: Any) -> None:
-            self._path.pop()
-
-        hooks = [
-            nn.modules.module.register_module_forward_pre_hook(enter),
-            nn.modules.module.register_module_forward_hook(leave, always_call=True),
-        ]
+        nn.Module.__call__ = call  # type: ignore[method-assign]
         try:
             yield
         finally:
-            for hook in hooks:
-                hook.remove()
+            nn.Module.__call__ = run  # type: ignore[method-assign]
+
+
+@cache
+def dtype_name(dtype: torch.dtype) -> str:
+    """`float32` of `torch.float32`."""
+    return str(dtype).removeprefix("torch.")
 
 
 def _linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:

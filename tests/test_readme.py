@@ -23,6 +23,7 @@ EXAMPLES = {
     "latentmeter estimate MODEL": "estimate sd1.5 --stage decode --frames 1 --height 64 --width 64 --batch 2 --dtype bf16 "
     "--tiling --slicing --gpu h200 --torch 2.7.1 --cudnn 90701 --json",
     "latentmeter measure  MODEL": "measure tests/models/tiny-image.yaml --stage decode --device cpu --json",
+    "latentmeter hotspots MODEL": "hotspots tests/models/tiny-image.yaml --stage decode --gpu h200 --no-remedies --json",
     "latentmeter run CONFIG": "run {sweep} --out {out} --budget-minutes 5",
     "latentmeter report DIR": "report {out} --tolerance 1",
     "latentmeter explain DIR": "explain {out} --again --json",

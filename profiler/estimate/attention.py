@@ -5,25 +5,25 @@ buffers were read off those allocations on torch 2.11 and 2.13.
 """
 
 from dataclasses import dataclass
+from math import prod
 
-import torch
-
+from profiler.estimate.convolution import HALF, ITEM_SIZE
 from profiler.stack import Stack
 from profiler.workload import ATTENTION_PACKAGES, AttentionName
 
-HALF = (torch.float16, torch.bfloat16)
 MASK_ALIGNMENT = 16  # the memory-efficient kernel reads bias rows of a multiple of this many elements
 
 
 @dataclass(frozen=True, kw_only=True)
 class Attention:
-    """One call. `q`, `k`, `v` are (B, heads, S, d); `mask` broadcasts to (B, heads, S_q, S_k)."""
+    """One call, by shapes: `q`, `k`, `v` are (B, heads, S, d); `mask` broadcasts to (B, heads, S_q, S_k)."""
 
-    q: torch.Tensor
-    k: torch.Tensor
-    v: torch.Tensor
-    mask: torch.Tensor | None = None
-    causal: bool = False
+    q: tuple[int, ...]
+    k: tuple[int, ...]
+    v: tuple[int, ...]
+    dtype: str
+    mask: tuple[int, ...] | None = None
+    mask_is_bool: bool = False
     gqa: bool = False
 
 
@@ -37,6 +37,8 @@ class Buffers:
 
 def choose(call: Attention, stack: Stack, pinned: AttentionName | None = None) -> AttentionName:
     """The kernel that `torch.nn.functional.scaled_dot_product_attention` runs; `pinned` if that one can run."""
+    if len(call.q) != 4:
+        return "math"  # check_tensor_shapes: fused kernels take (B, heads, S, d) only
     usable = {"flash": _flash, "efficient": _efficient, "cudnn": _cudnn}
     if pinned in ATTENTION_PACKAGES:
         return pinned
@@ -48,24 +50,14 @@ def choose(call: Attention, stack: Stack, pinned: AttentionName | None = None) -
     return next((name for name in order if usable[name](call, stack)), "math")
 
 
-def allocate_output(call: Attention, kernel: AttentionName) -> torch.Tensor:
-    """The output without data, (B, heads, S_q, d_v), in the memory order that `kernel` gives it."""
-    batch, heads, length, _ = call.q.shape
-    width = call.v.shape[-1]
-    if kernel in ("flash", "cudnn", *ATTENTION_PACKAGES) and width == call.q.shape[-1]:
-        # Both allocate like the query: a (B, S, heads, d) query gives an output in that order.
-        return torch.empty_like(call.q.transpose(1, 2)).transpose(1, 2)
-    return torch.empty((batch, length, heads, width), dtype=call.q.dtype, device=call.q.device).transpose(1, 2)
-
-
 def buffers(call: Attention, kernel: AttentionName, processors: int | None = None) -> Buffers:
     """Scratch of a fused kernel, in inference, on a card with so many multiprocessors.
 
     The math path has no scratch of its own: its tensors are traced.
     """
-    q, v = call.q, call.v
-    size = q.element_size()
-    batch, heads, length, depth = q.shape
+    size = ITEM_SIZE[call.dtype]
+    batch, heads, length, depth = call.q
+    width = call.v[-1]
     mask = _mask_buffers(call, kernel)
     if kernel == "cudnn":
         return Buffers(before=(8, 8, *mask), after=(256,))  # dropout seed and offset; engine workspace
@@ -76,16 +68,16 @@ def buffers(call: Attention, kernel: AttentionName, processors: int | None = Non
         return Buffers(after=(batch * heads * length * 4, 16))
     if kernel == "flash":
         padded = _round_up(depth, 8)
-        copies = [t.numel() // depth * padded * size for t in (q, call.k, v)] if padded != depth else []
+        copies = [prod(t) // depth * padded * size for t in (call.q, call.k, call.v)] if padded != depth else []
         rows = batch * heads * length * 4
         splits = _flash_splits(call, processors) if processors else 1
         partial = (splits * rows, splits * rows * _round_up(depth, 32 if depth <= 128 else 64)) if splits > 1 else ()
         return Buffers(
             before=tuple(copies), after=(rows, *partial, 16, 8)
         )  # log-sum-exp, those of splits, seed, offset
-    if q.dtype in HALF and v.shape[-1] > 128:
+    if call.dtype in HALF and width > 128:
         # Head dims above 128 do not fit the kernel's registers: partial sums live in an fp32 copy of the output.
-        return Buffers(before=mask, after=(batch * length * heads * v.shape[-1] * 4,))
+        return Buffers(before=mask, after=(batch * length * heads * width * 4,))
     return Buffers(before=mask)
 
 
@@ -95,9 +87,9 @@ def _flash_splits(call: Attention, processors: int) -> int:
     ATen native/transformers/cuda/flash_attn/flash_api.cpp, set_params_splitkv and num_splits_heuristic: each part keeps
     fp32 sums of its own; the fewest parts that reach 85 % of the best occupancy.
     """
-    batch, heads, length, depth = call.q.shape
+    batch, heads, length, depth = call.q
     block = 256 if depth <= 64 else 128 if depth <= 128 else 64
-    blocks = _ceil_div(call.k.shape[-2], block)
+    blocks = _ceil_div(call.k[-2], block)
     work, slots = batch * heads * _ceil_div(length, 64), 2 * processors
     if work >= 0.8 * slots:
         return 1
@@ -121,12 +113,12 @@ def _mask_buffers(call: Attention, kernel: AttentionName) -> tuple[int, ...]:
     mask = call.mask
     if mask is None:
         return ()
-    size = call.q.element_size()
-    converted = (mask.numel() * size,) if mask.dtype == torch.bool else ()
-    row = mask.shape[-1]
+    size = ITEM_SIZE[call.dtype]
+    converted = (prod(mask) * size,) if call.mask_is_bool else ()
+    row = mask[-1]
     if kernel != "efficient" or row % MASK_ALIGNMENT == 0:
         return converted
-    return (*converted, mask.numel() // row * (-(-row // MASK_ALIGNMENT) * MASK_ALIGNMENT) * size)
+    return (*converted, prod(mask) // row * (-(-row // MASK_ALIGNMENT) * MASK_ALIGNMENT) * size)
 
 
 def _prefers_cudnn(stack: Stack) -> bool:
@@ -140,11 +132,11 @@ def _prefers_cudnn(stack: Stack) -> bool:
 
 
 def _flash(call: Attention, stack: Stack) -> bool:
-    depth = call.q.shape[-1]
+    depth = call.q[-1]
     return (
         call.mask is None
-        and call.q.dtype in HALF
-        and depth == call.v.shape[-1]
+        and call.dtype in HALF
+        and depth == call.v[-1]
         and depth <= 256
         and (stack.capability or (0, 0)) >= (8, 0)
     )
@@ -152,20 +144,20 @@ def _flash(call: Attention, stack: Stack) -> bool:
 
 def _efficient(call: Attention, stack: Stack) -> bool:
     # Tensor-core loads want head dims of a multiple of 16 bytes; fp32 loads of 4 elements.
-    alignment = 8 if call.q.dtype in HALF else 4
-    aligned = call.q.shape[-1] % alignment == 0 and call.v.shape[-1] % alignment == 0
-    oldest = (8, 0) if call.q.dtype == torch.bfloat16 else (5, 0)
+    alignment = 8 if call.dtype in HALF else 4
+    aligned = call.q[-1] % alignment == 0 and call.v[-1] % alignment == 0
+    oldest = (8, 0) if call.dtype == "bfloat16" else (5, 0)
     return aligned and not call.gqa and (stack.capability or (0, 0)) >= oldest
 
 
 def _cudnn(call: Attention, stack: Stack) -> bool:
-    depth, width = call.q.shape[-1], call.v.shape[-1]
+    depth, width = call.q[-1], call.v[-1]
     limit = 256 if stack.capability == (9, 0) else 128
     return (
-        call.q.dtype in HALF
+        call.dtype in HALF
         and depth % 8 == 0
         and width % 8 == 0
         and max(depth, width) <= limit
-        and call.k.shape[-2] > 1
+        and call.k[-2] > 1
         and (stack.capability or (0, 0)) >= (8, 0)
     )

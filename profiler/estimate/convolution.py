@@ -9,12 +9,10 @@ from dataclasses import dataclass
 from math import prod
 from typing import Literal
 
-import torch
-
 from profiler.stack import Stack
 
-HALF = (torch.float16, torch.bfloat16)
-CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
+HALF = ("float16", "bfloat16")
+ITEM_SIZE = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
 PLAN_HEADER = 16  # bytes that a staging plan takes besides its copies
 HOPPER_HEADER = 131  # and what every plan of Hopper's own tensor-core engines takes, also without copies
 Copies = Literal["input", "both"] | None  # what an engine stages besides the weights
@@ -27,7 +25,7 @@ class Convolution:
     x: tuple[int, ...]
     weight: tuple[int, ...]
     y: tuple[int, ...]
-    dtype: torch.dtype
+    dtype: str
     padding: tuple[int, ...]
     stride: tuple[int, ...]
     dilation: tuple[int, ...]
@@ -38,7 +36,7 @@ class Convolution:
     @property
     def element_size(self) -> int:
         """Bytes of an element."""
-        return self.dtype.itemsize
+        return ITEM_SIZE[self.dtype]
 
     @property
     def kernel_volume(self) -> int:
@@ -46,9 +44,9 @@ class Convolution:
         return prod(self.weight[2:])
 
 
-def has_cudnn(dtype: torch.dtype, stack: Stack) -> bool:
+def has_cudnn(dtype: str, stack: Stack) -> bool:
     """Whether ATen takes cuDNN for `dtype` at all: bf16 wants Ampere (Convolution.cpp, use_cudnn)."""
-    return dtype != torch.bfloat16 or (stack.capability or (8, 0)) >= (8, 0)
+    return dtype != "bfloat16" or (stack.capability or (8, 0)) >= (8, 0)
 
 
 def route(conv: Convolution, stack: Stack) -> str:

@@ -5,7 +5,6 @@
 
 import gc
 import time
-from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -19,7 +18,7 @@ from profiler.estimate.replay import Replay
 from profiler.estimate.trace import Trace
 from profiler.latent import estimate_video_latent_memory
 from profiler.models.build import component_class
-from profiler.models.spec import ModelSpec
+from profiler.models.spec import ModelSpec, Size
 from profiler.records import Estimate, Memory, Terms
 from profiler.stack import Stack
 from profiler.stages import Stage
@@ -44,7 +43,7 @@ def estimate_with_events(
         raise UserError("autocast: only CUDA's casts are modelled; the CPU casts other operations")
     component_class(spec.component(workload.stage).class_name)  # its import is no part of the estimate's cost
     started = time.perf_counter()
-    stage, trace, output_shapes = _trace(workload, spec, stack)
+    stage, trace, output_shapes = trace_stage(workload, spec, stack)
     replay = Replay(trace, allocator_of(stack))
     memory, notes = _memories(replay, stack, context_bytes)
     terms, peak_at, largest = replay.terms(), replay.peak_at(), replay.largest()
@@ -57,6 +56,10 @@ def estimate_with_events(
     if trace.routes["attention sage"] or trace.routes["attention xformers"]:
         notes["peak.allocated_bytes"] = (
             f"at least: what {workload.options.attention}'s kernels borrow is not known; their outputs are counted"
+        )
+    if assumed := trace.values.assumed:
+        notes["masks"] = (
+            f"{len(assumed)} masks of unknown content counted as all valid, the worst case; first: {assumed[0]}"
         )
     notes |= {f"options.{name}": f"NOT applied: {o.detail}" for name, o in stage.options.items() if not o.applied}
     baseline, peak = memory
@@ -87,17 +90,22 @@ def estimate_with_events(
     return found, trace
 
 
-def _trace(workload: Workload, spec: ModelSpec, stack: Stack) -> tuple[Stage, Trace, tuple[tuple[int, ...], ...]]:
-    """Run the stage on `meta` tensors; where a class cannot run on them, on fake ones, which are slower."""
+def trace_stage(
+    workload: Workload, spec: ModelSpec, stack: Stack, kind: type[Trace] = Trace
+) -> tuple[Stage, Trace, tuple[tuple[int, ...], ...]]:
+    """Run the stage on `meta` tensors; where a class cannot run on them, on fake ones, which are slower.
+
+    `kind` is the class that watches. The shapes are the outputs'. Raises UserError, ModelError.
+    """
     try:
-        return _run(Stage(workload, spec), Trace(stack), META, nullcontext())
+        return _run(Stage(workload, spec), kind(stack), META, nullcontext())
     except LatentmeterError:
         raise
     except MODEL_FAILURES as error:
         first = error  # a class that mixes its own real tensors with ours, for one
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     try:
-        return _run(Stage(workload, spec), Trace(stack, "cpu"), CPU, mode)
+        return _run(Stage(workload, spec), kind(stack, "cpu"), CPU, mode)
     except LatentmeterError:
         raise
     except MODEL_FAILURES as error:
@@ -205,17 +213,17 @@ def _fits(trace: Trace, stack: Stack, peak: Memory, context: int | None, notes: 
 
 
 def _latent(workload: Workload, spec: ModelSpec) -> dict[str, Any]:
-    """The closed form for the same clip: what the latent alone takes."""
-    patch: Sequence[int] = spec.denoiser.patch if spec.denoiser else (1, 1, 1)
+    """The closed form for the same clip: what the latent alone takes, and the tokens of one denoiser forward."""
+    contract = spec.latent
     closed = estimate_video_latent_memory(
-        workload.frames,
+        contract.latent_frames(workload.frames) * contract.temporal_compression,  # a clip cut into windows has more
         workload.height,
         workload.width,
-        spec.latent.channels,
-        spec.latent.spatial_compression,
-        spec.latent.temporal_compression,
+        contract.channels,
+        contract.spatial_compression,
+        contract.temporal_compression,
         batch_size=workload.batch,
         dtype=workload.dtype,
-        patch_size=patch[1],
     )
-    return dict(closed)
+    size = Size(frames=workload.frames, height=workload.height, width=workload.width)
+    return dict(closed) | {"tokens_per_video": spec.tokens(size)}

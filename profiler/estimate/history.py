@@ -4,7 +4,7 @@ from profiler.estimate.allocator import CachingAllocator, PlainAllocator
 from profiler.estimate.expandable import ExpandableAllocator
 from profiler.estimate.replay import Replay
 from profiler.estimate.settings import settings_of
-from profiler.estimate.trace import Trace
+from profiler.events import Events
 from profiler.records import Memory
 from profiler.stack import Stack
 
@@ -19,7 +19,7 @@ def allocator_of(stack: Stack, capacity: int | None = None) -> CachingAllocator 
     return CachingAllocator(capacity, settings)
 
 
-def safe_reserved_bytes(trace: Trace, stack: Stack, peak: Memory, warm: Memory) -> int:
+def safe_reserved_bytes(trace: Events, stack: Stack, peak: Memory, warm: Memory) -> int:
     """The highest reserved peak over histories of one process: the one asked for, a later call, a smaller picture before.
 
     Not a proof: the worst of the histories replayed. A fuller card needs less, as the allocator gives back what it caches.

@@ -18,8 +18,6 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from profiler.estimate.convolution import Convolution
 from profiler.gpus import gpus
 from profiler.paths import CONFIGS
@@ -137,6 +135,7 @@ def shipped_plans(card: str, record: str) -> dict[str, int | None]:
     return dict(zip(questions, data["bytes"], strict=False))
 
 
+@cache
 def front_end_version() -> str | None:
     """The installed cuDNN front-end and library, as text; None where the front-end is missing."""
     if importlib.util.find_spec("cudnn") is None:
@@ -154,8 +153,8 @@ def question_of(conv: Convolution, *, tf32: bool) -> str:
     """
     numbers = [",".join(map(str, v)) for v in (conv.x, conv.weight, conv.padding, conv.stride, conv.dilation)]
     order = "channels_last" if conv.channels_last else "contiguous"
-    mode = ("tf32" if tf32 else "ieee") if conv.dtype == torch.float32 else "half"
-    return " ".join([str(conv.dtype).removeprefix("torch."), *numbers, str(conv.groups), order, mode])
+    mode = ("tf32" if tf32 else "ieee") if conv.dtype == "float32" else "half"
+    return " ".join([conv.dtype, *numbers, str(conv.groups), order, mode])
 
 
 def digest(record: dict[str, Any] | None) -> str:

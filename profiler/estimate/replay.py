@@ -4,8 +4,7 @@ from collections import defaultdict
 
 from profiler.estimate.allocator import Block as Piece
 from profiler.estimate.allocator import CachingAllocator, OutOfMemory, PlainAllocator
-from profiler.events import Events
-from profiler.observe import Block
+from profiler.events import Block, Events
 from profiler.records import AliveTensor, Memory, PeakAt
 
 LARGEST = 10

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch._prims_common import suggest_memory_format
 
-from profiler.estimate import attention, convolution
-from profiler.observe import COMPOSITE
+from profiler.estimate import assume, attention, convolution
+from profiler.observe import COMPOSITE, dtype_name
 from profiler.stack import Stack
+from profiler.workload import ATTENTION_PACKAGES, AttentionName
 
 if TYPE_CHECKING:
     from profiler.estimate.trace import Trace
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 aten = torch.ops.aten
 Rule = Callable[["Trace", Any, tuple[Any, ...], dict[str, Any]], Any]
 MIB = 1 << 20
+CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
 def cublas_workspace_bytes(stack: Stack) -> int:
@@ -36,10 +38,10 @@ def cublas_workspace_bytes(stack: Stack) -> int:
 def _convolution(trace: "Trace", func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     x, weight, _, stride, padding, dilation, transposed, _, groups = args
     y = trace.infer(func, args, kwargs)
-    last = convolution.CHANNELS_LAST.get(x.dim())
+    last = CHANNELS_LAST.get(x.dim())
     # ATen goes by the strides of size-1 dims too (suggest_memory_format), which `is_contiguous` ignores.
     is_last = last is not None and last in (suggest_memory_format(x), suggest_memory_format(weight))
-    is_last = is_last and convolution.has_cudnn(x.dtype, trace.stack)  # the slow paths copy to contiguous
+    is_last = is_last and convolution.has_cudnn(dtype_name(x.dtype), trace.stack)  # the slow paths copy to contiguous
     layout = last if is_last and last is not None else torch.contiguous_format
     if is_last:
         y = torch.empty(y.shape, dtype=y.dtype, device=y.device, memory_format=layout)
@@ -48,7 +50,7 @@ def _convolution(trace: "Trace", func: Any, args: tuple[Any, ...], kwargs: dict[
         x=tuple(x.shape),
         weight=tuple(weight.shape),
         y=tuple(y.shape),
-        dtype=x.dtype,
+        dtype=dtype_name(x.dtype),
         padding=_each(padding, rank),
         stride=_each(stride, rank),
         dilation=_each(dilation, rank),
@@ -132,9 +134,16 @@ def _rms_norm(trace: "Trace", func: Any, args: tuple[Any, ...], kwargs: dict[str
 
 
 def _attention(trace: "Trace", func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    q, k, v, mask, _, causal = (*args, None, 0.0, False)[:6] if len(args) < 6 else args[:6]
+    q, k, v, mask = (*args, None)[:4]
+    mask = kwargs.get("attn_mask", mask)
     call = attention.Attention(
-        q=q, k=k, v=v, mask=kwargs.get("attn_mask", mask), causal=causal, gqa=kwargs.get("enable_gqa", False)
+        q=tuple(q.shape),
+        k=tuple(k.shape),
+        v=tuple(v.shape),
+        dtype=dtype_name(q.dtype),
+        mask=None if mask is None else tuple(mask.shape),
+        mask_is_bool=mask is not None and mask.dtype == torch.bool,
+        gqa=kwargs.get("enable_gqa", False),
     )
     kernel = attention.choose(call, trace.stack, trace.pinned_here())
     trace.routes[f"attention {kernel}"] += 1
@@ -142,11 +151,20 @@ def _attention(trace: "Trace", func: Any, args: tuple[Any, ...], kwargs: dict[st
         return _take_apart(trace, func, args, kwargs)
     needs = attention.buffers(call, kernel, trace.stack.multiprocessors)
     taken = [number for size in needs.before for number in trace.borrow(size)]
-    y = attention.allocate_output(call, kernel)
+    y = attention_output(q, v, kernel)
     trace.track(y)
     taken += [number for size in needs.after for number in trace.borrow(size)]
     trace.give_back(taken)
     return y
+
+
+def attention_output(q: torch.Tensor, v: torch.Tensor, kernel: AttentionName) -> torch.Tensor:
+    """The output without data, (B, heads, S_q, d_v), in the memory order that `kernel` gives it."""
+    batch, heads, length, depth = q.shape
+    if kernel in ("flash", "cudnn", *ATTENTION_PACKAGES) and v.shape[-1] == depth:
+        # Both allocate like the query: a (B, S, heads, d) query gives an output in that order.
+        return torch.empty_like(q.transpose(1, 2)).transpose(1, 2)
+    return torch.empty((batch, length, heads, v.shape[-1]), dtype=q.dtype, device=q.device).transpose(1, 2)
 
 
 def _upsample_nearest(trace: "Trace", func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -185,6 +203,8 @@ def _cpu_attention(trace: "Trace", func: Any, args: tuple[Any, ...], kwargs: dic
     """On the CPU every kernel's scratch is measured, not modelled: the output is all that the trace knows."""
     q, _, v = args[:3]
     trace.routes["attention cpu"] += 1
+    if q.dim() != 4:
+        return _take_apart(trace, func, args, kwargs)
     batch, heads, length, _ = q.shape
     return torch.empty((batch, length, heads, v.shape[-1]), dtype=q.dtype, device=q.device).transpose(1, 2)
 
@@ -201,6 +221,7 @@ def _take_apart(trace: "Trace", func: Any, args: tuple[Any, ...], kwargs: dict[s
 
 
 CUDA_RULES: dict[Any, Rule] = {
+    **assume.RULES,
     aten.convolution.default: _convolution,
     aten.addmm.default: _gemm,
     aten.mm.default: _gemm,
@@ -221,6 +242,7 @@ CUDA_RULES: dict[Any, Rule] = {
     aten.scaled_dot_product_attention.default: _attention,
 }
 CPU_RULES: dict[Any, Rule] = {
+    **assume.RULES,
     aten.rms_norm.default: _cpu_rms_norm,
     aten.scaled_dot_product_attention.default: _cpu_attention,
 }

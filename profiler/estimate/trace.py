@@ -4,15 +4,17 @@ Tensors come from the observer; what kernels borrow besides them comes from the 
 """
 
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import nn
 
+from profiler.estimate.assume import Values, literals
 from profiler.estimate.autocast import Autocast
 from profiler.estimate.planner import Planner
+from profiler.estimate.repeats import Repeats
 from profiler.estimate.rules import CPU_RULES, CUDA_RULES, MIB, cublas_workspace_bytes
 from profiler.models.build import TORCH_DTYPES
 from profiler.models.options import dispatched_attention
@@ -25,10 +27,11 @@ from profiler.workload import ATTENTION_PACKAGES, AttentionName
 class Trace(Observer):
     """An observer of tensors without data for one target stack. `routes` counts the kernels that calls were priced as.
 
-    They are on `device_type`: `meta`, or `cpu` where they are fake tensors that stand for real ones.
+    They are on `device_type`: `meta`, or `cpu` where they are fake tensors that stand for real ones. With `repeats` off
+    every call is traced, also where it equals one before: slower, and the same answer.
     """
 
-    def __init__(self, stack: Stack, device_type: str = "meta") -> None:
+    def __init__(self, stack: Stack, device_type: str = "meta", *, repeats: bool = True) -> None:
         super().__init__(device_type)
         self.stack = stack
         self.pinned: AttentionName | None = None
@@ -38,12 +41,19 @@ class Trace(Observer):
         self.planner = Planner(stack)
         self.routes: Counter[str] = Counter()
         self.cache_emptied_at: set[int] = set()  # the events before which cached segments are given back
+        self.values = Values()
         self.rules = CUDA_RULES if stack.device == "cuda" else CPU_RULES
         self._gemm_workspace = stack.device != "cuda"
         self._lt_workspace = stack.device != "cuda"
         self._results: dict[Any, Any] = {}
         self._benchmarked: set[Any] = set()
         self._casting = False
+        self._repeats = Repeats(self) if repeats else None
+
+    @property
+    def state(self) -> Hashable:
+        """What of the trace's own state decides the allocations of a call."""
+        return (self._gemm_workspace, self._lt_workspace)
 
     def configure(self, stage: Stage) -> None:
         """Take over the stage's options, once it is loaded: those that change which kernels run."""
@@ -54,14 +64,27 @@ class Trace(Observer):
             self.pinned_in = dispatched_attention(stage.module)
         if options.autocast is not None and stage.options["autocast"].applied:
             self.autocast = Autocast(TORCH_DTYPES[options.autocast])
+        if self.autocast is not None or self.benchmark:
+            self._repeats = None  # what was kept or timed before makes equal calls differ
 
     @contextmanager
     def during(self, phase: str, term: str, module: nn.Module | None = None) -> Iterator[None]:
-        """As the observer's; the stage's autocast context ends with the phase."""
-        with super().during(phase, term, module):
+        """As the observer's, with the content of literals; below `module`, calls that repeat are copied.
+
+        The stage's autocast context ends with the phase.
+        """
+        watching = self._repeats.watching(module) if self._repeats and module else nullcontext()
+        self._root = module
+        with literals(), super().during(phase, term, module), watching:
             yield
         if self.autocast is not None:
             self.autocast.clear()
+
+    def call(self, module: nn.Module, function: Callable[[], Any], args: Any, kwargs: Any) -> Any:
+        """Run the call of a module, or copy an equal one."""
+        if self._repeats is None or module is self._root or torch.is_grad_enabled():
+            return function()
+        return self._repeats.run_module(module, function, (args, kwargs), self._path[-1])
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         policy = self.autocast.policy(func) if self.autocast is not None and not self._casting else None
@@ -92,7 +115,9 @@ class Trace(Observer):
     def execute(self, func: Any, args: Any, kwargs: Any) -> Any:
         """Run one op by its rule, or infer its result."""
         rule = self.rules.get(func)
-        return rule(self, func, args, kwargs) if rule is not None else self.infer(func, args, kwargs)
+        result = rule(self, func, args, kwargs) if rule is not None else self.infer(func, args, kwargs)
+        self.values.follow(func, args, kwargs, result)
+        return result
 
     def infer(self, func: Any, args: Any, kwargs: Any) -> Any:
         """The op's result without data. Shape inference is the trace's main cost, so results are remembered by shapes."""
@@ -106,6 +131,10 @@ class Trace(Observer):
         if key is not None and template is not None and not _is_view(result, args):
             self._results[key] = template
         return result
+
+    def _died(self, key: int) -> None:
+        super()._died(key)
+        self.values.forget(key)
 
     def borrow(self, size: int) -> list[int]:
         """Take `size` bytes until `give_back`; nothing for 0."""

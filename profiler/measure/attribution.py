@@ -6,8 +6,9 @@ from typing import Any
 
 from torch import nn
 
+from profiler.events import Block
 from profiler.measure.meter import Meter, OpPeak
-from profiler.observe import Block, Observer
+from profiler.observe import Observer
 from profiler.records import AliveTensor, Borrowed, PeakAt, Terms
 from profiler.stages import Stage
 

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 
 from profiler.align import align
-from profiler.events import Stream
+from profiler.events import Block, Stream
 from profiler.measure.meter import OpPeak
-from profiler.observe import Block, Observer
+from profiler.observe import Observer
 
 MOST_EVENTS = 4_000_000  # of all calls together; beyond it torch forgets the oldest
 BIRTH, DEATH = "alloc", "free_requested"  # `free_requested` is when `allocated` falls

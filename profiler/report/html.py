@@ -72,7 +72,7 @@ def render_html(comparisons: Sequence[Comparison], about: RunInfo, others: Peers
         drawn=charts.drawable(comparisons),
         style=Markup(style),
         script=Markup(script),
-        policy=_policy(style, script),
+        policy=policy(style, script),
     )
     return OPTIONAL_TAGS.sub("", text)
 
@@ -92,7 +92,7 @@ def _section(number: int, comparison: Comparison, common: frozenset[str], notes:
     )
 
 
-def _policy(style: str, script: str) -> str:
+def policy(style: str, script: str) -> str:
     """A content security policy that allows this style sheet, this script and nothing from anywhere."""
     hashes = [b64encode(sha256(text.encode()).digest()).decode() for text in (style, script)]
     return f"default-src 'none'; style-src 'sha256-{hashes[0]}'; script-src 'sha256-{hashes[1]}'; img-src data:"

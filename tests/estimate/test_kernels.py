@@ -5,19 +5,18 @@ on 2026-11-20 with the maintained front-end (nvidia-cudnn-frontend 1.32). No fig
 """
 
 from dataclasses import replace
-from math import prod
 from typing import Any
 
 import pytest
 import torch
 
-from profiler.estimate.attention import Attention, allocate_output, buffers, choose
+from profiler.estimate.attention import Attention, buffers, choose
 from profiler.estimate.convolution import Convolution, route, workspace_bytes
-from profiler.estimate.rules import cublas_workspace_bytes
+from profiler.estimate.rules import attention_output, cublas_workspace_bytes
 from profiler.gpus import assumed_stack, find_gpu
 from profiler.stack import Stack
 
-BF16, FP32 = torch.bfloat16, torch.float32
+BF16, FP16, FP32 = "bfloat16", "float16", "float32"
 MIB = 1 << 20
 
 
@@ -25,9 +24,7 @@ def stack(gpu: str, torch_version: str = "2.13.0", cudnn: int | None = None) -> 
     return assumed_stack(find_gpu(gpu), torch_version, cudnn)
 
 
-def conv(
-    x: tuple[int, ...], out: int, kernel: int, dtype: torch.dtype = BF16, stride: int = 1, **rest: Any
-) -> Convolution:
+def conv(x: tuple[int, ...], out: int, kernel: int, dtype: str = BF16, stride: int = 1, **rest: Any) -> Convolution:
     rank = len(x) - 2
     padding = kernel // 2 if stride == 1 else 0
     geometry = {"padding": (padding,) * rank, "stride": (stride,) * rank, "dilation": (1,) * rank}
@@ -78,13 +75,13 @@ def test_workspace_is_what_cudnn_plans(gpu: str, call: Convolution, planned: int
             64 * 9 * 32 * 32 * 2,
         ),  # read off torch 2.13 in dry CUDA, a sample at a time
         ("t4", BF16, (2, 64, 4, 16, 16), "vol2col", 64 * 27 * 4 * 16 * 16 * 2),
-        ("t4", torch.float16, (1, 64, 32, 32), "cudnn", 233_488),
+        ("t4", FP16, (1, 64, 32, 32), "cudnn", 233_488),
         ("t4", FP32, (1, 64, 32, 32), "cudnn", 0),  # no TF32 before Ampere: nothing is staged
         ("rtx-3090", BF16, (1, 64, 32, 32), "cudnn", 233_488),
     ],
 )
 def test_before_ampere_there_is_neither_bf16_in_cudnn_nor_tf32(
-    gpu: str, dtype: torch.dtype, x: tuple[int, ...], kind: str, planned: int
+    gpu: str, dtype: str, x: tuple[int, ...], kind: str, planned: int
 ) -> None:
     call = conv(x, 32, 3, dtype)
     assert route(call, stack(gpu)) == kind
@@ -128,32 +125,30 @@ def test_vol2col_buffers_are_those_that_users_saw_fail() -> None:
     assert workspace_bytes(conv((1, 128, 256, 256, 256), 128, 3), old) == 108 << 30
 
 
-def attention(
-    depth: int, dtype: torch.dtype = BF16, length: int = 64, mask: torch.Tensor | None = None, **rest: Any
-) -> Attention:
-    q = torch.empty(1, 2, length, depth, dtype=dtype, device="meta")
-    return Attention(q=q, k=q, v=q, mask=mask, **rest)
+def attention(depth: int, dtype: str = BF16, length: int = 64, **rest: Any) -> Attention:
+    q = (1, 2, length, depth)
+    return Attention(q=q, k=q, v=q, dtype=dtype, **rest)
 
 
-def mask_of(length: int, dtype: torch.dtype = torch.bool) -> torch.Tensor:
-    return torch.empty(1, 1, length, length, dtype=dtype, device="meta")
+def mask_of(length: int, dtype: str = "bool") -> dict[str, Any]:
+    return {"mask": (1, 1, length, length), "mask_is_bool": dtype == "bool"}
 
 
 @pytest.mark.parametrize(
     ("gpu", "version", "call", "kernel"),
     [
         ("h200", "2.13.0", attention(128), "cudnn"),
-        ("h200", "2.13.0", attention(128, mask=mask_of(64)), "cudnn"),
+        ("h200", "2.13.0", attention(128, **mask_of(64)), "cudnn"),
         ("h200", "2.13.0", attention(512), "efficient"),
         ("h200", "2.13.0", attention(128, FP32), "efficient"),
         ("h200", "2.13.0", attention(100), "flash"),
         ("h200", "2.10.0", attention(128), "flash"),
         ("rtx-4090", "2.13.0", attention(128), "flash"),
-        ("rtx-4090", "2.13.0", attention(128, mask=mask_of(64)), "efficient"),
+        ("rtx-4090", "2.13.0", attention(128, **mask_of(64)), "efficient"),
         ("rtx-4090", "2.13.0", attention(384), "efficient"),
         ("a100", "2.13.0", attention(514, FP32), "math"),
         ("t4", "2.13.0", attention(128), "math"),
-        ("t4", "2.13.0", attention(128, torch.float16), "efficient"),
+        ("t4", "2.13.0", attention(128, FP16), "efficient"),
     ],
 )
 def test_the_kernel_that_cuda_picks(gpu: str, version: str, call: Attention, kernel: str) -> None:
@@ -205,24 +200,22 @@ def test_scratch_of_each_kernel() -> None:
 def test_flash_attention_cuts_the_keys_where_queries_are_few(
     q: tuple[int, ...], keys: int, expected: tuple[int, ...]
 ) -> None:
-    query = torch.empty(q, dtype=BF16, device="meta")
-    key = torch.empty((*q[:2], keys, q[3]), dtype=BF16, device="meta")
+    key = (*q[:2], keys, q[3])
     processors = find_gpu("rtx-3090").multiprocessors
-    assert buffers(Attention(q=query, k=key, v=key), "flash", processors).after == expected
+    assert buffers(Attention(q=q, k=key, v=key, dtype=BF16), "flash", processors).after == expected
 
 
 def test_a_bool_mask_is_converted_and_unaligned_rows_are_padded() -> None:
     """Sizes seen on torch 2.11: a 4601 x 4601 bool mask costs 42,338,402 and 42,402,816 B."""
-    assert buffers(attention(512, mask=mask_of(4601)), "efficient").before == (42_338_402, 42_402_816)
-    assert buffers(attention(128, mask=mask_of(4601)), "cudnn").before == (8, 8, 42_338_402)
-    assert buffers(attention(512, mask=mask_of(64, BF16)), "efficient").before == ()
+    assert buffers(attention(512, **mask_of(4601)), "efficient").before == (42_338_402, 42_402_816)
+    assert buffers(attention(128, **mask_of(4601)), "cudnn").before == (8, 8, 42_338_402)
+    assert buffers(attention(512, **mask_of(64, BF16)), "efficient").before == ()
 
 
 def test_output_keeps_the_querys_order_where_the_kernel_does() -> None:
-    flat = torch.empty(1, 64, 2, 32, dtype=BF16, device="meta").transpose(1, 2)
-    plain = torch.empty(1, 2, 64, 32, dtype=BF16, device="meta")
+    flat = torch.empty(1, 64, 2, 32, device="meta").transpose(1, 2)
+    plain = torch.empty(1, 2, 64, 32, device="meta")
     for query in (flat, plain):
-        call = Attention(q=query, k=query, v=query)
-        assert allocate_output(call, "flash").stride() == query.stride()
-        assert allocate_output(call, "efficient").stride() == flat.stride()
-    assert prod(allocate_output(call, "cudnn").shape) == plain.numel()
+        assert attention_output(query, query, "flash").stride() == query.stride()
+        assert attention_output(query, query, "efficient").stride() == flat.stride()
+    assert attention_output(plain, plain, "cudnn").shape == plain.shape

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 import profiler
 from profiler.estimate import planner as planning
@@ -18,7 +17,7 @@ from profiler.stack import Stack
 
 def conv(**changes: Any) -> Convolution:
     values: dict[str, Any] = {
-        "x": (1, 128, 40, 40), "weight": (64, 128, 3, 3), "y": (1, 64, 40, 40), "dtype": torch.bfloat16,
+        "x": (1, 128, 40, 40), "weight": (64, 128, 3, 3), "y": (1, 64, 40, 40), "dtype": "bfloat16",
         "padding": (1, 1), "stride": (1, 1), "dilation": (1, 1), "groups": 1, "channels_last": False, "transposed": False,
     }  # fmt: skip
     return Convolution(**(values | changes))
@@ -44,7 +43,7 @@ def test_a_question_holds_everything_that_decides_a_plan() -> None:
         question_of(conv(**changes), tf32=tf32)
         for tf32 in (True, False)
         for changes in (
-            {}, {"x": (2, 128, 40, 40)}, {"weight": (32, 128, 3, 3)}, {"dtype": torch.float16}, {"dtype": torch.float32},
+            {}, {"x": (2, 128, 40, 40)}, {"weight": (32, 128, 3, 3)}, {"dtype": "float16"}, {"dtype": "float32"},
             {"padding": (0, 0)}, {"stride": (2, 2)}, {"dilation": (2, 2)}, {"groups": 2}, {"channels_last": True},
         )
     }  # fmt: skip

@@ -1,0 +1,228 @@
+"""Calls that are copied leave the same births and deaths as calls that are traced, or are not copied."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from profiler.estimate import estimator
+from profiler.estimate.trace import Trace
+from profiler.gpus import assumed_stack, find_gpu
+from profiler.models.find import find_model
+from profiler.stages import Stage
+from profiler.workload import MemoryOptions
+
+TINY = Path(__file__).parent.parent / "models"
+STACK = assumed_stack(find_gpu("h200"), "2.13.0")
+Story = tuple[list[int], list[tuple[Any, ...]], dict[str, int]]
+
+
+def story(trace: Trace) -> Story:
+    """Everything that a trace says."""
+    blocks = [
+        (b.bytes, b.shape, b.dtype, b.term, b.phase, b.born, b.died, trace.ops[b.op] if b.op >= 0 else None)
+        for b in trace.blocks
+    ]
+    return trace.events, blocks, dict(trace.routes)
+
+
+def trace_of(root: nn.Module, call: Callable[[], Any], *, repeats: bool = True) -> tuple[Story, int]:
+    """The story of `call`, and how many ops were looked at."""
+    trace = Trace(STACK, repeats=repeats)
+    seen: list[Any] = []
+    execute = trace.execute
+    trace.execute = lambda *args: (seen.append(args[0]), execute(*args))[1]  # type: ignore[method-assign]
+    trace.track(list(root.parameters()))
+    with torch.inference_mode(), trace.during("cold", "activations", root):
+        kept = call()
+    told = story(trace)
+    del kept
+    return told, len(seen)
+
+
+def both(make: Callable[[], tuple[nn.Module, Callable[[], Any]]]) -> tuple[int, int]:
+    """Ops looked at with and without copying, after a check that the stories are the same."""
+    (copied, few), (traced, many) = (trace_of(*make(), repeats=repeats) for repeats in (True, False))
+    assert copied == traced
+    return few, many
+
+
+def z(*shape: int) -> torch.Tensor:
+    return torch.empty(shape, device="meta")
+
+
+@pytest.mark.parametrize(
+    ("model", "stage", "size", "tiled"),
+    [
+        (str(TINY / "tiny-image.yaml"), "roundtrip", {"height": 64, "width": 48}, True),
+        (str(TINY / "tiny-image.yaml"), "denoise", {}, False),
+        (str(TINY / "tiny-video.yaml"), "decode", {"frames": 25}, False),
+        (str(TINY / "tiny-video.yaml"), "roundtrip", {"frames": 5, "height": 288, "width": 320}, True),
+        (str(TINY / "tiny-video.yaml"), "denoise", {}, False),
+        (str(TINY / "tiny-temporal.yaml"), "decode", {}, False),  # fake tensors
+        ("cogvideox-5b", "decode", {"frames": 17, "height": 256, "width": 256}, False),
+        ("hunyuan-video", "encode", {"frames": 17, "height": 320, "width": 320}, True),
+        ("ltx-video-2b", "denoise", {}, False),
+    ],
+)
+def test_models(model: str, stage: Any, size: dict[str, int], tiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = find_model(model)
+    workload = spec.workload(stage, options=MemoryOptions(tiling=tiled), **size)
+    stories = []
+    for repeats in (True, False):
+        monkeypatch.setattr(estimator, "Trace", lambda *args, r=repeats: Trace(*args, repeats=r))
+        _, trace, _ = estimator._trace(workload, spec, STACK)
+        stories.append(story(trace))
+    assert stories[0] == stories[1]
+
+
+def test_equal_blocks_are_traced_once() -> None:
+    def make() -> tuple[nn.Module, Callable[[], Any]]:
+        model = nn.Sequential(*[nn.TransformerEncoderLayer(16, 2, 32).eval() for _ in range(12)]).to("meta")
+        return model, lambda: model(z(2, 8, 16))
+
+    few, many = both(make)
+    assert few < many / 3
+
+
+def test_a_module_with_another_attribute_is_another_module() -> None:
+    class Scale(nn.Module):
+        def __init__(self, times: int) -> None:
+            super().__init__()
+            self.times = times
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            for _ in range(self.times):
+                x = x * 2
+            return x
+
+    def make() -> tuple[nn.Module, Callable[[], Any]]:
+        model = nn.Sequential(Scale(1), Scale(3), Scale(1))
+        return model, lambda: model(z(100))
+
+    assert both(make) == (5, 6)
+
+
+class Keeps(nn.Module):
+    """Keeps its input in a place of its own."""
+
+    def __init__(self, place: str) -> None:
+        super().__init__()
+        self.place = place
+        self.last: Any = None
+        self.all: list[Any] = []
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = x + 1
+        if self.place == "attribute":
+            self.last = y
+        elif self.place == "list":
+            self.all.append(y)
+        elif self.place == "counter":
+            self.all[:] = [*self.all, 0][:3]
+            y = y.repeat(len(self.all))
+        return y * 2
+
+
+@pytest.mark.parametrize("place", ["attribute", "list", "counter"])
+def test_a_module_that_remembers_is_not_copied(place: str) -> None:
+    def make() -> tuple[nn.Module, Callable[[], Any]]:
+        model = nn.Sequential(Keeps(place))
+        return model, lambda: [model[0](z(50)) for _ in range(6)]
+
+    both(make)
+
+
+class Cached(nn.Module):
+    """As the causal convolutions of video VAEs: what it needs of a chunk it puts into the caller's list."""
+
+    def forward(self, x: torch.Tensor, cache: list[Any], index: list[int]) -> torch.Tensor:
+        old = cache[index[0]]
+        new = x[-2:].clone()
+        y = x.sin() if old is None else torch.cat([old, x]).sin()
+        cache[index[0]] = new
+        index[0] += 1
+        del old
+        return y.cos()[1:]
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_what_a_call_puts_into_a_list_replaces_what_was_there(shared: bool) -> None:
+    def make() -> tuple[nn.Module, Callable[[], Any]]:
+        model = nn.Sequential(Cached())
+
+        def run() -> list[torch.Tensor]:
+            cache: list[Any] = [None]
+            others = []
+            for chunk in range(8):
+                out = model[0](z(4, 25), cache, [0])
+                if shared and chunk % 2:
+                    others.append(cache[0])  # the next call lets go of a tensor that lives on
+            return [out, *others]
+
+        return model, run
+
+    few, many = both(make)
+    assert few < many
+
+
+def test_results_that_are_arguments_or_views_of_them() -> None:
+    class Views(nn.Module):
+        def forward(self, x: torch.Tensor, y: torch.Tensor) -> tuple[Any, ...]:
+            return x, x[1:, 2:4].t(), {"y": [y * 2, (y + 1)[3:]]}
+
+    def make() -> tuple[nn.Module, Callable[[], Any]]:
+        model = nn.Sequential(Views())
+
+        def run() -> Any:
+            kept = []
+            for start in range(4):
+                x, view, rest = model[0](z(30, 10)[start : start + 5], z(8))
+                assert (view.shape, view.stride(), view.storage_offset()) == ((2, 4), (1, 10), 10 * start + 12)
+                assert (rest["y"][0].shape, rest["y"][1].shape) == ((8,), (5,))
+                kept += [view, rest["y"][1]]
+                del x
+            return kept
+
+        return model, run
+
+    few, many = both(make)
+    assert few < many
+
+
+def test_a_module_that_frees_what_others_made_is_not_copied() -> None:
+    store: list[Any] = []
+
+    class Frees(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = x * 2
+            store.clear()
+            return y
+
+    def make() -> tuple[nn.Module, Callable[[], Any]]:
+        model = nn.Sequential(Frees())
+
+        def run() -> Any:
+            for _ in range(4):
+                store.append(z(64))
+                out = model[0](z(16))
+            return out
+
+        return model, run
+
+    both(make)
+
+
+def test_blends_of_tiles_are_calls_and_the_model_is_left_as_it_was() -> None:
+    spec = find_model(str(TINY / "tiny-image.yaml"))
+    stage = Stage(spec.workload("decode", height=128, width=128, options=MemoryOptions(tiling=True)), spec)
+    before = dict(vars(stage.module))
+    assign, call = nn.Module.__setattr__, nn.Module.__call__
+    trace = Trace(STACK)
+    with trace.during("cold", "activations", stage.module):
+        assert "blend_v" in vars(stage.module)
+    assert vars(stage.module) == before
+    assert (nn.Module.__setattr__, nn.Module.__call__) == (assign, call)
