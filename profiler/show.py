@@ -204,7 +204,7 @@ def show_reasons(found: "Sequence[Reason]") -> None:
         for cause in explanation.causes:
             where = f"{cause.module} {cause.op}".strip()
             table.add_row(f"{cause.bytes:+,} B", str(cause.blocks), cause.term, cause.why, where)
-        table.add_row(f"{explanation.unexplained:+,} B", "", "", "unexplained")
+        table.add_row(f"{explanation.unexplained:+,} B" if explanation.unexplained else "0 B", "", "", "unexplained")
         table.add_row(f"{explanation.difference:+,} B", "", "", "difference of the allocated peaks")
         out.print(table)
         out.print(
