@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import mode
 from typing import TYPE_CHECKING, Any
 
 from profiler import __version__
@@ -34,7 +35,10 @@ Figures = dict[str, int | None]
 
 @dataclass(frozen=True, kw_only=True)
 class Known:
-    """One case whose figures are known: a record, or a published figure (`half_digit`: half its last digit, bytes)."""
+    """One case whose figures are known: a record, or a published figure (`half_digit`: half its last digit, bytes).
+
+    `context_bytes` is what CUDA took outside the allocator in that run, where it is known.
+    """
 
     kind: str
     source: str
@@ -43,6 +47,7 @@ class Known:
     figures: Figures
     record: Record | None = None
     half_digit: int = 0
+    context_bytes: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,8 +105,7 @@ def collect(paths: Sequence[Path], gpu: str | None = None) -> list[Known]:
             if file.suffix == ".yaml":
                 found += [_published(figure) for figure in read_published(file)]
             else:
-                records = RunStore(file.parent).records()
-                found += [_recorded(record, str(file.parent)) for record in records if "@" not in record.key]
+                found += _recorded_in(file.parent)
     found = [case for case in found if gpu is None or (case.stack and case.stack.gpu == gpu)]
     if not found:
         raise UserError(f"{', '.join(map(str, paths))}: no run with measurements and no published figure")
@@ -158,7 +162,7 @@ def side_by_side(found: "pd.DataFrame") -> "pd.DataFrame":
     ours, parts = found[found["who"] == OURS], []
     for _, theirs in found[found["who"] != OURS].groupby("who"):
         shared = ours.merge(theirs[same], on=same).assign(who=theirs["who"].iloc[0])
-        parts.append(summarize(theirs, ["kind"]).join(summarize(shared, ["kind"]), rsuffix="_ours"))
+        parts.append(summarize(theirs, ["kind"]).join(summarize(shared, ["kind"]).add_suffix("_ours")))
     return pd.concat(parts)
 
 
@@ -184,9 +188,17 @@ def conditions(frame: "pd.DataFrame", command: str) -> dict[str, str]:
     }
 
 
-def _recorded(record: Record, source: str) -> Known:
+def _recorded_in(folder: Path) -> list[Known]:
+    """The cases of a run that were measured or tried. Its usual context counts for all: some end without one."""
+    records = [record for record in RunStore(folder).records() if "@" not in record.key]
+    contexts = [r.measurement.terms.context for r in records if r.measurement is not None]
+    return [_recorded(record, str(folder), mode(contexts or [None])) for record in records]
+
+
+def _recorded(record: Record, source: str, context: int | None) -> Known:
     found = record.measurement
     return Known(
+        context_bytes=context,
         kind={"cuda": "measured", "dry": "dry", "cpu": "cpu"}[found.device_kind] if found else _kind(record),
         source=source,
         workload=record.workload,
@@ -225,7 +237,7 @@ def _judge(case: Known) -> Judged:
         return Judged(known=case, estimate=None, predicted={}, peers={}, status=status, reason="no stack recorded")
     try:
         spec = find_model(case.workload.model)
-        made = estimate(case.workload, spec, case.stack)
+        made = estimate(case.workload, spec, case.stack, context_bytes=case.context_bytes)
     except LatentmeterError as error:
         return Judged(known=case, estimate=None, predicted={}, peers={}, status=status, reason=str(error))
     peers: Figures = {name: found.bytes for name, found in baselines(case.workload, spec).items()}

@@ -181,6 +181,7 @@ def _latent(workload: Workload, spec: ModelSpec) -> tuple[int, int, int]:
 
 def _vae_class(spec: ModelSpec) -> str:
     """The VAE's class, with its channels where the peers tell two apart."""
+    assert spec.vae is not None
     name = spec.vae.class_name
     return f"{name}, 48 channels" if name == "AutoencoderKLWan" and spec.latent.channels == 48 else name
 

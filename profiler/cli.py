@@ -220,7 +220,13 @@ def hotspots(
 @click.option("--force", is_flag=True, help="Replace the run in the folder.")
 @click.option("--retry", is_flag=True, help="Run cases again that ended in a timeout or crash.")
 @click.option("--budget-minutes", type=float, help="Stop cleanly within this time; run again to go on.")
-def run(config: str, out: Path | None, resume: bool, force: bool, retry: bool, budget_minutes: float | None) -> None:
+@click.option(
+    "--events/--no-events", default=None, help="Keep each case's allocator events. Default: as the sweep says."
+)
+def run(
+    config: str, out: Path | None, resume: bool, force: bool, retry: bool, budget_minutes: float | None,
+    events: bool | None,
+) -> None:  # fmt: skip
     """Run the sweep CONFIG (a file, or the name of a shipped one) and write its report.
 
     Each case is saved as it ends. The same command again goes on where the run stood.
@@ -234,6 +240,8 @@ def run(config: str, out: Path | None, resume: bool, force: bool, retry: bool, b
     if resume and force:
         raise UserError("--resume and --force exclude each other")
     sweep = find_sweep(config)
+    if events is not None:
+        sweep = sweep.model_copy(update={"events": events})
     directory = out or Path("results") / sweep.name
     options = RunOptions(force=force, retry=retry, budget_minutes=budget_minutes)
     records = run_sweep(sweep, directory, options, show_progress)
@@ -248,7 +256,7 @@ def run(config: str, out: Path | None, resume: bool, force: bool, retry: bool, b
 @click.argument("directory", type=click.Path(path_type=Path))
 @click.option("--tolerance", type=click.FloatRange(min=0), help="Percent; a case outside it makes the exit code 1.")
 def report(directory: Path, tolerance: float | None) -> None:
-    """Write the report of the run in DIRECTORY again: HTML, Markdown, CSV."""
+    """Write the report of the run in DIRECTORY again: HTML, Markdown, JSON, CSV."""
     from profiler import api
     from profiler.compare import within_tolerance
     from profiler.run.publish import publish

@@ -7,10 +7,10 @@ The causes add up to the difference between the two replays to the byte. What th
 say otherwise) is unexplained, and a number.
 """
 
-from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby, pairwise
 from typing import Literal
 
 from profiler.align import align
@@ -42,9 +42,10 @@ class Side:
         """Bytes of every block alive after event `at`, by its number."""
         return {b.number: self.sizes[b.number] for b in self.events.blocks if _lives(b, at)}
 
-    def place(self, block: Block) -> tuple[str, str]:
-        """The module and op that made a block; before the call, its phase."""
-        return self.events.ops[block.op] if block.phase == "cold" and block.op >= 0 else ("", block.phase)
+
+def place_of(events: Events, block: Block) -> tuple[str, str]:
+    """The module and op that made a block; before the call, its phase."""
+    return events.ops[block.op] if block.phase == "cold" and block.op >= 0 else ("", block.phase)
 
 
 def explain_peaks(
@@ -97,28 +98,26 @@ def pair(a: Events, b: Events) -> dict[int, int]:
 
     In an op, what is left over pairs by term though sizes differ. What was there before the call pairs by phase and size.
     """
-    first, second = _cold_ops(a), _cold_ops(b)
-    matched = align(a.ops[first:], b.ops[second:])
-    groups_a = _by_group(a, [first + i for i, _ in matched])
-    groups_b = _by_group(b, [second + j for _, j in matched])
+    runs_a, runs_b = _runs(a), _runs(b)
+    matched = align([place for place, _ in runs_a], [place for place, _ in runs_b])
+    groups_a = _groups(runs_a, [i for i, _ in matched])
+    groups_b = _groups(runs_b, [j for _, j in matched])
     partner = _pair_resident(a, b)
-    for group, blocks in groups_a.items():
-        partner |= _pair_within(blocks, groups_b.get(group, []))
+    for blocks_a, blocks_b in zip(groups_a, groups_b, strict=True):
+        partner |= _pair_within(blocks_a, blocks_b)
     return partner
 
 
-def _cold_ops(side: Events) -> int:
-    """The first op of the call."""
-    return min((block.op for block in side.blocks if block.phase == "cold" and block.op >= 0), default=0)
+def _runs(side: Events) -> list[tuple[tuple[str, str], list[Block]]]:
+    """Blocks of the call in order of birth, with the module and op that made each stretch of them."""
+    born = (block for block in side.blocks if block.phase == "cold")
+    return [(place, list(run)) for place, run in groupby(born, key=lambda block: place_of(side, block))]
 
 
-def _by_group(side: Events, starts: list[int]) -> dict[int, list[Block]]:
-    """Blocks of the call by the last matched op before them: an op that only one side shows belongs to the one before it."""
-    groups: dict[int, list[Block]] = defaultdict(list)
-    for block in side.blocks:
-        if block.phase == "cold":
-            groups[bisect_right(starts, block.op)].append(block)
-    return groups
+def _groups(runs: Sequence[tuple[tuple[str, str], list[Block]]], matched: Sequence[int]) -> list[list[Block]]:
+    """The blocks from each matched run to the next: a run that only one side shows belongs to the one before it."""
+    ends = [0, *matched, len(runs)]
+    return [[block for _, blocks in runs[start:end] for block in blocks] for start, end in pairwise(ends)]
 
 
 def _pair_within(a: list[Block], b: list[Block]) -> dict[int, int]:
@@ -205,7 +204,7 @@ def _elsewhere(side: Side, at: int, name: Literal["measured", "estimated"]) -> I
 
 
 def _cause(side: Side, block: Block, size: int, why: str) -> Cause:
-    module, op = side.place(block)
+    module, op = place_of(side.events, block)
     return Cause(bytes=size, module=module, op=op, term=block.term, why=why)
 
 

@@ -108,7 +108,7 @@ def patch_grid(frames: int, height: int, width: int, patch: Triple) -> Triple:
     """
     _require_positive(frames=frames, height=height, width=width)
     t, h, w = _triple("patch", patch)
-    return _ceil_div(frames, t), _ceil_div(height, h), _ceil_div(width, w)
+    return ceil_div(frames, t), ceil_div(height, h), ceil_div(width, w)
 
 
 def count_tokens(frames: int, height: int, width: int, patch: Triple) -> int:
@@ -123,7 +123,7 @@ def count_clip_tokens(seconds: int, fps: int, patches_per_frame: int, temporal_p
     rounding is hidden: for 29.97 fps count the frames and use `count_tokens`. Raises UserError.
     """
     _require_positive(seconds=seconds, fps=fps, patches_per_frame=patches_per_frame, temporal_patch=temporal_patch)
-    return _ceil_div(seconds * fps, temporal_patch) * patches_per_frame
+    return ceil_div(seconds * fps, temporal_patch) * patches_per_frame
 
 
 def to_layout(shape: Sequence[int], source: Layout, target: Layout, frames: int | None = None) -> tuple[int, ...]:
@@ -270,5 +270,6 @@ def _dtype_bytes(name: str, dtype: LatentDtype) -> int:
     return DTYPE_BYTES[dtype]
 
 
-def _ceil_div(size: int, divisor: int) -> int:
+def ceil_div(size: int, divisor: int) -> int:
+    """`size / divisor`, rounded up."""
     return -(-size // divisor)

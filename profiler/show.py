@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from profiler.difference import CaseDifference, RunDifference
     from profiler.doctor import Finding
-    from profiler.models.spec import ModelSpec
+    from profiler.models.spec import Component, ModelSpec
     from profiler.run.plan import Sweep
     from profiler.run.reasons import Reason
     from profiler.run.sweep import Progress
@@ -44,17 +44,27 @@ def show_latent(found: Mapping[str, Any]) -> None:
 
 
 def show_models(catalog: "Mapping[str, ModelSpec]") -> None:
-    """One row a model."""
-    table = _table("model", "name", "VAE", "denoiser", "published size", "latent C, s x t")
-    for spec in catalog.values():
+    """One row a model, family by family."""
+    table = _table("model", "family", "kind", "VAE", "denoiser", "default size", "latent C, s x t")
+    for spec in sorted(catalog.values(), key=lambda spec: (spec.kind, spec.family or "", spec.id)):
         size = spec.default
         clip = f"{size.frames}x{size.height}x{size.width}" if size else "none"
-        latent = spec.latent
-        compression = f"{latent.channels}, {latent.spatial_compression} x {latent.temporal_compression}"
-        denoiser = spec.denoiser.class_name if spec.denoiser else "none"
-        table.add_row(spec.id, spec.name, spec.vae.class_name, denoiser, clip, compression)
+        latent = spec.contract
+        compression = (
+            f"{latent.channels}, {latent.spatial_compression} x {latent.temporal_compression}" if latent else "?"
+        )
+        vae, denoiser = (_parameters(component) for component in (spec.vae, spec.denoiser))
+        table.add_row(spec.id, spec.family or "", spec.kind, vae, denoiser, clip, compression)
     console().print(table)
     console().print("`latentmeter models ID` shows one with its sources; `latentmeter estimate ID` estimates it.")
+
+
+def _parameters(component: "Component | None") -> str:
+    """Parameters in millions or billions; `?` where they are not counted, `-` where the model has no such component."""
+    if component is None:
+        return "-"
+    count = component.parameters
+    return "?" if count is None else f"{count / 1e9:.2f} B" if count >= 1e9 else f"{count / 1e6:.1f} M"
 
 
 def show_model(spec: "ModelSpec") -> None:
@@ -194,7 +204,7 @@ def show_reasons(found: "Sequence[Reason]") -> None:
         for cause in explanation.causes:
             where = f"{cause.module} {cause.op}".strip()
             table.add_row(f"{cause.bytes:+,} B", str(cause.blocks), cause.term, cause.why, where)
-        table.add_row(f"{explanation.unexplained:+,} B", "", "", "unexplained")
+        table.add_row(f"{explanation.unexplained:+,} B" if explanation.unexplained else "0 B", "", "", "unexplained")
         table.add_row(f"{explanation.difference:+,} B", "", "", "difference of the allocated peaks")
         out.print(table)
         out.print(
@@ -204,8 +214,15 @@ def show_reasons(found: "Sequence[Reason]") -> None:
 
 
 def track(cases: Sequence[Any], what: str) -> Iterable[Any]:
-    """`cases`, one by one, with a progress bar on standard error."""
-    return progress.track(cases, description=what, console=Console(stderr=True))
+    """`cases`, one by one, with a progress bar on standard error; where that is no terminal, a line every twenty cases."""
+    out = Console(stderr=True)
+    if out.is_terminal:
+        yield from progress.track(cases, description=what, console=out)
+        return
+    for number, case in enumerate(cases):
+        if number % 20 == 0:
+            out.print(f"{what}: {number} of {len(cases)}")
+        yield case
 
 
 def show_accuracy(frame: "pd.DataFrame", about: Mapping[str, str], paths: Sequence[Path]) -> None:

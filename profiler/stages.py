@@ -13,16 +13,16 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils._pytree import tree_leaves
 
-from profiler.errors import ModelError
+from profiler.errors import ModelError, UserError
 from profiler.models.build import TORCH_DTYPES, component_module, materialize
+from profiler.models.normalization import to_denoiser, to_vae
 from profiler.models.options import apply_options
 from profiler.models.spec import ModelSpec, Size
 from profiler.models.template import fill_template, symbols
 from profiler.records import AppliedOption
 from profiler.workload import ATTENTION_PACKAGES, VAE_STAGES, Workload
-
-PIXEL_CHANNELS = 3
 
 
 class Stage:
@@ -34,6 +34,9 @@ class Stage:
         self.spec = spec
         self.module = component_module(spec, workload, weights=weights)
         self.device = torch.device("meta")
+        if workload.stage in ("encode", "roundtrip") and not hasattr(self.module, "encode"):
+            name = type(self.module).__name__
+            raise UserError(f"{spec.id}: {name} decodes only; stage '{workload.stage}' needs an encoder")
         self.inputs: Any = None
         self.options: dict[str, AppliedOption] = {}
 
@@ -60,7 +63,8 @@ class Stage:
                 self.inputs += (torch.zeros(self.workload.batch, dtype=dtype, device=device),)
         else:
             assert denoiser is not None
-            template = denoiser.patch_embed.inputs if self.workload.stage == "patch-embed" else denoiser.inputs
+            embeds = self.workload.stage == "patch-embed"
+            template = self.spec.patch_embed().inputs if embeds else denoiser.inputs
             self.inputs = fill_template(template, values, dtype, device)
         return self.inputs
 
@@ -84,17 +88,15 @@ class Stage:
 
     @property
     def pixel_shape(self) -> tuple[int, ...]:
-        """The VAE's pixels: (B, 3, F, H, W), or (B*F, 3, H, W) for an image VAE."""
-        w = self.workload
-        if self.spec.latent.layout == "BCHW":
-            return (w.batch * w.frames, PIXEL_CHANNELS, w.height, w.width)
-        return (w.batch, PIXEL_CHANNELS, w.frames, w.height, w.width)
+        """The pixels that the VAE takes: (B, C, F, H, W), or (B*F, C, H, W) for an image VAE."""
+        return self.spec.latent.pixel_shape(self.workload.batch, self._size)
 
     def check_output(self, output: Any) -> None:
         """Raise ModelError if a VAE stage gave a shape that its contract does not: a broken option, most often."""
         if self.workload.stage not in VAE_STAGES:
             return
-        expected = self.latent_shape if self.workload.stage == "encode" else self.pixel_shape
+        encodes = self.workload.stage == "encode"
+        expected = self.latent_shape if encodes else self.spec.latent.decoded_shape(self.workload.batch, self._size)
         if tuple(output.shape) != expected:
             options = self.workload.options.key or "no memory options"
             raise ModelError(
@@ -153,43 +155,16 @@ class Stage:
         latents = _latents(self.module.encode(self.inputs[0]))  # type: ignore[operator]
         if tuple(latents.shape) != self.latent_shape:
             raise ModelError(f"encode gave shape {tuple(latents.shape)}, the contract says {self.latent_shape}")
-        latents = self._unscale(self._scale(latents))
-        return self._decode(latents)
+        kind = self.spec.latent.normalization
+        return self._decode(to_vae(to_denoiser(latents, self.module, kind), self.module, kind))
 
     def _patch_embed(self) -> Any:
         return self.module(*self.inputs)
 
-    def _denoise(self) -> torch.Tensor:
-        return _sample(self.module(**self.inputs))
-
-    def _scale(self, latents: torch.Tensor) -> torch.Tensor:
-        """Latents as the denoiser sees them."""
-        if self.spec.latent.normalization == "mean-std":
-            mean, std = self._statistics(latents)
-            return (latents - mean) * self._factor / std
-        return (latents - self._shift) * self._factor
-
-    def _unscale(self, latents: torch.Tensor) -> torch.Tensor:
-        """Latents as the decoder wants them: the inverse of `_scale`."""
-        if self.spec.latent.normalization == "mean-std":
-            mean, std = self._statistics(latents)
-            return latents * std / self._factor + mean
-        return latents / self._factor + self._shift
-
-    @property
-    def _factor(self) -> float:
-        return self._config.get("scaling_factor") or 1.0
-
-    @property
-    def _shift(self) -> float:
-        return self._config.get("shift_factor") or 0.0
-
-    def _statistics(self, latents: torch.Tensor) -> list[torch.Tensor]:
-        """Mean and std per channel, shaped to broadcast; from the config, or from buffers of the VAE (LTX)."""
-        shape = (1, -1) + (1,) * (latents.dim() - 2)
-        buffers = dict(self.module.named_buffers(recurse=False))
-        values = [buffers.get(name, self._config.get(name)) for name in ("latents_mean", "latents_std")]
-        return [torch.as_tensor(value).to(latents.device, latents.dtype).view(shape) for value in values]
+    def _denoise(self) -> Any:
+        """Latents, or a tuple where there are more than one: video and audio, or a list of images."""
+        tensors = tuple(leaf for leaf in tree_leaves(self.module(**self.inputs)) if isinstance(leaf, torch.Tensor))
+        return tensors[0] if len(tensors) == 1 else tensors
 
 
 def _warm_up_allocator(module: nn.Module, device: torch.device) -> None:

@@ -147,7 +147,28 @@ def test_the_same_run_twice_gives_the_same_records(sweep: Path, folder: Path, re
     assert profiler.run(sweep, folder, tell=told.append) == records
     assert told == []
     assert (folder / "records.jsonl").read_bytes() == before
-    assert all((folder / name).exists() for name in ("report.html", "report.md", "records.csv"))
+    assert all((folder / name).exists() for name in ("report.html", "report.md", "report.json", "records.csv"))
+
+
+def test_every_byte_of_the_difference_is_explained_from_the_events_that_were_kept(
+    folder: Path, records: list[Record]
+) -> None:
+    reasons = profiler.explain(folder)
+    assert [reason.missing for reason in reasons] == [
+        "",
+        "",
+        "ok: nothing was measured",
+        "skipped: nothing was measured",
+    ]
+    for reason, record in zip(reasons[:2], records, strict=False):
+        assert reason.explanation == record.explanation
+        assert reason.explanation is not None
+        assert (reason.explanation.unexplained, reason.explanation.only_measured) == (0, 0)
+        (cause,) = reason.explanation.causes
+        assert record.measurement is not None
+        assert cause.bytes == record.measurement.terms.workspace
+    (again,) = profiler.explain(folder, records[0].key, again=True)
+    assert again.explanation == records[0].explanation
 
 
 def test_compare_reads_a_folder_or_takes_records(folder: Path, records: list[Record]) -> None:

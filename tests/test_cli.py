@@ -273,12 +273,24 @@ def test_doctor_as_json(latentmeter: Command) -> None:
     assert all(finding["text"] for finding in found["findings"])
 
 
+def test_explain_names_the_cases_that_kept_no_events(latentmeter: Command, finished: Callable[..., Path]) -> None:
+    folder = finished(factory.explained(), factory.exact(), factory.oom())
+    answer = latentmeter("explain", folder)
+    assert (answer.code, answer.err) == (0, "")
+    assert "measured 6.7 MiB more: +5.7 MiB of workspace only measured in encoder.conv_in" in answer.out
+    assert "1 of 3 cases have events; 1,000,000 B of their differences unexplained" in answer.out
+    assert "not explained: the run kept no events" in answer.out
+    one = json.loads(latentmeter("explain", folder, "cogvideox", "--json").out)
+    assert one["cases"][0]["explanation"]["unexplained"] == 1_000_000
+    assert latentmeter("explain", folder, "no such case").code == 2
+
+
 def test_report_writes_the_report_again(latentmeter: Command, finished: Callable[..., Path]) -> None:
     folder = finished(*factory.sample())
     answer = latentmeter("report", folder)
     assert (answer.code, answer.err) == (0, "")
     written = [Path(line) for line in answer.out.split()]
-    assert written == [folder / name for name in ("report.html", "report.md", "records.csv")]
+    assert written == [folder / name for name in ("report.html", "report.md", "report.json", "records.csv")]
     assert all(path.stat().st_size for path in written)
 
 

@@ -12,11 +12,10 @@ import torch
 
 from profiler.estimate import rules, trace
 from profiler.estimate.estimator import estimate_with_events
-from profiler.events import Stream, read_stream
+from profiler.events import Block, Stream, read_stream
 from profiler.explanation import explain, pair
 from profiler.gpus import assumed_stack, find_gpu
 from profiler.models.find import find_model
-from profiler.observe import Block
 from profiler.records import Explanation
 
 aten = torch.ops.aten

@@ -26,6 +26,8 @@ EXAMPLES = {
     "latentmeter hotspots MODEL": "hotspots tests/models/tiny-image.yaml --stage decode --gpu h200 --no-remedies --json",
     "latentmeter run CONFIG": "run {sweep} --out {out} --budget-minutes 5",
     "latentmeter report DIR": "report {out} --tolerance 1",
+    "latentmeter explain DIR": "explain {out} --again --json",
+    "latentmeter compare DIR": "compare {out} {out} --fail-over 0 --json",
     "latentmeter accuracy": "accuracy results/reference/dry-cards/t4 --fail-over 100 --json",
     "latentmeter doctor": "doctor --json",
 }
@@ -65,6 +67,12 @@ def test_the_synopsis(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_shown_estimate_is_what_is_printed() -> None:
     shown = re.search(r"\$ latentmeter (estimate .*?)\n(.*?)```", README, re.DOTALL)
+    assert shown is not None
+    assert timeless(run(shlex.split(shown[1]))) == timeless(shown[2])
+
+
+def test_the_shown_explanation_is_what_is_printed() -> None:
+    shown = re.search(r"\$ latentmeter (explain .*?)\n(.*?)```", README, re.DOTALL)
     assert shown is not None
     assert timeless(run(shlex.split(shown[1]))) == timeless(shown[2])
 

@@ -1,16 +1,21 @@
 """One callable, any device: shapes by the contract, inference mode, the patch embedding alone."""
 
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from profiler.api import target_stack
 from profiler.errors import ModelError, UserError
-from profiler.models.catalog import catalog
+from profiler.estimate.estimator import estimate
 from profiler.models.find import find_model
+from profiler.models.spec import ModelSpec, Size
+from profiler.records import Estimate
 from profiler.stages import Stage
 from profiler.workload import STAGES, MemoryOptions, StageName
+from tests.models.small import shallow, small_size, unique_calls
 
 TINY = Path(__file__).parent / "models"
 
@@ -21,6 +26,11 @@ def ready(model: str, stage: StageName, device: str, **size: Any) -> Stage:
     built.load(torch.device(device))
     built.make_inputs(torch.device(device))
     return built
+
+
+def traced(spec: ModelSpec, stage: StageName) -> Estimate:
+    """The stage at a small size; fake tensors stand in where a class fails on `meta`."""
+    return estimate(spec.workload(stage, **small_size(spec)), spec, target_stack("h200", None, None)[0])
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -36,32 +46,35 @@ def test_runs_on_the_cpu_with_real_tensors(model: str, stage: StageName, batch: 
     assert output.shape[0] == batch
 
 
-@pytest.mark.parametrize("stage", STAGES)
-@pytest.mark.parametrize("model", catalog())
-def test_every_catalog_model_runs_at_its_published_size_without_data(model: str, stage: StageName) -> None:
-    built = ready(model, stage, "meta")
-    output = built()
-    built.check_output(output)
-    if stage == "denoise":
-        latents = next(iter(built.inputs.values()))
-        assert output.shape == latents.shape
+@pytest.mark.parametrize("model", unique_calls("vae"))
+def test_every_vae_keeps_its_contract_without_data(model: str) -> None:
+    """A roundtrip checks the latents on its way, and the pixels that come back."""
+    spec = find_model(model)
+    found = traced(spec, "roundtrip")
+    assert found.output_shapes == (spec.latent.decoded_shape(1, Size(**small_size(spec))),)
 
 
-def test_roundtrip_gives_the_clip_back_in_shape_and_unscale_inverts_scale() -> None:
+@pytest.mark.parametrize("model", unique_calls("denoiser"))
+def test_every_denoiser_gives_latents_back_and_embeds_as_many_tokens_as_the_contract_says(model: str) -> None:
+    spec = shallow(model)
+    size = Size(**small_size(spec))
+    latents = spec.latent.channels * spec.denoiser_frames(size.frames) * prod(spec.latent.shape(1, size)[-2:])
+    output = traced(spec, "denoise").output_shapes[0]
+    assert prod(output) in (latents, 2 * latents)  # some predict a variance beside the noise
+    if isinstance(spec.denoiser.patch_embed, str):
+        with pytest.raises(UserError, match="has no stage 'patch-embed'"):
+            spec.workload("patch-embed")
+        return
+    shapes = traced(spec, "patch-embed").output_shapes
+    joined = len(shapes) == 1 and "'L'" in str(spec.denoiser.patch_embed.inputs)  # its embedding takes the text in
+    positions = spec.tokens(size) + (spec.text.length if joined and spec.text else 0)
+    assert any(prod(shapes[0]) == positions * width for width in shapes[0])
+
+
+def test_roundtrip_gives_the_clip_back_in_shape() -> None:
     for model in ("tiny-image", "tiny-video"):
         stage = ready(str(TINY / f"{model}.yaml"), "roundtrip", "cpu")
         assert tuple(stage().shape) == stage.pixel_shape
-        latents = torch.randn(stage.latent_shape)
-        torch.testing.assert_close(stage._unscale(stage._scale(latents)), latents)
-
-
-def test_scale_follows_the_contract() -> None:
-    stage = ready(str(TINY / "tiny-video.yaml"), "roundtrip", "cpu")
-    mean, std = ([-0.7, 0.1, -0.9, 0.2], [2.8, 1.4, 2.3, 2.6])
-    scaled = stage._scale(torch.zeros(stage.latent_shape))
-    torch.testing.assert_close(scaled[0, :, 0, 0, 0], -torch.tensor(mean) / torch.tensor(std))
-    image = ready(str(TINY / "tiny-image.yaml"), "roundtrip", "cpu")
-    torch.testing.assert_close(image._scale(torch.ones(image.latent_shape)), torch.full(image.latent_shape, 0.18215))
 
 
 def test_patch_embed_materialises_that_submodule_alone() -> None:

@@ -37,6 +37,8 @@ class Buffers:
 
 def choose(call: Attention, stack: Stack, pinned: AttentionName | None = None) -> AttentionName:
     """The kernel that `torch.nn.functional.scaled_dot_product_attention` runs; `pinned` if that one can run."""
+    if len(call.q) != 4:
+        return "math"  # check_tensor_shapes: fused kernels take (B, heads, S, d) only
     usable = {"flash": _flash, "efficient": _efficient, "cudnn": _cudnn}
     if pinned in ATTENTION_PACKAGES:
         return pinned

@@ -5,7 +5,6 @@
 
 import gc
 import time
-from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -19,7 +18,7 @@ from profiler.estimate.replay import Replay
 from profiler.estimate.trace import Trace
 from profiler.latent import estimate_video_latent_memory
 from profiler.models.build import component_class
-from profiler.models.spec import ModelSpec
+from profiler.models.spec import ModelSpec, Size
 from profiler.records import Estimate, Memory, Terms
 from profiler.stack import Stack
 from profiler.stages import Stage
@@ -57,6 +56,10 @@ def estimate_with_events(
     if trace.routes["attention sage"] or trace.routes["attention xformers"]:
         notes["peak.allocated_bytes"] = (
             f"at least: what {workload.options.attention}'s kernels borrow is not known; their outputs are counted"
+        )
+    if assumed := trace.values.assumed:
+        notes["masks"] = (
+            f"{len(assumed)} masks of unknown content counted as all valid, the worst case; first: {assumed[0]}"
         )
     notes |= {f"options.{name}": f"NOT applied: {o.detail}" for name, o in stage.options.items() if not o.applied}
     baseline, peak = memory
@@ -210,17 +213,17 @@ def _fits(trace: Trace, stack: Stack, peak: Memory, context: int | None, notes: 
 
 
 def _latent(workload: Workload, spec: ModelSpec) -> dict[str, Any]:
-    """The closed form for the same clip: what the latent alone takes."""
-    patch: Sequence[int] = spec.denoiser.patch if spec.denoiser else (1, 1, 1)
+    """The closed form for the same clip: what the latent alone takes, and the tokens of one denoiser forward."""
+    contract = spec.latent
     closed = estimate_video_latent_memory(
-        workload.frames,
+        contract.latent_frames(workload.frames) * contract.temporal_compression,  # a clip cut into windows has more
         workload.height,
         workload.width,
-        spec.latent.channels,
-        spec.latent.spatial_compression,
-        spec.latent.temporal_compression,
+        contract.channels,
+        contract.spatial_compression,
+        contract.temporal_compression,
         batch_size=workload.batch,
         dtype=workload.dtype,
-        patch_size=patch[1],
     )
-    return dict(closed)
+    size = Size(frames=workload.frames, height=workload.height, width=workload.width)
+    return dict(closed) | {"tokens_per_video": spec.tokens(size)}

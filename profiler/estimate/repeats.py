@@ -136,7 +136,15 @@ class Arguments:
         holders = (sys.getrefcount(tensor), torch._C._storage_Use_Count(address)) if held else None
         # Where a view begins changes nothing, only how views of one storage lie to each other: all tiles are alike.
         layout = (tensor.dtype, tensor.shape, tensor.stride(), offset - self._layouts[first][1])
-        return (type(tensor), first, number is None, storage.nbytes(), layout, holders)
+        return (
+            type(tensor),
+            first,
+            number is None,
+            storage.nbytes(),
+            layout,
+            holders,
+            self.trace.values.digest(tensor),
+        )
 
 
 class Repeats:
@@ -250,7 +258,7 @@ class Repeats:
             same = given.same(leaf)
             if same is not None:
                 return same
-            if not isinstance(leaf, torch.Tensor) or leaf.is_conj() or leaf.is_neg():
+            if not isinstance(leaf, torch.Tensor) or leaf.is_conj() or leaf.is_neg() or self.trace.values.knows(leaf):
                 raise Unrepeatable
             storage, number = leaf.untyped_storage(), self.trace.number_of(leaf)
             layout = (leaf.dtype, leaf.device, leaf.shape, leaf.stride())

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch._prims_common import suggest_memory_format
 
-from profiler.estimate import attention, convolution
+from profiler.estimate import assume, attention, convolution
 from profiler.observe import COMPOSITE, dtype_name
 from profiler.stack import Stack
 from profiler.workload import ATTENTION_PACKAGES, AttentionName
@@ -203,6 +203,8 @@ def _cpu_attention(trace: "Trace", func: Any, args: tuple[Any, ...], kwargs: dic
     """On the CPU every kernel's scratch is measured, not modelled: the output is all that the trace knows."""
     q, _, v = args[:3]
     trace.routes["attention cpu"] += 1
+    if q.dim() != 4:
+        return _take_apart(trace, func, args, kwargs)
     batch, heads, length, _ = q.shape
     return torch.empty((batch, length, heads, v.shape[-1]), dtype=q.dtype, device=q.device).transpose(1, 2)
 
@@ -219,6 +221,7 @@ def _take_apart(trace: "Trace", func: Any, args: tuple[Any, ...], kwargs: dict[s
 
 
 CUDA_RULES: dict[Any, Rule] = {
+    **assume.RULES,
     aten.convolution.default: _convolution,
     aten.addmm.default: _gemm,
     aten.mm.default: _gemm,
@@ -239,6 +242,7 @@ CUDA_RULES: dict[Any, Rule] = {
     aten.scaled_dot_product_attention.default: _attention,
 }
 CPU_RULES: dict[Any, Rule] = {
+    **assume.RULES,
     aten.rms_norm.default: _cpu_rms_norm,
     aten.scaled_dot_product_attention.default: _cpu_attention,
 }

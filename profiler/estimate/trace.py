@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from profiler.estimate.assume import Values, literals
 from profiler.estimate.autocast import Autocast
 from profiler.estimate.planner import Planner
 from profiler.estimate.repeats import Repeats
@@ -40,6 +41,7 @@ class Trace(Observer):
         self.planner = Planner(stack)
         self.routes: Counter[str] = Counter()
         self.cache_emptied_at: set[int] = set()  # the events before which cached segments are given back
+        self.values = Values()
         self.rules = CUDA_RULES if stack.device == "cuda" else CPU_RULES
         self._gemm_workspace = stack.device != "cuda"
         self._lt_workspace = stack.device != "cuda"
@@ -67,10 +69,13 @@ class Trace(Observer):
 
     @contextmanager
     def during(self, phase: str, term: str, module: nn.Module | None = None) -> Iterator[None]:
-        """As the observer's; below `module`, calls that repeat are copied. The stage's autocast context ends with it."""
+        """As the observer's, with the content of literals; below `module`, calls that repeat are copied.
+
+        The stage's autocast context ends with the phase.
+        """
         watching = self._repeats.watching(module) if self._repeats and module else nullcontext()
         self._root = module
-        with super().during(phase, term, module), watching:
+        with literals(), super().during(phase, term, module), watching:
             yield
         if self.autocast is not None:
             self.autocast.clear()
@@ -110,7 +115,9 @@ class Trace(Observer):
     def execute(self, func: Any, args: Any, kwargs: Any) -> Any:
         """Run one op by its rule, or infer its result."""
         rule = self.rules.get(func)
-        return rule(self, func, args, kwargs) if rule is not None else self.infer(func, args, kwargs)
+        result = rule(self, func, args, kwargs) if rule is not None else self.infer(func, args, kwargs)
+        self.values.follow(func, args, kwargs, result)
+        return result
 
     def infer(self, func: Any, args: Any, kwargs: Any) -> Any:
         """The op's result without data. Shape inference is the trace's main cost, so results are remembered by shapes."""
@@ -124,6 +131,10 @@ class Trace(Observer):
         if key is not None and template is not None and not _is_view(result, args):
             self._results[key] = template
         return result
+
+    def _died(self, key: int) -> None:
+        super()._died(key)
+        self.values.forget(key)
 
     def borrow(self, size: int) -> list[int]:
         """Take `size` bytes until `give_back`; nothing for 0."""

@@ -12,6 +12,7 @@ from torch import nn
 
 from profiler.errors import ModelError, UserError
 from profiler.models.spec import Component, ModelSpec
+from profiler.models.stand_in import provide_resize
 from profiler.workload import DtypeName, Workload
 
 TORCH_DTYPES: dict[DtypeName, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -41,6 +42,8 @@ def component_class(name: str) -> Any:
     """The diffusers class `name`."""
     import diffusers
 
+    if name == "CosmosTransformer3DModel":
+        provide_resize()
     cls = getattr(diffusers, name, None)
     if not isinstance(cls, type) or not issubclass(cls, nn.Module):
         raise UserError(f"diffusers {diffusers.__version__} has no model class '{name}'; a newer diffusers may")
@@ -102,6 +105,5 @@ def component_module(spec: ModelSpec, workload: Workload, *, weights: bool) -> n
     dtype = TORCH_DTYPES[workload.dtype]
     module = load_weights(spec, component, dtype) if weights and spec.origin else build(component, dtype)
     if workload.stage == "patch-embed":
-        assert spec.denoiser is not None
-        return module.get_submodule(spec.denoiser.patch_embed.module)
+        return module.get_submodule(spec.patch_embed().module)
     return module

@@ -1,4 +1,4 @@
-"""The catalog: `configs/models/*.yaml`, one file a model, each checked as it is read."""
+"""The catalog: `configs/models/*.yaml`, one file a model, named by its id, each checked as it is read."""
 
 from functools import cache
 from pathlib import Path
@@ -11,12 +11,25 @@ from profiler.errors import UserError
 from profiler.models.spec import ModelSpec
 from profiler.paths import CONFIGS
 
+MODELS = CONFIGS / "models"
+# libyaml, where PyYAML was built with it, reads eight times faster.
+Loader: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def model_ids() -> list[str]:
+    """The ids of the catalog, in order. Reads no file."""
+    return sorted(path.name.removesuffix(".yaml") for path in MODELS.glob("*.yaml"))
+
 
 @cache
+def catalog_model(model_id: str) -> ModelSpec:
+    """One model of the catalog; reads its file alone."""
+    return read_spec(MODELS / f"{model_id}.yaml")
+
+
 def catalog() -> dict[str, ModelSpec]:
     """Every model of the catalog, by id, in the order of the ids."""
-    specs = [read_spec(path) for path in sorted((CONFIGS / "models").glob("*.yaml"))]
-    return {spec.id: spec for spec in specs}
+    return {model_id: catalog_model(model_id) for model_id in model_ids()}
 
 
 def read_spec(path: Path) -> ModelSpec:
@@ -31,7 +44,7 @@ def read_spec(path: Path) -> ModelSpec:
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file. Raises UserError where it cannot be read or holds none."""
     try:
-        data = yaml.safe_load(path.read_text())
+        data = yaml.load(path.read_text(), Loader)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -4,23 +4,24 @@ import difflib
 from pathlib import Path
 
 from profiler.errors import UserError
-from profiler.models.catalog import catalog, read_spec
+from profiler.models.catalog import catalog_model, model_ids, read_spec
 from profiler.models.folder import read_folder
 from profiler.models.spec import ModelSpec
 
 
 def find_model(name: str) -> ModelSpec:
     """The model that `name` means. Raises UserError that names the near misses."""
-    if name in catalog():
-        return catalog()[name]
+    known = model_ids()
+    if name in known:
+        return catalog_model(name)
     path = Path(name)
     if path.suffix in (".yaml", ".yml"):
         return read_spec(path).model_copy(update={"reference": name})
     if path.is_dir() or name.count("/") == 1:
         return read_folder(name).model_copy(update={"reference": name})
-    near = difflib.get_close_matches(name, catalog(), n=3, cutoff=0.3)
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.3)
     hint = f"did you mean {' or '.join(repr(n) for n in near)}? " if near else ""
     raise UserError(
-        f"no model '{name}': {hint}`latentmeter models` lists all {len(catalog())}; "
+        f"no model '{name}': {hint}`latentmeter models` lists all {len(known)}; "
         "a YAML file, a diffusers folder or a hub id (owner/name) work too"
     )

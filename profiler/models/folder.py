@@ -29,6 +29,7 @@ def read_folder(name: str) -> ModelSpec:
             f"{name}: no catalog model uses {index['vae'][1]}; describe it in a YAML file (configs/models has examples)"
         )
     vae_config = _read(name, "vae/config.json")
+    assert like.vae is not None
     vae = like.vae.model_copy(update={"config": _clean(vae_config), "parameters": None, "subfolder": "vae"})
     latent = _contract(vae, like)
     denoiser, text = _denoiser(name, index, latent, like)

@@ -5,13 +5,22 @@ key into an error instead of a silent default.
 """
 
 import hashlib
+from dataclasses import replace
+from math import prod
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
 from profiler.errors import UserError
-from profiler.latent import Layout
-from profiler.workload import DtypeName, StageName, Workload
+from profiler.latent import Layout, ceil_div, to_layout
+from profiler.units import format_bytes
+from profiler.workload import VAE_STAGES, DtypeName, MemoryOptions, StageName, Workload
+
+SIZE_RULE = r"^\d+k(\+\d+)?$"
+
+# `scale`: (z - shift) * scale by the VAE config's factors. `mean-std`: (z - mean) / std per channel, by `latents_mean` and
+# `latents_std` of the config or of buffers. `batch-norm`: by the running statistics of a BatchNorm over 2x2 patches.
+Normalization = Literal["scale", "mean-std", "batch-norm", "none"]
 
 
 class Strict(BaseModel):
@@ -29,24 +38,33 @@ class Size(Strict):
 
 
 class LatentContract(Strict):
-    """How pixels become latents. `frame_rule`: `image` (one frame), `any`, or `<n>k+1` (n*k + 1 frames).
+    """How pixels become latents. Sizes are pixels.
 
-    `normalization`: `scale` is `(z - shift) * scale` with the VAE config's scaling and shift factors; `mean-std` is
-    `(z - mean) / std` per channel with its `latents_mean` and `latents_std`, from the config or from buffers.
+    `frame_rule`: `image` (one frame), `any`, or `<step>k` and `<step>k+<first>` for k = 0, 1, ...; `height_rule` and
+    `width_rule` likewise, where a VAE stage takes fewer sizes than the multiples of its compression. `window`: frames
+    that are compressed on their own, where clips are cut (MiniMax-H3). `decode_layout`: that of decoded pixels where it
+    is not `layout` (Allegro). `patch`: that of a denoiser which the model's file does not describe.
     """
 
     layout: Layout
     channels: PositiveInt
+    pixel_channels: PositiveInt = 3
     spatial_compression: PositiveInt
     temporal_compression: PositiveInt = 1
-    frame_rule: str = Field("image", pattern=r"^(image|any|\d+k\+1)$")
-    normalization: Literal["scale", "mean-std"] = "scale"
+    frame_rule: str = Field("image", pattern=r"^(image|any|\d+k(\+\d+)?)$")
+    height_rule: str | None = Field(None, pattern=SIZE_RULE)
+    width_rule: str | None = Field(None, pattern=SIZE_RULE)
+    window: PositiveInt | None = None
+    decode_layout: Layout | None = None
+    normalization: Normalization = "scale"
+    patch: tuple[PositiveInt, PositiveInt, PositiveInt] = (1, 1, 1)
 
     def latent_frames(self, frames: int) -> int:
-        """Latent frames of `frames` pixel frames: causal VAEs encode the first frame alone."""
-        if self.frame_rule.endswith("k+1"):
-            return (frames - 1) // self.temporal_compression + 1
-        return -(-frames // self.temporal_compression)
+        """Latent frames of `frames` pixel frames, window by window; a causal VAE's r*k + 1 frames give k + 1."""
+        whole, rest = divmod(frames, self.window or frames)
+        return whole * ceil_div(self.window or frames, self.temporal_compression) + ceil_div(
+            rest, self.temporal_compression
+        )
 
     def shape(self, batch: int, size: Size) -> tuple[int, ...]:
         """The VAE's latent shape; without T in layout `BCHW`, where each frame is a row of its own."""
@@ -54,6 +72,16 @@ class LatentContract(Strict):
         if self.layout == "BCHW":
             return (batch * size.frames, self.channels, height, width)
         return (batch, self.channels, self.latent_frames(size.frames), height, width)
+
+    def pixel_shape(self, batch: int, size: Size) -> tuple[int, ...]:
+        """The pixels that the VAE takes: (B, C, F, H, W), or (B*F, C, H, W) for layout `BCHW`."""
+        if self.layout == "BCHW":
+            return (batch * size.frames, self.pixel_channels, size.height, size.width)
+        return (batch, self.pixel_channels, size.frames, size.height, size.width)
+
+    def decoded_shape(self, batch: int, size: Size) -> tuple[int, ...]:
+        """The pixels that the VAE gives back."""
+        return to_layout(self.pixel_shape(batch, size), self.layout, self.decode_layout or self.layout)
 
 
 class Component(Strict):
@@ -66,6 +94,12 @@ class Component(Strict):
     parameters: PositiveInt | None = None
 
 
+class Vae(Component):
+    """An autoencoder, or a decoder alone. `tiling: always` where the class runs with tiles only, or unless told not to."""
+
+    tiling: Literal["optional", "always"] = "optional"
+
+
 class PatchEmbed(Strict):
     """The denoiser's patch embedding: a submodule's dotted path and its positional inputs."""
 
@@ -74,13 +108,19 @@ class PatchEmbed(Strict):
 
 
 class Denoiser(Component):
-    """A transformer or U-Net and what one forward wants. `inputs` is a template; see `stages.py` for its symbols."""
+    """A transformer or U-Net and what one forward wants. `inputs` is a template; see `template.py` for its symbols.
 
+    `window`: latent frames of one forward, for a model that denoises a clip window by window. `fixed`: sizes that must be
+    the default ones, as learned positions are. `patch_embed` is text where no submodule is the patch embedding: the reason.
+    """
+
+    window: PositiveInt | None = None
+    fixed: tuple[Literal["frames", "height", "width"], ...] = ()
     patch: tuple[PositiveInt, PositiveInt, PositiveInt] = (1, 1, 1)
     multiple_of: PositiveInt
     guidance: Literal["batched", "sequential", "distilled", "none"] = "none"
     inputs: dict[str, Any]
-    patch_embed: PatchEmbed
+    patch_embed: PatchEmbed | str
 
 
 class Text(Strict):
@@ -94,17 +134,20 @@ class Text(Strict):
 class ModelSpec(Strict):
     """One model. `origin` is set where weights can be loaded from: a folder or a hub id.
 
-    `reference` is the text by which the model is found again, where that is not its id: a path or a hub id.
+    `reference` is the text by which the model is found again, where that is not its id: a path or a hub id. `unknown`
+    says why a part is null: a closed model has no VAE and no denoiser, and a latent contract only where one is published.
     """
 
     id: str
     name: str
+    family: str | None = None
     hub: str | None = None
     default: Size | None = None
-    latent: LatentContract
-    vae: Component
+    contract: LatentContract | None = Field(alias="latent")
+    vae: Vae | None
     denoiser: Denoiser | None = None
     text: Text | None = None
+    unknown: dict[str, str] = Field(default_factory=dict)
     sources: dict[str, str] = Field(default_factory=dict)
     origin: str | None = None
     reference: str | None = None
@@ -114,24 +157,63 @@ class ModelSpec(Strict):
         """Twelve hex digits over the whole description."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:12]
 
+    @property
+    def kind(self) -> Literal["image", "video"]:
+        """By the published size, or by the frames that the contract allows."""
+        if self.default is not None:
+            return "image" if self.default.frames == 1 else "video"
+        return "image" if self.contract is not None and self.contract.frame_rule == "image" else "video"
+
+    @property
+    def latent(self) -> LatentContract:
+        """The latent contract. Raises UserError where none is published."""
+        if self.contract is None:
+            raise UserError(f"model '{self.id}' has no latent contract: {self.unknown.get('latent', 'none is given')}")
+        return self.contract
+
     def component(self, stage: StageName) -> Component:
         """The component that `stage` runs. Raises UserError where the model has no such component."""
-        if stage in ("encode", "decode", "roundtrip"):
-            return self.vae
-        if self.denoiser is None:
+        name, found = ("VAE", self.vae) if stage in VAE_STAGES else ("denoiser", self.denoiser)
+        if found is None:
+            reason = self.unknown.get(name.lower())
+            others = "encode, decode and roundtrip work" if self.vae else "patch-embed and denoise work"
             raise UserError(
-                f"model '{self.id}' describes no denoiser: stage '{stage}' needs one; "
-                "stages encode, decode and roundtrip work"
+                f"model '{self.id}' describes no {name}{f' ({reason})' if reason else ''}: stage '{stage}' needs one"
+                + (f"; stages {others}" if self.vae or self.denoiser else "")
             )
-        return self.denoiser
+        return found
+
+    def patch_embed(self) -> PatchEmbed:
+        """The denoiser's patch embedding. Raises UserError where it has none that can run alone."""
+        found = self.denoiser.patch_embed if self.denoiser else "no denoiser is described"
+        if isinstance(found, str):
+            raise UserError(
+                f"model '{self.id}' has no stage 'patch-embed': {found}; stage denoise runs it with the rest"
+            )
+        return found
+
+    def denoiser_frames(self, frames: int) -> int:
+        """Latent frames of one denoiser forward: those of the clip, or of a window, padded to whole patches."""
+        patch = self.denoiser.patch[0] if self.denoiser else self.latent.patch[0]
+        window = self.denoiser.window if self.denoiser else None
+        return ceil_div(window or self.latent.latent_frames(frames), patch) * patch
 
     def tokens(self, size: Size) -> int:
-        """Denoiser tokens of one clip, without text."""
-        patch = self.denoiser.patch if self.denoiser else (1, 1, 1)
-        latent = self.latent.latent_frames(size.frames), *self.latent.shape(1, size)[-2:]
-        return latent[0] // patch[0] * (latent[1] // patch[1]) * (latent[2] // patch[2])
+        """Denoiser tokens of one forward, without text and history."""
+        patch = self.denoiser.patch if self.denoiser else self.latent.patch
+        grid = self.denoiser_frames(size.frames), *self.latent.shape(1, size)[-2:]
+        return grid[0] // patch[0] * (grid[1] // patch[1]) * (grid[2] // patch[2])
 
-    def workload(
+    def workload(self, stage: StageName, **given: Any) -> Workload:
+        """A workload with the model's published size and dtype where none is given: fields of `Workload`.
+
+        Raises UserError if a size is missing, or is not one that the model allows.
+        """
+        workload = self.draft(stage, **given)
+        self.check(workload)
+        return workload
+
+    def draft(
         self,
         stage: StageName,
         *,
@@ -139,51 +221,76 @@ class ModelSpec(Strict):
         height: int | None = None,
         width: int | None = None,
         dtype: DtypeName | None = None,
-        check: bool = True,
+        options: MemoryOptions | None = None,
         **rest: Any,
     ) -> Workload:
-        """A workload with the model's published size and dtype where none is given.
-
-        Raises UserError if a size is missing, and, with `check`, if the contract does not allow it.
-        """
+        """`workload` before its sizes are checked against the contract."""
         given = {"frames": frames, "height": height, "width": width}
         size: dict[str, Any] = {n: v if v is not None else getattr(self.default, n, None) for n, v in given.items()}
         missing = [name for name, value in size.items() if value is None]
+        if self.vae is None and self.denoiser is None:
+            raise UserError(self._closed(None if missing else Size(**size)))
         if missing:
             raise UserError(f"model '{self.id}' has no published size: give {', '.join(missing)}")
+        options = options or MemoryOptions()
+        if self._tiles(stage) and not options.tiling:
+            options = replace(options, tiling=True)
         dtype = dtype or self.component(stage).dtype
-        workload = Workload(model=self.reference or self.id, stage=stage, dtype=dtype, **size, **rest)
-        if check:
-            self.check(workload)
-        return workload
+        return Workload(model=self.reference or self.id, stage=stage, dtype=dtype, options=options, **size, **rest)
 
     def check(self, workload: Workload) -> None:
-        """Raise UserError, with the nearest valid sizes, if the contract does not allow the workload's size."""
-        _check_frames(self.latent.frame_rule, workload.frames)
-        multiple = self.latent.spatial_compression
-        if workload.component == "denoiser":
-            self.component(workload.stage)
-            assert self.denoiser is not None
-            multiple = self.denoiser.multiple_of
-        for name in ("height", "width"):
-            value: int = getattr(workload, name)
-            if value % multiple:
-                below = value // multiple * multiple
-                near = f"{below} or {below + multiple}" if below else f"{multiple}"
-                raise UserError(
-                    f"{name}: {value} is not a multiple of {multiple}, as {self.id} {workload.stage} needs; "
-                    f"nearest: {near}"
-                )
+        """Raise UserError, with the nearest valid sizes, if the contract does not allow the workload."""
+        component, contract = self.component(workload.stage), self.latent
+        where = f"{self.id} {workload.stage}"
+        rules = {"frames": contract.frame_rule}
+        if isinstance(component, Denoiser):
+            rules |= dict.fromkeys(("height", "width"), f"{component.multiple_of}k")
+            self._check_fixed(component, workload)
+        else:
+            any_multiple = f"{contract.spatial_compression}k"
+            rules |= {"height": contract.height_rule or any_multiple, "width": contract.width_rule or any_multiple}
+        for name, rule in rules.items():
+            _check_size(name, getattr(workload, name), rule, where)
+        if workload.stage == "patch-embed":
+            self.patch_embed()
+        if self._tiles(workload.stage) and not workload.options.tiling:
+            raise UserError(f"tiling: {where} runs with tiles only; switch tiling on")
+
+    def _check_fixed(self, denoiser: Denoiser, workload: Workload) -> None:
+        for name in denoiser.fixed:
+            value, only = getattr(workload, name), getattr(self.default, name)
+            if value != only:
+                raise UserError(f"{name}: {self.id} {workload.stage} takes {only} only, got {value}")
+
+    def _tiles(self, stage: StageName) -> bool:
+        return stage in VAE_STAGES and self.vae is not None and self.vae.tiling == "always"
+
+    def _closed(self, size: Size | None) -> str:
+        """What can be said of a model of which nothing can be run: the closed form where its contract is published."""
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in self.unknown.items())
+        text = f"model '{self.id}' is closed, so there is nothing to run or trace ({reasons})"
+        if self.contract is None or size is None:
+            return f"{text}. `latentmeter latent` computes a latent from figures of your own"
+        shape = self.contract.shape(1, size)
+        return (
+            f"{text}. Its latent in closed form, {size.frames}x{size.height}x{size.width}: {' x '.join(map(str, shape))}, "
+            f"{format_bytes(2 * prod(shape))} in 16 bit, {self.tokens(size):,} tokens"
+        )
 
 
-def _check_frames(rule: str, frames: int) -> None:
+def _check_size(name: str, value: int, rule: str, where: str) -> None:
+    """Raise UserError with the nearest sizes unless `value` obeys `rule`."""
     if rule == "any":
         return
     if rule == "image":
-        if frames != 1:
-            raise UserError(f"frames: this is an image model, so frames must be 1, got {frames}")
+        if value != 1:
+            raise UserError(f"{name}: this is an image model, so {name} must be 1, got {value}")
         return
-    step = int(rule.split("k")[0])
-    if (frames - 1) % step:
-        below = (frames - 1) // step * step + 1
-        raise UserError(f"frames: {frames} is not of the form {rule}; nearest: {below} or {below + step}")
+    step, first = (int(part) for part in f"{rule}+0".replace("k", "").split("+")[:2])
+    smallest = first or step
+    if value >= smallest and (value - first) % step == 0:
+        return
+    below = (value - first) // step * step + first
+    near = f"{below} or {below + step}" if below >= smallest else f"{smallest}"
+    form = f"of the form {rule}" if first else f"a multiple of {step}"
+    raise UserError(f"{name}: {value} is not {form}, as {where} needs; nearest: {near}")

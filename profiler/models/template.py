@@ -1,12 +1,13 @@
 """Input templates: what a forward wants, written in a model file, made into tensors for one workload.
 
-A tensor is `{shape: [B, C, T, H, W], dtype: ..., fill: ...}`; a plain value is `{value: ...}`; lists become tuples and
-other mappings dicts. Entries of a shape, and text in a value, are sums and products of symbols and integers:
+A tensor is `{shape: [B, C, T, H, W], dtype: ..., fill: ...}`; a plain value is `{value: ...}`; a list of equal items is
+`{repeat: B, of: ...}`; lists become tuples and other mappings dicts. Entries of a shape, and text in a value, are sums and
+products of symbols and integers:
 
-    B batch   T latent frames   H, W latent height and width   C latent channels   N tokens   L text length
-    F pixel frames, and any integer of the component's config (or its class's default) by its name
+    B batch   T latent frames of one forward   H, W latent height and width   C latent channels   N tokens
+    L text length   F pixel frames, and any integer of the component's config (or its class's default) by its name
 
-`dtype` is `fp32 fp16 bf16 int64`, by default the workload's; without `fill` the values are random normal.
+`dtype` is `fp32 fp16 bf16 int64 bool`, by default the workload's; without `fill` the values are random normal.
 """
 
 import ast
@@ -28,7 +29,7 @@ _OPERATORS: dict[type, Callable[[int, int], int]] = {
     ast.Mult: operator.mul,
     ast.FloorDiv: operator.floordiv,
 }
-_DTYPES: dict[str, torch.dtype] = {**TORCH_DTYPES, "int64": torch.int64}  # type: ignore[dict-item]
+_DTYPES: dict[str, torch.dtype] = {**TORCH_DTYPES, "int64": torch.int64, "bool": torch.bool}  # type: ignore[dict-item]
 
 
 def symbols(spec: ModelSpec, workload: Workload) -> dict[str, int]:
@@ -41,7 +42,7 @@ def symbols(spec: ModelSpec, workload: Workload) -> dict[str, int]:
     return {
         **{name: value for name, value in config.items() if type(value) is int},
         "B": workload.batch,
-        "T": spec.latent.latent_frames(workload.frames),
+        "T": spec.denoiser_frames(workload.frames),
         "H": height,
         "W": width,
         "C": spec.latent.channels,
@@ -61,6 +62,9 @@ def fill_template(template: Any, values: Mapping[str, int], dtype: torch.dtype, 
         return _tensor(template, values, dtype, device)
     if "value" in template:
         return _value(template["value"], values)
+    if "repeat" in template:
+        count = evaluate(template["repeat"], values)
+        return [fill_template(template["of"], values, dtype, device) for _ in range(count)]
     return {name: fill_template(item, values, dtype, device) for name, item in template.items()}
 
 

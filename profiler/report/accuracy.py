@@ -71,7 +71,18 @@ def _bound(frame: "pd.DataFrame", kind: str) -> list[str]:
     if rows.empty:
         return []
     held = (rows["safe_reserved"] + rows["half_digit"] >= rows["known reserved"]).sum()
-    return [f"The estimate's safe bound of reserved bytes held in {held} of {len(rows)}."]
+    return [
+        f"The safe bound of reserved bytes held in {held} of {len(rows)}. {_room(frame[frame['kind'] == kind])}".strip()
+    ]
+
+
+def _room(frame: "pd.DataFrame") -> str:
+    """What the estimates said of cases that fitted, and of those that ran out of memory."""
+    ran, full = frame[frame["status"] == "ok"], frame[frame["status"] == "oom"]
+    if full.empty:
+        return ""
+    said = f"{(ran['fits'] == True).sum()} of {len(ran)} that ran were said to fit"  # noqa: E712
+    return f"{(full['fits'] == False).sum()} of {len(full)} that ran out of memory were said not to, {said}."  # noqa: E712
 
 
 def _peers(found: "pd.DataFrame") -> list[str]:
@@ -121,7 +132,8 @@ def _rest(frame: "pd.DataFrame") -> list[str]:
         return ["Every case is compared."]
     said = {True: "fits", False: "does not fit", None: "unknown"}
     rows = [
-        [escape(str(row[name])) for name in ("gpu", "key", "status")] + [said[row["fits"]], escape(row["reason"])]
+        [escape(str(row[name])) for name in ("gpu", "key", "status")]
+        + [said[row["fits"]], escape(row["reason"].split(". ")[0])]
         for row in left.to_dict("records")
     ]
     return ["## Not compared", "", *table(["card", "case", "status", "estimate says", "why"], rows)]

@@ -13,10 +13,11 @@ from hashlib import sha256
 from markupsafe import Markup
 
 from profiler.compare import Comparison, Pair
-from profiler.report import answer, case, cells, charts, conditions, growth
+from profiler.report import answer, case, cells, charts, conditions, growth, peers
 from profiler.report.about import RunInfo
 from profiler.report.cells import Cell, Footnotes, Step
 from profiler.report.engine import asset, environment
+from profiler.report.peers import Peers
 
 # HTML ends cells, rows and list items by itself: without these tags a large report is a tenth smaller. No value can
 # hold one, since values are escaped.
@@ -38,8 +39,11 @@ class Section:
     notes: list[tuple[str, Cell, list[str]]]
 
 
-def render_html(comparisons: Sequence[Comparison], about: RunInfo) -> str:
-    """The whole report over `comparisons`, in their order, as the text of one self-contained HTML file."""
+def render_html(comparisons: Sequence[Comparison], about: RunInfo, others: Peers | None = None) -> str:
+    """The whole report over `comparisons`, in their order, as the text of one self-contained HTML file.
+
+    `others` are the figures of others' formulas.
+    """
     notes = Footnotes()
     common = case.common_notes(comparison.record for comparison in comparisons)
     sections = [_section(number, comparison, common, notes) for number, comparison in enumerate(comparisons, 1)]
@@ -63,6 +67,8 @@ def render_html(comparisons: Sequence[Comparison], about: RunInfo) -> str:
         errors=charts.errors(comparisons),
         shapes=charts.shapes(comparisons),
         growth=growth.charts(comparisons),
+        peers=peers,
+        peer_rows=peers.peer_rows(comparisons, others or {}),
         drawn=charts.drawable(comparisons),
         style=Markup(style),
         script=Markup(script),

@@ -7,14 +7,16 @@ from dataclasses import asdict
 from profiler.compare import Comparison, to_frame
 from profiler.report import answer, conditions
 from profiler.report.about import RunInfo
+from profiler.report.peers import Peers
 
 
-def render_json(comparisons: Sequence[Comparison], about: RunInfo) -> str:
+def render_json(comparisons: Sequence[Comparison], about: RunInfo, others: Peers | None = None) -> str:
     """One document; sizes in bytes, unknown is null."""
     rows = json.loads(to_frame(comparisons).to_json(orient="records", double_precision=15))
     for row, comparison in zip(rows, comparisons, strict=True):
         found = comparison.record.explanation
         row["explanation"] = asdict(found) if found else None
+        row["others_bytes"] = dict((others or {}).get(comparison.record.key, {}))
     data = {
         "title": about.title,
         "question": answer.QUESTION,

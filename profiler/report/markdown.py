@@ -9,16 +9,17 @@ from collections.abc import Iterable, Sequence
 
 from profiler.compare import Comparison
 from profiler.records import Record
-from profiler.report import answer, cells, conditions, growth
+from profiler.report import answer, cells, conditions, growth, peers
 from profiler.report.about import RunInfo
 from profiler.report.cells import COLUMNS, Cell, Footnotes
 from profiler.report.engine import format_exact
+from profiler.report.peers import Peers
 from profiler.units import format_bytes
 
 PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ./:=+,_-]*")
 
 
-def render_markdown(comparisons: Sequence[Comparison], about: RunInfo) -> str:
+def render_markdown(comparisons: Sequence[Comparison], about: RunInfo, others: Peers | None = None) -> str:
     """The whole report over `comparisons`, in their order, as Markdown that GitHub renders."""
     notes = Footnotes()
     parts = [
@@ -28,6 +29,7 @@ def render_markdown(comparisons: Sequence[Comparison], about: RunInfo) -> str:
         ["", "## All cases", "", escape(cells.UNITS), "", *_cases(comparisons, notes)],
         ["", "## From latent to device", "", *_waterfalls(comparisons, notes)],
         _reasons(notes),
+        ["", "## Beside others' formulas", "", *_peers(comparisons, others or {})],
         ["", "## Growth", "", *_growth(comparisons)],
         ["", "## Why peaks differ", "", *_differences(comparisons)],
         ["", "## What failed or was skipped", "", *_failures(comparisons)],
@@ -123,6 +125,12 @@ def _steps(comparison: Comparison, side: cells.Side, notes: Footnotes) -> list[s
 def _reasons(notes: Footnotes) -> list[str]:
     lines = [f"{number}. {escape(reason)}" for number, reason in enumerate(notes.reasons, 1)]
     return ["", "Why a figure is unknown:", "", *lines] if lines else []
+
+
+def _peers(comparisons: Sequence[Comparison], others: Peers) -> list[str]:
+    rows = peers.peer_rows(comparisons, others)
+    lines = [f"- {escape(line)}." for line in peers.summary(rows)]
+    return ["Median distance from the measured figure, and over how many cases:", "", *lines] if lines else ["None."]
 
 
 def _growth(comparisons: Sequence[Comparison]) -> list[str]:

@@ -96,7 +96,7 @@ def _cases(entry: Entry) -> Iterator[Case]:
     names = ("frames", "height", "width", "batch", "dtype", "options", "history")
     axes = [_axis(getattr(entry, name)) for name in names]
     for stage, *values in product(entry.stages, *axes):
-        workload = spec.workload(stage, check=False, **dict(zip(names, values, strict=True)))
+        workload = spec.draft(stage, **dict(zip(names, values, strict=True)))
         try:
             spec.check(workload)
             problem = None

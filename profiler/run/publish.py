@@ -1,17 +1,22 @@
 """Writes a run's report (a HTML page, Markdown for a pull request, CSV and JSON), and that of accuracy."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from profiler import __version__
-from profiler.compare import compare_all, to_frame
+from profiler.baselines import Peer, baselines
+from profiler.compare import Comparison, compare_all, to_frame
+from profiler.errors import LatentmeterError
+from profiler.models.find import find_model
 from profiler.report.about import RunInfo
 from profiler.report.html import render_html
 from profiler.report.json import render_json
 from profiler.report.markdown import render_markdown
+from profiler.report.peers import Peers
 from profiler.run.store import RunStore, write_atomically
 
 if TYPE_CHECKING:
@@ -34,15 +39,27 @@ def publish(directory: Path, tolerance: float | None = None) -> list[Path]:
         config_name=str(header.sweep.get("name")),
         directory=directory.name,
     )
+    others = _others(comparisons)
     texts = {
-        "report.html": render_html(comparisons, about),
-        "report.md": render_markdown(comparisons, about),
-        "report.json": render_json(comparisons, about),
+        "report.html": render_html(comparisons, about, others),
+        "report.md": render_markdown(comparisons, about, others),
+        "report.json": render_json(comparisons, about, others),
         "records.csv": to_frame(comparisons).to_csv(index=False),
     }
     for name, text in texts.items():
         write_atomically(directory / name, text)
     return [directory / name for name in texts]
+
+
+def _others(comparisons: Iterable[Comparison]) -> Peers:
+    """What others' formulas say of each case; nothing for a model whose file is not here any more."""
+    found: dict[str, dict[Peer, int | None]] = {}
+    for comparison in comparisons:
+        workload = comparison.record.workload
+        with suppress(LatentmeterError):
+            figures = baselines(workload, find_model(workload.model))
+            found[comparison.record.key] = {name: figure.bytes for name, figure in figures.items()}
+    return found
 
 
 def publish_accuracy(frame: "pd.DataFrame", about: Mapping[str, str], directory: Path) -> list[Path]:

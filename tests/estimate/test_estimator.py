@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 import profiler
 from profiler.errors import UserError
 from profiler.estimate.estimator import estimate
-from profiler.models.catalog import catalog
 from profiler.models.find import find_model
 from profiler.records import TERMS, Estimate
 from profiler.stack import Stack
 from profiler.workload import STAGES, MemoryOptions, StageName
 
 GIB = 1 << 30
+MODELS = ("wan2.1-t2v-14b", "ltx-video-2b", "cogvideox-5b", "hunyuan-video", "qwen-image", "sdxl", "flux.1-dev")
 TINY = Path(__file__).parent.parent / "models"
 
 
@@ -35,7 +35,7 @@ def test_published_peaks_of_the_qwen_image_vae(stage: StageName, side: int, publ
 
 
 @pytest.mark.parametrize("stage", STAGES)
-@pytest.mark.parametrize("model", catalog())
+@pytest.mark.parametrize("model", MODELS)
 def test_terms_add_up_for_every_model_and_stage(model: str, stage: StageName) -> None:
     found = on("h200", model, stage)
     parts = [getattr(found.terms, name) for name in TERMS[:5]]

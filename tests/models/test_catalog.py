@@ -1,5 +1,6 @@
 """The catalog's files are valid, sourced and true to the classes that they name."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,20 +8,21 @@ import pytest
 import torch
 
 from profiler.errors import UserError
-from profiler.models.build import TORCH_DTYPES, build
-from profiler.models.catalog import catalog, read_spec
+from profiler.models.build import component_class
+from profiler.models.catalog import MODELS, catalog, catalog_model, model_ids, read_spec, read_yaml
 from profiler.models.find import find_model
-from profiler.models.spec import ModelSpec
+from profiler.workload import MemoryOptions
+from tests.models.small import unique
 
 EXPECTED = {
     "wan2.1-t2v-1.3b", "wan2.1-t2v-14b", "ltx-video-2b", "cogvideox-5b", "hunyuan-video", "qwen-image", "sdxl", "sd1.5",
     "flux.1-dev",
 }  # fmt: skip
-UNSOURCED = {"id", "name", "sources", "origin", "reference"}
+UNSOURCED = {"id", "name", "family", "unknown", "sources"}
 
 
 def leaves(value: Any, path: str = "") -> list[str]:
-    if isinstance(value, dict) and value:
+    if isinstance(value, dict):
         return [leaf for name, item in value.items() for leaf in leaves(item, f"{path}.{name}".lstrip("."))]
     return [path]
 
@@ -29,35 +31,24 @@ def test_has_the_models_of_the_readme() -> None:
     assert set(catalog()) >= EXPECTED
 
 
-@pytest.mark.parametrize("spec", catalog().values(), ids=str)
-def test_every_value_has_a_source(spec: ModelSpec) -> None:
-    data = {name: value for name, value in spec.model_dump(by_alias=True).items() if name not in UNSOURCED}
-    unsourced = [leaf for leaf in leaves(data) if not any(f"{leaf}.".startswith(f"{key}.") for key in spec.sources)]
+@pytest.mark.parametrize("model", model_ids())
+def test_a_file_is_named_by_its_id_and_says_where_each_value_comes_from(model: str) -> None:
+    data = read_yaml(MODELS / f"{model}.yaml")
+    assert data["id"] == model
+    values = {name: value for name, value in data.items() if name not in UNSOURCED and value is not None}
+    unsourced = [
+        leaf for leaf in leaves(values) if not any(f"{leaf}.".startswith(f"{key}.") for key in data["sources"])
+    ]
     assert unsourced == []
+    assert {name for name, value in data.items() if value is None} <= set(data.get("unknown", {}))
 
 
-@pytest.mark.parametrize("spec", catalog().values(), ids=str)
-def test_components_have_their_published_element_counts(spec: ModelSpec) -> None:
-    for component in (spec.vae, spec.denoiser):
-        assert component is not None
-        module = build(component, TORCH_DTYPES[component.dtype])
-        assert sum(parameter.numel() for parameter in module.parameters()) == component.parameters
-
-
-@pytest.mark.parametrize("spec", catalog().values(), ids=str)
-def test_tokens_agree_with_the_patch_embedding(spec: ModelSpec) -> None:
-    from profiler.stages import Stage
-
-    assert spec.default is not None
-    workload = spec.workload("patch-embed")
-    stage = Stage(workload, spec)
-    meta = torch.device("meta")
-    stage.load(meta)
-    stage.make_inputs(meta)
-    shape = stage().shape
-    text = spec.text.length if spec.id == "cogvideox-5b" and spec.text else 0  # its embedding joins the text
-    positions = shape[1] if len(shape) == 3 else shape[2:].numel()
-    assert positions == spec.tokens(spec.default) + text
+@pytest.mark.parametrize(("model", "part"), [(name, part) for part in ("vae", "denoiser") for name in unique(part)])
+def test_components_have_their_published_element_counts(model: str, part: str) -> None:
+    component = getattr(find_model(model), part)
+    with torch.device("meta"):
+        module = component_class(component.class_name).from_config(component.config)
+    assert sum(parameter.numel() for parameter in module.parameters()) == component.parameters
 
 
 def test_unknown_name_offers_near_ones() -> None:
@@ -91,17 +82,76 @@ def test_a_missing_file() -> None:
     ("model", "stage", "size", "message"),
     [
         ("wan2.1-t2v-1.3b", "decode", {"frames": 80}, "nearest: 77 or 81"),
-        ("ltx-video-2b", "decode", {"frames": 10}, "8k.1; nearest: 9 or 17"),
+        ("ltx-video-2b", "decode", {"frames": 10}, "8k.1, as .* needs; nearest: 9 or 17"),
         ("sdxl", "decode", {"frames": 2}, "image model"),
         ("wan2.1-t2v-1.3b", "decode", {"height": 481}, "multiple of 8.*nearest: 480 or 488"),
         ("wan2.1-t2v-1.3b", "denoise", {"height": 488}, "multiple of 16.*nearest: 480 or 496"),
-        ("sd1.5", "decode", {"width": 4}, "nearest: 8"),
+        ("sd1.5", "decode", {"width": 4}, "nearest: 8$"),
+        ("allegro", "decode", {"height": 640}, r"200k\+320.*nearest: 520 or 720"),
+        ("minimax-h3", "decode", {"frames": 4}, r"17k\+5.*nearest: 5$"),
         ("sd1.5", "decode", {"width": 0}, "width: expected a positive integer"),
     ],
 )
 def test_a_size_that_the_contract_does_not_allow(model: str, stage: Any, size: dict[str, int], message: str) -> None:
     with pytest.raises(UserError, match=message):
         find_model(model).workload(stage, **size)
+
+
+@pytest.mark.parametrize(
+    ("frames", "latent_frames", "model"),
+    [(81, 21, "wan2.1-t2v-14b"), (19, 4, "mochi-1"), (124, 37, "minimax-h3"), (88, 22, "allegro"), (25, 25, "svd-xt")],
+)
+def test_latent_frames(frames: int, latent_frames: int, model: str) -> None:
+    assert find_model(model).latent.latent_frames(frames) == latent_frames
+
+
+@pytest.mark.parametrize(
+    ("model", "frames", "tokens"),
+    [
+        ("wan2.2-ti2v-5b", 121, 27_280),
+        ("cogvideox1.5-5b", 81, 44_880),  # 21 latent frames, padded to 22, two a token
+        ("helios", 132, 8_640),  # a window of 9 latent frames, whatever the clip
+        ("flux.2-dev", 1, 4_096),
+    ],
+)
+def test_tokens_of_one_forward(model: str, frames: int, tokens: int) -> None:
+    spec = find_model(model)
+    assert spec.default is not None
+    assert spec.tokens(spec.default.model_copy(update={"frames": frames})) == tokens
+
+
+def test_reading_one_model_reads_one_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Path] = []
+    monkeypatch.setattr("profiler.models.catalog.read_spec", lambda path: read.append(path) or read_spec(path))
+    catalog_model.cache_clear()
+    find_model("mochi-1")
+    assert [path.name for path in read] == ["mochi-1.yaml"]
+
+
+def test_a_model_that_runs_with_tiles_only_has_them_switched_on() -> None:
+    spec = find_model("allegro")
+    workload = spec.workload("decode")
+    assert workload.options.tiling
+    with pytest.raises(UserError, match="runs with tiles only"):
+        spec.check(replace(workload, options=MemoryOptions()))
+    assert not spec.workload("denoise").options.tiling
+
+
+def test_a_closed_model_gives_its_closed_form_and_refuses_the_rest() -> None:
+    with pytest.raises(
+        UserError, match=r"closed.*256x768x768: 1 x 16 x 32 x 96 x 96, 9.0 MiB in 16 bit, 73,728 tokens"
+    ):
+        find_model("movie-gen").workload("decode")
+    with pytest.raises(UserError, match=r"81x480x832: 1 x 16 x 11 x 60 x 104"):
+        find_model("movie-gen").workload("denoise", frames=81, height=480, width=832)
+
+
+@pytest.mark.parametrize("model", ["sora", "veo-3"])
+def test_a_closed_model_without_a_contract_says_what_is_not_public(model: str) -> None:
+    with pytest.raises(UserError, match=r"closed.*latent: .*`latentmeter latent`"):
+        find_model(model).workload("decode")
+    with pytest.raises(UserError, match="no latent contract"):
+        _ = find_model(model).latent
 
 
 def test_a_model_without_a_size_asks_for_it() -> None:

@@ -106,7 +106,7 @@ def test_an_option_that_breaks_the_output_is_an_error() -> None:
     spec = find_model(TINY)
     latent = spec.latent.model_copy(update={"channels": 4, "frame_rule": "6k+1", "temporal_compression": 6})
     vae = spec.vae.model_copy(update={"class_name": "AutoencoderKLMochi", "config": MOCHI})
-    spec = spec.model_copy(update={"vae": vae, "latent": latent})
+    spec = spec.model_copy(update={"vae": vae, "contract": latent})
     size = {"frames": 31, "height": 64, "width": 64}
     plain = Stage(spec.workload("decode", **size), spec)
     run_on_meta(plain)

@@ -7,7 +7,9 @@ from profiler.records import (
     AliveTensor,
     AppliedOption,
     Borrowed,
+    Cause,
     Estimate,
+    Explanation,
     Failure,
     Measurement,
     Memory,
@@ -278,6 +280,26 @@ def sample() -> list[Record]:
     return [exact(), over(), within(), on_cpu(), estimate_only(), oom(), crash(), skipped(), elsewhere()]
 
 
+def explanation(*causes: Cause, unexplained: int = 0) -> Explanation:
+    """Of these causes."""
+    return Explanation(
+        difference=sum(cause.bytes for cause in causes) + unexplained,
+        causes=causes,
+        unexplained=unexplained,
+        paired=1234,
+        only_measured=1,
+        only_estimated=0,
+    )
+
+
+def explained() -> Record:
+    """7 MB too little, 6 MB of which is a workspace."""
+    cause = Cause(
+        bytes=6_000_000, module="encoder.conv_in", op="aten.addmm.default", term="workspace", why="only measured"
+    )
+    return replace(within(), explanation=explanation(cause, unexplained=1_000_000))
+
+
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)> {{7*7}} {% x %} a|b `c` @team *d*\n# e"
 
 
@@ -303,5 +325,6 @@ def hostile() -> Record:
         estimate=estimate(workload, routes={HOSTILE: 1}, **sides),
         measurement=measurement(workload, nvml={HOSTILE: HOSTILE}, **sides),
         failure=Failure(phase="cold", message=HOSTILE, signal=HOSTILE, log=HOSTILE),
+        explanation=explanation(Cause(bytes=-512, module=HOSTILE, op=HOSTILE, term=HOSTILE, why=HOSTILE)),
         notes={HOSTILE: HOSTILE},
     )

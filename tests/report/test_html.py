@@ -153,3 +153,19 @@ def test_the_table_and_a_section_look_as_they_should(snapshot):
     html = render(make.over(), make.on_cpu())
     assert fragment(html, '<section id="table">', '<section id="chart">') == snapshot(name="table")
     assert fragment(html, '<details class="case" id="w2"', '<section id="failures">') == snapshot(name="section")
+
+
+def test_causes_and_what_is_unexplained_stand_in_the_section_and_in_the_verdict():
+    html = render(make.explained())
+    assert "+5.7 MiB of workspace only measured in encoder.conv_in" in html
+    assert "<td>+6,000,000" in html
+    assert "<td>+1,000,000" in html
+    assert "Event by event, 1 peak of 1 with recorded events differ, and 1,000,000 B are unexplained." in html
+
+
+def test_others_formulas_stand_beside_the_quantity_they_are_for():
+    peers = {make.exact().key: {"invokeai": 2 << 30, "weights-only": 254_000_128, "comfyui": None}}
+    html = render_html(compare_all([make.exact()]), RunInfo(title="t"), peers)
+    assert "<li>Weights: latentmeter 0.00 % (1), weights-only 0.00 % (1)" in html
+    assert "invokeai 60.51 % (1)" in html
+    assert "comfyui 0" not in html

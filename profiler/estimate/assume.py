@@ -1,0 +1,284 @@
+"""Values beside tensors without data, for models that ask: `mask.sum().item()`, `if mask.any()`, `x[mask]`, `.tolist()`.
+
+What such models ask for follows from their inputs (masks, positions, lengths), hardly ever from weights. So a small tensor
+whose content is known has a shadow: a CPU storage of the same bytes. Views share it as they share the storage, and an op
+whose tensors are all known runs on the shadows too. An unknown mask that is asked for counts as all valid, the worst case
+for memory, and the estimate says so; an unknown number has no worst case and ends the trace.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensor, unset_fake_temporarily
+
+from profiler.errors import ModelError
+
+if TYPE_CHECKING:
+    from profiler.estimate.trace import Trace
+
+aten = torch.ops.aten
+CPU = torch.device("cpu")
+# Bytes of a shadow: a mask of a million tokens fits. Computed floats are positions and embeddings, which nobody asks for.
+LIMIT, FLOAT_LIMIT = 4 << 20, 64 << 10
+# The content of their results does not depend on that of their first argument.
+_LIKE = frozenset({"zeros_like", "ones_like", "full_like", "new_zeros", "new_ones", "new_full"})
+
+
+class Values:
+    """The known contents of one trace, by storage. `assumed` lists where an unknown mask was read."""
+
+    def __init__(self) -> None:
+        self.assumed: list[str] = []
+        self._shadows: dict[int, torch.UntypedStorage] = {}
+        self._kinds: dict[Any, str] = {}
+
+    def unknown(self, values: Iterable[Any]) -> list[torch.Tensor]:
+        """The first tensor in `values` whose content is not known, if there is one."""
+        for value in values:
+            if isinstance(value, torch.Tensor):
+                if value.untyped_storage()._cdata not in self._shadows and value.numel() and not _is_real(value):
+                    return [value]
+            elif isinstance(value, (tuple, list)) and (found := self.unknown(value)):
+                return found
+        return []
+
+    def knows(self, tensor: torch.Tensor) -> bool:
+        """Whether the content of `tensor` is known."""
+        return tensor.untyped_storage()._cdata in self._shadows
+
+    def digest(self, tensor: torch.Tensor) -> int | None:
+        """A number for the content of its storage, None if not known: what a model may decide by."""
+        shadow = self._shadows.get(tensor.untyped_storage()._cdata)
+        if shadow is None:
+            return None
+        with unset_fake_temporarily():
+            return hash(torch.empty(0, dtype=torch.uint8).set_(shadow).numpy().tobytes())
+
+    def compute(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """`func` on the contents of its arguments, which are known."""
+        with unset_fake_temporarily():
+            return func(*self._contents(args), **{name: self._contents(value) for name, value in kwargs.items()})
+
+    def follow(self, func: Any, args: Any, kwargs: Any, result: Any) -> None:
+        """Do to the shadows what `func` did to the tensors. Called after every op: the common case ends early."""
+        kind = self._kinds.get(func)
+        if kind is None:
+            kind = self._kinds[func] = _kind(func)
+        if kind == "view":
+            return
+        if kind == "like":
+            args = (_blank(args[0]), *args[1:])
+        if kind == "scramble" or self.unknown(args) or self.unknown(kwargs.values()):
+            if kind in ("write", "scramble"):
+                self._forget_written(func, args, kwargs)
+        elif kind == "write":
+            self.compute(func, args, kwargs)
+        elif _is_small(result, args):
+            # A random number is any that is not special.
+            self.know(result, self.compute(*(func, args, kwargs) if kind != "random" else (torch.tensor, (0.5,), {})))
+
+    def know(self, result: Any, content: Any) -> None:
+        """Give each new tensor of `result` its `content`."""
+        if isinstance(result, (tuple, list)):
+            for item, its in zip(result, content, strict=True):
+                self.know(item, its)
+        elif isinstance(result, torch.Tensor) and not _is_real(result):
+            storage = result.untyped_storage()
+            if storage.nbytes() and storage._cdata not in self._shadows:
+                with unset_fake_temporarily():
+                    self._shadows[storage._cdata] = torch.UntypedStorage(storage.nbytes(), device="cpu")
+                    self._contents(result).copy_(content)
+
+    def forget(self, key: int) -> None:
+        """The storage died, or now holds what is not known."""
+        self._shadows.pop(key, None)
+
+    def _contents(self, value: Any) -> Any:
+        """`value` with every tensor replaced by its content, and every device by the CPU."""
+        if isinstance(value, (tuple, list)):
+            return type(value)(self._contents(item) for item in value)
+        if isinstance(value, torch.device):
+            return CPU
+        if not isinstance(value, torch.Tensor) or _is_real(value):
+            return value
+        shadow = self._shadows.get(value.untyped_storage()._cdata)
+        if shadow is None:  # no elements
+            return torch.empty(value.shape, dtype=value.dtype)
+        content = torch.empty(0, dtype=value.dtype)
+        content.set_(shadow, value.storage_offset(), value.shape, value.stride())
+        return content.conj() if value.is_conj() else content
+
+    def _forget_written(self, func: Any, args: Any, kwargs: Any) -> None:
+        for position, argument in enumerate(func._schema.arguments):
+            if argument.alias_info is not None and argument.alias_info.is_write:
+                written = args[position] if position < len(args) else kwargs.get(argument.name)
+                for tensor in _flat([written]):
+                    if isinstance(tensor, torch.Tensor):
+                        self.forget(tensor.untyped_storage()._cdata)
+
+
+def _kind(func: Any) -> str:
+    """What an op does to contents: `view`, `write`, `scramble` (random in place), `random`, `like`, or `function`."""
+    random = torch.Tag.nondeterministic_seeded in func.tags
+    if func._schema.is_mutable:
+        return "scramble" if random else "write"
+    if func is aten.randn.default:
+        return "random"
+    if func is aten.lift_fresh.default:  # a fake tensor of a real one
+        return "function"
+    if random or any(r.alias_info is not None for r in func._schema.returns):
+        return "view"  # a random function's result is as little news as a view's
+    return "like" if func._schema.name.removeprefix("aten::") in _LIKE else "function"
+
+
+@contextmanager
+def literals() -> Iterator[None]:
+    """Lets `torch.tensor(data, device=...)` make its data on the host and copy them, as on any device but `meta`."""
+
+    def on_host(make: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+        def made(data: Any, *, device: Any = None, **rest: Any) -> torch.Tensor:
+            return (
+                make(data, device=device, **rest)
+                if isinstance(data, torch.Tensor)
+                else make(data, **rest).to(device=device)
+            )
+
+        return made
+
+    with patch.multiple(torch, tensor=on_host(torch.tensor), as_tensor=on_host(torch.as_tensor)):
+        yield
+
+
+def _is_real(tensor: torch.Tensor) -> bool:
+    """Whether the tensor has data of its own: a model's own, on the host."""
+    return tensor.device.type == "cpu" and not isinstance(tensor, FakeTensor)
+
+
+def _is_small(result: Any, args: Any) -> bool:
+    if isinstance(result, torch.Tensor):
+        computed = result.is_floating_point() and any(isinstance(value, torch.Tensor) for value in _flat(args))
+        return result.untyped_storage().nbytes() <= (FLOAT_LIMIT if computed else LIMIT)
+    return isinstance(result, (tuple, list)) and all(_is_small(item, args) for item in result)
+
+
+def _flat(args: Any) -> Iterator[Any]:
+    for value in args:
+        yield from value if isinstance(value, (tuple, list)) else (value,)
+
+
+def _blank(like: torch.Tensor) -> torch.Tensor:
+    """A tensor of the same shape on the CPU that takes no memory to speak of."""
+    with unset_fake_temporarily():
+        return torch.empty(1, dtype=like.dtype, device="cpu").expand(like.shape) if like.numel() else like
+
+
+def read(trace: "Trace", func: Any, args: Any, kwargs: Any) -> Any:
+    """An op whose answer is the data's own: a number, a shape, a copy on the host. Raises ModelError as `_content` does."""
+    content = _content(trace, func, args, kwargs)
+    return content if kwargs.get("device") == CPU else _placed(trace, content)
+
+
+def _content(trace: "Trace", func: Any, args: Any, kwargs: Any) -> Any:
+    """`func` on contents; unknown masks are valid throughout. Raises ModelError for a number that no input decides."""
+    while unknown := trace.values.unknown(args):
+        place = " ".join(trace.ops[-1]).strip()
+        if unknown[0].dtype != torch.bool:
+            raise ModelError(f"{place} reads a number that follows from weights: no estimate without data")
+        trace.values.assumed.append(place)
+        trace.values.know(unknown[0], trace.values.compute(torch.ones, ((),), {"dtype": torch.bool}))
+    return trace.values.compute(func, args, kwargs)
+
+
+def _placed(trace: "Trace", content: Any) -> Any:
+    """`content` as tensors without data that are known."""
+    if isinstance(content, (tuple, list)):
+        return type(content)(_placed(trace, item) for item in content)
+    if not isinstance(content, torch.Tensor):
+        return content
+    result = torch.empty_strided(content.shape, content.stride(), dtype=content.dtype, device=trace.device_type)
+    trace.values.know(result, content)
+    return result
+
+
+def copy(trace: "Trace", func: Any, args: Any, kwargs: Any) -> Any:
+    """`.to("cpu")` of a tensor without data gives its content, as `.tolist()` and `.cpu()` ask for it."""
+    if kwargs.get("device") == CPU and args[0].device.type == "meta":
+        return read(trace, func, args, kwargs)
+    return trace.infer(func, args, kwargs)
+
+
+def nonzero(trace: "Trace", func: Any, args: Any, kwargs: Any) -> Any:
+    """CUDA counts, then writes: the count and cub's buffers are workspace (Nonzero.cu)."""
+    taken = _count_buffers(trace)
+    positions = read(trace, func, args, kwargs)
+    trace.track(positions)
+    trace.give_back(taken + _select_buffers(trace))
+    return positions
+
+
+def index(trace: "Trace", func: Any, args: Any, kwargs: Any) -> Any:
+    """Indexing by a mask is indexing by what `nonzero` gives for it, which lives inside the op (TensorAdvancedIndexing)."""
+    x, indices, *rest = args
+    masks = [i for i in indices if i is not None and i.dtype in (torch.bool, torch.uint8)]
+    is_fill = func is not aten.index.Tensor and rest[0].numel() == 1  # then ATen takes masked_fill
+    if not masks or is_fill:
+        return trace.infer(func, args, kwargs)
+    columns: list[Any] = []
+    taken: list[int] = []
+    for i in indices:
+        if any(i is mask for mask in masks):
+            count = len(_content(trace, aten.nonzero.default, (i,), {}))
+            columns += [torch.empty(count, dtype=torch.int64, device=trace.device_type) for _ in range(i.dim())]
+            if trace.stack.device == "cuda":
+                counting = _count_buffers(trace)
+                taken += trace.borrow(count * i.dim() * 8)
+                trace.give_back(counting + _select_buffers(trace))
+        else:
+            columns.append(i)
+    result = trace.infer(func, (x, columns, *rest), kwargs)
+    trace.track(result)
+    trace.give_back(taken)
+    return result
+
+
+def _count_buffers(trace: "Trace") -> list[int]:
+    if trace.stack.device != "cuda":
+        return []
+    count = trace.borrow(4)
+    trace.give_back(trace.borrow(1))
+    return count
+
+
+def _select_buffers(trace: "Trace") -> list[int]:
+    return trace.borrow(1023) if trace.stack.device == "cuda" else []
+
+
+def masked_select(trace: "Trace", func: Any, args: Any, kwargs: Any) -> Any:
+    """On CUDA it is indexing by the broadcast mask (masked_select_out_cuda_impl)."""
+    x, mask = torch.broadcast_tensors(*args)
+    return index(trace, aten.index.Tensor, (x, [mask]), {})
+
+
+RULES = {
+    **dict.fromkeys(
+        [
+            aten._local_scalar_dense.default,
+            aten.equal.default,
+            aten.repeat_interleave.Tensor,
+            aten.bincount.default,
+            aten._unique2.default,
+            aten.unique_consecutive.default,
+            aten.unique_dim.default,
+        ],
+        read,
+    ),
+    aten.nonzero.default: nonzero,
+    aten.index.Tensor: index,
+    aten.index_put.default: index,
+    aten.index_put_.default: index,
+    aten._to_copy.default: copy,
+    aten.masked_select.default: masked_select,
+}

@@ -1,0 +1,66 @@
+"""Latents between VAE and denoiser: what a pipeline does after encode, and before decode."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from profiler.models.spec import Normalization
+
+
+def to_denoiser(latents: torch.Tensor, vae: nn.Module, kind: Normalization) -> torch.Tensor:
+    """The VAE's latents as the denoiser sees them; for `batch-norm` 2x2 patches become channels."""
+    if kind == "none":
+        return latents
+    if kind == "scale":
+        return (latents - _shift(vae)) * _factor(vae)
+    if kind == "batch-norm":
+        latents = nn.functional.pixel_unshuffle(latents, 2)
+        mean, std = _running_statistics(vae, latents)
+        return (latents - mean) / std
+    mean, std = _statistics(vae, latents)
+    return (latents - mean) * _factor(vae) / std
+
+
+def to_vae(latents: torch.Tensor, vae: nn.Module, kind: Normalization) -> torch.Tensor:
+    """The denoiser's latents as the decoder wants them: the inverse of `to_denoiser`."""
+    if kind == "none":
+        return latents
+    if kind == "scale":
+        return latents / _factor(vae) + _shift(vae)
+    if kind == "batch-norm":
+        mean, std = _running_statistics(vae, latents)
+        return nn.functional.pixel_shuffle(latents * std + mean, 2)
+    mean, std = _statistics(vae, latents)
+    return latents * std / _factor(vae) + mean
+
+
+def _factor(vae: nn.Module) -> float:
+    config: Any = vae.config
+    return config.get("scaling_factor") or 1.0
+
+
+def _shift(vae: nn.Module) -> float:
+    config: Any = vae.config
+    return config.get("shift_factor") or 0.0
+
+
+def _statistics(vae: nn.Module, latents: torch.Tensor) -> list[torch.Tensor]:
+    """Mean and std per channel, shaped to broadcast; from the config, or from buffers of the VAE (LTX).
+
+    Where there are more values than channels, they are channels x frames (Cosmos 1.0), of which the clip takes its own.
+    """
+    config: Any = vae.config
+    buffers = dict(vae.named_buffers(recurse=False))
+    shape = (1, latents.shape[1], -1, 1, 1)[: latents.dim()]
+    values = [buffers.get(name, config.get(name)) for name in ("latents_mean", "latents_std")]
+    tensors = [torch.as_tensor(value).to(latents.device, latents.dtype).view(shape) for value in values]
+    return [tensor[:, :, : latents.shape[2]] for tensor in tensors]
+
+
+def _running_statistics(vae: nn.Module, latents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and std of the VAE's BatchNorm (FLUX.2)."""
+    norm: Any = vae.bn
+    config: Any = vae.config
+    mean = norm.running_mean.view(1, -1, 1, 1).to(latents.dtype)
+    return mean, torch.sqrt(norm.running_var.view(1, -1, 1, 1) + config.batch_norm_eps).to(latents.dtype)
