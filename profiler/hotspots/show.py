@@ -74,10 +74,10 @@ def _timeline(found: Hotspots) -> None:
     for n, name in enumerate(found.timeline.groups):
         if name not in ("weights", "inputs"):
             rows.append((name, [point.by_group[n] for point in moments]))
-    wide = max(len(name) for name, _ in rows)
+    rows = [(name, values) for name, values in rows if max(values) > SMALL * top]
+    wide = max((len(name) for name, _ in rows), default=0)
     for name, values in rows:
-        if max(values) > SMALL * top:
-            out.print(f"{name:{wide}}  {sparkline(values, top)}  {format_bytes(max(values))}")
+        out.print(f"{name:{wide}}  {sparkline(values, top)}  {format_bytes(max(values))}")
 
 
 def _by_module(found: Hotspots) -> None:
