@@ -71,7 +71,7 @@ CAUTIONS = {
 def remedies(
     names: Iterable[str], workload: Workload, spec: ModelSpec, stack: Stack, module: nn.Module
 ) -> tuple[list[Remedy], dict[str, str]]:
-    """Those of `names` that lower the peak by 1 % or more, the best first, and why each other is not among them.
+    """Those of `names` that lower a peak by 1 % or more, allocated before reserved, and why the others are not among them.
 
     `module` is the stage's own, whose class says how large a tile is.
     """

@@ -38,10 +38,11 @@ class UsageTrace(Trace):
     """`reads[block]` are the ops that read it, rising; `calls` in order of entry; `kernels[op]` what an op ran as.
 
     `call_of[op]` is the innermost call around it, `freed_in[block]` the one that is running when it dies: -1 is the stage.
+    Every call is traced, also where it repeats one: a copy has no reads.
     """
 
     def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
+        super().__init__(*args, repeats=False)
         self.reads: dict[int, list[int]] = defaultdict(list)
         self.calls: list[Call] = []
         self.call_of: dict[int, int] = {}

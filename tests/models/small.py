@@ -1,20 +1,38 @@
 """Catalog models at sizes and depths that a test can afford: the contract's smallest clips, one layer of each stack."""
 
+import inspect
 import re
+from collections.abc import Callable
 from typing import Any
 
+from profiler.models.build import component_class
 from profiler.models.catalog import catalog
 from profiler.models.find import find_model
 from profiler.models.spec import Denoiser, ModelSpec
 
 OPEN = [name for name, spec in catalog().items() if spec.vae or spec.denoiser]
 CLOSED = [name for name in catalog() if name not in OPEN]
-STACK = re.compile(r"num_(\w+_)?(layers|blocks)|n_layers")
+STACK = re.compile(r"num_((?!decoder|layerwise)\w+_)?(layers|blocks)|n_layers")
 
 
-def unique(models: list[str], part: str) -> list[str]:
+def unique(part: str) -> list[str]:
     """The first model of each different `part`, `vae` or `denoiser`: many share a VAE."""
-    found = {str(getattr(catalog()[name], part)): name for name in reversed(models) if getattr(catalog()[name], part)}
+    return _first_of_each(lambda spec: getattr(spec, part))
+
+
+def unique_calls(part: str) -> list[str]:
+    """The first model of each class of `part` and way to call it: siblings differ in width and depth."""
+
+    def call(spec: ModelSpec) -> Any:
+        component = getattr(spec, part)
+        contract = spec.contract.model_dump(exclude={"channels", "spatial_compression"}) if spec.contract else None
+        return component and (component.class_name, getattr(component, "inputs", contract))
+
+    return _first_of_each(call)
+
+
+def _first_of_each(kind: Callable[[ModelSpec], Any]) -> list[str]:
+    found = {str(kind(catalog()[name])): name for name in reversed(OPEN) if kind(catalog()[name])}
     return sorted(found.values())
 
 
@@ -23,7 +41,8 @@ def shallow(model: str) -> ModelSpec:
     spec = find_model(model)
     if spec.denoiser is None:
         return spec
-    config = {name: 1 if STACK.fullmatch(name) else value for name, value in spec.denoiser.config.items()}
+    parameters = inspect.signature(component_class(spec.denoiser.class_name)).parameters
+    config = spec.denoiser.config | {name: 1 for name in parameters if STACK.fullmatch(name)}
     if "vace_layers" in config:
         config["vace_layers"] = [0]
     if "pos_embed_max_size" in config:
