@@ -57,10 +57,7 @@ def estimate_with_events(
         notes["peak.allocated_bytes"] = (
             f"at least: what {workload.options.attention}'s kernels borrow is not known; their outputs are counted"
         )
-    if assumed := trace.values.assumed:
-        notes["masks"] = (
-            f"{len(assumed)} masks of unknown content counted as all valid, the worst case; first: {assumed[0]}"
-        )
+    notes |= _assumed(trace)
     notes |= {f"options.{name}": f"NOT applied: {o.detail}" for name, o in stage.options.items() if not o.applied}
     baseline, peak = memory
     cached = None
@@ -174,6 +171,16 @@ def _with_device(memory: Memory, context: int) -> Memory:
         reserved_bytes=reserved,
         device_bytes=None if reserved is None else reserved + context,
     )
+
+
+def _assumed(trace: Trace) -> dict[str, str]:
+    """What the trace took for granted where a model asked for data that follow from weights."""
+    notes = {}
+    if masks := trace.values.masks:
+        notes["masks"] = f"{len(masks)} masks of unknown content taken as all valid, the worst case; first: {masks[0]}"
+    if choices := trace.values.choices:
+        notes["choices"] = f"{len(choices)} top-k choices, such as of experts, taken as even; first: {choices[0]}"
+    return notes
 
 
 def _workspace_note(trace: Trace) -> dict[str, str]:
