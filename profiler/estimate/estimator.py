@@ -45,13 +45,13 @@ def estimate_with_events(
 
 
 def notes_of(trace: Trace) -> dict[str, str]:
-    """What a trace had to assume."""
-    assumed = trace.values.assumed
-    if not assumed:
-        return {}
-    return {
-        "masks": f"{len(assumed)} masks of unknown content counted as all valid, the worst case; first: {assumed[0]}"
-    }
+    """What the trace took for granted where a model asked for data that follow from weights."""
+    notes = {}
+    if masks := trace.values.masks:
+        notes["masks"] = f"{len(masks)} masks of unknown content taken as all valid, the worst case; first: {masks[0]}"
+    if choices := trace.values.choices:
+        notes["choices"] = f"{len(choices)} top-k choices, such as of experts, taken as even; first: {choices[0]}"
+    return notes
 
 
 def trace_stage(

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from profiler.estimate.assume import Values, literals
+from profiler.estimate.as_device import as_on_a_device
+from profiler.estimate.assume import Values
 from profiler.estimate.autocast import Autocast
 from profiler.estimate.prices import Price, Prices
 from profiler.estimate.repeats import Repeats
@@ -72,13 +73,13 @@ class Trace(Observer):
 
     @contextmanager
     def during(self, phase: str, term: str, module: nn.Module | None = None) -> Iterator[None]:
-        """As the observer's, with the content of literals; below `module`, calls that repeat are copied.
+        """As the observer's, with torch as it is on a device; below `module`, calls that repeat are copied.
 
         The stage's autocast context ends with the phase.
         """
         watching = self._repeats.watching(module) if self._repeats and module else nullcontext()
         self._root = module
-        with literals(), super().during(phase, term, module), watching:
+        with as_on_a_device(), super().during(phase, term, module), watching:
             yield
         if self.autocast is not None:
             self.autocast.clear()
