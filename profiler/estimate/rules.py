@@ -136,6 +136,7 @@ def _attention(trace: "Trace", func: Any, args: tuple[Any, ...], kwargs: dict[st
         mask=None if mask is None else tuple(mask.shape),
         mask_is_bool=mask is not None and mask.dtype == torch.bool,
         gqa=kwargs.get("enable_gqa", False),
+        packed=all(t.stride(-1) == 1 for t in (q, k, v, mask) if t is not None),
     )
     pinned = trace.pinned_here()
     kernel = trace.prices.attention(call, pinned)
