@@ -3,6 +3,7 @@
 Nothing heavy is imported before it is needed: `import profiler` costs no torch.
 """
 
+import ctypes
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,6 +30,7 @@ def estimate(
     torch: str | None = None,
     cudnn: int | None = None,
     stack: Stack | None = None,
+    cache: bool = True,
     **workload: Any,
 ) -> Estimate:
     """What `stage` of `model` needs on a card, without a GPU.
@@ -36,6 +38,7 @@ def estimate(
     `model` is a catalog id, a YAML path, a diffusers folder or a hub id. `workload` takes `frames`, `height`, `width`
     (pixels; default: the published size), `batch`, `dtype`, `options` and `history`. The stack is `stack`, or that of card
     `gpu` with versions `torch` and `cudnn`; with none of them, this machine's card if it has one, else an H200.
+    With `cache`, what was estimated before is read from disk, and the answer kept there.
 
     Raises UserError, ModelError.
     """
@@ -45,9 +48,33 @@ def estimate(
     spec = find_model(model)
     asked = spec.workload(stage, **workload)
     target, context = (stack, None) if stack is not None else target_stack(gpu, torch, cudnn)
+    from profiler.estimate.cache import EstimateCache
+
+    known = EstimateCache(asked, spec, target, context)
+    if cache and (found := known.find()):
+        return found
     from profiler.estimate.estimator import estimate as run_estimate
 
-    return run_estimate(asked, spec, target, context_bytes=context)
+    found = run_estimate(asked, spec, target, context_bytes=context)
+    if cache:
+        known.keep(found)
+    return found
+
+
+def record(found: Estimate) -> None:
+    """Record what `found` was traced from, for other heights and widths, in a process that outlives this one.
+
+    Does nothing for an answer that came from disk, for what cannot be recorded, or was already.
+    """
+    from profiler.estimate.cache import EstimateCache, is_on
+    from profiler.models.find import find_model
+
+    if "seconds" in found.notes or not is_on():
+        return
+    if EstimateCache(found.workload, find_model(found.workload.model), found.stack).wants_recording:
+        from profiler.estimate.record import record_later
+
+        record_later(found.workload, found.stack)
 
 
 def measure(
@@ -133,7 +160,7 @@ def target_stack(gpu: str | None, torch_version: str | None, cudnn: int | None) 
     """The stack that an estimate is for, and its context bytes if they are known."""
     from profiler.gpus import DEFAULT_GPU, assumed_stack, find_gpu
 
-    if gpu is None and torch_version is None and cudnn is None:
+    if gpu is None and torch_version is None and cudnn is None and _has_driver():
         import torch
 
         if torch.cuda.is_available():
@@ -142,3 +169,12 @@ def target_stack(gpu: str | None, torch_version: str | None, cudnn: int | None) 
             return live_stack("cuda"), None
     card = find_gpu(gpu or DEFAULT_GPU)
     return assumed_stack(card, torch_version, cudnn), card.context_bytes
+
+
+def _has_driver() -> bool:
+    """Whether CUDA's driver can be loaded: without it torch sees no card, and need not be imported to say so."""
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    return True

@@ -134,21 +134,26 @@ def models(model: str | None, as_json: bool) -> None:
 @click.option("--gpu", help="Card to estimate for. Default: this machine's, or an H200 where there is none.")
 @click.option("--torch", "torch_version", help="torch release to estimate for. Default: the installed one.")
 @click.option("--cudnn", type=int, help="cuDNN version as torch prints it (90701). Default: torch's own.")
+@click.option("--no-cache", is_flag=True, help="Neither read nor keep anything on disk.")
 @json_option
 def estimate(
-    model: str, stage: Any, gpu: str | None, torch_version: str | None, cudnn: int | None, as_json: bool, **values: Any
-) -> None:
+    model: str, stage: Any, gpu: str | None, torch_version: str | None, cudnn: int | None, no_cache: bool, as_json: bool,
+    **values: Any,
+) -> None:  # fmt: skip
     """What MODEL needs for one stage, without a GPU.
 
-    MODEL is a catalog id, a YAML file, a diffusers folder or a hub id.
+    MODEL is a catalog id, a YAML file, a diffusers folder or a hub id. A first answer is traced; a process at low priority
+    then records it for other heights and widths, which are answered without importing torch.
     """
     from profiler import api
     from profiler.records import to_dict
     from profiler.show import show_estimate
 
     values |= {"options": _memory_options(values), "history": _history(values)}
-    found = api.estimate(model, stage, gpu=gpu, torch=torch_version, cudnn=cudnn, **values)
+    found = api.estimate(model, stage, gpu=gpu, torch=torch_version, cudnn=cudnn, cache=not no_cache, **values)
     _answer(to_dict(found), as_json, lambda _: show_estimate(found))
+    if not no_cache:
+        api.record(found)
 
 
 @cli.command()

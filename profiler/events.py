@@ -8,7 +8,7 @@ import gzip
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 SCHEMA = 1
 COLUMNS = ("bytes", "op", "term", "phase", "shape", "dtype")
@@ -16,7 +16,10 @@ COLUMNS = ("bytes", "op", "term", "phase", "shape", "dtype")
 
 @dataclass(slots=True)
 class Block:
-    """One storage or one borrowed buffer, from birth to death. `born` and `died` are positions in the event stream."""
+    """One storage or one borrowed buffer, from birth to death. `born` and `died` are positions in the event stream.
+
+    `price`: the call by which a rule found the size, if one did (`estimate/prices.py`).
+    """
 
     number: int
     bytes: int
@@ -27,6 +30,7 @@ class Block:
     phase: str
     born: int
     died: int | None = None
+    price: Any = None
 
 
 class Events(Protocol):

@@ -12,6 +12,7 @@ from profiler.models.catalog import describe, read_yaml
 from profiler.paths import CONFIGS
 from profiler.stack import Stack
 
+GPUS = CONFIGS / "gpus"
 DEFAULT_GPU = "h200"
 
 # cuDNN that the default wheel of each torch release brings, from the wheels' metadata; the newest not above applies.
@@ -40,39 +41,54 @@ class Gpu(BaseModel):
     sources: dict[str, str]
 
 
+def gpu_ids() -> list[str]:
+    """The ids of all cards. Reads no file."""
+    return sorted(path.name.removesuffix(".yaml") for path in GPUS.glob("*.yaml"))
+
+
 @cache
+def gpu(gpu_id: str) -> Gpu:
+    """One card; reads its file alone. Raises UserError with every error of the file."""
+    path = GPUS / f"{gpu_id}.yaml"
+    try:
+        return Gpu.model_validate(read_yaml(path))
+    except ValidationError as error:
+        raise UserError(f"{path}: not a card file\n{describe(error)}") from error
+
+
 def gpus() -> dict[str, Gpu]:
     """Every card that has a file, by id."""
-    found = {}
-    for path in sorted((CONFIGS / "gpus").glob("*.yaml")):
-        try:
-            gpu = Gpu.model_validate(read_yaml(path))
-        except ValidationError as error:
-            raise UserError(f"{path}: not a card file\n{describe(error)}") from error
-        found[gpu.id] = gpu
-    return found
+    return {gpu_id: gpu(gpu_id) for gpu_id in gpu_ids()}
+
+
+def gpu_named(name: str | None) -> Gpu | None:
+    """The card whose own name is `name`, as CUDA says it; reads the files that mention it."""
+    mentions = (
+        path.name.removesuffix(".yaml") for path in sorted(GPUS.glob("*.yaml")) if name and name in path.read_text()
+    )
+    return next((card for card in map(gpu, mentions) if card.name == name), None)
 
 
 def find_gpu(name: str) -> Gpu:
     """The card `name`. Raises UserError that names the cards there are."""
     key = name.lower().replace("_", "-").replace(" ", "-")
-    known = gpus()
+    known = gpu_ids()
     if key in known:
-        return known[key]
+        return gpu(key)
     near = difflib.get_close_matches(key, known, n=1)
     hint = f"did you mean '{near[0]}'? " if near else ""
     raise UserError(f"no card '{name}': {hint}known: {', '.join(known)}")
 
 
-def assumed_stack(gpu: Gpu, torch_version: str | None = None, cudnn: int | None = None) -> Stack:
-    """The stack of `gpu` with `torch_version` (default: the installed one) and its wheel's cuDNN, default settings."""
+def assumed_stack(card: Gpu, torch_version: str | None = None, cudnn: int | None = None) -> Stack:
+    """The stack of `card` with `torch_version` (default: the installed one) and its wheel's cuDNN, default settings."""
     release = (torch_version or installed("torch") or "").split("+")[0]
     stack = Stack(
         device="cuda",
-        gpu=gpu.name,
-        capability=gpu.capability,
-        multiprocessors=gpu.multiprocessors,
-        device_total_bytes=gpu.total_bytes,
+        gpu=card.name,
+        capability=card.capability,
+        multiprocessors=card.multiprocessors,
+        device_total_bytes=card.total_bytes,
         torch=release,
         cudnn=cudnn,
         diffusers=installed("diffusers"),
@@ -81,7 +97,7 @@ def assumed_stack(gpu: Gpu, torch_version: str | None = None, cudnn: int | None 
         raise UserError(f"torch: expected a release such as 2.7.1, got {torch_version!r}")
     if cudnn is not None:
         return stack
-    return assumed_stack(gpu, release, bundled_cudnn(stack.torch_release))
+    return assumed_stack(card, release, bundled_cudnn(stack.torch_release))
 
 
 def bundled_cudnn(release: tuple[int, int, int]) -> int:

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich import progress
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -217,6 +216,8 @@ def track(cases: Sequence[Any], what: str) -> Iterable[Any]:
     """`cases`, one by one, with a progress bar on standard error; where that is no terminal, a line every twenty cases."""
     out = Console(stderr=True)
     if out.is_terminal:
+        from rich import progress
+
         yield from progress.track(cases, description=what, console=out)
         return
     for number, case in enumerate(cases):

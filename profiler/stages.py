@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves
 
 from profiler.errors import ModelError, UserError
 from profiler.models.build import TORCH_DTYPES, component_module, materialize
-from profiler.models.normalization import to_denoiser, to_vae
+from profiler.models.normalization import latents_of, to_denoiser, to_vae
 from profiler.models.options import apply_options
 from profiler.models.spec import ModelSpec, Size
 from profiler.models.template import fill_template, symbols
@@ -142,7 +142,7 @@ class Stage:
         return contexts
 
     def _encode(self) -> torch.Tensor:
-        return _latents(self.module.encode(self.inputs[0]))  # type: ignore[operator]
+        return latents_of(self.module.encode(self.inputs[0]))  # type: ignore[operator]
 
     def _decode(self, latents: torch.Tensor | None = None) -> torch.Tensor:
         arguments = self.inputs if latents is None else (latents, *self.inputs[1:])
@@ -152,7 +152,7 @@ class Stage:
         return _sample(decode(*arguments, **extra))
 
     def _roundtrip(self) -> torch.Tensor:
-        latents = _latents(self.module.encode(self.inputs[0]))  # type: ignore[operator]
+        latents = latents_of(self.module.encode(self.inputs[0]))  # type: ignore[operator]
         if tuple(latents.shape) != self.latent_shape:
             raise ModelError(f"encode gave shape {tuple(latents.shape)}, the contract says {self.latent_shape}")
         kind = self.spec.latent.normalization
@@ -175,18 +175,6 @@ def _warm_up_allocator(module: nn.Module, device: torch.device) -> None:
     state = module.state_dict(keep_vars=True).values()  # detached ones would count as new
     dtype = next((tensor.dtype for tensor in state if tensor.is_floating_point()), None)
     torch.empty(max(1, sum(tensor.numel() for tensor in state) // 2), dtype=dtype, device=device)
-
-
-def _latents(encoded: Any) -> torch.Tensor:
-    """The latents of an encoder's answer: a posterior's mode, or the tensor that a deterministic VAE gives."""
-    if hasattr(encoded, "latent_dist"):
-        mode: torch.Tensor = encoded.latent_dist.mode()
-        return mode
-    for name in ("latent", "latents"):
-        if hasattr(encoded, name):
-            found: torch.Tensor = getattr(encoded, name)
-            return found
-    raise ModelError(f"encode returned {type(encoded).__name__}, which has no latent_dist, latent or latents")
 
 
 def _sample(output: Any) -> torch.Tensor:

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
+os.environ["LATENTMETER_CACHE"] = "off"  # answers of other code, and files in a developer's home
+
 STUBS = Path(__file__).parent / "stubs"
 
 

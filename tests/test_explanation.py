@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from profiler.estimate import rules, trace
+from profiler.estimate import prices, trace
 from profiler.estimate.estimator import estimate_with_events
 from profiler.events import Block, Stream, read_stream
 from profiler.explanation import explain, pair
@@ -60,8 +60,8 @@ def test_a_workspace_without_its_rule_is_named(
 def test_a_workspace_of_another_size_is_named(
     explained: Callable[[], Explanation], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    right = rules._workspace
-    monkeypatch.setattr(rules, "_workspace", lambda trace, conv: right(trace, conv) * 3 // 2)
+    right = prices.Prices.convolution
+    monkeypatch.setattr(prices.Prices, "convolution", lambda prices, conv: right(prices, conv) * 3 // 2)
     found = explained()
     (cause,) = found.causes
     assert (cause.module, cause.term, cause.why) == (
@@ -75,7 +75,7 @@ def test_a_workspace_of_another_size_is_named(
 def test_a_peak_at_another_moment_is_a_cause_by_itself(
     explained: Callable[[], Explanation], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rules, "_workspace", lambda trace, conv: 0)
+    monkeypatch.setattr(prices.Prices, "convolution", lambda prices, conv: 0)
     found = explained()
     missing, elsewhere = found.causes
     assert (missing.module, missing.bytes) == ("decoder.up_blocks.2.upsamplers.0.conv", 258 * MIB)

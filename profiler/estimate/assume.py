@@ -3,13 +3,11 @@
 What such models ask for follows from their inputs (masks, positions, lengths), hardly ever from weights. So a small tensor
 whose content is known has a shadow: a CPU storage of the same bytes. Views share it as they share the storage, and an op
 whose tensors are all known runs on the shadows too. An unknown mask that is asked for counts as all valid, the worst case
-for memory, and the estimate says so; an unknown number has no worst case and ends the trace.
+for memory, and unknown scores choose evenly; the estimate says so. Another unknown number ends the trace.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
-from unittest.mock import patch
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensor, unset_fake_temporarily
@@ -28,10 +26,14 @@ _LIKE = frozenset({"zeros_like", "ones_like", "full_like", "new_zeros", "new_one
 
 
 class Values:
-    """The known contents of one trace, by storage. `assumed` lists where an unknown mask was read."""
+    """The known contents of one trace, by storage.
+
+    `masks` lists where an unknown mask was read, `choices` where a top-k of unknown scores was taken: module path and op.
+    """
 
     def __init__(self) -> None:
-        self.assumed: list[str] = []
+        self.masks: list[str] = []
+        self.choices: list[str] = []
         self._shadows: dict[int, torch.UntypedStorage] = {}
         self._kinds: dict[Any, str] = {}
 
@@ -134,24 +136,6 @@ def _kind(func: Any) -> str:
     return "like" if func._schema.name.removeprefix("aten::") in _LIKE else "function"
 
 
-@contextmanager
-def literals() -> Iterator[None]:
-    """Lets `torch.tensor(data, device=...)` make its data on the host and copy them, as on any device but `meta`."""
-
-    def on_host(make: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
-        def made(data: Any, *, device: Any = None, **rest: Any) -> torch.Tensor:
-            return (
-                make(data, device=device, **rest)
-                if isinstance(data, torch.Tensor)
-                else make(data, **rest).to(device=device)
-            )
-
-        return made
-
-    with patch.multiple(torch, tensor=on_host(torch.tensor), as_tensor=on_host(torch.as_tensor)):
-        yield
-
-
 def _is_real(tensor: torch.Tensor) -> bool:
     """Whether the tensor has data of its own: a model's own, on the host."""
     return tensor.device.type == "cpu" and not isinstance(tensor, FakeTensor)
@@ -187,7 +171,7 @@ def _content(trace: "Trace", func: Any, args: Any, kwargs: Any) -> Any:
         place = " ".join(trace.ops[-1]).strip()
         if unknown[0].dtype != torch.bool:
             raise ModelError(f"{place} reads a number that follows from weights: no estimate without data")
-        trace.values.assumed.append(place)
+        trace.values.masks.append(place)
         trace.values.know(unknown[0], trace.values.compute(torch.ones, ((),), {"dtype": torch.bool}))
     return trace.values.compute(func, args, kwargs)
 
@@ -200,6 +184,22 @@ def _placed(trace: "Trace", content: Any) -> Any:
         return content
     result = torch.empty_strided(content.shape, content.stride(), dtype=content.dtype, device=trace.device_type)
     trace.values.know(result, content)
+    return result
+
+
+def choose(trace: "Trace", func: Any, args: Any, kwargs: Any) -> Any:
+    """Top-k of scores, by which experts are chosen: the choices spread evenly, so that every expert has as much to do."""
+    result = trace.infer(func, args, kwargs)
+    scores, chosen = args[0], result[1]
+    if trace.values.unknown([scores]) and chosen.numel() * 8 <= LIMIT:
+        dim = kwargs.get("dim", args[2] if len(args) > 2 else -1)
+
+        def even() -> torch.Tensor:
+            numbers = torch.arange(chosen.numel(), device="cpu") % scores.shape[dim]
+            return torch.transpose(numbers.view(chosen.transpose(dim, -1).shape), dim, -1)
+
+        trace.values.know(chosen, trace.values.compute(even, (), {}))
+        trace.values.choices.append(" ".join(trace.ops[-1]).strip())
     return result
 
 
@@ -276,6 +276,7 @@ RULES = {
         read,
     ),
     aten.nonzero.default: nonzero,
+    aten.topk.default: choose,
     aten.index.Tensor: index,
     aten.index_put.default: index,
     aten.index_put_.default: index,

@@ -16,7 +16,10 @@ MASK_ALIGNMENT = 16  # the memory-efficient kernel reads bias rows of a multiple
 
 @dataclass(frozen=True, kw_only=True)
 class Attention:
-    """One call, by shapes: `q`, `k`, `v` are (B, heads, S, d); `mask` broadcasts to (B, heads, S_q, S_k)."""
+    """One call, by shapes: `q`, `k`, `v` are (B, heads, S, d); `mask` broadcasts to (B, heads, S_q, S_k).
+
+    `packed`: the last dimension of all of them has stride 1.
+    """
 
     q: tuple[int, ...]
     k: tuple[int, ...]
@@ -25,6 +28,7 @@ class Attention:
     mask: tuple[int, ...] | None = None
     mask_is_bool: bool = False
     gqa: bool = False
+    packed: bool = True
 
 
 @dataclass(frozen=True)
@@ -37,8 +41,8 @@ class Buffers:
 
 def choose(call: Attention, stack: Stack, pinned: AttentionName | None = None) -> AttentionName:
     """The kernel that `torch.nn.functional.scaled_dot_product_attention` runs; `pinned` if that one can run."""
-    if len(call.q) != 4:
-        return "math"  # check_tensor_shapes: fused kernels take (B, heads, S, d) only
+    if len(call.q) != 4 or not call.packed:
+        return "math"  # check_tensor_shapes and check_last_dim_stride_equals_1_dense, of every fused kernel
     usable = {"flash": _flash, "efficient": _efficient, "cudnn": _cudnn}
     if pinned in ATTENTION_PACKAGES:
         return pinned

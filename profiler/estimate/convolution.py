@@ -73,7 +73,8 @@ def workspace_bytes(conv: Convolution, stack: Stack) -> int:
         return conv.x[1] * conv.kernel_volume * prod(conv.y[2:]) * conv.element_size
     header = HOPPER_HEADER if stack.capability == (9, 0) else 0
     if conv.channels_last:
-        return header if conv.x[1] >= 8 else 0
+        # Beyond 32-bit indexing runtime-compiled engines run, which take nothing.
+        return header if conv.x[1] >= 8 and max(prod(conv.x), prod(conv.y)) < 1 << 31 else 0
     copies = _staged_16_bit(conv) if conv.dtype in HALF else _staged_32_bit(conv, stack)
     if copies is None:
         return 0

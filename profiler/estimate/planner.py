@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from profiler.estimate.convolution import Convolution
-from profiler.gpus import gpus
+from profiler.gpus import gpu_named
 from profiler.paths import CONFIGS
 from profiler.stack import Stack
 
@@ -35,7 +35,7 @@ class Planner:
 
     def __init__(self, stack: Stack) -> None:
         self.answered = {"shipped": 0, "cached": 0, "asked": 0}
-        self._card = next((gpu for gpu in gpus().values() if gpu.name == stack.gpu), None)
+        self._card = gpu_named(stack.gpu)
         self._record = self._card.properties if self._card else None
         self._tf32 = stack.settings.get("allow_tf32") != "false"
         self._server: subprocess.Popen[str] | None = None
@@ -90,8 +90,7 @@ class Planner:
     @cached_property
     def cache_path(self) -> Path:
         """The file of what was asked before: of one front-end and library, for one property record."""
-        base = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-        return base / "latentmeter" / "plans" / f"{front_end_version()}-{digest(self._record)}.json"
+        return cache_folder() / "plans" / f"{front_end_version()}-{digest(self._record)}.json"
 
     def _ask(self, question: str) -> int | None:
         """One question to the process with cuDNN; None without the front-end, or where no plan builds."""
@@ -117,6 +116,11 @@ class Planner:
             self._server.stdin.flush()
         except BrokenPipeError:
             return  # the server could not load cuDNN: its answers are empty
+
+
+def cache_folder() -> Path:
+    """Where this package keeps what it may lose."""
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "latentmeter"
 
 
 @cache

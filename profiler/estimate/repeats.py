@@ -384,5 +384,5 @@ def _shifted(block: Block, number: int, event: int, op: int) -> Block:
     died = None if block.died is None else block.died + event
     return Block(
         block.number + number, block.bytes, op, block.shape, block.dtype, block.term, block.phase,
-        block.born + event, died,
+        block.born + event, died, block.price,
     )  # fmt: skip

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch._prims_common import suggest_memory_format
 
-from profiler.estimate import assume, attention, convolution
+from profiler.estimate import assume, convolution
+from profiler.estimate.attention import Attention
+from profiler.estimate.prices import BEFORE, Elements, Price
 from profiler.observe import COMPOSITE, dtype_name
 from profiler.stack import Stack
 from profiler.workload import ATTENTION_PACKAGES, AttentionName
@@ -62,23 +64,13 @@ def _convolution(trace: "Trace", func: Any, args: tuple[Any, ...], kwargs: dict[
     trace.track(y)
     if not weight.is_contiguous(memory_format=layout):
         taken += trace.borrow(weight.numel() * weight.element_size())
-    workspace = _workspace(trace, conv)
+    workspace = trace.prices.convolution(conv)
     trace.try_plans(conv, workspace)
-    taken += trace.borrow(workspace)
+    taken += trace.borrow(workspace, Price(conv))
     if convolution.route(conv, trace.stack) in ("im2col", "vol2col"):
         trace.keep_gemm_workspace(with_bias=False)  # columns times weights
     trace.give_back(taken)
     return y
-
-
-def _workspace(trace: "Trace", conv: convolution.Convolution) -> int:
-    """cuDNN's own plan where it can be had, else the closed form; counted by which of them answered."""
-    route = convolution.route(conv, trace.stack)
-    planned = trace.planner.workspace_bytes(conv) if route == "cudnn" else None
-    if route == "cudnn":
-        route = "cudnn, planned" if planned is not None else "cudnn, closed form"
-    trace.routes[f"convolution {route}"] += 1
-    return planned if planned is not None else convolution.workspace_bytes(conv, trace.stack)
 
 
 def _each(values: list[int], rank: int) -> tuple[int, ...]:
@@ -136,7 +128,7 @@ def _rms_norm(trace: "Trace", func: Any, args: tuple[Any, ...], kwargs: dict[str
 def _attention(trace: "Trace", func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     q, k, v, mask = (*args, None)[:4]
     mask = kwargs.get("attn_mask", mask)
-    call = attention.Attention(
+    call = Attention(
         q=tuple(q.shape),
         k=tuple(k.shape),
         v=tuple(v.shape),
@@ -144,16 +136,18 @@ def _attention(trace: "Trace", func: Any, args: tuple[Any, ...], kwargs: dict[st
         mask=None if mask is None else tuple(mask.shape),
         mask_is_bool=mask is not None and mask.dtype == torch.bool,
         gqa=kwargs.get("enable_gqa", False),
+        packed=all(t.stride(-1) == 1 for t in (q, k, v, mask) if t is not None),
     )
-    kernel = attention.choose(call, trace.stack, trace.pinned_here())
-    trace.routes[f"attention {kernel}"] += 1
+    pinned = trace.pinned_here()
+    kernel = trace.prices.attention(call, pinned)
+    trace.give_back(trace.borrow(0, Price(call, kernel, pinned)))
     if kernel == "math":
         return _take_apart(trace, func, args, kwargs)
-    needs = attention.buffers(call, kernel, trace.stack.multiprocessors)
-    taken = [number for size in needs.before for number in trace.borrow(size)]
+    needs = [(size, Price(call, kernel, pinned, part)) for part, size in enumerate(trace.prices.buffers(call, kernel))]
+    taken = [number for need in needs[:BEFORE] for number in trace.borrow(*need)]
     y = attention_output(q, v, kernel)
     trace.track(y)
-    taken += [number for size in needs.after for number in trace.borrow(size)]
+    taken += [number for need in needs[BEFORE:] for number in trace.borrow(*need)]
     trace.give_back(taken)
     return y
 
@@ -186,7 +180,8 @@ def _copies_input(trace: "Trace", func: Any, args: tuple[Any, ...], kwargs: dict
     trace.track(y)
     layout = suggest_memory_format(x) if func is aten.avg_pool2d.default else torch.contiguous_format
     if not x.is_contiguous(memory_format=layout):
-        trace.give_back(trace.borrow(x.numel() * x.element_size()))
+        copy = Elements(tuple(x.shape), x.element_size())
+        trace.give_back(trace.borrow(copy.bytes, Price(copy)))
     return y
 
 
@@ -195,7 +190,9 @@ def _safe_softmax(trace: "Trace", func: Any, args: tuple[Any, ...], kwargs: dict
     x, dim = args[:2]
     y = trace.infer(func, args, kwargs)
     trace.track(y)
-    trace.give_back([n for size in (x.numel(), x.numel() // x.shape[dim], 4) for n in trace.borrow(size)])
+    rows = (n for i, n in enumerate(x.shape) if i != dim % x.dim())
+    buffers = (Elements(tuple(x.shape), 1), Elements(tuple(rows), 1), Elements((), 4))
+    trace.give_back([number for of in buffers for number in trace.borrow(of.bytes, Price(of))])
     return y
 
 

@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from profiler.estimate.assume import Values, literals
+from profiler.estimate.as_device import as_on_a_device
+from profiler.estimate.assume import Values
 from profiler.estimate.autocast import Autocast
-from profiler.estimate.planner import Planner
+from profiler.estimate.prices import Price, Prices
 from profiler.estimate.repeats import Repeats
 from profiler.estimate.rules import CPU_RULES, CUDA_RULES, MIB, cublas_workspace_bytes
 from profiler.models.build import TORCH_DTYPES
@@ -28,18 +29,20 @@ class Trace(Observer):
     """An observer of tensors without data for one target stack. `routes` counts the kernels that calls were priced as.
 
     They are on `device_type`: `meta`, or `cpu` where they are fake tensors that stand for real ones. With `repeats` off
-    every call is traced, also where it equals one before: slower, and the same answer.
+    every call is traced, also where it equals one before: slower, and the same answer. With `slots` on, buffers of no bytes
+    are noted where a rule could ask for some: the stream of a recording, which has the same events at every size.
     """
 
-    def __init__(self, stack: Stack, device_type: str = "meta", *, repeats: bool = True) -> None:
+    def __init__(self, stack: Stack, device_type: str = "meta", *, repeats: bool = True, slots: bool = False) -> None:
         super().__init__(device_type)
         self.stack = stack
+        self.slots = slots
         self.pinned: AttentionName | None = None
         self.pinned_in: frozenset[str] | None = None  # module paths where another package's kernel runs
         self.autocast: Autocast | None = None
         self.benchmark = False
-        self.planner = Planner(stack)
         self.routes: Counter[str] = Counter()
+        self.prices = Prices(stack, self.routes)
         self.cache_emptied_at: set[int] = set()  # the events before which cached segments are given back
         self.values = Values()
         self.rules = CUDA_RULES if stack.device == "cuda" else CPU_RULES
@@ -53,7 +56,8 @@ class Trace(Observer):
     @property
     def state(self) -> Hashable:
         """What of the trace's own state decides the allocations of a call."""
-        return (self._gemm_workspace, self._lt_workspace)
+        place = self._path[-1] if self.pinned_in is not None else ""
+        return (self.phase, self._gemm_workspace, self._lt_workspace, place)
 
     def configure(self, stage: Stage) -> None:
         """Take over the stage's options, once it is loaded: those that change which kernels run."""
@@ -69,13 +73,13 @@ class Trace(Observer):
 
     @contextmanager
     def during(self, phase: str, term: str, module: nn.Module | None = None) -> Iterator[None]:
-        """As the observer's, with the content of literals; below `module`, calls that repeat are copied.
+        """As the observer's, with torch as it is on a device; below `module`, calls that repeat are copied.
 
         The stage's autocast context ends with the phase.
         """
         watching = self._repeats.watching(module) if self._repeats and module else nullcontext()
         self._root = module
-        with literals(), super().during(phase, term, module), watching:
+        with as_on_a_device(), super().during(phase, term, module), watching:
             yield
         if self.autocast is not None:
             self.autocast.clear()
@@ -136,9 +140,13 @@ class Trace(Observer):
         super()._died(key)
         self.values.forget(key)
 
-    def borrow(self, size: int) -> list[int]:
+    def borrow(self, size: int, price: Price | None = None) -> list[int]:
         """Take `size` bytes until `give_back`; nothing for 0."""
-        return [self.allocate(size, (size,), "byte", "workspace")] if size else []
+        if not size and not (self.slots and price):
+            return []
+        number = self.allocate(size, (size,), "byte", "workspace")
+        self.blocks[number].price = price
+        return [number]
 
     def give_back(self, taken: list[int]) -> None:
         """Free borrowed buffers, last first, as scopes end."""

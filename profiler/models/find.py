@@ -1,4 +1,4 @@
-"""Finds a model: a catalog id, a YAML file of one's own, a local diffusers folder, or a hub id."""
+"""Finds a model: a catalog id, a YAML file, a diffusers class, a component's config.json, a diffusers folder, a hub id."""
 
 import difflib
 from pathlib import Path
@@ -17,11 +17,15 @@ def find_model(name: str) -> ModelSpec:
     path = Path(name)
     if path.suffix in (".yaml", ".yml"):
         return read_spec(path).model_copy(update={"reference": name})
+    if path.suffix == ".json" or (name.isidentifier() and name[0].isupper()):
+        from profiler.models.bare import read_class, read_config  # needs torch, as building a class does
+
+        return read_config(path).model_copy(update={"reference": name}) if path.suffix else read_class(name)
     if path.is_dir() or name.count("/") == 1:
         return read_folder(name).model_copy(update={"reference": name})
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.3)
     hint = f"did you mean {' or '.join(repr(n) for n in near)}? " if near else ""
     raise UserError(
         f"no model '{name}': {hint}`latentmeter models` lists all {len(known)}; "
-        "a YAML file, a diffusers folder or a hub id (owner/name) work too"
+        "a YAML file, a diffusers class or component config.json, a diffusers folder or a hub id (owner/name) work too"
     )

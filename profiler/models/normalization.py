@@ -5,7 +5,20 @@ from typing import Any
 import torch
 from torch import nn
 
+from profiler.errors import ModelError
 from profiler.models.spec import Normalization
+
+
+def latents_of(encoded: Any) -> torch.Tensor:
+    """The latents of an encoder's answer: a posterior's mode, or the tensor that a deterministic VAE gives."""
+    if hasattr(encoded, "latent_dist"):
+        mode: torch.Tensor = encoded.latent_dist.mode()
+        return mode
+    for name in ("latent", "latents"):
+        if hasattr(encoded, name):
+            found: torch.Tensor = getattr(encoded, name)
+            return found
+    raise ModelError(f"encode returned {type(encoded).__name__}, which has no latent_dist, latent or latents")
 
 
 def to_denoiser(latents: torch.Tensor, vae: nn.Module, kind: Normalization) -> torch.Tensor:

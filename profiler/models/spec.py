@@ -26,7 +26,7 @@ Normalization = Literal["scale", "mean-std", "batch-norm", "none"]
 class Strict(BaseModel):
     """A frozen section of a file that knows all its keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), defer_build=True)
 
 
 class Size(Strict):

@@ -70,7 +70,7 @@ def publish_accuracy(frame: "pd.DataFrame", about: Mapping[str, str], directory:
     texts = {
         "accuracy.md": render(frame, about),
         "accuracy.csv": frame.to_csv(index=False),
-        "accuracy.json": json.dumps(accuracy_data(frame, about), indent=1) + "\n",
+        "accuracy.json": json.dumps(accuracy_data(frame, about), separators=(",", ":")) + "\n",
     }
     for name, text in texts.items():
         write_atomically(directory / name, text)

@@ -64,7 +64,7 @@ def write_through_a_view(x: torch.Tensor) -> Any:
 def test_reads_what_a_run_with_data_reads(name: str, kind: str) -> None:
     found, trace = traced(READS[name]) if kind == "meta" else traced_on_fake_tensors(READS[name])
     assert found == READS[name]("cpu")
-    assert trace.values.assumed == []
+    assert trace.values.masks == []
 
 
 def test_written_with_what_is_unknown_is_unknown() -> None:
@@ -75,7 +75,7 @@ def test_written_with_what_is_unknown_is_unknown() -> None:
 
     found, trace = traced(call)
     assert found is True
-    assert trace.values.assumed == ["aten._local_scalar_dense.default"]
+    assert trace.values.masks == ["aten._local_scalar_dense.default"]
 
 
 def test_an_unknown_mask_is_valid_throughout_and_its_inverse_is_not() -> None:
@@ -85,7 +85,17 @@ def test_an_unknown_mask_is_valid_throughout_and_its_inverse_is_not() -> None:
 
     found, trace = traced(call)
     assert found == ((8,), (0,))
-    assert len(trace.values.assumed) == 1
+    assert len(trace.values.masks) == 1
+
+
+def test_unknown_scores_choose_evenly() -> None:
+    def call(device: str) -> Any:
+        scores = torch.empty(64, 2**16, device=device) @ torch.empty(2**16, 4, device=device)
+        return scores.topk(2, dim=-1)[1].view(-1).bincount().tolist(), scores.topk(3, dim=0)[1].shape
+
+    found, trace = traced(call)
+    assert found == ([32, 32, 32, 32], (3, 4))
+    assert trace.values.choices == ["aten.topk.default"] * 2
 
 
 def test_an_unknown_number_ends_the_trace() -> None:

@@ -1,6 +1,7 @@
 """Calls that are copied leave the same births and deaths as calls that are traced, or are not copied."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -68,13 +69,12 @@ def z(*shape: int) -> torch.Tensor:
         ("ltx-video-2b", "denoise", {}, False),
     ],
 )
-def test_models(model: str, stage: Any, size: dict[str, int], tiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_models(model: str, stage: Any, size: dict[str, int], tiled: bool) -> None:
     spec = find_model(model)
     workload = spec.workload(stage, options=MemoryOptions(tiling=tiled), **size)
     stories = []
     for repeats in (True, False):
-        monkeypatch.setattr(estimator, "Trace", lambda *args, r=repeats: Trace(*args, repeats=r))
-        _, trace, _ = estimator._trace(workload, spec, STACK)
+        _, trace, _ = estimator.trace_stage(workload, spec, STACK, partial(Trace, repeats=repeats))
         stories.append(story(trace))
     assert stories[0] == stories[1]
 

@@ -1,0 +1,56 @@
+"""How fast an estimate is: `python -m pytest benchmarks` (pytest-benchmark), on a quiet machine. Not among CI's tests.
+
+Each group holds the ways to one answer; the table shows their ratios in parentheses. The answers are the same to the byte
+(tests/estimate/test_repeats.py, tests/estimate/test_recording.py).
+"""
+
+import json
+from functools import partial
+from typing import Any
+
+import pytest
+
+from profiler.estimate.answer import Traced, answer
+from profiler.estimate.estimator import trace_stage
+from profiler.estimate.record import record_workload
+from profiler.estimate.recording import replay
+from profiler.estimate.trace import Trace
+from profiler.gpus import assumed_stack, find_gpu
+from profiler.models.find import find_model
+from profiler.workload import MemoryOptions
+
+STACK = assumed_stack(find_gpu("h200"))
+CASES = [
+    ("wan2.1-t2v-14b", "decode", False),
+    ("wan2.1-t2v-14b", "denoise", False),
+    ("qwen-image", "denoise", False),
+    ("flux.1-dev", "denoise", False),
+    ("sdxl", "denoise", False),
+    ("wan2.1-t2v-14b", "decode", True),
+    ("hunyuan-video", "decode", True),
+]
+
+
+@pytest.mark.parametrize("way", ["traced plainly", "traced", "replayed"])
+@pytest.mark.parametrize(("model", "stage", "tiled"), CASES)
+def test_estimate(benchmark: Any, model: str, stage: Any, tiled: bool, way: str) -> None:
+    """A whole estimate after imports, at the published size."""
+    spec = find_model(model)
+    workload = spec.workload(stage, options=MemoryOptions(tiling=tiled))
+    benchmark.group = f"{model} {stage}{' tiled' if tiled else ''}"
+
+    def traced(repeats: bool) -> Traced:
+        made, trace, shapes = trace_stage(workload, spec, STACK, partial(Trace, repeats=repeats))
+        return Traced(trace, trace.routes, made.options, shapes)
+
+    ways = {"traced plainly": partial(traced, False), "traced": partial(traced, True)}
+    if way == "replayed":
+        recording = None if tiled else record_workload(workload, spec, STACK)
+        if recording is None:
+            pytest.skip("not recorded: the number of tiles depends on the size" if tiled else "not recorded")
+        text = json.dumps(recording)
+        ways[way] = lambda: replay(json.loads(text), (workload.height, workload.width), STACK)
+    found = benchmark.pedantic(
+        lambda: answer(ways[way](), workload, spec, STACK, context_bytes=None, started=0), rounds=3, warmup_rounds=1
+    )
+    benchmark.extra_info["events"] = found.events

@@ -1,0 +1,222 @@
+"""Recordings: replayed at any size they equal a trace there to the byte, or refuse; the disk is never an error."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import AutoencoderKL
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import profiler
+from profiler.estimate import estimator, recording
+from profiler.estimate.answer import answer
+from profiler.estimate.cache import EstimateCache
+from profiler.estimate.estimator import trace_stage
+from profiler.estimate.record import record_workload
+from profiler.estimate.recording import Elsewhere, Grid, Size, grid_of, replay
+from profiler.estimate.replay import Replay
+from profiler.events import Events
+from profiler.gpus import assumed_stack, find_gpu
+from profiler.models.find import find_model
+from profiler.models.spec import ModelSpec
+from profiler.records import Estimate
+from profiler.workload import MemoryOptions, Workload
+
+MODELS = Path(__file__).parent.parent / "models"
+IMAGE, VIDEO = str(MODELS / "tiny-image.yaml"), str(MODELS / "tiny-video.yaml")
+STACK = assumed_stack(find_gpu("rtx-4090"), "2.13.0")
+CASES: list[tuple[str, Any, dict[str, Any]]] = [
+    (IMAGE, "roundtrip", {}),
+    (IMAGE, "denoise", {"dtype": "fp16"}),
+    (VIDEO, "decode", {"frames": 9}),
+    (VIDEO, "denoise", {"batch": 2}),
+    ("hunyuan-video", "decode", {"frames": 5}),
+    ("ltx-video-2b", "decode", {"frames": 9}),
+    ("sd1.5", "decode", {"options": MemoryOptions(attention="math")}),
+]
+
+
+@cache
+def case(number: int) -> tuple[Workload, ModelSpec, dict[str, Any]]:
+    model, stage, rest = CASES[number]
+    spec = find_model(model)
+    workload = spec.workload(stage, **rest)
+    made = record_workload(workload, spec, STACK)
+    assert made is not None
+    return workload, spec, made
+
+
+def blocks(events: Events) -> list[tuple[Any, ...]]:
+    named = [events.ops[b.op] if b.op >= 0 else None for b in events.blocks]
+    return [
+        (b.bytes, b.shape, b.dtype, b.term, b.phase, b.born, b.died, op)
+        for b, op in zip(events.blocks, named, strict=True)
+    ]
+
+
+def without_cost(found: Estimate) -> Estimate:
+    return replace(found, seconds=0, notes={name: note for name, note in found.notes.items() if name != "seconds"})
+
+
+def compare(workload: Workload, spec: ModelSpec, made: dict[str, Any], size: Size) -> None:
+    """Replay and trace at `size` agree in every block, event, kernel and figure."""
+    here = replace(workload, height=size[0], width=size[1])
+    again = replay(made, size, STACK)
+    stage, trace, shapes = trace_stage(here, spec, STACK)
+    assert again.events.events == trace.events
+    assert blocks(again.events) == blocks(trace)
+    assert (dict(again.routes), again.output_shapes) == (dict(trace.routes), shapes)
+    found = answer(again, here, spec, STACK, context_bytes=None, started=0)
+    assert without_cost(found) == without_cost(estimator.estimate(here, spec, STACK))
+    del stage
+
+
+@pytest.mark.parametrize("number", range(len(CASES)))
+def test_a_replay_equals_a_trace_at_sizes_that_were_not_recorded(number: int) -> None:
+    workload, spec, made = case(number)
+    grid = grid_of(made)
+
+    @settings(max_examples=2, deadline=None, database=None, derandomize=True)
+    @given(*(st.integers(0, (last - first) // step) for first, step, last in zip(grid.first, grid.step, grid.last)))  # noqa: B905
+    def check(height: int, width: int) -> None:
+        compare(workload, spec, made, (grid.first[0] + height * grid.step[0], grid.first[1] + width * grid.step[1]))
+
+    check()
+    compare(workload, spec, made, (workload.height, workload.width))
+
+
+def test_another_card_is_asked_for_its_own_workspaces() -> None:
+    workload, spec, made = case(2)
+    size = (workload.height + 8, workload.width)
+    here = replace(workload, height=size[0])
+    other = replace(assumed_stack(find_gpu("l40s"), "2.13.0"), capability=STACK.capability)
+    found = answer(replay(made, size, other), here, spec, other, context_bytes=None, started=0)
+    assert without_cost(found) == without_cost(estimator.estimate(here, spec, other))
+
+
+def test_a_size_that_is_not_on_the_grid_is_elsewhere() -> None:
+    _, _, made = case(0)
+    grid = grid_of(made)
+    for size in ((grid.first[0] + 1, grid.first[1]), (grid.last[0] + grid.step[0], grid.first[1])):
+        with pytest.raises(Elsewhere):
+            replay(made, size, STACK)
+
+
+def test_another_kernel_than_recorded_is_elsewhere() -> None:
+    workload, _, made = case(3)
+    older = replace(STACK, capability=(4, 0))
+    with pytest.raises(Elsewhere):
+        replay(made, (workload.height, workload.width), older)
+
+
+def test_a_branch_on_the_size_is_not_bridged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wide pictures take another path in this decoder: what is recorded lies on one side of it, and is exact there."""
+    decode = AutoencoderKL._decode
+
+    def branching(self: AutoencoderKL, z: torch.Tensor, return_dict: bool = True) -> Any:
+        return decode(self, z * 2 if z.shape[-1] > 20 else z, return_dict)
+
+    monkeypatch.setattr(AutoencoderKL, "_decode", branching)
+    spec = find_model(IMAGE)
+    workload = spec.workload("decode")
+    made = record_workload(workload, spec, STACK)
+    assert made is None or grid_of(made).last[1] <= 40
+    plain = spec.workload("decode", height=32, width=80)
+    beyond = record_workload(plain, spec, STACK)
+    assert beyond is None or grid_of(beyond).first[1] > 40
+
+
+def test_dimensions_that_are_no_function_of_the_four_are_refused() -> None:
+    grid = Grid((8, 8), (8, 8), (32, 32))
+    sizes = [*grid.corners(), (16, 24)]
+    fit = recording.Fit(grid, sizes)
+    functions = [lambda h, w: 3 * h * w + w + 5, lambda h, w: h, lambda h, w: 7]
+    for function in functions:
+        number = fit.of([function(*size) for size in sizes])
+        assert (number if number >= 0 else recording.value_at(fit.functions[~number], (2, 1))) == function(24, 16)
+    for wrong in (lambda h, w: h * h, lambda h, w: -(-h // 16) * 16, lambda h, w: max(h, w)):
+        with pytest.raises(Elsewhere):
+            fit.of([wrong(*size) for size in sizes])
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    monkeypatch.setenv("LATENTMETER_CACHE", "on")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return tmp_path / "latentmeter"
+
+
+def test_the_same_question_is_answered_from_disk(disk: Path) -> None:
+    size = {"height": 64, "width": 48, "options": MemoryOptions(tiling=True)}
+    first, again = (profiler.estimate(IMAGE, gpu="h200", **size) for _ in range(2))
+    assert "kept from the same estimate" in again.notes["seconds"]
+    assert without_cost(again) == without_cost(first)
+    assert "seconds" not in profiler.estimate(IMAGE, gpu="h200", cache=False, **size).notes
+    assert "seconds" not in profiler.estimate(IMAGE, gpu="h100", **size).notes
+    assert "seconds" not in profiler.estimate(IMAGE, gpu="h200", torch="2.12.0", **size).notes
+
+
+def test_a_broken_or_unwritable_cache_is_no_error(disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = profiler.estimate(IMAGE, gpu="h200")
+    (path,) = (disk / "answers").iterdir()
+    path.write_bytes(path.read_bytes()[:50])
+    assert without_cost(profiler.estimate(IMAGE, gpu="h200")) == without_cost(first)
+    monkeypatch.setenv("XDG_CACHE_HOME", "/proc")
+    assert "seconds" not in profiler.estimate(IMAGE, gpu="h200").notes
+
+
+def test_switched_off_nothing_is_written(disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LATENTMETER_CACHE", "off")
+    for _ in range(2):
+        assert "seconds" not in profiler.estimate(IMAGE, gpu="h200").notes
+    assert not disk.exists()
+
+
+def test_a_refusal_is_kept_so_that_nobody_tries_again(disk: Path) -> None:
+    spec = find_model(IMAGE)
+    known = EstimateCache(spec.workload("decode"), spec, STACK)
+    assert known.wants_recording
+    known.keep_recording(None)
+    assert not known.wants_recording
+    assert known.find() is None
+
+
+def test_what_fits_is_seen_in_the_reserved_peak() -> None:
+    """`fits` without another replay: where the reserved peak fits, a replay within that capacity frees nothing."""
+    workload, _, made = case(0)
+    traced = replay(made, (workload.height, workload.width), STACK)
+    peak = Replay(traced.events, recording_allocator()).allocator.peak_reserved
+    assert peak is not None
+    tight = Replay(traced.events, recording_allocator(peak)).allocator
+    assert (tight.retries, tight.peak_reserved) == (0, peak)  # type: ignore[union-attr]
+
+
+def recording_allocator(capacity: int | None = None) -> Any:
+    from profiler.estimate.history import allocator_of
+
+    return allocator_of(STACK, capacity)
+
+
+def test_from_the_shell_a_recorded_model_is_answered_at_any_size_without_torch(disk: Path) -> None:
+    def run(*arguments: str) -> str:
+        code = (
+            "import sys\nfrom profiler.cli import main\n"
+            "try:\n    main()\nfinally:\n    print('torch' in sys.modules, 'pandas' in sys.modules)"
+        )
+        command = [sys.executable, "-c", code, "estimate", IMAGE, "--gpu", "h200", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ.copy()).stdout
+
+    spec = find_model(IMAGE)
+    stack = assumed_stack(find_gpu("h200"))
+    known = EstimateCache(spec.workload("decode"), spec, stack)
+    known.keep_recording(record_workload(known.workload, spec, stack))
+    told = run("--height", "44", "--width", "56")
+    assert "replayed from a recording of" in told
+    assert told.rstrip().endswith("False False")
