@@ -156,7 +156,9 @@ class Stage:
         if tuple(latents.shape) != self.latent_shape:
             raise ModelError(f"encode gave shape {tuple(latents.shape)}, the contract says {self.latent_shape}")
         kind = self.spec.latent.normalization
-        return self._decode(to_vae(to_denoiser(latents, self.module, kind), self.module, kind))
+        # Rebound, so that the encoder's latents do not outlive their last use.
+        latents = to_vae(to_denoiser(latents, self.module, kind), self.module, kind)
+        return self._decode(latents)
 
     def _patch_embed(self) -> Any:
         return self.module(*self.inputs)
