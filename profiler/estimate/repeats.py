@@ -316,7 +316,12 @@ class Repeats:
         if number is None:
             outside, self._changeable = self._changeable, False
             self._structures[id(module)] = -1  # a child may know its parent
-            number = self._numbers.setdefault(self._describe_module(module), len(self._numbers))
+            try:
+                description = self._describe_module(module)
+            except Unrepeatable:
+                del self._structures[id(module)]  # or every such module would be taken for the same
+                raise
+            number = self._numbers.setdefault(description, len(self._numbers))
             self._structures[id(module)] = number
             if self._changeable:
                 del self._structures[id(module)]  # it has a list, say: looked at anew each time
