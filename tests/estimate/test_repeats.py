@@ -134,7 +134,7 @@ class Keeps(nn.Module):
 def test_a_module_that_remembers_is_not_copied(place: str) -> None:
     def make() -> tuple[nn.Module, Callable[[], Any]]:
         model = nn.Sequential(Keeps(place))
-        return model, lambda: [model[0](z(50)) for _ in range(6)]
+        return model, lambda: [model[0](z(MANY)) for _ in range(6)]
 
     both(make)
 
@@ -210,8 +210,8 @@ def test_a_module_that_frees_what_others_made_is_not_copied() -> None:
 
         def run() -> Any:
             for _ in range(4):
-                store.append(z(64))
-                out = model[0](z(16))
+                store.append(z(MANY))
+                out = model[0](z(MANY))
             return out
 
         return model, run
