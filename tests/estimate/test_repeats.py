@@ -51,6 +51,9 @@ def both(make: Callable[[], tuple[nn.Module, Callable[[], Any]]]) -> tuple[int, 
     return few, many
 
 
+MANY = 2_000_000  # elements: of smaller tensors a trace knows the content, and then a call's result is not copied
+
+
 def z(*shape: int) -> torch.Tensor:
     return torch.empty(shape, device="meta")
 
@@ -101,7 +104,7 @@ def test_a_module_with_another_attribute_is_another_module() -> None:
 
     def make() -> tuple[nn.Module, Callable[[], Any]]:
         model = nn.Sequential(Scale(1), Scale(3), Scale(1))
-        return model, lambda: model(z(100))
+        return model, lambda: model(z(MANY))
 
     assert both(make) == (5, 6)
 
@@ -131,7 +134,7 @@ class Keeps(nn.Module):
 def test_a_module_that_remembers_is_not_copied(place: str) -> None:
     def make() -> tuple[nn.Module, Callable[[], Any]]:
         model = nn.Sequential(Keeps(place))
-        return model, lambda: [model[0](z(50)) for _ in range(6)]
+        return model, lambda: [model[0](z(MANY)) for _ in range(6)]
 
     both(make)
 
@@ -158,7 +161,7 @@ def test_what_a_call_puts_into_a_list_replaces_what_was_there(shared: bool) -> N
             cache: list[Any] = [None]
             others = []
             for chunk in range(8):
-                out = model[0](z(4, 25), cache, [0])
+                out = model[0](z(4, MANY), cache, [0])
                 if shared and chunk % 2:
                     others.append(cache[0])  # the next call lets go of a tensor that lives on
             return [out, *others]
@@ -180,9 +183,9 @@ def test_results_that_are_arguments_or_views_of_them() -> None:
         def run() -> Any:
             kept = []
             for start in range(4):
-                x, view, rest = model[0](z(30, 10)[start : start + 5], z(8))
-                assert (view.shape, view.stride(), view.storage_offset()) == ((2, 4), (1, 10), 10 * start + 12)
-                assert (rest["y"][0].shape, rest["y"][1].shape) == ((8,), (5,))
+                x, view, rest = model[0](z(30, MANY)[start : start + 5], z(MANY))
+                assert (view.shape, view.stride(), view.storage_offset()) == ((2, 4), (1, MANY), MANY * (start + 1) + 2)
+                assert (rest["y"][0].shape, rest["y"][1].shape) == ((MANY,), (MANY - 3,))
                 kept += [view, rest["y"][1]]
                 del x
             return kept
@@ -207,8 +210,8 @@ def test_a_module_that_frees_what_others_made_is_not_copied() -> None:
 
         def run() -> Any:
             for _ in range(4):
-                store.append(z(64))
-                out = model[0](z(16))
+                store.append(z(MANY))
+                out = model[0](z(MANY))
             return out
 
         return model, run
