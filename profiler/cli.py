@@ -371,6 +371,34 @@ def accuracy(
 
 
 @cli.command()
+@click.option("--class", "classes", multiple=True, help="This class only; may be given again.")
+@click.option("--gpu", default="h200", show_default=True, help="Card to estimate for.")
+@click.option("--out", type=click.Path(path_type=Path), help="Also write the table as Markdown.")
+@json_option
+def coverage(classes: tuple[str, ...], gpu: str, out: Path | None, as_json: bool) -> None:
+    """Try every autoencoder and denoiser class of the installed diffusers."""
+    from dataclasses import asdict
+
+    from profiler.coverage import class_names, cover, summary, to_markdown
+    from profiler.show import show_coverage, show_trial
+
+    known = class_names()
+    if unknown := set(classes) - known.keys():
+        raise UserError(f"diffusers has no autoencoder or denoiser class {', '.join(sorted(unknown))}")
+    names = {name: known[name] for name in classes} or known
+    trials = []
+    for done, found in enumerate(cover(names, gpu=gpu), 1):
+        trials += found
+        show_trial(done, len(names), found)
+    trials.sort(key=lambda trial: (trial.kind, trial.class_name))
+    if out is not None:
+        out.write_text(to_markdown(trials, gpu))
+    data = {"summary": summary(trials), "trials": [asdict(trial) for trial in trials]}
+    _answer(data, as_json, lambda _: show_coverage(trials))
+    sys.exit(EXIT_FAILED if any(trial.status == "failed" for trial in trials) else 0)
+
+
+@cli.command()
 @click.option("--context", is_flag=True, help="Also measure what CUDA takes outside the allocator, step by step.")
 @click.option(
     "--dump-card", type=click.Path(path_type=Path), help="Write this machine's card as a file of configs/gpus."

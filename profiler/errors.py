@@ -14,4 +14,14 @@ class ModelError(LatentmeterError):
 
 
 # What the code of somebody else's model raises when a size, an option or a config does not suit it.
-MODEL_FAILURES = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+MODEL_FAILURES = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    NameError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)

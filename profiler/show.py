@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -17,6 +18,7 @@ from profiler.units import format_bytes, format_percent
 if TYPE_CHECKING:
     import pandas as pd
 
+    from profiler.coverage import Trial
     from profiler.difference import CaseDifference, RunDifference
     from profiler.doctor import Finding
     from profiler.models.spec import Component, ModelSpec
@@ -64,6 +66,25 @@ def _parameters(component: "Component | None") -> str:
         return "-"
     count = component.parameters
     return "?" if count is None else f"{count / 1e9:.2f} B" if count >= 1e9 else f"{count / 1e6:.1f} M"
+
+
+def show_trial(done: int, total: int, trials: "Sequence[Trial]") -> None:
+    """Progress, on standard error."""
+    for trial in trials:
+        click.echo(f"[{done}/{total}] {trial.class_name} {trial.stage or ''} {trial.status}", err=True)
+
+
+def show_coverage(trials: "Sequence[Trial]") -> None:
+    """One row a stage, then the summary."""
+    from profiler.coverage import summary
+
+    table = _table("class", "stage", "result", "case", "peak allocated", "remark")
+    for trial in trials:
+        peak = format_bytes(trial.peak_bytes) if trial.peak_bytes is not None else "-"
+        remark = trial.reason or trial.notes or ""
+        table.add_row(trial.class_name, trial.stage or "-", trial.status, trial.key or "-", peak, remark)
+    console().print(table)
+    console().print(summary(trials))
 
 
 def show_model(spec: "ModelSpec") -> None:

@@ -14,9 +14,10 @@ from torch.nn.attention import flex_attention as flex
 @contextlib.contextmanager
 def as_on_a_device() -> Iterator[None]:
     """Literals keep their data, autocast that changes nothing is allowed, flex attention runs as it does uncompiled."""
-    made = {name: _with_data(getattr(torch, name)) for name in ("tensor", "as_tensor")}
     with (
-        patch.multiple(torch, **made, autocast=_autocast(torch.autocast)),
+        patch.object(torch, "tensor", _with_data(torch.tensor)),
+        patch.object(torch, "as_tensor", _with_data(torch.as_tensor)),
+        patch.object(torch, "autocast", _autocast(torch.autocast)),
         patch.object(flex, "flex_attention", _flex_attention),
     ):
         yield
@@ -48,12 +49,12 @@ def _autocast(autocast: Any) -> Callable[..., Any]:
 
 def _flex_attention(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, score_mod: Any = None, block_mask: Any = None,
-    scale: float | None = None, return_lse: bool = False, **_: Any,
+    scale: float | None = None, return_lse: bool = False, **rest: Any,
 ) -> Any:  # fmt: skip
     """Uncompiled, torch materialises every score in fp32 (sdpa_dense)."""
     mask = block_mask if block_mask is not None else flex._create_empty_block_mask(query, key)
     change = score_mod if score_mod is not None else flex._identity
-    out, logsumexp, _ = math_attention(
+    out, logsumexp, *_ = math_attention(
         query, key, value, change, mask.as_tuple(), scale or 1 / math.sqrt(query.shape[-1]), {}
     )
     return (out, logsumexp) if return_lse else out

@@ -2,7 +2,7 @@
 
 import gc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -107,5 +107,13 @@ def _run(
     for number in trace.storages_of(output):
         if trace.blocks[number].phase == "cold":
             trace.blocks[number].term = "outputs"
-    outputs = output if isinstance(output, tuple) else (output,)
-    return stage, trace, tuple(tuple(item.shape) for item in outputs)
+    return stage, trace, tuple(_shapes(output))
+
+
+def _shapes(output: Any) -> Iterator[tuple[int, ...]]:
+    """The shape of every tensor in `output`; some classes give lists of them, or None where a part was not asked for."""
+    if isinstance(output, (tuple, list)):
+        for item in output:
+            yield from _shapes(item)
+    elif isinstance(output, torch.Tensor):
+        yield tuple(output.shape)

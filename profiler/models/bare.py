@@ -13,7 +13,7 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from profiler.errors import UserError
+from profiler.errors import ModelError, UserError
 from profiler.latent import Triple
 from profiler.models.build import TORCH_DTYPES, build, component_class, materialize
 from profiler.models.catalog import catalog, describe
@@ -28,8 +28,17 @@ SPATIAL, TEMPORAL, TEXT_LENGTH = 8, 4, 512
 
 
 def read_class(class_name: str) -> ModelSpec:
-    """A model of this class alone, with the class's default config. Raises UserError for what cannot be found."""
-    return read_component(class_name, class_entry(class_name).config)
+    """A model of this class alone: its default config, or a catalog model's where the defaults do not build.
+
+    Raises UserError for what cannot be found.
+    """
+    try:
+        return read_component(class_name, class_entry(class_name).config)
+    except ModelError:
+        like = _nearest(_kind(class_name), class_name, {})
+        if like is None:
+            raise
+        return read_component(class_name, getattr(like, _kind(class_name)).config)
 
 
 def read_config(path: Path) -> ModelSpec:
@@ -42,7 +51,7 @@ def read_config(path: Path) -> ModelSpec:
 
 def read_component(class_name: str, config: Config) -> ModelSpec:
     """A model of one component with this config. Raises UserError for what cannot be found, ModelError for a bad config."""
-    kind = "vae" if hasattr(component_class(class_name), "decode") else "denoiser"
+    kind = _kind(class_name)
     config = {key: value for key, value in config.items() if not key.startswith("_")}
     like = _nearest(kind, class_name, config)
     module = _on_meta(class_name, config)
@@ -59,7 +68,9 @@ def read_json(path: Path) -> Config:
     try:
         data = json.loads(path.read_text())
     except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from error
+        raise UserError(
+            f"{path}: {error.strerror}; a diffusers folder holds model_index.json and a folder a component"
+        ) from error
     except json.JSONDecodeError as error:
         raise UserError(f"{path}: not JSON: {error}") from error
     if not isinstance(data, dict):
@@ -81,8 +92,16 @@ def _nearest(kind: str, class_name: str, config: Config) -> ModelSpec | None:
     return min(same, key=differences, default=None)
 
 
+def _kind(class_name: str) -> str:
+    return "vae" if hasattr(component_class(class_name), "decode") else "denoiser"
+
+
+def _component(class_name: str, config: Config) -> Config:
+    return {"class": class_name, "config": config, "dtype": "bf16", "subfolder": ""}
+
+
 def _on_meta(class_name: str, config: Config) -> nn.Module:
-    component = Component(**{"class": class_name}, config=config, dtype="bf16", subfolder="")
+    component = Component.model_validate(_component(class_name, config))
     return materialize(build(component, TORCH_DTYPES["bf16"]), torch.device("meta"))
 
 
@@ -106,7 +125,7 @@ def _alone_vae(module: nn.Module, config: Config) -> ModelSpec:
         size = CLIP if contract.frame_rule.endswith("+1") else CLIP.model_copy(update={"frames": CLIP.frames - 1})
     return ModelSpec(
         id=name, name=name, latent=contract, default=size, unknown={"denoiser": "a vae alone"},
-        vae=Vae(**{"class": name}, config=config, dtype="bf16", subfolder=""),
+        vae=Vae.model_validate(_component(name, config)),
         sources={"latent": "shapes of an encode and decode without data"},
     )  # fmt: skip
 
@@ -130,12 +149,18 @@ def _alone_denoiser(module: nn.Module, config: Config) -> ModelSpec:
             spatial_compression=SPATIAL,
             temporal_compression=TEMPORAL if is_video else 1,
             frame_rule=f"{TEMPORAL}k+1" if is_video else "image",
+            height_rule=None,
+            width_rule=None,
         ),
         vae=None,
-        denoiser=Denoiser(
-            **{"class": name}, config=config, dtype="bf16", subfolder="", patch=patch,
-            multiple_of=SPATIAL * max(patch[1:]) * 2**halvings, inputs=find_inputs(module, grid),
-            patch_embed="a denoiser alone",
+        denoiser=Denoiser.model_validate(
+            _component(name, config)
+            | {
+                "patch": patch,
+                "multiple_of": SPATIAL * max(patch[1:]) * 2**halvings,
+                "inputs": find_inputs(module, grid),
+                "patch_embed": "a denoiser alone",
+            }
         ),
         text=entry.text or (Text(encoder="unknown", length=TEXT_LENGTH, dim=width) if width else None),
         unknown={"vae": "a denoiser alone"},
@@ -151,7 +176,7 @@ def _patch(module: nn.Module, grid: list[Any]) -> Triple:
     config: Any = module.config
     size = config.get("patch_size") or 1
     if isinstance(size, (tuple, list)):
-        return (1, *size)[-3:] if len(size) == 2 else tuple(size)  # type: ignore[return-value]
+        return (1, *size)[-3:] if len(size) == 2 else tuple(size)
     if "N" in grid and size == 1 and config.get(grid[-1], 1) % 4 == 0:
         return (1, 2, 2)
     return (config.get("patch_size_t") or 1, size, size)

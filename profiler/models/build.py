@@ -10,7 +10,7 @@ import torch
 from accelerate import init_empty_weights
 from torch import nn
 
-from profiler.errors import ModelError, UserError
+from profiler.errors import MODEL_FAILURES, ModelError, UserError
 from profiler.models.spec import Component, ModelSpec
 from profiler.models.stand_in import provide_resize
 from profiler.workload import DtypeName, Workload
@@ -30,7 +30,9 @@ def build(component: Component, dtype: torch.dtype) -> nn.Module:
     try:
         with init_empty_weights():
             module: nn.Module = cls.from_config(component.config)
-    except (TypeError, ValueError, KeyError) as error:
+    except (ImportError, NameError) as error:
+        raise ModelError(f"{component.class_name} needs a library that is not installed ({error})") from error
+    except MODEL_FAILURES as error:
         raise ModelError(f"{component.class_name} rejects its config: {error}") from error
     finally:
         torch.set_default_dtype(previous)

@@ -36,6 +36,8 @@ def find_contract(module: nn.Module) -> LatentContract:
             temporal_compression=temporal,
             frame_rule=rule,
             normalization=_normalization(module),
+            height_rule=None,
+            width_rule=None,
         )
     name = type(module).__name__
     raise UserError(
@@ -69,36 +71,40 @@ def _as_declared(module: nn.Module) -> LatentContract:
         temporal_compression=temporal,
         frame_rule=f"{temporal}k+1",
         normalization=_normalization(module),
+        height_rule=None,
+        width_rule=None,
     )
 
 
 def _frames(module: nn.Module, channels: int, latent: Shape) -> tuple[int, str]:
     """Temporal compression, and the frame counts that come back from encode and decode as they went in."""
-    step = getattr(module, "temporal_compression_ratio", None)
+    step: Any = getattr(module, "temporal_compression_ratio", None)
+    decode: Any = module.decode
+    dtype = next(module.parameters()).dtype
     if not isinstance(step, int):
         twice = _encoded(module, (1, channels, 2 * FRAMES + 1, SIDE, SIDE))
         step = FRAMES // (twice[2] - latent[2]) if twice and twice[2] > latent[2] else 1
     for first in (1, 0):
         frames = 2 * step + first
         there = _encoded(module, (1, channels, frames, SIDE, SIDE))
-        back = there and _shape(lambda shape=there: module.decode(torch.empty(shape, device="meta")))
+        back = there and _shape(decode, there, dtype)
         if back and back[2] == frames:
             return step, "any" if step == 1 else f"{step}k+{first}" if first else f"{step}k"
     return step, f"{step}k+1"
 
 
 def _encoded(module: nn.Module, pixels: Shape) -> Shape | None:
-    dtype = next(module.parameters()).dtype
-    latent = _shape(lambda: latents_of(module.encode(torch.empty(pixels, dtype=dtype, device="meta"))))
+    encode: Any = module.encode
+    latent = _shape(lambda x: latents_of(encode(x)), pixels, next(module.parameters()).dtype)
     return latent if latent and len(latent) == len(pixels) else None
 
 
-def _shape(call: Callable[[], Any]) -> Shape | None:
-    """The shape of what `call` returns; None where the class does not take such an input."""
+def _shape(call: Callable[[torch.Tensor], Any], shape: Shape, dtype: torch.dtype) -> Shape | None:
+    """The shape of what `call` returns for a tensor; None where the class does not take such a one."""
     try:
         with torch.inference_mode():
-            output = call()
-    except (*MODEL_FAILURES, AssertionError):
+            output = call(torch.empty(shape, dtype=dtype, device="meta"))
+    except MODEL_FAILURES:
         return None
     return tuple(getattr(output, "sample", output).shape)
 

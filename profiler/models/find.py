@@ -5,7 +5,6 @@ from pathlib import Path
 
 from profiler.errors import UserError
 from profiler.models.catalog import catalog_model, model_ids, read_spec
-from profiler.models.folder import read_folder
 from profiler.models.spec import ModelSpec
 
 
@@ -22,6 +21,8 @@ def find_model(name: str) -> ModelSpec:
 
         return read_config(path).model_copy(update={"reference": name}) if path.suffix else read_class(name)
     if path.is_dir() or name.count("/") == 1:
+        from profiler.models.folder import read_folder
+
         return read_folder(name).model_copy(update={"reference": name})
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.3)
     hint = f"did you mean {' or '.join(repr(n) for n in near)}? " if near else ""

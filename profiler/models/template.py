@@ -1,13 +1,13 @@
 """Input templates: what a forward wants, written in a model file, made into tensors for one workload.
 
 A tensor is `{shape: [B, C, T, H, W], dtype: ..., fill: ...}`; a plain value is `{value: ...}`; a list of equal items is
-`{repeat: B, of: ...}`; lists become tuples and other mappings dicts. Entries of a shape, and text in a value, are sums and
-products of symbols and integers:
+`{repeat: B, of: ...}`; tensors joined along an axis are `{join: [...], dim: 1}`; lists become tuples and other mappings
+dicts. Entries of a shape, and text in a value, are sums and products of symbols and integers:
 
     B batch   T latent frames of one forward   H, W latent height and width   C latent channels   N tokens
     L text length   F pixel frames, and any integer of the component's config (or its class's default) by its name
 
-`dtype` is `fp32 fp16 bf16 int64 bool`, by default the workload's; without `fill` the values are random normal.
+`dtype` is `fp32 fp16 bf16 int64 bool complex64`, by default the workload's; without `fill` the values are random normal.
 """
 
 import ast
@@ -29,7 +29,12 @@ _OPERATORS: dict[type, Callable[[int, int], int]] = {
     ast.Mult: operator.mul,
     ast.FloorDiv: operator.floordiv,
 }
-_DTYPES: dict[str, torch.dtype] = {**TORCH_DTYPES, "int64": torch.int64, "bool": torch.bool}  # type: ignore[dict-item]
+_DTYPES: dict[str, torch.dtype] = {
+    **TORCH_DTYPES,  # type: ignore[dict-item]
+    "int64": torch.int64,
+    "bool": torch.bool,
+    "complex64": torch.complex64,
+}
 
 
 def symbols(spec: ModelSpec, workload: Workload) -> dict[str, int]:
@@ -65,6 +70,9 @@ def fill_template(template: Any, values: Mapping[str, int], dtype: torch.dtype, 
     if "repeat" in template:
         count = evaluate(template["repeat"], values)
         return [fill_template(template["of"], values, dtype, device) for _ in range(count)]
+    if "join" in template:
+        parts = [fill_template(item, values, dtype, device) for item in template["join"]]
+        return torch.cat(parts, dim=template["dim"])
     return {name: fill_template(item, values, dtype, device) for name, item in template.items()}
 
 
