@@ -142,8 +142,9 @@ def estimate(
 ) -> None:  # fmt: skip
     """What MODEL needs for one stage, without a GPU.
 
-    MODEL is a catalog id, a YAML file, a diffusers folder or a hub id. A first answer is traced; a process at low priority
-    then records it for other heights and widths, which are answered without importing torch.
+    MODEL is a catalog id, a YAML file, a diffusers class, a component's config.json, a diffusers folder or a hub id. A first
+    answer is traced; a process at low priority then records it for other heights and widths, which are answered without
+    importing torch.
     """
     from profiler import api
     from profiler.records import to_dict

@@ -29,6 +29,7 @@ EXAMPLES = {
     "latentmeter explain DIR": "explain {out} --again --json",
     "latentmeter compare DIR": "compare {out} {out} --fail-over 0 --json",
     "latentmeter accuracy": "accuracy results/reference/dry-cards/t4 --fail-over 100 --json",
+    "latentmeter coverage": "coverage --class AutoencoderTiny --json",
     "latentmeter doctor": "doctor --json",
 }
 SWEEP = """

@@ -48,9 +48,9 @@ def notes_of(trace: Trace) -> dict[str, str]:
     """What the trace took for granted where a model asked for data that follow from weights."""
     notes = {}
     if masks := trace.values.masks:
-        notes["masks"] = f"{len(masks)} masks of unknown content taken as all valid, the worst case; first: {masks[0]}"
+        notes["masks"] = f"masks of unknown content taken as all valid, the worst case; first in {masks[0]}"
     if choices := trace.values.choices:
-        notes["choices"] = f"{len(choices)} top-k choices, such as of experts, taken as even; first: {choices[0]}"
+        notes["choices"] = f"top-k choices, such as of experts, taken as spread evenly; first in {choices[0]}"
     return notes
 
 
