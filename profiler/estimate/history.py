@@ -20,10 +20,10 @@ def allocator_of(stack: Stack, capacity: int | None = None) -> CachingAllocator 
 
 
 def safe_reserved_bytes(trace: Events, stack: Stack, peak: Memory, warm: Memory) -> int:
-    """The highest reserved peak over histories of one process: the one asked for, a later call, a smaller picture before.
+    """The highest reserved peak over histories of one process: the one asked for, a later call, a call of half the sizes first.
 
     Not a proof: the worst of the histories replayed. A fuller card needs less, as the allocator gives back what it caches.
     """
     after_smaller = Replay(trace, allocator_of(stack), smaller_first=True)
-    found = (peak, warm, after_smaller.peak, after_smaller.again())
+    found = (peak, warm, after_smaller.peak)
     return max(memory.reserved_bytes or 0 for memory in found)
