@@ -110,7 +110,9 @@ def test_every_command_of_the_cli_is_in_the_readme() -> None:
 
 @pytest.mark.parametrize("link", re.findall(r"\]\(([^)#h][^)]*)\)", README))
 def test_links_lead_somewhere(link: str) -> None:
-    assert (ROOT / link).exists()
+    file, _, heading = link.partition("#")
+    assert (ROOT / file).exists()
+    assert heading in re.findall(r"^#+ (.+)$", (ROOT / file).read_text().lower(), re.MULTILINE) or not heading
 
 
 @pytest.mark.parametrize("script", re.findall(r"^(?:\./)?(scripts/\w+)", "\n".join(CONSOLE), re.MULTILINE))

@@ -20,7 +20,7 @@ def allocator_of(stack: Stack, capacity: int | None = None) -> CachingAllocator 
 
 
 def safe_reserved_bytes(trace: Events, stack: Stack, peak: Memory, warm: Memory) -> int:
-    """The highest reserved peak over histories of one process: the one asked for, a later call, a call of half the sizes first.
+    """The highest reserved peak over histories of one process: as asked, a later call, and after a call of half the sizes.
 
     Not a proof: the worst of the histories replayed. A fuller card needs less, as the allocator gives back what it caches.
     """
