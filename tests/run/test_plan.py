@@ -94,7 +94,7 @@ def test_a_size_that_the_model_does_not_allow_is_a_case_with_a_problem() -> None
     )
     assert [case.problem is None for case in cases] == [False, True, False]
     assert cases[0].problem == "height: 33 is not a multiple of 2, as tiny-image decode needs; nearest: 32 or 34"
-    assert cases[2].problem == "frames: 6 is not of the form 4k+1; nearest: 5 or 9"
+    assert cases[2].problem == "frames: 6 is not of the form 4k+1, as tiny-video decode needs; nearest: 5 or 9"
 
 
 def test_unknown_models_and_cards_are_named_all_at_once() -> None:
@@ -104,7 +104,7 @@ def test_unknown_models_and_cards_are_named_all_at_once() -> None:
     lines = str(caught.value).splitlines()
     assert [line.split(":")[0].strip() for line in lines[1:]] == ["cases.0", "cases.2", "cases.3"]
     assert "did you mean 'wan2.1-t2v-14b' or 'wan2.1-t2v-1.3b'" in lines[1]
-    assert "did you mean 'h200'? known: a100, b200" in lines[2]
+    assert "did you mean 'h200'? known: a100, a100-40gb" in lines[2]
     assert "no/such.yaml: No such file" in lines[3]
 
 
