@@ -61,10 +61,13 @@ def explained(comparisons: Iterable[Comparison]) -> str:
     found = [row.record.explanation for row in comparisons if row.record.explanation]
     if not found:
         return ""
-    differ = sum(bool(item.difference) for item in found)
     left = sum(abs(item.unexplained) for item in found)
-    rest = "no byte is unexplained" if not left else f"{left:,} B are unexplained"
-    return f"Event by event, {plural(differ, 'peak')} of {len(found)} with recorded events differ, and {rest}"
+    rest = (
+        "every byte of their differences is explained"
+        if not left
+        else f"{left:,} B of their differences are not explained"
+    )
+    return f"Both sides' events of {plural(len(found), 'case')} were laid side by side: {rest}"
 
 
 def largest_peaks(comparisons: Iterable[Comparison]) -> list[str]:

@@ -160,7 +160,7 @@ def test_causes_and_what_is_unexplained_stand_in_the_section_and_in_the_verdict(
     assert "+5.7 MiB of workspace only measured in encoder.conv_in" in html
     assert "<td>+6,000,000" in html
     assert "<td>+1,000,000" in html
-    assert "Event by event, 1 peak of 1 with recorded events differ, and 1,000,000 B are unexplained." in html
+    assert "events of 1 case were laid side by side: 1,000,000 B of their differences are not explained." in html
 
 
 def test_others_formulas_stand_beside_the_quantity_they_are_for():
