@@ -62,12 +62,22 @@ def workload_options(command: Command) -> Command:
     return command
 
 
-def _memory_options(values: dict[str, Any]) -> MemoryOptions:
-    return MemoryOptions(**{name: values.pop(name) for name in option_names()})
+def stack_options(command: Command) -> Command:
+    """The options that name the stack of an estimate."""
+    options = [
+        click.option("--gpu", help="Card to estimate for. Default: this machine's, or an H200 where there is none."),
+        click.option("--torch", "torch_version", help="torch release to estimate for. Default: the installed one."),
+        click.option("--cudnn", type=int, help="cuDNN version as torch prints it (90701). Default: torch's own."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
 
 
-def _history(values: dict[str, Any]) -> History:
-    return History(
+def _gather(values: dict[str, Any]) -> None:
+    """Put the single options of `workload_options` into `options` and `history`, as the verbs take them."""
+    values["options"] = MemoryOptions(**{name: values.pop(name) for name in option_names()})
+    values["history"] = History(
         sizes=values.pop("after"), empty_cache=values.pop("empty_cache"), device_map=values.pop("device_map")
     )
 
@@ -131,9 +141,7 @@ def models(model: str | None, as_json: bool) -> None:
 @cli.command()
 @click.argument("model")
 @workload_options
-@click.option("--gpu", help="Card to estimate for. Default: this machine's, or an H200 where there is none.")
-@click.option("--torch", "torch_version", help="torch release to estimate for. Default: the installed one.")
-@click.option("--cudnn", type=int, help="cuDNN version as torch prints it (90701). Default: torch's own.")
+@stack_options
 @click.option("--no-cache", is_flag=True, help="Neither read nor keep anything on disk.")
 @json_option
 def estimate(
@@ -150,7 +158,7 @@ def estimate(
     from profiler.records import to_dict
     from profiler.show import show_estimate
 
-    values |= {"options": _memory_options(values), "history": _history(values)}
+    _gather(values)
     found = api.estimate(model, stage, gpu=gpu, torch=torch_version, cudnn=cudnn, cache=not no_cache, **values)
     _answer(to_dict(found), as_json, lambda _: show_estimate(found))
     if not no_cache:
@@ -170,7 +178,7 @@ def measure(model: str, stage: Any, device: Any, warm_calls: int, timeout: float
     from profiler.records import to_dict
     from profiler.show import show_measurement
 
-    values |= {"options": _memory_options(values), "history": _history(values)}
+    _gather(values)
     record = api.measure(model, stage, device=device, warm_calls=warm_calls, timeout=timeout, **values)
     _answer(to_dict(record), as_json, lambda _: show_measurement(record))
     sys.exit(0 if record.status == "ok" else EXIT_FAILED)
@@ -179,9 +187,7 @@ def measure(model: str, stage: Any, device: Any, warm_calls: int, timeout: float
 @cli.command()
 @click.argument("model")
 @workload_options
-@click.option("--gpu", help="Card to estimate for. Default: this machine's, or an H200 where there is none.")
-@click.option("--torch", "torch_version", help="torch release to estimate for. Default: the installed one.")
-@click.option("--cudnn", type=int, help="cuDNN version as torch prints it (90701). Default: torch's own.")
+@stack_options
 @click.option("--device", type=click.Choice(["cuda", "cpu"]), help="Measure here instead of estimating.")
 @click.option("--measured", type=click.Path(path_type=Path), help="Folder of a run that kept this case's events.")
 @click.option("--no-remedies", is_flag=True, help="Leave out the estimates with options on.")
@@ -204,7 +210,7 @@ def hotspots(
         raise UserError(
             "--device, --measured and the stack of an estimate (--gpu, --torch, --cudnn) exclude each other"
         )
-    values |= {"options": _memory_options(values), "history": _history(values)}
+    _gather(values)
     paths = parse(exports, export_dir)
     refuse_existing([*paths.values(), *filter(None, [out])], force)
     found, profile = api.hotspots(

@@ -5,10 +5,10 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
+from pydantic import BaseModel, ConfigDict, PositiveInt
 
 from profiler.errors import UserError
-from profiler.models.catalog import describe, read_yaml
+from profiler.models.catalog import read_as
 from profiler.paths import CONFIGS
 from profiler.stack import Stack
 
@@ -49,11 +49,7 @@ def gpu_ids() -> list[str]:
 @cache
 def gpu(gpu_id: str) -> Gpu:
     """One card; reads its file alone. Raises UserError with every error of the file."""
-    path = GPUS / f"{gpu_id}.yaml"
-    try:
-        return Gpu.model_validate(read_yaml(path))
-    except ValidationError as error:
-        raise UserError(f"{path}: not a card file\n{describe(error)}") from error
+    return read_as(Gpu, GPUS / f"{gpu_id}.yaml", "a card file")
 
 
 def gpus() -> dict[str, Gpu]:

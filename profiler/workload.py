@@ -126,6 +126,11 @@ class Workload:
         parts = [self.model, self.stage, size, f"b{self.batch}", self.dtype, self.options.key, self.history.key]
         return "/".join(part for part in parts if part)
 
+    def check_device(self, device: str) -> None:
+        """Raise UserError for an option that is not modelled on `device`."""
+        if self.options.autocast is not None and device == "cpu":
+            raise UserError("autocast: only CUDA's casts are modelled; the CPU casts other operations")
+
     @property
     def slug(self) -> str:
         """The key as one file name."""

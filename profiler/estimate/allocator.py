@@ -9,8 +9,8 @@ from bisect import bisect_left, insort
 from dataclasses import dataclass
 
 from profiler.estimate.settings import AllocatorSettings
+from profiler.units import MIB
 
-MIB = 1 << 20
 MIN_BLOCK = 512
 SMALL_SIZE = MIB  # requests up to this come from the small pool
 SMALL_SEGMENT = 2 * MIB

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from profiler.errors import MODEL_FAILURES, LatentmeterError, ModelError, UserError
+from profiler.errors import MODEL_FAILURES, LatentmeterError, ModelError
 from profiler.estimate.answer import Traced, answer
 from profiler.estimate.trace import Trace
 from profiler.models.build import component_class
@@ -35,8 +35,7 @@ def estimate_with_events(
     workload: Workload, spec: ModelSpec, stack: Stack, *, context_bytes: int | None = None
 ) -> tuple[Estimate, Trace]:
     """The same, and the events that it was read from."""
-    if workload.options.autocast is not None and stack.device == "cpu":
-        raise UserError("autocast: only CUDA's casts are modelled; the CPU casts other operations")
+    workload.check_device(stack.device)
     component_class(spec.component(workload.stage).class_name)  # its import is no part of the estimate's cost
     started = time.perf_counter()
     stage, trace, output_shapes = trace_stage(workload, spec, stack)

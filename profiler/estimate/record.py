@@ -34,11 +34,10 @@ SLOTS: Tracer = partial(Trace, slots=True)
 
 def record_workload(workload: Workload, spec: ModelSpec, stack: Stack) -> dict[str, object] | None:
     """The recording that holds for `workload` and the sizes around it; None where there can be none."""
+    wanted = known_sizes(workload, spec)
     for grid in grids(workload, spec):
         try:
             seen = []
-            published = (spec.default.height, spec.default.width) if spec.default else (workload.height, workload.width)
-            wanted = dict.fromkeys([(workload.height, workload.width), published])
             for size in dict.fromkeys([*grid.corners(), *inner_sizes(grid, *wanted)]):
                 seen.append(observe(workload, spec, stack, size))
                 if seen[-1].events.events != seen[0].events.events:
@@ -58,9 +57,7 @@ def observe(workload: Workload, spec: ModelSpec, stack: Stack, size: Size) -> Ob
 
 def grids(workload: Workload, spec: ModelSpec) -> Iterator[Grid]:
     """Rectangles around the asked and the published size, on the sizes that the model's contract allows."""
-    known = [(workload.height, workload.width)]
-    if spec.default:
-        known.append((spec.default.height, spec.default.width))
+    known = known_sizes(workload, spec)
     for together, below, above in REACH:
         sides = []
         for side, name in enumerate(("height", "width")):
@@ -72,6 +69,14 @@ def grids(workload: Workload, spec: ModelSpec) -> Iterator[Grid]:
         (h0, dh, h1), (w0, dw, w1) = sides
         if h0 < h1 and w0 < w1:
             yield Grid((h0, w0), (dh, dw), (h1, w1))
+
+
+def known_sizes(workload: Workload, spec: ModelSpec) -> list[Size]:
+    """The asked height and width, and the published ones where they are others."""
+    sizes = [(workload.height, workload.width)]
+    if spec.default:
+        sizes.append((spec.default.height, spec.default.width))
+    return list(dict.fromkeys(sizes))
 
 
 def _step(workload: Workload, spec: ModelSpec, side: str) -> int:

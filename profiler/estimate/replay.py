@@ -39,14 +39,14 @@ class Replay:
         allocator.reset_peaks()
         self.baseline = self._now()
         self.peak_event = self._call()
-        self.peak = Memory(allocated_bytes=allocator.peak_allocated, reserved_bytes=allocator.peak_reserved)
+        self.peak = self._peak()
 
     def again(self) -> Memory:
         """The peak of one more call, after the last one's outputs were dropped. What a call keeps is there already."""
         self._drop_outputs()
         self.allocator.reset_peaks()
         self._call(first=False)
-        return Memory(allocated_bytes=self.allocator.peak_allocated, reserved_bytes=self.allocator.peak_reserved)
+        return self._peak()
 
     def _call(self, shrink: int = 1, first: bool = True) -> int:
         return self._play(self._start, len(self.trace.events), shrink, self.trace.cache_emptied_at if first else set())
@@ -84,6 +84,9 @@ class Replay:
     def _drop_outputs(self) -> None:
         for number in [n for n in self._pieces if self.trace.blocks[n].term == "outputs"]:
             self.allocator.free(self._pieces.pop(number))
+
+    def _peak(self) -> Memory:
+        return Memory(allocated_bytes=self.allocator.peak_allocated, reserved_bytes=self.allocator.peak_reserved)
 
     def _now(self) -> Memory:
         return Memory(allocated_bytes=self.allocator.allocated, reserved_bytes=self.allocator.reserved)

@@ -16,6 +16,7 @@ from profiler.estimate.attention import Attention
 from profiler.estimate.prices import BEFORE, Elements, Price
 from profiler.observe import COMPOSITE, dtype_name
 from profiler.stack import Stack
+from profiler.units import MIB
 from profiler.workload import ATTENTION_PACKAGES, AttentionName
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 aten = torch.ops.aten
 Rule = Callable[["Trace", Any, tuple[Any, ...], dict[str, Any]], Any]
-MIB = 1 << 20
 CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from profiler.errors import UserError
 from profiler.stack import Stack
+from profiler.units import MIB
 
-MIB = 1 << 20
 MIN_BLOCK = 512
 WITHOUT_EFFECT = {
     "backend",

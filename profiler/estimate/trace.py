@@ -16,12 +16,13 @@ from profiler.estimate.assume import Values
 from profiler.estimate.autocast import Autocast
 from profiler.estimate.prices import Price, Prices
 from profiler.estimate.repeats import Repeats
-from profiler.estimate.rules import CPU_RULES, CUDA_RULES, MIB, cublas_workspace_bytes
+from profiler.estimate.rules import CPU_RULES, CUDA_RULES, cublas_workspace_bytes
 from profiler.models.build import TORCH_DTYPES
 from profiler.models.options import dispatched_attention
 from profiler.observe import Observer
 from profiler.stack import Stack
 from profiler.stages import Stage
+from profiler.units import MIB
 from profiler.workload import ATTENTION_PACKAGES, AttentionName
 
 

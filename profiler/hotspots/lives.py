@@ -6,6 +6,7 @@ from typing import Literal
 
 from profiler.events import Block
 from profiler.hotspots.profile import Profile
+from profiler.records import AliveTensor
 
 BORROWED = "borrowed by this op"
 SPENT = "kept for the next call, not read again"
@@ -17,15 +18,9 @@ Why = Literal[
 
 
 @dataclass(frozen=True, kw_only=True)
-class Alive:
-    """A block alive at the peak. `module` and `op` made it; `why` in a word, `because` in words."""
+class Alive(AliveTensor):
+    """A block alive at the peak, and the reason: `why` in a word, `because` in words."""
 
-    bytes: int
-    shape: tuple[int, ...]
-    dtype: str
-    term: str
-    module: str
-    op: str
     why: Why
     because: str
 

@@ -19,7 +19,7 @@ from typing import Any, TextIO
 
 import torch
 
-from profiler.errors import MODEL_FAILURES, LatentmeterError, UserError
+from profiler.errors import MODEL_FAILURES, LatentmeterError
 from profiler.events import write_stream
 from profiler.measure.attribution import Attribution, attribute, watched_call
 from profiler.measure.meter import Meter
@@ -84,9 +84,8 @@ class Worker:
         return False
 
     def _make_meter(self) -> Meter:
+        self.workload.check_device(self._device)
         if self._device == "cpu":
-            if self.workload.options.autocast is not None:
-                raise UserError("autocast: only CUDA's casts are modelled; the CPU casts other operations")
             from profiler.measure.cpu import CpuMeter
 
             return CpuMeter()

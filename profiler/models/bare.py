@@ -149,8 +149,6 @@ def _alone_denoiser(module: nn.Module, config: Config) -> ModelSpec:
             spatial_compression=SPATIAL,
             temporal_compression=TEMPORAL if is_video else 1,
             frame_rule=f"{TEMPORAL}k+1" if is_video else "image",
-            height_rule=None,
-            width_rule=None,
         ),
         vae=None,
         denoiser=Denoiser.model_validate(

@@ -2,15 +2,16 @@
 
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from profiler.errors import UserError
 from profiler.models.spec import ModelSpec
 from profiler.paths import CONFIGS
 
+Checked = TypeVar("Checked", bound=BaseModel)
 MODELS = CONFIGS / "models"
 # libyaml, where PyYAML was built with it, reads eight times faster.
 Loader: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -34,11 +35,16 @@ def catalog() -> dict[str, ModelSpec]:
 
 def read_spec(path: Path) -> ModelSpec:
     """Read one model file. Raises UserError with every error of the file and its place."""
+    return read_as(ModelSpec, path, "a model file")
+
+
+def read_as(kind: type[Checked], path: Path, what: str) -> Checked:
+    """The YAML file `path` as `kind`. Raises UserError that says it is not `what`, with every error and its place."""
     data = read_yaml(path)
     try:
-        return ModelSpec.model_validate(data)
+        return kind.model_validate(data)
     except ValidationError as error:
-        raise UserError(f"{path}: not a model file\n{describe(error)}") from error
+        raise UserError(f"{path}: not {what}\n{describe(error)}") from error
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

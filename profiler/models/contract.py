@@ -36,8 +36,6 @@ def find_contract(module: nn.Module) -> LatentContract:
             temporal_compression=temporal,
             frame_rule=rule,
             normalization=_normalization(module),
-            height_rule=None,
-            width_rule=None,
         )
     name = type(module).__name__
     raise UserError(
@@ -71,8 +69,6 @@ def _as_declared(module: nn.Module) -> LatentContract:
         temporal_compression=temporal,
         frame_rule=f"{temporal}k+1",
         normalization=_normalization(module),
-        height_rule=None,
-        width_rule=None,
     )
 
 

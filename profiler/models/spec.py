@@ -52,8 +52,8 @@ class LatentContract(Strict):
     spatial_compression: PositiveInt
     temporal_compression: PositiveInt = 1
     frame_rule: str = Field("image", pattern=r"^(image|any|\d+k(\+\d+)?)$")
-    height_rule: str | None = Field(None, pattern=SIZE_RULE)
-    width_rule: str | None = Field(None, pattern=SIZE_RULE)
+    height_rule: str | None = Field(default=None, pattern=SIZE_RULE)
+    width_rule: str | None = Field(default=None, pattern=SIZE_RULE)
     window: PositiveInt | None = None
     decode_layout: Layout | None = None
     normalization: Normalization = "scale"

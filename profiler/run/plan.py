@@ -6,11 +6,11 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import Field, PositiveFloat, PositiveInt, ValidationError
+from pydantic import Field, PositiveFloat, PositiveInt
 
 from profiler.errors import UserError
 from profiler.gpus import find_gpu
-from profiler.models.catalog import describe, read_yaml
+from profiler.models.catalog import read_as
 from profiler.models.find import find_model
 from profiler.models.spec import Strict
 from profiler.paths import CONFIGS
@@ -66,11 +66,7 @@ class Case:
 
 def read_sweep(path: Path) -> Sweep:
     """Read a sweep file. Raises UserError with every error and its place."""
-    data = read_yaml(path)
-    try:
-        return Sweep.model_validate(data)
-    except ValidationError as error:
-        raise UserError(f"{path}: not a sweep file\n{describe(error)}") from error
+    return read_as(Sweep, path, "a sweep file")
 
 
 def plan_cases(sweep: Sweep) -> list[Case]:
