@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from profiler.estimate.answer import Traced, answer
-from profiler.estimate.estimator import trace_stage
-from profiler.estimate.record import record_workload
-from profiler.estimate.recording import replay
-from profiler.estimate.trace import Trace
-from profiler.gpus import assumed_stack, find_gpu
+from profiler.data.workload import MemoryOptions
+from profiler.estimation.answer import Traced, answer
+from profiler.estimation.estimator import trace_stage
+from profiler.estimation.recorder import record_workload
+from profiler.estimation.recording import replay
+from profiler.machine.cards import assumed_stack, find_gpu
 from profiler.models.find import find_model
-from profiler.workload import MemoryOptions
+from profiler.trace.trace import Trace
 
 STACK = assumed_stack(find_gpu("h200"))
 CASES = [

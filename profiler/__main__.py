@@ -1,5 +1,5 @@
 """`python -m profiler` is the `latentmeter` command."""
 
-from profiler.cli import main
+from profiler.commands.main import main
 
 main()

@@ -3,21 +3,21 @@
 Nothing heavy is imported before it is needed: `import profiler` costs no torch.
 """
 
-import ctypes
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from profiler.compare import Comparison, compare_all, to_frame
-from profiler.records import Estimate, Record
-from profiler.stack import DeviceName, Stack
-from profiler.workload import StageName
+from profiler.comparison.case import Comparison, compare_all, to_frame
+from profiler.data.records import Estimate, Record
+from profiler.data.stack import DeviceName, Stack
+from profiler.data.workload import StageName
+from profiler.machine.target import target_stack
 
 if TYPE_CHECKING:
-    from profiler.difference import RunDifference
-    from profiler.run.reasons import Reason
-    from profiler.run.sweep import Progress, RunOptions
+    from profiler.comparison.runs import RunDifference
+    from profiler.evidence.explain import Reason
+    from profiler.sweeps.run import Progress, RunOptions
 
 __all__ = ["compare", "compare_runs", "estimate", "explain", "measure", "run", "to_frame"]
 
@@ -48,12 +48,12 @@ def estimate(
     spec = find_model(model)
     asked = spec.workload(stage, **workload)
     target, context = (stack, None) if stack is not None else target_stack(gpu, torch, cudnn)
-    from profiler.estimate.cache import EstimateCache
+    from profiler.estimation.cache import EstimateCache
 
     known = EstimateCache(asked, spec, target, context)
     if cache and (found := known.find()):
         return found
-    from profiler.estimate.estimator import estimate as run_estimate
+    from profiler.estimation.estimator import estimate as run_estimate
 
     found = run_estimate(asked, spec, target, context_bytes=context)
     if cache:
@@ -66,13 +66,13 @@ def record(found: Estimate) -> None:
 
     Does nothing for an answer that came from disk, for what cannot be recorded, or was already.
     """
-    from profiler.estimate.cache import EstimateCache, is_on
+    from profiler.estimation.cache import EstimateCache, is_on
     from profiler.models.find import find_model
 
     if "seconds" in found.notes or not is_on():
         return
     if EstimateCache(found.workload, find_model(found.workload.model), found.stack).wants_recording:
-        from profiler.estimate.record import record_later
+        from profiler.estimation.recorder import record_later
 
         record_later(found.workload, found.stack)
 
@@ -90,7 +90,7 @@ def measure(
 
     Arguments as for `estimate`; `timeout` in seconds. Raises UserError for a workload or device that cannot be.
     """
-    from profiler.measure.process import measure_in_process, probe_stack
+    from profiler.measurement.process import measure_in_process, probe_stack
     from profiler.models.find import find_model
 
     asked = find_model(model).workload(stage, **workload)
@@ -116,9 +116,9 @@ def run(
     tell: "Callable[[Progress], None]" = lambda _: None,
 ) -> list[Record]:
     """Run a sweep file (a path, or the name of a shipped one) into a folder, resuming what is there; writes the report."""
-    from profiler.run.plan import find_sweep
-    from profiler.run.publish import publish
-    from profiler.run.sweep import run_sweep
+    from profiler.sweeps.plan import find_sweep
+    from profiler.sweeps.publish import publish
+    from profiler.sweeps.run import run_sweep
 
     sweep = find_sweep(str(config))
     directory = Path(out) if out is not None else Path("results") / sweep.name
@@ -134,14 +134,14 @@ def compare(source: str | Path | Iterable[Record], tolerance: float | None = Non
 
 def compare_runs(before: str | Path | Iterable[Record], after: str | Path | Iterable[Record]) -> "RunDifference":
     """Two runs side by side, by folder or by records: what rose, what fell, what is new or missing. See its `to_frame`."""
-    from profiler.difference import difference
+    from profiler.comparison.runs import difference
 
     return difference(_records(before), _records(after))
 
 
 def explain(directory: str | Path, case: str | None = None, *, again: bool = False) -> "list[Reason]":
     """Which bytes of each difference between estimate and measurement belong to which op; see `latentmeter explain`."""
-    from profiler.run.reasons import reasons
+    from profiler.evidence.explain import reasons
 
     return reasons(Path(directory), case, again=again)
 
@@ -149,32 +149,8 @@ def explain(directory: str | Path, case: str | None = None, *, again: bool = Fal
 def _records(source: str | Path | Iterable[Record]) -> Iterable[Record]:
     if not isinstance(source, (str, Path)):
         return source
-    from profiler.run.store import RunStore
+    from profiler.files.store import RunStore
 
     store = RunStore(Path(source))
     store.header()
     return store.records()
-
-
-def target_stack(gpu: str | None, torch_version: str | None, cudnn: int | None) -> tuple[Stack, int | None]:
-    """The stack that an estimate is for, and its context bytes if they are known."""
-    from profiler.gpus import DEFAULT_GPU, assumed_stack, find_gpu
-
-    if gpu is None and torch_version is None and cudnn is None and _has_driver():
-        import torch
-
-        if torch.cuda.is_available():
-            from profiler.measure.live import live_stack
-
-            return live_stack("cuda"), None
-    card = find_gpu(gpu or DEFAULT_GPU)
-    return assumed_stack(card, torch_version, cudnn), card.context_bytes
-
-
-def _has_driver() -> bool:
-    """Whether CUDA's driver can be loaded: without it torch sees no card, and need not be imported to say so."""
-    try:
-        ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return False
-    return True

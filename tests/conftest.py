@@ -47,7 +47,7 @@ class Answer:
 @pytest.fixture
 def latentmeter(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
     """Run the command line in this process, through its own entry point: `latentmeter("estimate", "sdxl", "--json")`."""
-    from profiler.cli import main
+    from profiler.commands.main import main
 
     def run(*arguments: object) -> Answer:
         monkeypatch.setattr(sys, "argv", ["latentmeter", *map(str, arguments)])

@@ -9,14 +9,14 @@ import pytest
 from click.testing import CliRunner
 
 import profiler
-from profiler import accuracy
-from profiler.cli import cli
+from profiler.commands.main import cli
+from profiler.data.records import Record
+from profiler.data.units import MIB
+from profiler.data.workload import History
 from profiler.errors import UserError
-from profiler.records import Record
+from profiler.evidence import accuracy
+from profiler.files.store import RunStore
 from profiler.report.accuracy import render, summary
-from profiler.run.store import RunStore
-from profiler.units import MIB
-from profiler.workload import History
 
 ROOT = Path(__file__).parent.parent
 IMAGES = ROOT / "results" / "reference" / "dry-h200-torch2.13.0" / "images"

@@ -11,12 +11,12 @@ import pytest
 import yaml
 
 import profiler
-from profiler.compare import Comparison
+from profiler.comparison.case import Comparison
+from profiler.data.records import Estimate, Record
+from profiler.data.stack import Stack
+from profiler.data.workload import MemoryOptions
 from profiler.errors import UserError
-from profiler.records import Estimate, Record
-from profiler.run.store import RunStore
-from profiler.stack import Stack
-from profiler.workload import MemoryOptions
+from profiler.files.store import RunStore
 
 IMAGE = "tests/models/tiny-image.yaml"
 VIDEO = "tests/models/tiny-video.yaml"

@@ -2,10 +2,10 @@
 
 import pytest
 
-from profiler.baselines import QUANTITY, SOURCES, baselines
+from profiler.data.units import GIB, MIB
+from profiler.data.workload import MemoryOptions
+from profiler.evidence.peers import QUANTITY, SOURCES, baselines
 from profiler.models.find import find_model
-from profiler.units import GIB, MIB
-from profiler.workload import MemoryOptions
 
 
 def of(model: str, peer: str, stage: str = "decode", **size: object) -> int | None:

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from profiler import __version__, api
-from profiler.cli import cli
+from profiler.commands.main import cli
+from profiler.data.records import SCHEMA, TERMS, Record
+from profiler.files.store import RunHeader, RunStore
 from profiler.models.catalog import catalog
-from profiler.records import SCHEMA, TERMS, Record
-from profiler.run import sweep as sweeps
-from profiler.run.plan import plan_cases, read_sweep
-from profiler.run.store import RunHeader, RunStore
+from profiler.sweeps import run as sweeps
+from profiler.sweeps.plan import plan_cases, read_sweep
 from tests.report import records_factory as factory
 
 IMAGE = "tests/models/tiny-image.yaml"
@@ -36,7 +36,7 @@ def imported_by(*arguments: str) -> set[str]:
     command = [sys.executable, "-X", "importtime", "-m", "profiler", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     names = [line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")]
-    assert "profiler.cli" in names
+    assert "profiler.commands.main" in names
     return {name.partition(".")[0] for name in names}
 
 

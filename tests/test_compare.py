@@ -8,8 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from profiler.compare import DEFAULT_TOLERANCE, Comparison, Pair, compare, compare_all, to_frame, within_tolerance
-from profiler.records import TERMS, Memory, Record
+from profiler.comparison.case import (
+    DEFAULT_TOLERANCE,
+    Comparison,
+    Pair,
+    compare,
+    compare_all,
+    to_frame,
+    within_tolerance,
+)
+from profiler.data.records import TERMS, Memory, Record
 from tests.report import records_factory as factory
 
 GIB = 1 << 30

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from profiler.coverage import Trial, class_names, out_of_scope, summary, to_markdown, try_class
+from profiler.evidence.coverage import Trial, class_names, out_of_scope, summary, to_markdown, try_class
 
 RESULTS = Path(__file__).parent.parent / "results" / "coverage.md"
 

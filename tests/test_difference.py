@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from profiler import compare_runs
-from profiler.difference import sentence
-from profiler.records import Record
-from profiler.run.store import RunHeader, RunStore
-from profiler.units import MIB
+from profiler.comparison.runs import sentence
+from profiler.data.records import Record
+from profiler.data.units import MIB
+from profiler.files.store import RunHeader, RunStore
 from tests.report.records_factory import GPU, measurement, on_cpu, oom, sample, within
 
 Latentmeter = Callable[..., Any]

@@ -10,13 +10,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from profiler.estimate import prices, trace
-from profiler.estimate.estimator import estimate_with_events
-from profiler.events import Block, Stream, read_stream
-from profiler.explanation import explain, pair
-from profiler.gpus import assumed_stack, find_gpu
+from profiler.comparison.events import explain
+from profiler.data.align import pair
+from profiler.data.events import Block, Stream
+from profiler.data.records import Explanation
+from profiler.estimation.estimator import estimate_with_events
+from profiler.files.streams import read_stream
+from profiler.kernels import prices
+from profiler.machine.cards import assumed_stack, find_gpu
 from profiler.models.find import find_model
-from profiler.records import Explanation
+from profiler.trace import trace
 
 aten = torch.ops.aten
 MIB = 1 << 20

@@ -4,8 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from profiler.errors import UserError
-from profiler.latent import (
+from profiler.data.latent import (
     DTYPE_BYTES,
     LAYOUTS,
     AttentionCost,
@@ -20,6 +19,7 @@ from profiler.latent import (
     to_layout,
     windowed_attention,
 )
+from profiler.errors import UserError
 
 # num_frames, height, width, latent_channels, spatial_compression, temporal_compression
 WAN = {

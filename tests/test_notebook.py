@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from profiler.compare import compare
+from profiler.comparison.case import compare
 from tests.report import records_factory as make
 
 

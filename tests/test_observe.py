@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from profiler.observe import Observer
+from profiler.trace.observer import Observer
 
 
 def observe(call: object, module: nn.Module | None = None, device: str = "cpu") -> Observer:

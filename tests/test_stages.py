@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 import torch
 
-from profiler.api import target_stack
+from profiler.data.records import Estimate
+from profiler.data.workload import STAGES, MemoryOptions, StageName
 from profiler.errors import ModelError, UserError
-from profiler.estimate.estimator import estimate
+from profiler.estimation.estimator import estimate
+from profiler.machine.target import target_stack
 from profiler.models.find import find_model
 from profiler.models.spec import ModelSpec, Size
-from profiler.records import Estimate
-from profiler.stages import Stage
-from profiler.workload import STAGES, MemoryOptions, StageName
+from profiler.stages.stage import Stage
 from tests.models.small import shallow, small_size, unique_calls
 
 TINY = Path(__file__).parent / "models"

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from profiler.data.units import format_bytes, format_percent
+from profiler.data.workload import ATTENTIONS, DTYPES, STAGES, MemoryOptions, Workload
 from profiler.errors import UserError
-from profiler.units import format_bytes, format_percent
-from profiler.workload import ATTENTIONS, DTYPES, STAGES, MemoryOptions, Workload
 
 options = st.builds(
     MemoryOptions,

@@ -10,10 +10,10 @@ import torch
 from accelerate import init_empty_weights
 from torch import nn
 
+from profiler.data.workload import DtypeName, Workload
 from profiler.errors import MODEL_FAILURES, ModelError, UserError
 from profiler.models.spec import Component, ModelSpec
-from profiler.models.stand_in import provide_resize
-from profiler.workload import DtypeName, Workload
+from profiler.models.torchvision_resize import provide_resize
 
 TORCH_DTYPES: dict[DtypeName, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 

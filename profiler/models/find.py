@@ -17,7 +17,7 @@ def find_model(name: str) -> ModelSpec:
     if path.suffix in (".yaml", ".yml"):
         return read_spec(path).model_copy(update={"reference": name})
     if path.suffix == ".json" or (name.isidentifier() and name[0].isupper()):
-        from profiler.models.bare import read_class, read_config  # needs torch, as building a class does
+        from profiler.models.component import read_class, read_config  # needs torch, as building a class does
 
         return read_config(path).model_copy(update={"reference": name}) if path.suffix else read_class(name)
     if path.is_dir() or name.count("/") == 1:

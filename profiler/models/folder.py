@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from profiler.errors import UserError
-from profiler.models.bare import read_component, read_json
+from profiler.files.load import read_json
+from profiler.models.component import read_component
 from profiler.models.spec import ModelSpec
 
 DENOISERS = ("transformer", "unet")

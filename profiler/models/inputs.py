@@ -10,9 +10,9 @@ from pydantic import Field
 from torch import nn
 
 from profiler.errors import UserError
-from profiler.models.catalog import read_yaml
+from profiler.files.load import read_yaml
+from profiler.files.paths import CONFIGS
 from profiler.models.spec import Size, Strict, Text
-from profiler.paths import CONFIGS
 
 Template = dict[str, Any]
 # Names of the latents' channel count in configs.

@@ -11,10 +11,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
+from profiler.data.latent import Layout, ceil_div, to_layout
+from profiler.data.units import format_bytes
+from profiler.data.workload import VAE_STAGES, DtypeName, MemoryOptions, StageName, Workload
 from profiler.errors import UserError
-from profiler.latent import Layout, ceil_div, to_layout
-from profiler.units import format_bytes
-from profiler.workload import VAE_STAGES, DtypeName, MemoryOptions, StageName, Workload
 
 SIZE_RULE = r"^\d+k(\+\d+)?$"
 

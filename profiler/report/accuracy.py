@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from profiler.accuracy import GROUP, OURS, errors, side_by_side, summarize
-from profiler.baselines import SOURCES
+from profiler.data.units import format_percent
+from profiler.evidence.accuracy import GROUP, OURS, errors, side_by_side, summarize
+from profiler.evidence.peers import SOURCES
 from profiler.report.markdown import escape, table
-from profiler.units import format_percent
 
 if TYPE_CHECKING:
     import pandas as pd

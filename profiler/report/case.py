@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import Any
 
-from profiler.records import AliveTensor, AppliedOption, Estimate, Measurement, Memory, PeakAt, Reading, Record
+from profiler.data.records import AliveTensor, AppliedOption, Estimate, Measurement, Memory, PeakAt, Reading, Record
+from profiler.data.units import format_bytes
+from profiler.data.workload import option_names
 from profiler.report.cells import NO_REASON, Cell, Footnotes
-from profiler.units import format_bytes
-from profiler.workload import option_names
 
 BORROWED = 5  # ops that a section names
 OPEN_NOTES = 3  # cases that may print one and the same note in full

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from profiler.compare import Comparison, Pair
-from profiler.records import Record
-from profiler.report.answer import Provenance, borrowed, card, clip_size, judged, kind
+from profiler.comparison.case import Comparison, Pair
+from profiler.data.records import Record
+from profiler.data.units import format_bytes, format_percent
 from profiler.report.engine import format_exact
-from profiler.units import format_bytes, format_percent
+from profiler.report.words import Provenance, borrowed, card, clip_size, judged, kind
 
 Side = Literal["estimated", "measured"]
 Role = Literal["latent", "term", "total"]

@@ -11,11 +11,11 @@ from math import ceil, floor, log2, log10
 
 from markupsafe import Markup
 
-from profiler.compare import Comparison
-from profiler.report.answer import clip_size, kind, name
+from profiler.comparison.case import Comparison
+from profiler.data.units import format_bytes, format_percent
 from profiler.report.cells import Step, waterfall_steps
 from profiler.report.engine import environment
-from profiler.units import format_bytes, format_percent
+from profiler.report.words import clip_size, kind, name
 
 LABELS = 5  # points outside their tolerance that are named in the chart of errors
 HAIRLINE = 1.0  # width of a bar that would be invisible

@@ -4,10 +4,10 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from profiler.compare import Comparison
-from profiler.report.answer import KINDS, kind, plural
-from profiler.stack import Stack, format_cudnn
-from profiler.units import format_bytes
+from profiler.comparison.case import Comparison
+from profiler.data.stack import Stack, format_cudnn
+from profiler.data.units import format_bytes
+from profiler.report.words import KINDS, kind, plural
 
 GPU_FIELDS = ("GPU", "compute capability", "multiprocessors", "device memory", "driver", "CUDA", "cuDNN")
 NO_GPU = "none: CPU"

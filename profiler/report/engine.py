@@ -5,7 +5,7 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from profiler.units import format_bytes, format_percent
+from profiler.data.units import format_bytes, format_percent
 
 
 @cache

@@ -7,11 +7,11 @@ from math import log2
 
 from markupsafe import Markup
 
-from profiler.compare import Comparison
-from profiler.report.answer import card, name, plural
+from profiler.comparison.case import Comparison
+from profiler.data.workload import Workload
 from profiler.report.charts import LogAxis
 from profiler.report.engine import environment
-from profiler.workload import Workload
+from profiler.report.words import card, name, plural
 
 MOST = 6  # lines that can be told apart
 Coordinate = Callable[[Workload], int]

@@ -12,12 +12,12 @@ from hashlib import sha256
 
 from markupsafe import Markup
 
-from profiler.compare import Comparison, Pair
-from profiler.report import answer, case, cells, charts, conditions, growth, peers
-from profiler.report.about import RunInfo
+from profiler.comparison.case import Comparison, Pair
+from profiler.report import case, cells, charts, conditions, growth, peers, words
 from profiler.report.cells import Cell, Footnotes, Step
 from profiler.report.engine import asset, environment
 from profiler.report.peers import Peers
+from profiler.report.run_info import RunInfo
 
 # HTML ends cells, rows and list items by itself: without these tags a large report is a tenth smaller. No value can
 # hold one, since values are escaped.
@@ -52,7 +52,7 @@ def render_html(comparisons: Sequence[Comparison], about: RunInfo, others: Peers
     template = environment().get_template("report.html")
     text = template.render(
         about=about,
-        answer=answer,
+        words=words,
         case=case,
         cells=cells,
         comparisons=comparisons,

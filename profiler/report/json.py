@@ -4,10 +4,10 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from profiler.compare import Comparison, to_frame
-from profiler.report import answer, conditions
-from profiler.report.about import RunInfo
+from profiler.comparison.case import Comparison, to_frame
+from profiler.report import conditions, words
 from profiler.report.peers import Peers
+from profiler.report.run_info import RunInfo
 
 
 def render_json(comparisons: Sequence[Comparison], about: RunInfo, others: Peers | None = None) -> str:
@@ -19,9 +19,9 @@ def render_json(comparisons: Sequence[Comparison], about: RunInfo, others: Peers
         row["others_bytes"] = dict((others or {}).get(comparison.record.key, {}))
     data = {
         "title": about.title,
-        "question": answer.QUESTION,
-        "answer": answer.answer(comparisons),
-        "cautions": answer.cautions(comparisons),
+        "question": words.QUESTION,
+        "answer": words.answer(comparisons),
+        "cautions": words.cautions(comparisons),
         "conditions": dict(about.facts)
         | {"Kind of numbers": conditions.kinds(comparisons), "Cases ran": conditions.period(comparisons)},
         "stacks": [asdict(use.stack) | {"used": use.roles} for use in conditions.stack_uses(comparisons)],

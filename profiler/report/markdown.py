@@ -7,14 +7,14 @@ escaped, and a value never ends its table cell.
 import re
 from collections.abc import Iterable, Sequence
 
-from profiler.compare import Comparison
-from profiler.records import Record
-from profiler.report import answer, cells, conditions, growth, peers
-from profiler.report.about import RunInfo
+from profiler.comparison.case import Comparison
+from profiler.data.records import Record
+from profiler.data.units import format_bytes
+from profiler.report import cells, conditions, growth, peers, words
 from profiler.report.cells import COLUMNS, Cell, Footnotes
 from profiler.report.engine import format_exact
 from profiler.report.peers import Peers
-from profiler.units import format_bytes
+from profiler.report.run_info import RunInfo
 
 PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ./:=+,_-]*")
 
@@ -55,9 +55,9 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[i
 
 
 def _head(comparisons: Sequence[Comparison], about: RunInfo) -> list[str]:
-    warnings = [*answer.cautions(comparisons), *([about.kind_note] if about.kind_note else [])]
-    lines = [answer.QUESTION, "", f"**{escape(answer.answer(comparisons))}**", ""]
-    facts = [*answer.largest_peaks(comparisons), answer.explained(comparisons)]
+    warnings = [*words.cautions(comparisons), *([about.kind_note] if about.kind_note else [])]
+    lines = [words.QUESTION, "", f"**{escape(words.answer(comparisons))}**", ""]
+    facts = [*words.largest_peaks(comparisons), words.explained(comparisons)]
     lines += [f"- {escape(line)}." for line in facts if line]
     return lines + [line for warning in warnings for line in ("", f"> **{escape(warning)}**")]
 
@@ -99,10 +99,10 @@ def _waterfalls(comparisons: Sequence[Comparison], notes: Footnotes) -> list[str
     rows = []
     for comparison in comparisons:
         record = comparison.record
-        label = f"{code(answer.name(comparison))} {answer.clip_size(record.workload)}"
+        label = f"{code(words.name(comparison))} {words.clip_size(record.workload)}"
         sides: list[cells.Side] = ["estimated"] if record.estimate else []
         sides += ["measured"] if record.measurement else []
-        rows += [[label, escape(f"{side}, {answer.card(record)}"), *_steps(comparison, side, notes)] for side in sides]
+        rows += [[label, escape(f"{side}, {words.card(record)}"), *_steps(comparison, side, notes)] for side in sides]
     if not rows:
         return ["No case has numbers."]
     text = (

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from profiler.baselines import QUANTITY, Peer
-from profiler.compare import Comparison, Pair
-from profiler.records import Estimate, Measurement
-from profiler.units import format_bytes, format_percent
+from profiler.comparison.case import Comparison, Pair
+from profiler.data.records import Estimate, Measurement
+from profiler.data.units import format_bytes, format_percent
+from profiler.evidence.peers import QUANTITY, Peer
 
 OURS = "latentmeter"
 QUANTITIES = {"reserved_growth": "Growth of reserved", "allocated": "Allocated", "weights": "Weights"}

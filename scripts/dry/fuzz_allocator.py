@@ -19,9 +19,9 @@ from typing import Any
 
 import torch
 
-from profiler.estimate.allocator import CachingAllocator, OutOfMemory
-from profiler.estimate.expandable import ExpandableAllocator
-from profiler.estimate.settings import MIB, parse_settings
+from profiler.allocator.caching import CachingAllocator, OutOfMemory
+from profiler.allocator.expandable import ExpandableAllocator
+from profiler.allocator.settings import MIB, parse_settings
 
 EDGES = [1, 512, 513, MIB, MIB + 1, 10 * MIB - 512, 10 * MIB, 20 * MIB, 21 * MIB, 64 * MIB]
 COUNTERS = {

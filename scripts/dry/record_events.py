@@ -14,11 +14,11 @@ from typing import Any
 
 import torch
 
-from profiler.measure.process import probe_stack
+from profiler.data.records import to_dict
+from profiler.data.workload import MemoryOptions, Workload
+from profiler.measurement.process import probe_stack
 from profiler.models.find import find_model
-from profiler.records import to_dict
-from profiler.stages import Stage
-from profiler.workload import MemoryOptions, Workload
+from profiler.stages.stage import Stage
 
 TILED = MemoryOptions(tiling=True)
 CASES: list[tuple[str, Any, dict[str, Any]]] = [

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from profiler.gpus import Gpu, find_gpu
-from profiler.models.catalog import read_yaml
+from profiler.files.load import read_yaml
+from profiler.machine.cards import Gpu, find_gpu
 from tests.integration.processes import arguments, group, phase, running, wait_for, workers_of
 
 ROOT = Path(__file__).parents[2]
@@ -199,10 +199,10 @@ RECORDED = """
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
-from profiler.estimate.allocator import CachingAllocator
-from profiler.estimate.replay import Replay
+from profiler.allocator.caching import CachingAllocator
+from profiler.allocator.replay import Replay
 from profiler.events import read_stream
-from profiler.measure.process import measure_in_process
+from profiler.measurement.process import measure_in_process
 from profiler.models.find import find_model
 work = find_model("flux.1-dev").workload("patch-embed")
 path = Path(tempfile.mkdtemp()) / "events.json.gz"

@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
-from profiler.estimate.allocator import CachingAllocator, OutOfMemory
-from profiler.estimate.estimator import estimate
-from profiler.estimate.expandable import ExpandableAllocator
-from profiler.estimate.settings import parse_settings
+from profiler.allocator.caching import CachingAllocator, OutOfMemory
+from profiler.allocator.expandable import ExpandableAllocator
+from profiler.allocator.settings import parse_settings
+from profiler.data.records import from_dict
+from profiler.data.stack import Stack
+from profiler.data.workload import Workload
+from profiler.estimation.estimator import estimate
 from profiler.models.find import find_model
-from profiler.records import from_dict
-from profiler.stack import Stack
-from profiler.workload import Workload
 
 HERE = Path(__file__).parent
 RANDOM = sorted((HERE / "streams").glob("*.json.gz"))

@@ -17,8 +17,8 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from profiler.gpus import gpus
-from profiler.measure import nvml
+from profiler.machine import nvml
+from profiler.machine.cards import gpus
 
 ROOT = Path(__file__).parents[2]
 DRY = ROOT / "scripts" / "dry"

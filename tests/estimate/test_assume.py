@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from profiler.data.stack import Stack
 from profiler.errors import ModelError
-from profiler.estimate.trace import Trace
-from profiler.gpus import assumed_stack, find_gpu
+from profiler.machine.cards import assumed_stack, find_gpu
 from profiler.models.find import find_model
-from profiler.observe import Observer
-from profiler.stack import Stack
-from profiler.stages import Stage
+from profiler.stages.stage import Stage
+from profiler.trace.observer import Observer
+from profiler.trace.trace import Trace
 
 CPU_STACK = Stack(device="cpu", torch="2.13.0")
 TINY = Path(__file__).parent.parent / "models"

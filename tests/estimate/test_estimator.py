@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import profiler
+from profiler.data.records import TERMS, Estimate
+from profiler.data.stack import Stack
+from profiler.data.workload import STAGES, MemoryOptions, StageName
 from profiler.errors import UserError
-from profiler.estimate.estimator import estimate
+from profiler.estimation.estimator import estimate
 from profiler.models.find import find_model
-from profiler.records import TERMS, Estimate
-from profiler.stack import Stack
-from profiler.workload import STAGES, MemoryOptions, StageName
 
 GIB = 1 << 30
 MODELS = ("wan2.1-t2v-14b", "ltx-video-2b", "cogvideox-5b", "hunyuan-video", "qwen-image", "sdxl", "flux.1-dev")

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 import profiler
+from profiler.data.records import Estimate, Memory
+from profiler.data.workload import History
 from profiler.errors import UserError
-from profiler.records import Estimate, Memory
-from profiler.workload import History
 
 IMAGE = str(Path(__file__).parent.parent / "models" / "tiny-image.yaml")
 SIZE = {"frames": 1, "height": 512, "width": 512}
@@ -57,7 +57,7 @@ def test_the_safe_bound_covers_the_histories_that_it_names() -> None:
 
 
 def test_the_cpu_has_no_reserved_memory_to_bound() -> None:
-    from profiler.stack import Stack
+    from profiler.data.stack import Stack
 
     found = profiler.estimate(IMAGE, "decode", stack=Stack(device="cpu", torch="2.13.0"), **SIZE)
     assert found.safe_reserved_bytes is None

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 import torch
 
-from profiler.estimate.attention import Attention, buffers, choose
-from profiler.estimate.convolution import Convolution, route, workspace_bytes
-from profiler.estimate.rules import attention_output, cublas_workspace_bytes
-from profiler.gpus import assumed_stack, find_gpu
-from profiler.stack import Stack
+from profiler.data.stack import Stack
+from profiler.kernels.attention import Attention, buffers, choose
+from profiler.kernels.convolution import Convolution, route, workspace_bytes
+from profiler.kernels.gemm import cublas_workspace_bytes
+from profiler.machine.cards import assumed_stack, find_gpu
+from profiler.trace.rules.kernels import attention_output
 
 BF16, FP16, FP32 = "bfloat16", "float16", "float32"
 MIB = 1 << 20

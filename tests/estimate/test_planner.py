@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 import profiler
-from profiler.estimate import planner as planning
-from profiler.estimate.convolution import Convolution
-from profiler.estimate.planner import Planner, digest, front_end_version, question_of, shipped_plans
-from profiler.gpus import assumed_stack, find_gpu, gpus
-from profiler.paths import CONFIGS
-from profiler.stack import Stack
+from profiler.data.stack import Stack
+from profiler.files.paths import CONFIGS
+from profiler.kernels import cudnn_plans as planning
+from profiler.kernels.convolution import Convolution
+from profiler.kernels.cudnn_plans import Planner, digest, front_end_version, question_of, shipped_plans
+from profiler.machine.cards import assumed_stack, find_gpu, gpus
 
 
 def conv(**changes: Any) -> Convolution:

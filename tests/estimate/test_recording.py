@@ -15,19 +15,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import profiler
-from profiler.estimate import estimator, recording
-from profiler.estimate.answer import answer
-from profiler.estimate.cache import EstimateCache
-from profiler.estimate.estimator import trace_stage
-from profiler.estimate.record import record_workload
-from profiler.estimate.recording import Elsewhere, Grid, Size, grid_of, replay
-from profiler.estimate.replay import Replay
-from profiler.events import Events
-from profiler.gpus import assumed_stack, find_gpu
+from profiler.allocator.replay import Replay
+from profiler.data.events import Events
+from profiler.data.records import Estimate
+from profiler.data.workload import MemoryOptions, Workload
+from profiler.estimation import estimator, recording
+from profiler.estimation.answer import answer
+from profiler.estimation.cache import EstimateCache
+from profiler.estimation.estimator import trace_stage
+from profiler.estimation.recorder import record_workload
+from profiler.estimation.recording import Elsewhere, Grid, Size, grid_of, replay
+from profiler.machine.cards import assumed_stack, find_gpu
 from profiler.models.find import find_model
 from profiler.models.spec import ModelSpec
-from profiler.records import Estimate
-from profiler.workload import MemoryOptions, Workload
 
 MODELS = Path(__file__).parent.parent / "models"
 IMAGE, VIDEO = str(MODELS / "tiny-image.yaml"), str(MODELS / "tiny-video.yaml")
@@ -199,7 +199,7 @@ def test_what_fits_is_seen_in_the_reserved_peak() -> None:
 
 
 def recording_allocator(capacity: int | None = None) -> Any:
-    from profiler.estimate.history import allocator_of
+    from profiler.allocator.histories import allocator_of
 
     return allocator_of(STACK, capacity)
 

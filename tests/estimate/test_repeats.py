@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import nn
 
-from profiler.estimate import estimator
-from profiler.estimate.trace import Trace
-from profiler.gpus import assumed_stack, find_gpu
+from profiler.data.workload import MemoryOptions
+from profiler.estimation import estimator
+from profiler.machine.cards import assumed_stack, find_gpu
 from profiler.models.find import find_model
-from profiler.stages import Stage
-from profiler.workload import MemoryOptions
+from profiler.stages.stage import Stage
+from profiler.trace.trace import Trace
 
 TINY = Path(__file__).parent.parent / "models"
 STACK = assumed_stack(find_gpu("h200"), "2.13.0")

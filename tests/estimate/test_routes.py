@@ -7,13 +7,13 @@ import torch
 from torch import nn
 
 import profiler
+from profiler.data.records import Estimate
+from profiler.data.stack import Stack
+from profiler.data.workload import MemoryOptions, StageName
 from profiler.errors import UserError
-from profiler.estimate.autocast import Autocast
-from profiler.estimate.trace import Trace
-from profiler.gpus import assumed_stack, find_gpu
-from profiler.records import Estimate
-from profiler.stack import Stack
-from profiler.workload import MemoryOptions, StageName
+from profiler.machine.cards import assumed_stack, find_gpu
+from profiler.trace.autocast import Autocast
+from profiler.trace.trace import Trace
 
 IMAGE = str(Path(__file__).parent.parent / "models" / "tiny-image.yaml")
 

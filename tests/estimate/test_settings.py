@@ -3,10 +3,10 @@
 import pytest
 
 import profiler
+from profiler.allocator.settings import MIB, AllocatorSettings, parse_settings, round_to_division
+from profiler.data.stack import Stack
 from profiler.errors import UserError
-from profiler.estimate.settings import MIB, AllocatorSettings, parse_settings, round_to_division
-from profiler.gpus import assumed_stack, find_gpu
-from profiler.stack import Stack
+from profiler.machine.cards import assumed_stack, find_gpu
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from profiler.api import target_stack
-from profiler.hotspots.collect import estimated
-from profiler.hotspots.profile import Profile
+from profiler.diagnosis.collect import estimated
+from profiler.diagnosis.profile import Profile
+from profiler.machine.target import target_stack
 from profiler.models.find import find_model
 
 

@@ -2,11 +2,10 @@
 
 from typing import Any
 
-from profiler.events import Block
-from profiler.hotspots.profile import Profile, Usage
-from profiler.hotspots.usage import Call
-from profiler.stack import Stack
-from profiler.workload import Workload
+from profiler.data.events import Block
+from profiler.data.stack import Stack
+from profiler.data.workload import Workload
+from profiler.diagnosis.profile import Call, Profile, Usage
 
 STACK = Stack(device="cuda", gpu="A card", capability=(9, 0), torch="2.13.0")
 WORKLOAD = Workload(model="a-model", stage="denoise", frames=1, height=8, width=8, dtype="bf16")

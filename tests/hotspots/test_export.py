@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from torch.cuda import _memory_viz
 
-from profiler.hotspots.export import chrome, snapshot, stacks, table
-from profiler.hotspots.profile import Profile
+from profiler.diagnosis.export import chrome, snapshot, stacks, table
+from profiler.diagnosis.profile import Profile
 
 # What the reader in the viewer's JavaScript knows (torch/utils/viz/MemoryViz.js, unpickle).
 OPCODES = """

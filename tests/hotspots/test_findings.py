@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-from profiler.hotspots.findings import Finding, find
-from profiler.hotspots.profile import Profile
+from profiler.diagnosis.findings import Finding, find
+from profiler.diagnosis.profile import Profile
 from tests.hotspots.handmade import Story
 
 

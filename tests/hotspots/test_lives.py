@@ -2,8 +2,8 @@
 
 import pytest
 
-from profiler.hotspots.lives import alive_at_peak
-from profiler.hotspots.profile import Profile
+from profiler.diagnosis.lives import alive_at_peak
+from profiler.diagnosis.profile import Profile
 from tests.hotspots.handmade import Story
 
 

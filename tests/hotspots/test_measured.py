@@ -6,9 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from profiler.events import Stream
-from profiler.hotspots.collect import translated
-from profiler.hotspots.profile import Profile
+from profiler.data.events import Stream
+from profiler.diagnosis.collect import translated
+from profiler.diagnosis.profile import Profile
 
 MODEL = "tests/models/tiny-video.yaml"
 

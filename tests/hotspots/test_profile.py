@@ -5,10 +5,10 @@ from collections.abc import Callable
 import pytest
 
 from profiler.api import estimate
-from profiler.hotspots.profile import Profile
-from profiler.hotspots.timeline import at_peak, timeline
-from profiler.hotspots.tree import tree
-from profiler.hotspots.workspace import worst_borrowers
+from profiler.diagnosis.borrowers import worst_borrowers
+from profiler.diagnosis.profile import Profile
+from profiler.diagnosis.timeline import at_peak, timeline
+from profiler.diagnosis.tree import tree
 
 CASES = [("tiny-video", "decode", 64), ("tiny-video", "denoise", 32), ("tiny-image", "encode", 32)]
 

@@ -2,11 +2,12 @@
 
 from dataclasses import replace
 
-from profiler.api import estimate, target_stack
-from profiler.hotspots.remedies import remedies
+from profiler.api import estimate
+from profiler.data.workload import MemoryOptions
+from profiler.diagnosis.remedies import remedies
+from profiler.machine.target import target_stack
 from profiler.models.find import find_model
-from profiler.stages import Stage
-from profiler.workload import MemoryOptions
+from profiler.stages.stage import Stage
 
 STACK, _ = target_stack("h200", None, None)
 EVERY = ("tiling", "tile", "framewise", "slicing", "channels_last", "bf16", "attention", "expandable_segments")

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from profiler.hotspots.usage import UsageTrace
+from profiler.diagnosis.usage import UsageTrace
 from tests.hotspots.handmade import STACK
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-WORKER = "profiler.measure.worker"
+WORKER = "profiler.measurement.worker"
 
 
 def wait_for(condition: Callable[[], Any], seconds: float) -> Any:

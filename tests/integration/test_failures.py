@@ -12,10 +12,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from profiler.measure.process import Outcome, measure_in_process
+from profiler.data.workload import MemoryOptions, Workload
+from profiler.files.store import RunStore
+from profiler.measurement.process import Outcome, measure_in_process
 from profiler.models.find import find_model
-from profiler.run.store import RunStore
-from profiler.workload import MemoryOptions, Workload
 from tests.integration.processes import group, phase, running, wait_for, workers_of
 
 IMAGE = "tests/models/tiny-image.yaml"

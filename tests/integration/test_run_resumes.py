@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from profiler.run import sweep as sweeps
+from profiler.sweeps import run as sweeps
 from tests.integration.processes import phase, running, wait_for, workers_of
 
 ROOT = Path(__file__).parents[2]

@@ -7,12 +7,12 @@ import pytest
 import torch
 
 import profiler
-from profiler.compare import compare
-from profiler.estimate.estimator import estimate
-from profiler.measure.cpu import CpuMeter
+from profiler.comparison.case import compare
+from profiler.data.records import Record
+from profiler.data.workload import STAGES, MemoryOptions, StageName
+from profiler.estimation.estimator import estimate
+from profiler.measurement.cpu import CpuMeter
 from profiler.models.find import find_model
-from profiler.records import Record
-from profiler.workload import STAGES, MemoryOptions, StageName
 
 TINY = Path(__file__).parent.parent / "models"
 MIB = 1 << 20

@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 import torch
 
-from profiler.measure import cuda, live
-from profiler.measure.cuda import CudaMeter
-from profiler.measure.live import device_uuid, live_stack
-from profiler.measure.nvml import Value
-from profiler.measure.worker import parse_requested
+from profiler.machine import live
+from profiler.machine.live import device_uuid, live_stack
+from profiler.machine.nvml import Value
+from profiler.measurement import cuda
+from profiler.measurement.cuda import CudaMeter
+from profiler.measurement.worker import parse_requested
 
 UUID = "22222222-2222-2222-2222-222222222222"
 MIB = 1 << 20

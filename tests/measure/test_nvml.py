@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from profiler.measure.nvml import MEMORY, QUANTITIES, Sampler
+from profiler.machine.nvml import MEMORY, QUANTITIES, Sampler
 
 ROOT = Path(__file__).parents[2]
 MIB = 1 << 20

@@ -5,15 +5,15 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from profiler.align import align
-from profiler.estimate.allocator import CachingAllocator
-from profiler.estimate.replay import Replay
-from profiler.events import read_stream, write_stream
-from profiler.measure import history
-from profiler.measure.meter import OpPeak
-from profiler.measure.process import measure_in_process
+from profiler.allocator.caching import CachingAllocator
+from profiler.allocator.replay import Replay
+from profiler.data.align import align
+from profiler.files.streams import read_stream, write_stream
+from profiler.measurement import cuda_events as history
+from profiler.measurement.meter import OpPeak
+from profiler.measurement.process import measure_in_process
 from profiler.models.find import find_model
-from profiler.observe import Observer
+from profiler.trace.observer import Observer
 
 MIB = 1 << 20
 TINY = Path(__file__).parent.parent / "models" / "tiny-video.yaml"

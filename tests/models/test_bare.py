@@ -7,16 +7,16 @@ from typing import Any
 import pytest
 import torch
 
+from profiler.data.stack import Stack
 from profiler.errors import UserError
-from profiler.estimate.estimator import estimate
-from profiler.models.bare import read_class, read_component
+from profiler.estimation.estimator import estimate
 from profiler.models.build import build, materialize
 from profiler.models.catalog import catalog_model
+from profiler.models.component import read_class, read_component
 from profiler.models.contract import find_contract
 from profiler.models.find import find_model
 from profiler.models.spec import Component
-from profiler.stack import Stack
-from profiler.stages import Stage
+from profiler.stages.stage import Stage
 
 CPU_STACK = Stack(device="cpu", torch="2.13.0")
 BRIA = {

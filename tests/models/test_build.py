@@ -11,7 +11,7 @@ from profiler.errors import ModelError, UserError
 from profiler.models.build import build, component_class, materialize
 from profiler.models.find import find_model
 from profiler.models.spec import ModelSpec
-from profiler.stages import Stage
+from profiler.stages.stage import Stage
 
 TINY = Path(__file__).parent
 MODELS = ("tiny-image", "tiny-video")

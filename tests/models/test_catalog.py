@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 import torch
 
+from profiler.data.workload import MemoryOptions
 from profiler.errors import UserError
+from profiler.files.load import read_yaml
 from profiler.models.build import component_class
-from profiler.models.catalog import MODELS, catalog, catalog_model, model_ids, read_spec, read_yaml
+from profiler.models.catalog import MODELS, catalog, catalog_model, model_ids, read_spec
 from profiler.models.find import find_model
-from profiler.workload import MemoryOptions
 from tests.models.small import unique
 
 EXPECTED = {

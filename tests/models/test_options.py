@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import nn
 
+from profiler.data.records import AppliedOption
+from profiler.data.workload import MemoryOptions, Workload
 from profiler.errors import ModelError
 from profiler.models.find import find_model
-from profiler.models.options import apply_options
-from profiler.records import AppliedOption
-from profiler.stages import Stage
-from profiler.workload import MemoryOptions, Workload
+from profiler.stages.options import apply_options
+from profiler.stages.stage import Stage
 
 TINY = str(Path(__file__).parent / "tiny-video.yaml")
 MOCHI = {

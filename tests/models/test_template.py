@@ -5,7 +5,7 @@ import torch
 
 from profiler.errors import UserError
 from profiler.models.find import find_model
-from profiler.models.template import evaluate, fill_template, symbols
+from profiler.stages.template import evaluate, fill_template, symbols
 
 VALUES = {"B": 2, "H": 6, "W": 8}
 CPU = torch.device("cpu")

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from profiler.records import (
+from profiler.data.records import (
     AliveTensor,
     AppliedOption,
     Borrowed,
@@ -18,9 +18,9 @@ from profiler.records import (
     Record,
     Terms,
 )
-from profiler.stack import Stack
-from profiler.units import MIB
-from profiler.workload import MemoryOptions, Workload
+from profiler.data.stack import Stack
+from profiler.data.units import MIB
+from profiler.data.workload import MemoryOptions, Workload
 
 GPU = Stack(
     device="cuda",

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 import records_factory as make
 
-from profiler.compare import compare_all
-from profiler.report.answer import answer, cautions, largest_peaks
+from profiler.comparison.case import compare_all
+from profiler.report.words import answer, cautions, largest_peaks
 
 
 @pytest.mark.parametrize(

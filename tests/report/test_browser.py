@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 import records_factory as make
 
-from profiler.compare import compare_all
-from profiler.records import Record
-from profiler.report.about import RunInfo
+from profiler.comparison.case import compare_all
+from profiler.data.records import Record
 from profiler.report.html import render_html
+from profiler.report.run_info import RunInfo
 
 playwright = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install -e '.[dev]'")
 CHROMIUM = shutil.which("chromium")

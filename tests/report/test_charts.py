@@ -8,8 +8,8 @@ from xml.etree import ElementTree
 import pytest
 import records_factory as make
 
-from profiler.compare import compare, compare_all
-from profiler.records import Memory, Terms
+from profiler.comparison.case import compare, compare_all
+from profiler.data.records import Memory, Terms
 from profiler.report import charts
 from profiler.report.charts import LinearAxis, LogAxis, power_label
 

@@ -8,9 +8,9 @@ import pytest
 import records_factory as make
 from page import Page
 
-from profiler.compare import compare_all
-from profiler.report.about import RunInfo
+from profiler.comparison.case import compare_all
 from profiler.report.html import render_html
+from profiler.report.run_info import RunInfo
 
 ABOUT = RunInfo(
     title="sample", command="latentmeter run sample.yaml", created="2026-11-20T12:00:00+00:00", version="0.1.0"

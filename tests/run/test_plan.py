@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from profiler.errors import UserError
-from profiler.paths import CONFIGS
-from profiler.run.plan import Case, Sweep, find_sweep, plan_cases, read_sweep
+from profiler.files.paths import CONFIGS
+from profiler.sweeps.plan import Case, Sweep, find_sweep, plan_cases, read_sweep
 
 IMAGE = "tests/models/tiny-image.yaml"
 VIDEO = "tests/models/tiny-video.yaml"

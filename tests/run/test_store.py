@@ -11,15 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from profiler.data.records import SCHEMA, Estimate, Failure, Measurement, Memory, Record, Status, Terms, to_dict
+from profiler.data.stack import Stack
+from profiler.data.workload import STAGES, MemoryOptions, Workload
 from profiler.errors import UserError
+from profiler.files.store import RunHeader, RunStore
 from profiler.models.find import find_model
-from profiler.records import SCHEMA, Estimate, Failure, Measurement, Memory, Record, Status, Terms, to_dict
-from profiler.run import sweep as sweeps
-from profiler.run.plan import Sweep
-from profiler.run.store import RunHeader, RunStore
-from profiler.run.sweep import RunOptions, run_sweep
-from profiler.stack import Stack
-from profiler.workload import STAGES, MemoryOptions, Workload
+from profiler.sweeps import run as sweeps
+from profiler.sweeps.plan import Sweep
+from profiler.sweeps.run import RunOptions, run_sweep
 from tests.report import records_factory as factory
 
 HEADER = RunHeader(

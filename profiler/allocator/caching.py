@@ -1,0 +1,227 @@
+"""A model of PyTorch's caching allocator on one stream: what `torch.cuda` would count for a stream of allocations.
+
+Follows c10/cuda/CUDACachingAllocator.cpp; the names of its functions stand in parentheses. Expandable segments are in
+`expandable.py`. Not modelled: cross-stream use, CUDA graph pools, garbage collection; `cudaMallocAsync` is another
+allocator altogether.
+"""
+
+from bisect import bisect_left, insort
+from dataclasses import dataclass
+
+from profiler.allocator.settings import AllocatorSettings
+from profiler.data.units import MIB
+
+MIN_BLOCK = 512
+SMALL_SIZE = MIB  # requests up to this come from the small pool
+SMALL_SEGMENT = 2 * MIB
+MIN_LARGE_ALLOC = 10 * MIB  # smaller requests get a segment of the large-segment size
+ROUND_LARGE = 2 * MIB  # larger ones get multiples of this
+
+
+class OutOfMemory(MemoryError):
+    """A request that does not fit, after every unused segment was given back."""
+
+    def __init__(self, requested: int) -> None:
+        super().__init__(f"tried to allocate {requested} bytes")
+        self.requested = requested
+
+
+@dataclass(slots=True, eq=False)
+class Block:
+    """A piece of a segment; `previous` and `next` are its neighbours in the same segment."""
+
+    address: int
+    size: int
+    small: bool
+    free: bool = True
+    requested: int = 0
+    previous: "Block | None" = None
+    next: "Block | None" = None
+
+
+class CachingAllocator:
+    """Counts allocated, reserved and requested bytes, and their peaks.
+
+    `capacity` is the memory that the device has for segments; `limit` what a memory fraction allows of it.
+    """
+
+    def __init__(
+        self, capacity: int | None = None, settings: AllocatorSettings | None = None, limit: int | None = None
+    ) -> None:
+        self.capacity = capacity
+        self.limit = limit
+        self.settings = settings or AllocatorSettings()
+        self.allocated = self.reserved = self.requested = 0
+        self.peak_allocated = self.peak_reserved = self.peak_requested = 0
+        self.retries = self.ooms = self.segments = 0
+        # Best fit takes the smallest sufficient block, at the lowest address among equals: (size, address, block), sorted.
+        self._pools: dict[bool, list[tuple[int, int, Block]]] = {True: [], False: []}
+        self._next_address = 1 << 40
+
+    def malloc(self, size: int) -> Block:
+        """Allocate `size` > 0 bytes. Raises OutOfMemory."""
+        rounded = self.settings.round(size)
+        small = rounded <= SMALL_SIZE
+        block = self._take_free(rounded, small) or self._new_segment(rounded, small)
+        if block is None and self._release_oversize(rounded):
+            block = self._new_segment(rounded, small)
+        if block is None:
+            # The allocator gives back every cached segment that is wholly free, then tries once more.
+            self.retries += 1
+            self.empty_cache()
+            block = self._new_segment(rounded, small)
+        if block is None:
+            self.ooms += 1
+            raise OutOfMemory(size)
+        self._split(block, rounded)
+        block.free, block.requested = False, size
+        self.allocated += block.size
+        self.requested += size
+        self.peak_allocated = max(self.peak_allocated, self.allocated)
+        self.peak_requested = max(self.peak_requested, self.requested)
+        return block
+
+    def free(self, block: Block) -> None:
+        """Give `block` back to its pool, merged with free neighbours (try_merge_blocks)."""
+        self.allocated -= block.size
+        self.requested -= block.requested
+        block.free = True
+        for neighbour in (block.previous, block.next):
+            if neighbour is not None and neighbour.free:
+                self._remove(neighbour)
+                join(block, neighbour)
+        self._insert(block)
+
+    def empty_cache(self) -> None:
+        """Return every segment without a used block to the device (release_cached_blocks)."""
+        for pool in self._pools.values():
+            for block in [b for _, _, b in pool if b.previous is None and b.next is None]:
+                self._release(block)
+
+    def reset_peaks(self) -> None:
+        """As `torch.cuda.reset_peak_memory_stats`."""
+        self.peak_allocated, self.peak_reserved = self.allocated, self.reserved
+        self.peak_requested = self.requested
+
+    def _take_free(self, size: int, small: bool) -> Block | None:
+        """Best fit; with a maximum split size, neither side of it may use the other's blocks (get_free_block)."""
+        pool = self._pools[small]
+        index = bisect_left(pool, (size, 0))
+        if index == len(pool):
+            return None
+        limit, candidate = self.settings.max_split, pool[index][0]
+        if limit is not None:
+            if size < limit <= candidate:
+                return None
+            if size >= limit and candidate >= size + self.settings.max_non_split_rounding:
+                return None
+        return pool.pop(index)[2]
+
+    def _new_segment(self, size: int, small: bool) -> Block | None:
+        segment = self.settings.segment_size(size)
+        if self._above_limit(segment) or not self._has_room(segment):
+            return None
+        block = Block(self._next_address, segment, small)
+        self._next_address += -(-segment // ROUND_LARGE) * ROUND_LARGE
+        self.segments += 1
+        self._reserve(segment)
+        return block
+
+    def _above_limit(self, segment: int) -> bool:
+        """The fraction is checked against the whole segment that would be asked for (alloc_block)."""
+        return self.limit is not None and self.reserved + segment > self.limit
+
+    def _has_room(self, size: int) -> bool:
+        return self.capacity is None or self.reserved + size <= self.capacity
+
+    def _reserve(self, size: int) -> None:
+        self.reserved += size
+        self.peak_reserved = max(self.peak_reserved, self.reserved)
+
+    def _release(self, block: Block) -> None:
+        self._remove(block)
+        self.reserved -= block.size
+        self.segments -= 1
+
+    def _release_oversize(self, size: int) -> bool:
+        """With a maximum split size, free just enough oversize cached segments (release_available_cached_blocks)."""
+        limit = self.settings.max_split
+        if limit is None:
+            return False
+        wanted, pool, found = max(size, limit), self._pools[False], 0
+        index = bisect_left(pool, (wanted, 0))
+        if index < len(pool):
+            self._release(pool[index][2])
+            return True
+        while index > 0 and found < wanted and pool[index - 1][0] >= limit:
+            index -= 1
+            found += pool[index][0]
+            self._release(pool[index][2])
+        return found >= wanted
+
+    def _split(self, block: Block, size: int) -> None:
+        """Hand out the head, keep the tail (should_split): a large block keeps a tail of up to 1 MiB unsplit."""
+        if not self._should_split(block, size):
+            return
+        tail = cut(block, size)
+        self._insert(tail)
+
+    def _should_split(self, block: Block, size: int) -> bool:
+        rest = block.size - size
+        if block.small:
+            return rest >= MIN_BLOCK
+        return rest > SMALL_SIZE and (self.settings.max_split is None or size < self.settings.max_split)
+
+    def _insert(self, block: Block) -> None:
+        insort(self._pools[block.small], (block.size, block.address, block))
+
+    def _remove(self, block: Block) -> None:
+        pool = self._pools[block.small]
+        pool.pop(bisect_left(pool, (block.size, block.address)))
+
+
+def cut(block: Block, size: int) -> Block:
+    """Shorten `block` to `size` bytes; returns the rest as its new neighbour, of the same kind."""
+    tail = type(block)(block.address + size, block.size - size, block.small, previous=block, next=block.next)
+    if block.next is not None:
+        block.next.previous = tail
+    block.next, block.size = tail, size
+    return tail
+
+
+def join(block: Block, neighbour: Block) -> None:
+    """Let `block` swallow a neighbour of its segment."""
+    if neighbour is block.previous:
+        block.address, block.previous = neighbour.address, neighbour.previous
+        if block.previous is not None:
+            block.previous.next = block
+    else:
+        block.next = neighbour.next
+        if block.next is not None:
+            block.next.previous = block
+    block.size += neighbour.size
+
+
+class PlainAllocator:
+    """The CPU: every request as asked, nothing cached. `reserved` is None, as there is no such quantity."""
+
+    def __init__(self) -> None:
+        self.allocated = self.peak_allocated = 0
+        self.reserved = self.peak_reserved = None
+
+    def malloc(self, size: int) -> Block:
+        """Allocate `size` bytes."""
+        self.allocated += size
+        self.peak_allocated = max(self.peak_allocated, self.allocated)
+        return Block(0, size, small=False, free=False, requested=size)
+
+    def free(self, block: Block) -> None:
+        """Free `block`."""
+        self.allocated -= block.size
+
+    def empty_cache(self) -> None:
+        """Nothing is cached."""
+
+    def reset_peaks(self) -> None:
+        """Start counting peaks anew."""
+        self.peak_allocated = self.allocated

@@ -1,0 +1,122 @@
+"""Replays a trace through an allocator: what `torch.cuda` would count, and what stands at the peak."""
+
+from collections import defaultdict
+
+from profiler.allocator.caching import Block as Piece
+from profiler.allocator.caching import CachingAllocator, OutOfMemory, PlainAllocator
+from profiler.data.events import Block, Events
+from profiler.data.records import AliveTensor, Memory, PeakAt
+
+LARGEST = 10
+
+
+class Replay:
+    """A trace run through an allocator: the size each block really takes, and the moment of the peak.
+
+    With `squeeze`, a workspace for which there is no room is left out and counted: ATen takes the next plan then.
+    `smaller_first` plays the call once before, at half its sizes: the history that a smaller picture leaves behind.
+    """
+
+    def __init__(
+        self,
+        trace: Events,
+        allocator: CachingAllocator | PlainAllocator,
+        *,
+        squeeze: bool = False,
+        smaller_first: bool = False,
+    ) -> None:
+        self.trace = trace
+        self.allocator = allocator
+        self.squeeze = squeeze
+        self.squeezed = 0
+        self.sizes = [0] * len(trace.blocks)
+        self._pieces: dict[int, Piece] = {}
+        self._start = next((b.born for b in trace.blocks if b.phase == "cold"), len(trace.events))
+        self._play(0, self._start, 1, trace.cache_emptied_at)
+        if smaller_first:
+            self._call(shrink=2)
+            self._drop_outputs()
+        allocator.reset_peaks()
+        self.baseline = self._now()
+        self.peak_event = self._call()
+        self.peak = self._peak()
+
+    def again(self) -> Memory:
+        """The peak of one more call, after the last one's outputs were dropped. What a call keeps is there already."""
+        self._drop_outputs()
+        self.allocator.reset_peaks()
+        self._call(first=False)
+        return self._peak()
+
+    def _call(self, shrink: int = 1, first: bool = True) -> int:
+        return self._play(self._start, len(self.trace.events), shrink, self.trace.cache_emptied_at if first else set())
+
+    def _play(self, start: int, stop: int, shrink: int, emptied: set[int]) -> int:
+        """Play events `start` to `stop`; returns the one at which most is allocated. A block that is there stays."""
+        allocator, pieces, blocks = self.allocator, self._pieces, self.trace.blocks
+        highest, at = allocator.allocated, start - 1
+        for event in range(start, stop):
+            number = self.trace.events[event]
+            if event in emptied:
+                allocator.empty_cache()
+            if number < 0:
+                piece = pieces.pop(~number, None)
+                if piece is not None:
+                    allocator.free(piece)
+                continue
+            if number in pieces:
+                continue
+            block = blocks[number]
+            kept = block.died is None and block.term != "outputs"
+            try:
+                piece = allocator.malloc(block.bytes if kept else -(-block.bytes // shrink))
+            except OutOfMemory:
+                if not (self.squeeze and block.term == "workspace"):
+                    raise
+                self.squeezed += 1
+                continue
+            pieces[number] = piece
+            self.sizes[number] = piece.size
+            if allocator.allocated > highest:
+                highest, at = allocator.allocated, event
+        return at
+
+    def _drop_outputs(self) -> None:
+        for number in [n for n in self._pieces if self.trace.blocks[n].term == "outputs"]:
+            self.allocator.free(self._pieces.pop(number))
+
+    def _peak(self) -> Memory:
+        return Memory(allocated_bytes=self.allocator.peak_allocated, reserved_bytes=self.allocator.peak_reserved)
+
+    def _now(self) -> Memory:
+        return Memory(allocated_bytes=self.allocator.allocated, reserved_bytes=self.allocator.reserved)
+
+    def alive(self) -> list[Block]:
+        """Blocks alive at the peak, largest first."""
+        at = self.peak_event
+        alive = [b for b in self.trace.blocks if b.born <= at and (b.died is None or b.died > at)]
+        return sorted(alive, key=lambda block: -self.sizes[block.number])
+
+    def terms(self) -> dict[str, int | None]:
+        """Allocated bytes at the peak by term; a term with nothing alive is a true 0."""
+        totals: dict[str, int | None] = dict.fromkeys(("weights", "inputs", "outputs", "activations", "workspace"), 0)
+        sums: dict[str, int] = defaultdict(int)
+        for block in self.alive():
+            sums[block.term] += self.sizes[block.number]
+        return totals | sums
+
+    def peak_at(self) -> PeakAt:
+        """The op whose allocation makes the peak."""
+        block = self.trace.blocks[self.trace.events[self.peak_event]]
+        module, op = self.trace.ops[block.op]
+        return PeakAt(module=module, op=op)
+
+    def largest(self) -> tuple[AliveTensor, ...]:
+        """The largest tensors and buffers alive at the peak."""
+        return tuple(self._describe(block) for block in self.alive()[:LARGEST])
+
+    def _describe(self, block: Block) -> AliveTensor:
+        module, op = self.trace.ops[block.op] if block.phase == "cold" else ("", block.phase)
+        return AliveTensor(
+            bytes=self.sizes[block.number], shape=block.shape, dtype=block.dtype, term=block.term, module=module, op=op
+        )

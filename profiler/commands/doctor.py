@@ -1,0 +1,46 @@
+"""`latentmeter doctor`."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from profiler.commands.tables import console
+from profiler.data.stack import Stack
+from profiler.data.units import format_bytes
+
+if TYPE_CHECKING:
+    from profiler.measurement.doctor import Finding
+
+from profiler.commands.options import emit, json_option
+
+
+@click.command()
+@click.option("--context", is_flag=True, help="Also measure what CUDA takes outside the allocator, step by step.")
+@click.option(
+    "--dump-card", type=click.Path(path_type=Path), help="Write this machine's card as a file of configs/gpus."
+)
+@json_option
+def doctor(context: bool, dump_card: Path | None, as_json: bool) -> None:
+    """What this machine has, and what would hinder a measurement."""
+    from dataclasses import asdict
+
+    from profiler.measurement.doctor import context_ladder, examine, write_card
+
+    stack, findings, gpus = examine()
+    ladder = context_ladder() if context else None
+    if dump_card is not None:
+        write_card(dump_card, ladder)
+    data = {"stack": asdict(stack), "findings": [asdict(f) for f in findings], "gpus": gpus, "context": ladder}
+    emit(data, as_json, lambda _: show_doctor(stack, findings, ladder))
+
+
+def show_doctor(stack: Stack, findings: "Sequence[Finding]", ladder: Mapping[str, Any] | None) -> None:
+    """One line a finding."""
+    out = console()
+    for finding in findings:
+        out.print(f"{finding.level:8} {finding.subject}: {finding.text}")
+    out.print(f"stack    {stack.fingerprint}: {stack.title}")
+    for step, size in (ladder or {}).get("bytes", {}).items():
+        out.print(f"outside the allocator after {step}: {format_bytes(size)}")

@@ -1,0 +1,60 @@
+"""`latentmeter estimate`."""
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from profiler.commands.tables import console, show_breakdown, show_levels, show_notes
+from profiler.data.records import Estimate
+from profiler.data.units import format_bytes
+
+if TYPE_CHECKING:
+    pass
+
+from profiler.commands.options import emit, gather, json_option, stack_options, workload_options
+
+
+@click.command()
+@click.argument("model")
+@workload_options
+@stack_options
+@click.option("--no-cache", is_flag=True, help="Neither read nor keep anything on disk.")
+@json_option
+def estimate(
+    model: str, stage: Any, gpu: str | None, torch_version: str | None, cudnn: int | None, no_cache: bool, as_json: bool,
+    **values: Any,
+) -> None:  # fmt: skip
+    """What MODEL needs for one stage, without a GPU.
+
+    MODEL is a catalog id, a YAML file, a diffusers class, a component's config.json, a diffusers folder or a hub id. A first
+    answer is traced; a process at low priority then records it for other heights and widths, which are answered without
+    importing torch.
+    """
+    from profiler import api
+    from profiler.data.records import to_dict
+
+    gather(values)
+    found = api.estimate(model, stage, gpu=gpu, torch=torch_version, cudnn=cudnn, cache=not no_cache, **values)
+    emit(to_dict(found), as_json, lambda _: show_estimate(found))
+    if not no_cache:
+        api.record(found)
+
+
+def show_estimate(found: Estimate) -> None:
+    """Peak, terms, where it stands, what is alive."""
+    out = console()
+    out.print(f"{found.workload.key}")
+    out.print(f"estimated for {found.stack.title}")
+    levels = {"baseline": found.baseline, "peak": found.peak}
+    if found.warm is not None:
+        levels["later calls, peak"] = found.warm
+    show_levels(levels)
+    if found.safe_reserved_bytes is not None:
+        out.print(f"reserved, safe bound over other histories: {format_bytes(found.safe_reserved_bytes)}")
+    if found.fits is not None:
+        room = f"{found.stack.gpu} ({format_bytes(found.stack.device_total_bytes)})"
+        out.print(f"fits on an empty {room}: {'yes' if found.fits else 'NO'}")
+    out.print(f"closed-form latent: {format_bytes(found.latent.get('memory_bytes'))}")
+    show_breakdown(found)
+    show_notes(found.notes)
+    out.print(f"estimated in {found.seconds:.2f} s from {found.events:,} allocator events; nothing was measured")

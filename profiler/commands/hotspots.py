@@ -1,0 +1,155 @@
+"""`latentmeter hotspots`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from profiler.commands.options import emit, gather, json_option, stack_options, workload_options
+from profiler.commands.tables import console, new_table
+from profiler.data.units import format_bytes
+from profiler.diagnosis.hotspots import SMALL, Hotspots, _share, visible
+from profiler.diagnosis.lives import short
+from profiler.diagnosis.remedy import describe_remedy
+from profiler.errors import UserError
+
+
+@click.command()
+@click.argument("model")
+@workload_options
+@stack_options
+@click.option("--device", type=click.Choice(["cuda", "cpu"]), help="Measure here instead of estimating.")
+@click.option("--measured", type=click.Path(path_type=Path), help="Folder of a run that kept this case's events.")
+@click.option("--no-remedies", is_flag=True, help="Leave out the estimates with options on.")
+@click.option("--out", type=click.Path(path_type=Path), help="Also write a page: FILE.html.")
+@click.option("--export", "exports", multiple=True, help="KIND=FILE: snapshot, chrome, csv or stacks. Repeatable.")
+@click.option("--export-dir", type=click.Path(path_type=Path), help="Folder for all four exports.")
+@click.option("--force", is_flag=True, help="Replace files that exist.")
+@json_option
+def hotspots(
+    model: str, stage: Any, gpu: str | None, torch_version: str | None, cudnn: int | None, device: Any,
+    measured: Path | None, no_remedies: bool, out: Path | None, exports: tuple[str, ...], export_dir: Path | None,
+    force: bool, as_json: bool, **values: Any,
+) -> None:  # fmt: skip
+    """Where the peak of one stage of MODEL is, why its bytes are alive, and what would take them away."""
+    from profiler.diagnosis import api
+    from profiler.diagnosis.export import export, parse, refuse_existing
+
+    if len([given for given in (device, measured, gpu or torch_version or cudnn) if given]) > 1:
+        raise UserError(
+            "--device, --measured and the stack of an estimate (--gpu, --torch, --cudnn) exclude each other"
+        )
+    gather(values)
+    paths = parse(exports, export_dir)
+    refuse_existing([*paths.values(), *filter(None, [out])], force)
+    found, profile = api.hotspots(
+        model, stage, gpu=gpu, torch=torch_version, cudnn=cudnn, device=device, run=measured,
+        remedies=not no_remedies, **values,
+    )  # fmt: skip
+    export(profile, paths)
+    if out is not None:
+        from profiler.report.hotspots import render_page
+
+        out.write_text(render_page(found), encoding="utf-8")
+    emit(found.to_dict(), as_json, lambda _: show_hotspots(found))
+
+
+BARS = " ▁▂▃▄▅▆▇█"
+
+
+COLUMNS = 72
+
+
+TENSORS = 10
+
+
+def show_hotspots(found: Hotspots) -> None:
+    """The whole answer."""
+    out = console()
+    out.print(found.workload.key)
+    out.print(f"{found.source} for {found.stack.title}")
+    reserved = f", {format_bytes(found.reserved)} reserved" if found.reserved is not None else ""
+    out.print(
+        f"peak {format_bytes(found.allocated)} allocated{reserved}; {format_bytes(found.baseline)} before the call"
+    )
+    out.print(f"at {found.peak_at.module or 'the stage itself'}: {found.peak_at.op}")
+    out.print()
+    for number, finding in enumerate(found.findings, 1):
+        out.print(f"{number}. {format_bytes(finding.bytes)}  {finding.title}", style="bold")
+        for line in finding.evidence:
+            out.print(f"   {line}")
+        for remedy in found.remedies_of(finding):
+            out.print(f"   -> {describe_remedy(remedy)}")
+    alone = " Each remedy was estimated by itself, on this workload." if found.remedies else ""
+    out.print(f"Findings overlap.{alone}")
+    for how, why in found.left_out.items():
+        out.print(f"no remedy: {how}: {why}")
+    out.print()
+    _timeline(found)
+    out.print()
+    _by_module(found)
+    _tensors(found)
+    _modules(found)
+    _workspace(found)
+    for name, note in found.notes.items():
+        out.print(f"note: {name}: {note}")
+
+
+def sparkline(values: Sequence[int], top: int) -> str:
+    """One character a value, from nothing to `top`."""
+    return "".join(BARS[-(-value * (len(BARS) - 1) // top) if top else 0] for value in values)
+
+
+def _timeline(found: Hotspots) -> None:
+    """A line a group, to one scale; columns are equal stretches of points, each with its highest moment."""
+    out, points, top = console(), found.timeline.points, found.allocated - found.baseline
+    width = max(1, -(-len(points) // COLUMNS))
+    moments = [max(points[n : n + width], key=lambda point: point.allocated) for n in range(0, len(points), width)]
+    out.print(f"bytes alive above the {format_bytes(found.baseline)} before the call, highest moments in order")
+    rows = [("all", [max(0, point.allocated - found.baseline) for point in moments])]
+    for n, name in enumerate(found.timeline.groups):
+        if name not in ("weights", "inputs"):
+            rows.append((name, [point.by_group[n] for point in moments]))
+    rows = [(name, values) for name, values in rows if max(values) > SMALL * top]
+    wide = max((len(name) for name, _ in rows), default=0)
+    for name, values in rows:
+        out.print(f"{name:{wide}}  {sparkline(values, top)}  {format_bytes(max(values))}")
+
+
+def _by_module(found: Hotspots) -> None:
+    sizes = [(name, size) for name, size in found.by_module.items() if size > SMALL * found.allocated]
+    rest = found.allocated - sum(size for _, size in sizes)
+    text = ", ".join(f"{name} {format_bytes(size)}" for name, size in [*sizes, ("the rest", rest)] if size)
+    console().print(f"at the peak: {text}")
+
+
+def _tensors(found: Hotspots) -> None:
+    rows = new_table("alive at the peak", "shape", "dtype", "made in", "because")
+    for item in [item for item in found.alive if item.why not in ("weights", "inputs")][:TENSORS]:
+        shape = "x".join(map(str, item.shape))
+        rows.add_row(
+            format_bytes(item.bytes), shape, item.dtype, f"{item.module} {short(item.op)}".strip(), item.because
+        )
+    console().print(rows)
+
+
+def _modules(found: Hotspots) -> None:
+    rows = new_table(
+        "module", "class", "calls", "weights", "own peak", "with children", "made in all", "at the peak", "share"
+    )
+    for depth, names, node in visible(found):
+        rows.add_row(
+            "  " * depth + names, node.kind, str(node.calls or ""),
+            *[format_bytes(size) for size in (node.weights, node.own_peak, node.peak, node.produced, node.at_peak)],
+            f"{_share(found, node):.1%}",
+        )  # fmt: skip
+    console().print(rows)
+
+
+def _workspace(found: Hotspots) -> None:
+    if found.workspace:
+        rows = new_table("most borrowed by one op", "calls", "module", "op", "as")
+        for item in found.workspace:
+            rows.add_row(format_bytes(item.bytes), str(item.calls), item.module, short(item.op), item.kernel)
+        console().print(rows)

@@ -1,0 +1,49 @@
+"""The command line: parse, call, print. Heavy libraries are imported by the command that needs them.
+
+Exit codes: 0 done, 1 a case failed or fell outside its tolerance, 2 a user's mistake.
+"""
+
+import sys
+
+import click
+
+from profiler._version import __version__
+from profiler.commands.accuracy import accuracy
+from profiler.commands.compare import compare
+from profiler.commands.coverage import coverage
+from profiler.commands.doctor import doctor
+from profiler.commands.estimate import estimate
+from profiler.commands.explain import explain
+from profiler.commands.hotspots import hotspots
+from profiler.commands.latent import latent
+from profiler.commands.measure import measure
+from profiler.commands.models import models
+from profiler.commands.options import EXIT_FAILED, EXIT_USER
+from profiler.commands.report import report
+from profiler.commands.run import run
+from profiler.errors import LatentmeterError, UserError
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="latentmeter")
+def cli() -> None:
+    """How much GPU memory a latent diffusion model needs: estimated, measured, compared."""
+
+
+for command in (latent, models, estimate, measure, hotspots, run, report, explain, compare, accuracy, coverage, doctor):
+    cli.add_command(command)
+
+
+def main() -> None:
+    """Run the command line. The one place where an error becomes a message and an exit code."""
+    try:
+        cli.main(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.exceptions.Abort:
+        click.echo("interrupted; the same command goes on where this one stood", err=True)
+        sys.exit(130)
+    except LatentmeterError as error:
+        click.echo(f"latentmeter: {error}", err=True)
+        sys.exit(EXIT_USER if isinstance(error, UserError) else EXIT_FAILED)

@@ -1,0 +1,102 @@
+"""Options that several commands share, and how an answer is given."""
+
+import json
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from profiler.data.workload import ATTENTIONS, DTYPES, STAGES, History, MemoryOptions, option_names
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+EXIT_FAILED, EXIT_USER = 1, 2
+
+
+class Pixels(click.ParamType[tuple[int, ...]]):
+    """Whole numbers joined by x, such as HEIGHTxWIDTH."""
+
+    def __init__(self, form: str, example: str) -> None:
+        self.name, self.example = form, example
+
+    def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> tuple[int, ...]:
+        """The numbers of text such as 256x384."""
+        parts = str(value).lower().split("x")
+        if len(parts) != len(self.example.split("x")) or not all(part.isdigit() for part in parts):
+            self.fail(f"{value!r} is not {self.name}, such as {self.example}", param, context)
+        return tuple(int(part) for part in parts)
+
+
+def workload_options(command: Command) -> Command:
+    """The options that make a workload; sizes default to the model's published ones."""
+    options = [
+        click.option("--stage", type=click.Choice(STAGES), default="decode", show_default=True, help="What is run."),
+        click.option("--frames", type=int, help="Pixel frames."),
+        click.option("--height", type=int, help="Pixels."),
+        click.option("--width", type=int, help="Pixels."),
+        click.option("--batch", type=int, default=1, show_default=True, help="Clips or images at once."),
+        click.option("--dtype", type=click.Choice(DTYPES), help="Default: the component's usual one."),
+        click.option("--tiling", is_flag=True, help="The VAE's own tiling."),
+        click.option("--tile", type=Pixels("HEIGHTxWIDTH", "256x256"), help="Tile size in pixels, with --tiling."),
+        click.option("--slicing", is_flag=True, help="The VAE's slicing: one batch item at a time."),
+        click.option("--framewise", is_flag=True, help="The VAE's framewise coding."),
+        click.option("--channels-last", is_flag=True, help="Convolution weights in channels-last order."),
+        click.option("--attention", type=click.Choice(ATTENTIONS), help="Pin the attention kernel."),
+        click.option("--autocast", type=click.Choice(["bf16", "fp16"]), help="Run fp32 weights under torch.autocast."),
+        click.option("--benchmark", is_flag=True, help="cudnn.benchmark: convolution plans are timed at their first call."),
+        click.option(
+            "--after", type=Pixels("FRAMESxHEIGHTxWIDTH", "81x480x832"), multiple=True,
+            help="A size that the process ran before (frames, pixels); may be repeated.",
+        ),
+        click.option("--empty-cache", is_flag=True, help="torch.cuda.empty_cache() before the call."),
+        click.option("--device-map", is_flag=True, help="Weights loaded as from_pretrained(device_map=...) does."),
+    ]  # fmt: skip
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def stack_options(command: Command) -> Command:
+    """The options that name the stack of an estimate."""
+    options = [
+        click.option("--gpu", help="Card to estimate for. Default: this machine's, or an H200 where there is none."),
+        click.option("--torch", "torch_version", help="torch release to estimate for. Default: the installed one."),
+        click.option("--cudnn", type=int, help="cuDNN version as torch prints it (90701). Default: torch's own."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def gather(values: dict[str, Any]) -> None:
+    """Put the single options of `workload_options` into `options` and `history`, as the verbs take them."""
+    values["options"] = MemoryOptions(**{name: values.pop(name) for name in option_names()})
+    values["history"] = History(
+        sizes=values.pop("after"), empty_cache=values.pop("empty_cache"), device_map=values.pop("device_map")
+    )
+
+
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="One JSON document on standard output, nothing else."
+)
+
+
+class Percent(click.ParamType[float]):
+    """A share written as a percentage: 2 or 2%."""
+
+    name = "percent"
+
+    def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> float:
+        """0.02 of `2%`."""
+        try:
+            return float(str(value).removesuffix("%")) / 100
+        except ValueError:
+            self.fail(f"{value!r} is not a percentage, such as 2%", param, context)
+
+
+def emit(data: dict[str, Any], as_json: bool, show: Callable[[dict[str, Any]], None]) -> None:
+    if as_json:
+        click.echo(json.dumps(data, indent=2, default=str))
+    else:
+        show(data)

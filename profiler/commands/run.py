@@ -1,0 +1,104 @@
+"""`latentmeter run`."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from profiler.commands.tables import console, new_table
+from profiler.comparison.case import Comparison, compare, compare_all
+from profiler.data.records import Record
+from profiler.data.units import format_bytes, format_percent
+
+if TYPE_CHECKING:
+    from profiler.sweeps.plan import Sweep
+    from profiler.sweeps.run import Progress
+
+from profiler.commands.options import EXIT_FAILED
+from profiler.errors import UserError
+
+
+@click.command()
+@click.argument("config")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder of the run. Default: results/<name of the sweep>.")
+@click.option("--resume", is_flag=True, help="Go on with the run in the folder (the default where there is one).")
+@click.option("--force", is_flag=True, help="Replace the run in the folder.")
+@click.option("--retry", is_flag=True, help="Run cases again that ended in a timeout or crash.")
+@click.option("--budget-minutes", type=float, help="Stop cleanly within this time; run again to go on.")
+@click.option(
+    "--events/--no-events", default=None, help="Keep each case's allocator events. Default: as the sweep says."
+)
+def run(
+    config: str, out: Path | None, resume: bool, force: bool, retry: bool, budget_minutes: float | None,
+    events: bool | None,
+) -> None:  # fmt: skip
+    """Run the sweep CONFIG (a file, or the name of a shipped one) and write its report.
+
+    Each case is saved as it ends. The same command again goes on where the run stood.
+    """
+    from profiler.comparison.case import within_tolerance
+    from profiler.sweeps.plan import find_sweep
+    from profiler.sweeps.publish import publish
+    from profiler.sweeps.run import RunOptions, run_sweep
+
+    if resume and force:
+        raise UserError("--resume and --force exclude each other")
+    sweep = find_sweep(config)
+    if events is not None:
+        sweep = sweep.model_copy(update={"events": events})
+    directory = out or Path("results") / sweep.name
+    options = RunOptions(force=force, retry=retry, budget_minutes=budget_minutes)
+    records = run_sweep(sweep, directory, options, show_progress)
+    paths = publish(directory)
+    comparisons = show_run(sweep, records, paths)
+    failed = any(row.record.status not in ("ok", "skipped") for row in comparisons)
+    outside = sweep.tolerance_percent is not None and not all(map(within_tolerance, comparisons))
+    sys.exit(EXIT_FAILED if failed or outside else 0)
+
+
+def show_progress(progress: "Progress") -> None:
+    """One line when a case begins and one when it ends."""
+    record = progress.record
+    if record is None:
+        what = "estimate" if progress.case.gpu else "measure"
+        console().print(f"[{progress.number}/{progress.total}] {what} {progress.case.key}")
+        return
+    row = compare(record)
+    text = f"        {record.status}, {record.seconds:.1f} s"
+    if row.allocated.estimated is not None:
+        text += f", estimated {format_bytes(row.allocated.estimated)}"
+    if row.allocated.measured is not None:
+        text += (
+            f", measured {format_bytes(row.allocated.measured)} ({format_percent(row.allocated.error)}, {row.verdict})"
+        )
+    console().print(text + (f": {record.failure.message}" if record.failure else ""))
+
+
+def show_run(sweep: "Sweep", records: Sequence[Record], paths: Sequence[Path]) -> list[Comparison]:
+    """The closing table of a run, where its report lies, and what to type next."""
+    from profiler.sweeps.plan import plan_cases
+
+    out = console()
+    comparisons = compare_all(records)
+    table = new_table("case", "kind", "status", "estimated", "measured", "error", "verdict")
+    for row in comparisons:
+        kind = row.record.measurement.device_kind if row.record.measurement else "estimated"
+        table.add_row(
+            row.record.key, kind, row.record.status, format_bytes(row.allocated.estimated),
+            format_bytes(row.allocated.measured) if row.record.measurement else "-",
+            format_percent(row.allocated.error) if row.record.measurement else "-", row.verdict,
+        )  # fmt: skip
+    out.print(table)
+    if any(row.record.measurement and row.record.measurement.device_kind == "dry" for row in comparisons):
+        out.print("Rows of kind 'dry': allocator and dispatcher real, kernels not executed; no GPU was measured.")
+    if any(row.record.stack and row.record.stack.device == "cpu" for row in comparisons):
+        out.print("Measured rows are CPU numbers: no GPU was used. Rows of kind 'estimated' were not measured.")
+    planned = len(plan_cases(sweep))
+    if len(records) < planned:
+        out.print(f"{len(records)} of {planned} cases done: the same command goes on with the rest.")
+    for path in paths:
+        out.print(str(path))
+    out.print(f"Read {paths[0]}; `latentmeter report {paths[0].parent}` writes it again.")
+    return comparisons

@@ -1,0 +1,163 @@
+"""Estimate against measurement, event by event: which bytes of the difference at the peak belong to which op.
+
+Blocks of the two streams are paired op by op (both sides watch the same call, so their ops are nearly the same list), and
+within an op by order and size. Both sides are then looked at in one moment, that of the higher peak: what is alive on one
+side only, or takes another size, is a cause; where the lower side's own peak stands at another moment, that is one more.
+The causes add up to the difference between the two replays to the byte. What the replays do not account for (the counters
+say otherwise) is unexplained, and a number.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from profiler.allocator.histories import allocator_of
+from profiler.allocator.replay import Replay
+from profiler.data.align import _lives, pair, place_of
+from profiler.data.events import Block, Events
+from profiler.data.records import Cause, Estimate, Explanation, Measurement
+from profiler.data.stack import Stack
+
+MOST_CAUSES = 20
+
+
+@dataclass(frozen=True)
+class Side:
+    """A stream replayed, looked at in one moment: `at` is the event just played."""
+
+    events: Events
+    sizes: list[int]
+    peak: int
+    peak_event: int
+
+    @classmethod
+    def of(cls, events: Events, stack: Stack) -> "Side":
+        """Replay `events` through the allocator of `stack`."""
+        replay = Replay(events, allocator_of(stack))
+        return cls(events, replay.sizes, replay.allocator.peak_allocated, replay.peak_event)
+
+    def alive(self, at: int) -> dict[int, int]:
+        """Bytes of every block alive after event `at`, by its number."""
+        return {b.number: self.sizes[b.number] for b in self.events.blocks if _lives(b, at)}
+
+
+def explain_peaks(
+    estimate: Estimate, measurement: Measurement, estimated: Events, measured: Events
+) -> Explanation | None:
+    """`explain` for the two sides of a record; None where a peak is unknown.
+
+    On the CPU, streams hold tensors: what kernels borrowed beyond them, measured in the same run, is a cause by itself.
+    """
+    peaks = estimate.peak.allocated_bytes, measurement.peak.allocated_bytes
+    if peaks[0] is None or peaks[1] is None:
+        return None
+    if measurement.device_kind != "cpu":
+        return explain(estimated, measured, measurement.stack, peaks[0], peaks[1])
+    borrowed = measurement.terms.workspace or 0
+    found = explain(estimated, measured, measurement.stack, peaks[0], peaks[1] - borrowed)
+    cause = Cause(
+        bytes=borrowed, module="", op="", term="workspace", why="borrowed by CPU kernels, for which there is no rule"
+    )
+    return replace(found, difference=peaks[1] - peaks[0], causes=(cause, *found.causes)) if borrowed else found
+
+
+def explain(estimated: Events, measured: Events, stack: Stack, estimated_peak: int, measured_peak: int) -> Explanation:
+    """Take the difference of two allocated peaks (bytes, by the counters) apart by the streams behind them."""
+    e, m = Side.of(estimated, stack), Side.of(measured, stack)
+    partner = pair(measured, estimated)
+    back = {b: a for a, b in partner.items()}
+    if m.peak >= e.peak:
+        at_m, at_e = m.peak_event, _same_moment(m.peak_event, m, e, partner)
+    else:
+        at_m, at_e = _same_moment(e.peak_event, e, m, back), e.peak_event
+    causes = [
+        *_differences(m, at_m, e, at_e, partner),
+        *_elsewhere(m, at_m, "measured"),
+        *_elsewhere(e, at_e, "estimated"),
+    ]
+    difference = measured_peak - estimated_peak
+    return Explanation(
+        difference=difference,
+        unexplained=difference - sum(cause.bytes for cause in causes),
+        causes=tuple(_few(_joined(causes))),
+        paired=len(partner),
+        only_measured=len(measured.blocks) - len(partner),
+        only_estimated=len(estimated.blocks) - len(partner),
+    )
+
+
+def _same_moment(at: int, side: Side, other: Side, partner: dict[int, int]) -> int:
+    """The event of `other` that stands where event `at` does in `side`.
+
+    It is the birth of the last block that has a partner, then the deaths that follow it and have happened in `side` too.
+    """
+    blocks, others = side.events.blocks, other.events
+    known = [n for n in side.events.events[: at + 1] if n >= 0 and n in partner]
+    position = others.blocks[partner[known[-1]]].born if known else -1
+    back = {b: a for a, b in partner.items()}
+    while position + 1 < len(others.events) and others.events[position + 1] < 0:
+        twin = back.get(~others.events[position + 1])
+        if twin is not None and _lives(blocks[twin], at):
+            break
+        position += 1
+    return position
+
+
+def _differences(m: Side, at_m: int, e: Side, at_e: int, partner: dict[int, int]) -> Iterable[Cause]:
+    """Causes within one moment: measured minus estimated."""
+    alive_m, alive_e = m.alive(at_m), e.alive(at_e)
+    back = {b: a for a, b in partner.items()}
+    for number, size in alive_m.items():
+        block, twin = m.events.blocks[number], partner.get(number)
+        if twin is None:
+            yield _cause(m, block, size, "only measured")
+        elif twin not in alive_e:
+            yield _cause(m, block, size, "alive longer in the measurement")
+        elif size != alive_e[twin]:
+            same = block.bytes == e.events.blocks[twin].bytes
+            yield _cause(m, block, size - alive_e[twin], "in another block" if same else "of another size")
+    for number, size in alive_e.items():
+        if number not in back:
+            yield _cause(e, e.events.blocks[number], -size, "only estimated")
+        elif back[number] not in alive_m:
+            yield _cause(e, e.events.blocks[number], -size, "alive longer in the estimate")
+
+
+def _elsewhere(side: Side, at: int, name: Literal["measured", "estimated"]) -> Iterable[Cause]:
+    """What the side's own peak is higher by than this moment."""
+    higher = side.peak - sum(side.alive(at).values())
+    if higher:
+        block = side.events.blocks[side.events.events[side.peak_event]]
+        size = higher if name == "measured" else -higher
+        yield replace(_cause(side, block, size, f"as the {name} peak stands at another moment,"), term="")
+
+
+def _cause(side: Side, block: Block, size: int, why: str) -> Cause:
+    module, op = place_of(side.events, block)
+    return Cause(bytes=size, module=module, op=op, term=block.term, why=why)
+
+
+def _joined(causes: Iterable[Cause]) -> list[Cause]:
+    """One cause for all blocks of an op that differ in one way, largest first."""
+    found: dict[tuple[str, str, str, str], list[int]] = defaultdict(list)
+    for cause in causes:
+        found[cause.module, cause.op, cause.term, cause.why].append(cause.bytes)
+    joined = [
+        Cause(bytes=sum(sizes), module=module, op=op, term=term, why=why, blocks=len(sizes))
+        for (module, op, term, why), sizes in found.items()
+    ]
+    return sorted(joined, key=lambda cause: -abs(cause.bytes))
+
+
+def _few(causes: list[Cause]) -> list[Cause]:
+    """The largest, and the sum of the others."""
+    rest = causes[MOST_CAUSES:]
+    if not rest:
+        return causes
+    blocks = sum(cause.blocks for cause in rest)
+    why = f"{len(rest)} smaller causes together"
+    return [
+        *causes[:MOST_CAUSES],
+        Cause(bytes=sum(c.bytes for c in rest), module="", op="", term="", why=why, blocks=blocks),
+    ]

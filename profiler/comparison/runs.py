@@ -1,0 +1,188 @@
+"""Two runs side by side: what rose, what fell, what is new or missing, and in what their stacks differ.
+
+Cases are joined by key. A measured number is only ever laid beside a measured one of the same kind, an estimate beside an
+estimate; where a case has no such pair, it says why and is not judged.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+from profiler.data.records import Estimate, Measurement, Record
+from profiler.data.stack import Stack
+from profiler.data.units import format_bytes, format_percent
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Change = Literal["rose", "fell", "equal", "new", "missing", "not comparable"]
+QUANTITIES = ("allocated_bytes", "reserved_bytes", "device_bytes")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Delta:
+    """One quantity in both runs, in bytes; unknown is None."""
+
+    before: int | None
+    after: int | None
+
+    @property
+    def bytes(self) -> int | None:
+        """After minus before."""
+        return None if self.before is None or self.after is None else self.after - self.before
+
+    @property
+    def share(self) -> float | None:
+        """The change as a share of what it was."""
+        return self.bytes / self.before if self.bytes is not None and self.before else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaseDifference:
+    """One case of either run. `kind` says what its numbers are; the change is that of the allocated peak.
+
+    `lost`: it had numbers in the first run, and failed in the second.
+    """
+
+    key: str
+    kind: str
+    change: Change
+    reason: str
+    allocated: Delta
+    reserved: Delta
+    device: Delta
+    lost: bool = False
+
+    @property
+    def deltas(self) -> tuple[Delta, ...]:
+        """Allocated, reserved, device."""
+        return self.allocated, self.reserved, self.device
+
+
+@dataclass(frozen=True)
+class RunDifference:
+    """All cases in the order of the first run, new ones last; `stack` has the fields that differ, before and after."""
+
+    cases: Sequence[CaseDifference]
+    stack: Mapping[str, tuple[str, str]]
+
+    def failures(self, share: float) -> list[CaseDifference]:
+        """Cases of which a peak rose by more than `share` of what it was, or whose numbers the second run lost."""
+        return [case for case in self.cases if case.lost or any((delta.share or 0) > share for delta in case.deltas)]
+
+    def to_frame(self) -> "pd.DataFrame":
+        """One row a case, sizes in bytes, unknown as NA."""
+        import pandas as pd
+
+        rows = [
+            {"key": case.key, "kind": case.kind, "change": case.change, "reason": case.reason}
+            | {
+                f"{name}_{side}_bytes": getattr(getattr(case, name), side)
+                for name in ("allocated", "reserved", "device")
+                for side in ("before", "after")
+            }
+            for case in self.cases
+        ]
+        frame = pd.DataFrame(rows, dtype=object)
+        return frame.astype({name: "Int64" for name in frame if str(name).endswith("_bytes")})
+
+
+def difference(before: Iterable[Record], after: Iterable[Record]) -> RunDifference:
+    """Lay two runs side by side."""
+    old, new = ({record.key: record for record in records} for records in (before, after))
+    cases = [_case(key, old.get(key), new.get(key)) for key in dict.fromkeys([*old, *new])]
+    return RunDifference(cases, _stack_difference(_stacks(old.values()), _stacks(new.values())))
+
+
+def _case(key: str, old: Record | None, new: Record | None) -> CaseDifference:
+    (old_kind, before), (new_kind, after) = _numbers(old), _numbers(new)
+    if old is None:
+        return _row(key, new_kind, None, after, "new", "not in the first run")
+    if new is None:
+        return _row(key, old_kind, before, None, "missing", "not in the second run")
+    if old_kind != new_kind:
+        kinds = f"{old_kind} in the first run, {new_kind} in the second"
+        row = _row(key, kinds, None, None, "not comparable", _why(kinds, old, new))
+        return replace(row, lost=before is not None and after is None)
+    row = _row(key, old_kind, before, after, "equal", "")
+    size = row.allocated.bytes
+    if size is None:
+        return replace(row, change="not comparable", reason=_why(f"{old_kind} in both runs", old, new))
+    return replace(row, change="rose" if size > 0 else "fell" if size else "equal")
+
+
+def _row(
+    key: str,
+    kind: str,
+    old: Estimate | Measurement | None,
+    new: Estimate | Measurement | None,
+    change: Change,
+    reason: str,
+) -> CaseDifference:
+    allocated, reserved, device = (
+        Delta(before=getattr(old.peak, name) if old else None, after=getattr(new.peak, name) if new else None)
+        for name in QUANTITIES
+    )
+    return CaseDifference(
+        key=key, kind=kind, change=change, reason=reason, allocated=allocated, reserved=reserved, device=device
+    )
+
+
+def _numbers(record: Record | None) -> tuple[str, Estimate | Measurement | None]:
+    """The kind of a record's numbers and the side that has them: the measured one before the estimated one."""
+    if record is None:
+        return "none", None
+    if record.measurement is not None:
+        return record.measurement.device_kind, record.measurement
+    if record.status == "ok" and record.estimate is not None:
+        return "estimated", record.estimate
+    return record.status, None
+
+
+def _why(kinds: str, old: Record, new: Record) -> str:
+    messages = dict.fromkeys(record.failure.message for record in (old, new) if record.failure)
+    return "; ".join([kinds, *messages])
+
+
+def _stacks(records: Iterable[Record]) -> list[Stack]:
+    sides = [record.measurement or record.estimate for record in records]
+    return [side.stack for side in sides if side]
+
+
+def _stack_difference(old: list[Stack], new: list[Stack]) -> dict[str, tuple[str, str]]:
+    """Fields and settings whose values are not the same in both runs."""
+    before, after = _values(old), _values(new)
+    names = dict.fromkeys([*before, *after])
+    pairs = {name: (before.get(name, set()), after.get(name, set())) for name in names}
+    return {
+        name: (", ".join(sorted(a)) or "not set", ", ".join(sorted(b)) or "not set")
+        for name, (a, b) in pairs.items()
+        if a != b
+    }
+
+
+def _values(stacks: list[Stack]) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = defaultdict(set)
+    for stack in stacks:
+        fields = asdict(stack)
+        settings = fields.pop("settings")
+        for name, value in {**fields, **settings}.items():
+            found[name].add("unknown" if value is None else str(value))
+    return found
+
+
+def sentence(found: RunDifference) -> str:
+    """How many cases changed in which way, and the worst rise."""
+    counts: dict[str, int] = defaultdict(int)
+    for case in found.cases:
+        counts[case.change] += 1
+    text = ", ".join(f"{count} {change}" for change, count in counts.items()) or "no cases"
+    risen = [case for case in found.cases if case.change == "rose"]
+    if not risen:
+        return f"{text}."
+    worst = max(risen, key=lambda case: case.allocated.share or 0)
+    return (
+        f"{text}; the most {format_percent(worst.allocated.share)} "
+        f"({format_bytes(worst.allocated.bytes)}): {worst.key}."
+    )

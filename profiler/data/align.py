@@ -1,0 +1,126 @@
+"""The longest common subsequence of two sequences that differ little (Myers 1986, An O(ND) Difference Algorithm)."""
+
+from array import array
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from itertools import groupby, pairwise
+
+from profiler.data.events import Block, Events
+
+MOST_DIFFERENCES = 2000  # time and memory go with its square: some three seconds
+
+
+def align(a: Sequence[Hashable], b: Sequence[Hashable]) -> list[tuple[int, int]]:
+    """Positions (i, j) with a[i] == b[j], rising in both: as many as there can be.
+
+    Past `MOST_DIFFERENCES` insertions and deletions the rest is left without partners.
+    """
+    trail: list[array[int]] = []  # by cost: on each diagonal i - j from -cost to cost in steps of 2, how far into `a`
+    for cost in range(min(len(a) + len(b), MOST_DIFFERENCES) + 1):
+        row = array("l")
+        for diagonal in range(-cost, cost + 1, 2):
+            i = _reach(trail, cost, diagonal)[1]
+            j = i - diagonal
+            while i < len(a) and j < len(b) and a[i] == b[j]:
+                i, j = i + 1, j + 1
+            row.append(i)
+            if i >= len(a) and j >= len(b):
+                return _walk_back([*trail, row], i, j)
+        trail.append(row)
+    cost, row = len(trail) - 1, trail[-1]
+    best = max(range(len(row)), key=lambda n: 2 * row[n] - (2 * n - cost))
+    return _walk_back(trail, row[best], row[best] - (2 * best - cost))
+
+
+def _reach(trail: "list[array[int]]", cost: int, diagonal: int) -> tuple[int, int]:
+    """The better diagonal to come from at one difference less, and how far into `a` its step leads."""
+    if cost == 0:
+        return 0, 0
+    row = trail[cost - 1]
+    left = (diagonal - 1 + cost - 1) // 2
+    if diagonal == -cost or (diagonal != cost and row[left] < row[left + 1]):
+        return diagonal + 1, row[left + 1]
+    return diagonal - 1, row[left] + 1
+
+
+def _walk_back(trail: "list[array[int]]", i: int, j: int) -> list[tuple[int, int]]:
+    """The matches on the way from the start to (i, j)."""
+    pairs: list[tuple[int, int]] = []
+    for cost in range(len(trail) - 1, -1, -1):
+        before, start = _reach(trail, cost, i - j)
+        while i > start:
+            i, j = i - 1, j - 1
+            pairs.append((i, j))
+        if cost:
+            i = trail[cost - 1][(before + cost - 1) // 2]
+            j = i - before
+    return pairs[::-1]
+
+
+def place_of(events: Events, block: Block) -> tuple[str, str]:
+    """The module and op that made a block; before the call, its phase."""
+    return events.ops[block.op] if block.phase == "cold" and block.op >= 0 else ("", block.phase)
+
+
+def pair(a: Events, b: Events) -> dict[int, int]:
+    """The block of `b` for each block of `a` that has one: the same op, the same size, in order.
+
+    In an op, what is left over pairs by term though sizes differ. What was there before the call pairs by phase and size.
+    """
+    runs_a, runs_b = _runs(a), _runs(b)
+    matched = align([place for place, _ in runs_a], [place for place, _ in runs_b])
+    groups_a = _groups(runs_a, [i for i, _ in matched])
+    groups_b = _groups(runs_b, [j for _, j in matched])
+    partner = _pair_resident(a, b)
+    for blocks_a, blocks_b in zip(groups_a, groups_b, strict=True):
+        partner |= _pair_within(blocks_a, blocks_b)
+    return partner
+
+
+def _runs(side: Events) -> list[tuple[tuple[str, str], list[Block]]]:
+    """Blocks of the call in order of birth, with the module and op that made each stretch of them."""
+    born = (block for block in side.blocks if block.phase == "cold")
+    return [(place, list(run)) for place, run in groupby(born, key=lambda block: place_of(side, block))]
+
+
+def _groups(runs: Sequence[tuple[tuple[str, str], list[Block]]], matched: Sequence[int]) -> list[list[Block]]:
+    """The blocks from each matched run to the next: a run that only one side shows belongs to the one before it."""
+    ends = [0, *matched, len(runs)]
+    return [[block for _, blocks in runs[start:end] for block in blocks] for start, end in pairwise(ends)]
+
+
+def _pair_within(a: list[Block], b: list[Block]) -> dict[int, int]:
+    pairs = align([block.bytes for block in a], [block.bytes for block in b])
+    found = {a[i].number: b[j].number for i, j in pairs}
+    taken = set(found.values())
+    rest = _queues((block for block in b if block.number not in taken), lambda block: block.term)
+    for block in a:
+        if block.number not in found and rest[block.term]:
+            found[block.number] = rest[block.term].pop()
+    return found
+
+
+def _pair_resident(a: Events, b: Events) -> dict[int, int]:
+    waiting, found = _queues(_resident(b), lambda block: (block.phase, block.bytes)), {}
+    for block in _resident(a):
+        if waiting[block.phase, block.bytes]:
+            found[block.number] = waiting[block.phase, block.bytes].pop()
+    return found
+
+
+def _resident(side: Events) -> list[Block]:
+    """What is alive when the call begins."""
+    start = next((block.born for block in side.blocks if block.phase == "cold"), len(side.events))
+    return [block for block in side.blocks if block.phase != "cold" and _lives(block, start - 1)]
+
+
+def _queues(blocks: Iterable[Block], key: Callable[[Block], Hashable]) -> dict[Hashable, list[int]]:
+    """Numbers of blocks by key, the first one last."""
+    queues: dict[Hashable, list[int]] = defaultdict(list)
+    for block in blocks:
+        queues[key(block)].insert(0, block.number)
+    return queues
+
+
+def _lives(block: Block, at: int) -> bool:
+    return block.born <= at and (block.died is None or block.died > at)

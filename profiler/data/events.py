@@ -1,0 +1,54 @@
+"""A stream of allocator events, estimated or measured: which block was born in which module and op, and when it died.
+
+Both sides have the same shape, so that one replay and one comparison serve both. A file holds a stream as columns in gzipped
+JSON: tens of kilobytes for thousands of events.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+
+@dataclass(slots=True)
+class Block:
+    """One storage or one borrowed buffer, from birth to death. `born` and `died` are positions in the event stream.
+
+    `price`: the call by which a rule found the size, if one did (`estimate/prices.py`).
+    """
+
+    number: int
+    bytes: int
+    op: int
+    shape: tuple[int, ...]
+    dtype: str
+    term: str
+    phase: str
+    born: int
+    died: int | None = None
+    price: Any = None
+
+
+class Events(Protocol):
+    """`events` is the stream of block numbers: `n` for a birth, `~n` for a death. `ops[i]` is (module path, op name).
+
+    A block's `bytes` are those asked for; what the allocator hands out is the replay's knowledge. An `op` below 0 is none.
+    Before the events in `cache_emptied_at` the cached segments are given back (`torch.cuda.empty_cache()`).
+    """
+
+    @property
+    def blocks(self) -> list[Block]: ...
+    @property
+    def events(self) -> list[int]: ...
+    @property
+    def ops(self) -> list[tuple[str, str]]: ...
+    @property
+    def cache_emptied_at(self) -> set[int]: ...
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Events from the first weight to the end of the cold call, recorded or read back."""
+
+    blocks: list[Block]
+    events: list[int]
+    ops: list[tuple[str, str]]
+    cache_emptied_at: set[int] = field(default_factory=set)

@@ -1,0 +1,78 @@
+"""The stack: everything besides the workload that decides which kernels run and what they borrow."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from typing import Literal
+
+DeviceName = Literal["cuda", "cpu"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stack:
+    """Hardware, versions and settings of one run, measured or assumed. Unknown is None.
+
+    `capability` is (major, minor) of the CUDA architecture; `cudnn` the integer version as torch reports it (92000 for
+    9.20.0); `settings` the allocator and backend switches that change memory, as text.
+    """
+
+    device: DeviceName
+    gpu: str | None = None
+    capability: tuple[int, int] | None = None
+    multiprocessors: int | None = None
+    device_total_bytes: int | None = None
+    driver: str | None = None
+    cuda: str | None = None
+    cudnn: int | None = None
+    torch: str
+    diffusers: str | None = None
+    python: str | None = None
+    settings: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def fingerprint(self) -> str:
+        """Twelve hex digits over every field: numbers of two fingerprints are never compared silently."""
+        text = json.dumps(asdict(self), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    @property
+    def torch_release(self) -> tuple[int, int, int]:
+        """The numbers of the torch version, without its build suffix."""
+        numbers = [int(part) for part in self.torch.split("+")[0].split(".")[:3] if part.isdigit()]
+        major, minor, patch = (*numbers, 0, 0, 0)[:3]
+        return major, minor, patch
+
+    @property
+    def title(self) -> str:
+        """One line for a reader: the card and the versions."""
+        card = self.gpu or "CPU"
+        parts = [card, f"torch {self.torch}"]
+        if self.device == "cuda":
+            parts.append(f"cuDNN {format_cudnn(self.cudnn)}")
+        if self.diffusers:
+            parts.append(f"diffusers {self.diffusers}")
+        return ", ".join(parts)
+
+
+def format_cudnn(version: int | None) -> str:
+    """cuDNN's integer version as text: 92000 is 9.20.0, 8902 is 8.9.2."""
+    if version is None:
+        return "unknown"
+    if version >= 90000:
+        return f"{version // 10000}.{version // 100 % 100}.{version % 100}"
+    return f"{version // 1000}.{version // 100 % 10}.{version % 100}"
+
+
+def differing_fields(a: Stack, b: Stack) -> list[str]:
+    """Names of the fields in which two stacks differ, for a reader."""
+    left, right = asdict(a), asdict(b)
+    return [name for name in left if left[name] != right[name]]
+
+
+def installed(distribution: str) -> str | None:
+    """Version of an installed distribution, without importing it."""
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None

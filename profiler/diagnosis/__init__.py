@@ -1,0 +1,1 @@
+"""Hot spots: why bytes are alive at the peak, and what would take them away."""

@@ -1,0 +1,105 @@
+"""Makes a profile of a workload: traced and replayed, or of a measured stream, which the trace of the same call explains."""
+
+from dataclasses import replace
+
+from profiler.allocator.histories import allocator_of
+from profiler.allocator.replay import Replay
+from profiler.data.align import align, pair
+from profiler.data.events import Events
+from profiler.data.records import Measurement
+from profiler.data.stack import Stack
+from profiler.data.workload import Workload
+from profiler.diagnosis.profile import Profile, Source, Usage
+from profiler.diagnosis.usage import UsageTrace
+from profiler.estimation.estimator import trace_stage
+from profiler.models.spec import ModelSpec
+from profiler.stages.stage import Stage
+
+
+def estimated(workload: Workload, spec: ModelSpec, stack: Stack) -> tuple[Profile, Stage]:
+    """The profile without a GPU, and the stage that was run. Raises UserError, ModelError."""
+    stage, trace, shapes = trace_stage(workload, spec, stack, UsageTrace)
+    assert isinstance(trace, UsageTrace)
+    profile = _profile(trace, workload, stack, "estimated", _usage(stage, trace))
+    return replace(profile, output_shapes=shapes), stage
+
+
+def measured(measurement: Measurement, spec: ModelSpec, stream: Events) -> tuple[Profile, Stage]:
+    """The profile of a measured stream. What it does not hold (reads, calls) comes from a trace of the same call.
+
+    Raises UserError, ModelError.
+    """
+    workload, stack = measurement.workload, measurement.stack
+    traced, stage = estimated(workload, spec, stack)
+    usage = translated(traced, stream)
+    kind: Source = "dry" if measurement.device_kind == "dry" else "measured"
+    profile = _profile(stream, workload, stack, kind, usage)
+    counted = measurement.peak.allocated_bytes
+    notes = {}
+    if measurement.device_kind == "cpu":
+        notes["allocated"] = "tensors only: the CPU's allocator says nothing of ops"
+    elif counted != profile.peak:
+        notes["allocated"] = f"the counters say {counted:,} B: {profile.peak:,} B stand in the recorded events"
+    return replace(
+        profile, output_shapes=measurement.output_shapes, reserved=measurement.peak.reserved_bytes, notes=notes
+    ), stage
+
+
+def _profile(found: Events, workload: Workload, stack: Stack, source: Source, usage: Usage) -> Profile:
+    replay = Replay(found, allocator_of(stack))
+    return Profile(
+        workload=workload,
+        stack=stack,
+        source=source,
+        blocks=found.blocks,
+        events=list(found.events),  # a trace goes on: weights die with the stage
+        ops=found.ops,
+        sizes=replay.sizes,
+        peak_event=replay.peak_event,
+        reserved=replay.peak.reserved_bytes,
+        cache_emptied_at=found.cache_emptied_at,
+        usage=usage,
+    )
+
+
+def _usage(stage: Stage, trace: UsageTrace) -> Usage:
+    owners = {
+        number: name.rpartition(".")[0]
+        for named in (stage.module.named_parameters(), stage.module.named_buffers())
+        for name, tensor in named
+        for number in trace.storages_of(tensor)
+    }
+    return Usage(
+        reads=trace.reads,
+        calls=trace.calls,
+        call_of=trace.call_of,
+        kernels=trace.kernels,
+        freed_in=trace.freed_in,
+        owners=owners,
+        classes={name: type(module).__name__ for name, module in stage.module.named_modules()},
+    )
+
+
+def translated(traced: Profile, stream: Events) -> Usage:
+    """The trace's usage in the numbers of `stream`: blocks by their pairs, ops by the longest list that both have."""
+    usage, start, other = traced.usage, _first_op(traced), _first_op(stream)
+    op_of = {start + a: other + b for a, b in align(traced.ops[start:], stream.ops[other:])}
+    twin = pair(stream, traced)
+    after, following = len(stream.ops), {}
+    for op in range(len(traced.ops), -1, -1):  # where an op is missing, the next one that is there stands for it
+        following[op] = after = op_of.get(op, after)
+    return Usage(
+        reads={n: [op_of[op] for op in usage.reads.get(e, []) if op in op_of] for n, e in twin.items()},
+        calls=[replace(call, first=following[call.first], end=following[call.end]) for call in usage.calls],
+        call_of={op_of[op]: call for op, call in usage.call_of.items() if op in op_of},
+        kernels={
+            op_of[op]: replace(kernel, end=following[kernel.end]) for op, kernel in usage.kernels.items() if op in op_of
+        },
+        freed_in={n: usage.freed_in[e] for n, e in twin.items() if e in usage.freed_in},
+        owners={n: usage.owners[e] for n, e in twin.items() if e in usage.owners},
+        classes=usage.classes,
+    )
+
+
+def _first_op(found: Events) -> int:
+    return min((block.op for block in found.blocks if block.phase == "cold" and block.op >= 0), default=0)

@@ -1,0 +1,44 @@
+"""Profiles in the formats of other tools: each writer is a pure function from a profile to text or bytes.
+
+Time in them is the number of the allocator's event: an estimate has no clock.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from profiler.diagnosis.export import chrome, snapshot, stacks, table
+from profiler.diagnosis.profile import Profile
+from profiler.errors import UserError
+
+Writer = Callable[[Profile], bytes]
+WRITERS: Mapping[str, tuple[str, Writer]] = {
+    "snapshot": ("snapshot.pickle", snapshot.write),
+    "chrome": ("trace.json", chrome.write),
+    "csv": ("events.csv", table.write),
+    "stacks": ("stacks.txt", stacks.write),
+}
+
+
+def parse(texts: tuple[str, ...], directory: Path | None) -> dict[str, Path]:
+    """Files by kind, of `KIND=FILE` texts and a directory for all kinds. Raises UserError."""
+    paths = {kind: directory / name for kind, (name, _) in WRITERS.items()} if directory else {}
+    for text in texts:
+        kind, separator, path = text.partition("=")
+        if kind not in WRITERS or not separator or not path:
+            raise UserError(f"export: expected KIND=FILE with KIND one of {', '.join(WRITERS)}, got {text!r}")
+        paths[kind] = Path(path)
+    return paths
+
+
+def refuse_existing(paths: list[Path], force: bool) -> None:
+    """Raise UserError for a file that stands already, unless `force`."""
+    taken = [str(path) for path in paths if path.exists()]
+    if taken and not force:
+        raise UserError(f"{', '.join(taken)}: exists already; --force replaces it")
+
+
+def export(profile: Profile, paths: Mapping[str, Path]) -> None:
+    """Write each kind to its file; folders are made."""
+    for kind, path in paths.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(WRITERS[kind][1](profile))

@@ -1,0 +1,133 @@
+"""A memory snapshot as `torch.cuda.memory._dump_snapshot` pickles it, for pytorch.org/memory_viz.
+
+The viewer reads pickle by itself, up to protocol 4. Frames are the op, then the modules around it, innermost first.
+"""
+
+import pickle
+from typing import Any
+
+from profiler.allocator.caching import Block as Piece
+from profiler.allocator.caching import PlainAllocator
+from profiler.allocator.expandable import Range
+from profiler.allocator.histories import allocator_of
+from profiler.data.events import Block
+from profiler.diagnosis.profile import Profile, ancestors
+from profiler.errors import UserError
+
+
+def write(profile: Profile) -> bytes:
+    """The pickle. Raises UserError on the CPU, which has no segments."""
+    return pickle.dumps(snapshot(profile), protocol=4)
+
+
+def snapshot(profile: Profile) -> dict[str, Any]:
+    """Segments as they stand at the end, and every event that led there."""
+    allocator = allocator_of(profile.stack)
+    if isinstance(allocator, PlainAllocator):
+        raise UserError("export snapshot: the CPU allocator has no segments; chrome, csv and stacks work")
+    trace: list[dict[str, Any]] = []
+    live: dict[int, Piece] = {}
+    segments: dict[int, int] = {}
+
+    def note(action: str, address: int, size: int, frames: list[dict[str, Any]]) -> None:
+        event = {"action": action, "addr": address, "size": size, "stream": 0, "time_us": len(trace), "frames": frames}
+        trace.append(event)
+
+    for event, number in enumerate(profile.events):
+        if event in profile.cache_emptied_at:
+            allocator.empty_cache()
+            for start in _unused(segments, live):
+                note("segment_free", start, segments.pop(start), [])
+        block = profile.blocks[number if number >= 0 else ~number]
+        stack = frames(profile, block)
+        if number < 0:
+            piece = live.pop(~number)
+            for action in ("free_requested", "free_completed"):
+                note(action, piece.address, piece.size, stack)
+            allocator.free(piece)
+            continue
+        before = allocator.reserved
+        piece = live[number] = allocator.malloc(block.bytes)
+        grown = allocator.reserved - before
+        if grown:
+            expandable = isinstance(piece, Range)
+            start = _mapped_end(piece) - grown if isinstance(piece, Range) else piece.address
+            note("segment_map" if expandable else "segment_alloc", start, grown, stack)
+            _add(segments, start, grown)
+        note("alloc", piece.address, piece.size, stack)
+    pieces = sorted(live.items(), key=lambda item: item[1].address)
+    return {
+        "segments": [_segment(profile, start, size, pieces) for start, size in sorted(segments.items())],
+        "device_traces": [trace],
+        "external_annotations": [],
+        "allocator_settings": {},
+    }
+
+
+def frames(profile: Profile, block: Block) -> list[dict[str, Any]]:
+    """The op and the modules around it, as the viewer prints them: file:line:name."""
+    module, op = profile.module(block), profile.op(block)
+    shape = "x".join(map(str, block.shape))
+    kinds = profile.usage.classes
+    found = [{"name": f"{op} {shape} {block.dtype}", "filename": module or "the stage", "line": 0}]
+    return found + [
+        {"name": kinds.get(path, ""), "filename": path or "the stage", "line": 0} for path in ancestors(module)
+    ]
+
+
+def _mapped_end(piece: Range) -> int:
+    """Pages are mapped up to the first page boundary behind the block: nothing is unmapped without a limit."""
+    end = piece.address + piece.size - piece.base
+    return piece.base + -(-end // piece.unit) * piece.unit
+
+
+def _unused(segments: dict[int, int], live: dict[int, Piece]) -> list[int]:
+    """Segments that hold no block. Of an expandable one, which gives back single pages, this is not the whole truth."""
+    used = {start for start, size in segments.items() for p in live.values() if start <= p.address < start + size}
+    return [start for start in segments if start not in used]
+
+
+def _add(segments: dict[int, int], start: int, size: int) -> None:
+    """A new segment, or pages behind one that stands."""
+    for address, length in segments.items():
+        if address + length == start:
+            segments[address] += size
+            return
+    segments[start] = size
+
+
+def _segment(profile: Profile, start: int, size: int, pieces: list[tuple[int, Piece]]) -> dict[str, Any]:
+    """One segment with its blocks in order: those in use, and the gaps between them."""
+    blocks: list[dict[str, Any]] = []
+    at = start
+
+    def gap(end: int) -> None:
+        if end > at:
+            blocks.append(_block(at, end - at, "inactive", 0, []))
+
+    for number, piece in pieces:
+        if start <= piece.address < start + size:
+            gap(piece.address)
+            block = profile.blocks[number]
+            blocks.append(_block(piece.address, piece.size, "active_allocated", block.bytes, frames(profile, block)))
+            at = piece.address + piece.size
+    gap(start + size)
+    used = [block for block in blocks if block["state"] == "active_allocated"]
+    return {
+        "device": 0,
+        "address": start,
+        "total_size": size,
+        "allocated_size": sum(block["size"] for block in used),
+        "active_size": sum(block["size"] for block in used),
+        "requested_size": sum(block["requested_size"] for block in used),
+        "stream": 0,
+        "segment_type": "large" if size > 2 << 20 else "small",
+        "segment_pool_id": (0, 0),
+        "is_expandable": False,
+        "frames": [],
+        "blocks": blocks,
+    }
+
+
+def _block(address: int, size: int, state: str, requested: int, found: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"address": address, "size": size, "requested_size": requested or size, "state": state, "frames": found}

@@ -1,0 +1,232 @@
+"""What stands out at the peak, each by a rule of its own, with the bytes at stake and the tensors that show it.
+
+A rule looks at facts of the trace: who made a tensor, who reads it next, what an op borrowed. Findings overlap: one tensor
+may be a float32 copy and wait for a residual. `options` are those that could help; whether one does, the estimator says.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from math import prod
+
+from profiler.data.events import Block
+from profiler.data.units import format_bytes
+from profiler.diagnosis.lives import BORROWED, KEPT, SPENT, Alive, Why, alive_at_peak, short
+from profiler.diagnosis.profile import Profile
+
+WORTH = 0.05  # of what the call adds to the baseline: smaller findings are left out
+EVIDENCE = 5
+DEPTH = 3  # of module paths
+MOSTLY = 0.6
+STAGING = 0.9  # of input and output together
+REASONS: dict[Why, str] = {
+    "residual": "residuals wait to be added",
+    "waits": "made early, used later",
+    "held": "held, though no op reads it again",
+    "unread": "made and kept, but no op reads it",
+}
+LESS_RESOLUTION = ("tiling", "tile", "framewise", "slicing")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One thing that stands out: `bytes` at stake at the peak, the `evidence` a line each, options that might help."""
+
+    rule: str
+    title: str
+    bytes: int
+    evidence: list[str] = field(default_factory=list)
+    options: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What the rules look at: the profile, the blocks alive at its peak and, in the same order, why they are."""
+
+    profile: Profile
+    blocks: list[Block]
+    alive: list[Alive]
+
+    def pick(self, wanted: Callable[[Alive], bool]) -> list[Alive]:
+        """The living for which `wanted` holds."""
+        return [item for item in self.alive if wanted(item)]
+
+    def because(self, *why: Why) -> list[Alive]:
+        """The living whose reason is one of `why`."""
+        return self.pick(lambda item: item.why in why)
+
+
+def find(profile: Profile) -> list[Finding]:
+    """The findings of every rule that are worth a line, largest first; what is reserved beside the peak comes last."""
+    scene = Scene(profile, profile.alive, alive_at_peak(profile))
+    found = [rule(scene) for rule in RULES]
+    found += [finding(why, title, scene.because(why)) for why, title in REASONS.items()]
+    worth = WORTH * (profile.peak - profile.baseline)
+    return sorted((f for f in found if f and f.bytes >= worth), key=lambda f: (f.rule == "reserved", -f.bytes))
+
+
+def weights(scene: Scene) -> Finding | None:
+    """Weights that are most of the peak bound what anything else could save."""
+    found = scene.because("weights")
+    size = total(found)
+    if size < scene.profile.peak / 2:
+        return None
+    share = f"{size / scene.profile.peak:.0%}"
+    sums = Counter[str]()
+    for item in found:
+        sums[item.module.split(".")[0]] += item.bytes
+    lines = [f"{format_bytes(bytes_)} in {name or 'the model itself'}" for name, bytes_ in sums.most_common(EVIDENCE)]
+    return Finding(
+        rule="weights", title=f"weights are {share} of the peak", bytes=size, evidence=lines, options=("bf16",)
+    )
+
+
+def fp32_stage(scene: Scene) -> Finding | None:
+    """A stage that runs in float32 from end to end."""
+    found = scene.pick(lambda item: item.dtype == "float32" and scene.profile.workload.dtype == "fp32")
+    return finding("fp32-stage", "the whole stage runs in float32", found, ("bf16",))
+
+
+def place(scene: Scene) -> Finding | None:
+    """The innermost module that holds most of what the call adds."""
+    found = scene.pick(lambda item: item.why not in ("weights", "inputs") and item.because != KEPT)
+    path, inside = "", found
+    for depth in range(DEPTH):
+        sums = Counter[str]()
+        for item in inside:
+            parts = item.module.split(".")
+            if item.module and len(parts) > depth:
+                sums[".".join(parts[: depth + 1])] += item.bytes
+        heaviest, size = next(iter(sums.most_common(1)), ("", 0))
+        if size < MOSTLY * total(found):
+            break
+        path = heaviest
+        inside = [item for item in found if item.module == path or item.module.startswith(path + ".")]
+    kind = scene.profile.usage.classes.get(path, "")
+    if not path or kind == "ModuleList":
+        return None
+    workload = scene.profile.workload
+    full = [item for item in inside if item.shape[-2:] == (workload.height, workload.width)]
+    where = " at full resolution" if total(full) > total(inside) / 2 else ""
+    return finding("place", f"{path} ({kind}){where} holds most of what the call adds", inside, LESS_RESOLUTION)
+
+
+def convolution_workspace(scene: Scene) -> Finding | None:
+    """The convolution of the peak borrows; copies of input and output into channels-last order are told by their size."""
+    profile = scene.profile
+    kernel = profile.usage.kernels.get(profile.peak_op)
+    if kernel is None or not kernel.name.startswith("convolution"):
+        return None
+    found = scene.pick(lambda item: item.because == BORROWED)
+    around = total(scene.because("read", "written"))
+    staged = total(found) >= STAGING * around and "channels-last" not in profile.workload.options.key
+    text = "copies its NCHW input and output into channels-last order" if staged else "borrows workspace"
+    made = finding(
+        "convolution-workspace",
+        f"the convolution {profile.ops[profile.peak_op][0]} {text}",
+        found,
+        ("channels_last", *LESS_RESOLUTION),
+    )
+    if made is not None:
+        made.evidence.append(f"its input and output are {format_bytes(around)}; priced as {kernel.name}")
+    return made
+
+
+def upcast(scene: Scene) -> Finding | None:
+    """float32 tensors in a 16-bit stage: casts, and what is computed from them."""
+    dtype = scene.profile.workload.dtype
+    made = scene.pick(lambda item: item.term in ("activations", "outputs") and dtype != "fp32")
+    found = [item for item in made if item.dtype == "float32"]
+    casts = sum(short(item.op) == "_to_copy" for item in found)
+    return finding("upcast", f"float32 tensors in a {dtype} stage, {casts} of them by a cast", found)
+
+
+def caches(scene: Scene) -> Finding | None:
+    """Features that one call of a module leaves for its next call."""
+    found = scene.because("cache")
+    spent = total(item for item in found if item.because == SPENT)
+    title = "causal feature caches" + (f", {format_bytes(spent)} of them not read again" if spent else "")
+    return finding("caches", title, found, LESS_RESOLUTION)
+
+
+def finished_pixels(scene: Scene) -> Finding | None:
+    """Pixels that are decoded already and wait to be joined; more than one clip of them are copies."""
+    profile = scene.profile
+    if profile.workload.stage not in ("decode", "roundtrip"):
+        return None
+    shape = profile.output_shapes[0]
+    made = scene.pick(lambda item: item.term in ("activations", "outputs"))
+    found = [item for item in made if len(item.shape) == len(shape) and item.shape[1] == shape[1]]
+    elements = sum(prod(item.shape) for item in found)
+    title = f"finished pixels wait: {elements / prod(shape):.1f} x the whole answer"
+    return finding("finished-pixels", title, found, LESS_RESOLUTION)
+
+
+def join(scene: Scene) -> Finding | None:
+    """The peak is a concatenation, which holds its inputs beside its result."""
+    module, op = scene.profile.ops[scene.profile.peak_op]
+    if short(op) not in ("cat", "stack"):
+        return None
+    title = f"{short(op)} in {module or 'the stage'} holds its inputs beside its result"
+    return finding("join", title, scene.because("read", "written"), LESS_RESOLUTION)
+
+
+def attention(scene: Scene) -> Finding | None:
+    """Scores of an attention that no fused kernel takes, and scratch of one that does."""
+    profile = scene.profile
+    around = [(op, k) for op, k in profile.usage.kernels.items() if op <= profile.peak_op < k.end]
+    op, kernel = next(((op, k) for op, k in around if k.name.startswith("attention")), (0, None))
+    if kernel is None:
+        return None
+    within = {b.number for b in scene.blocks if b.phase == "cold" and op <= b.op < kernel.end}
+    found = [item for item, block in zip(scene.alive, scene.blocks, strict=True) if block.number in within]
+    name = kernel.name.removeprefix("attention ")
+    what = "leaves the fused kernels, its scores are whole tensors" if name == "math" else f"runs as {name}"
+    return finding("attention", f"attention {profile.ops[op][0]} {what} ({kernel.detail})", found, ("attention",))
+
+
+def unused_reserve(scene: Scene) -> Finding | None:
+    """Segments that hold no block at the peak of reserved bytes: what fragmentation costs."""
+    profile = scene.profile
+    if profile.reserved is None:
+        return None
+    slack = profile.reserved - profile.peak
+    title = f"reserved is {slack / profile.peak:.0%} above allocated: segments whose blocks fit no later request"
+    return Finding(rule="reserved", title=title, bytes=slack, options=("expandable_segments",))
+
+
+RULES: tuple[Callable[[Scene], Finding | None], ...] = (
+    *(weights, fp32_stage, place, convolution_workspace, upcast, caches, finished_pixels, join, attention),
+    unused_reserve,
+)
+
+
+def finding(name: str, title: str, found: Iterable[Alive], options: tuple[str, ...] = ()) -> Finding | None:
+    """A finding over living blocks, with the largest as evidence, alike ones together; None for none."""
+    found = list(found)
+    if not found:
+        return None
+    alike: dict[tuple[object, ...], list[Alive]] = {}
+    for item in found:
+        alike.setdefault((item.bytes, item.shape, item.dtype, item.op, item.why), []).append(item)
+    groups = sorted(alike.values(), key=lambda group: -total(group))
+    lines = [describe(group) for group in groups[:EVIDENCE]]
+    rest = [item for group in groups[EVIDENCE:] for item in group]
+    if rest:
+        lines.append(f"{format_bytes(total(rest))} in {len(rest)} more")
+    return Finding(rule=name, title=title, bytes=total(found), evidence=lines, options=options)
+
+
+def describe(group: list[Alive]) -> str:
+    """A line of evidence for blocks of one shape and maker; the first speaks for those of other modules."""
+    first, others = group[0], len({item.module for item in group}) - 1
+    times = f"{len(group)} x " if len(group) > 1 else ""
+    shape = "x".join(map(str, first.shape))
+    also = f" and {others} more module{'s' if others > 1 else ''}" if others else ""
+    made = f"{first.module or 'the stage'} ({short(first.op)}){also}"
+    return f"{times}{format_bytes(first.bytes)}  {shape} {first.dtype}, {made}: {first.because}"
+
+
+def total(found: Iterable[Alive]) -> int:
+    """Bytes together."""
+    return sum(item.bytes for item in found)

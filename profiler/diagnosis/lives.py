@@ -1,0 +1,122 @@
+"""Why a block is alive at the peak: who reads it next, or who holds it though nobody does."""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+from profiler.data.events import Block
+from profiler.data.records import AliveTensor
+from profiler.diagnosis.profile import Profile
+
+BORROWED = "borrowed by this op"
+SPENT = "kept for the next call, not read again"
+RESIDENT = "stands before the call"
+KEPT = "kept from its first use"
+Why = Literal[
+    "weights", "inputs", "workspace", "written", "read", "residual", "cache", "waits", "output", "held", "unread"
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alive(AliveTensor):
+    """A block alive at the peak, and the reason: `why` in a word, `because` in words."""
+
+    why: Why
+    because: str
+
+
+def alive_at_peak(profile: Profile) -> list[Alive]:
+    """Every block alive at the peak, largest first."""
+    caches = cache_makers(profile)
+    return [_alive(profile, block, *explain(profile, block, caches)) for block in profile.alive]
+
+
+def _alive(profile: Profile, block: Block, why: Why, because: str) -> Alive:
+    return Alive(
+        bytes=profile.sizes[block.number],
+        shape=block.shape,
+        dtype=block.dtype,
+        term=block.term,
+        module=profile.module(block),
+        op=profile.op(block),
+        why=why,
+        because=because,
+    )
+
+
+def explain(profile: Profile, block: Block, caches: set[tuple[str, str]]) -> tuple[Why, str]:
+    """The reason in a word and in words. `caches` as `cache_makers` gives them."""
+    if block.term == "weights":
+        return "weights", RESIDENT
+    if block.term == "inputs":
+        return "inputs", RESIDENT
+    if block.term == "workspace":
+        return "workspace", BORROWED if block.op == profile.peak_op and block.phase == "cold" else KEPT
+    reads = profile.usage.reads.get(block.number, [])
+    following = next((op for op in reads if op > profile.peak_op), None)
+    later = _place(profile, following)
+    if (profile.module(block), profile.op(block)) in caches:
+        return "cache", f"kept for the next call: read by {later}" if later else SPENT
+    if block.op == profile.peak_op:
+        return "written", "made by this op"
+    if profile.peak_op in reads:
+        return "read", "read by this op"
+    if following is None:
+        if block.term == "outputs":
+            return "output", "part of the answer"
+        call = profile.usage.freed_in.get(block.number, -1)
+        holder = (profile.usage.calls[call].path if call >= 0 else "") or "the stage"
+        if not reads:
+            return "unread", f"never read; held by {holder}"
+        return "held", f"last read by {_place(profile, reads[-1])}; held by {holder}"
+    adds = short(profile.ops[following][1]) in ("add", "add_")
+    if adds and reads[0] < profile.peak_op and _above(profile, following):
+        return "residual", f"added by {later}"
+    return "waits", f"used next by {later}"
+
+
+def cache_makers(profile: Profile) -> set[tuple[str, str]]:
+    """(module, op) of blocks that one call of a module leaves for a later call of the same module: feature caches."""
+    stacks = partial(call_stack, profile)
+    found = set()
+    for number, reads in profile.usage.reads.items():
+        block = profile.blocks[number]
+        place = (profile.module(block), profile.op(block))
+        if block.phase != "cold" or place in found:
+            continue
+        made = stacks(block.op)
+        for op in reads:
+            read = stacks(op)
+            if any(made[path] != call for path, call in read.items() if path in made):
+                found.add(place)
+                break
+    return found
+
+
+def call_stack(profile: Profile, op: int) -> dict[str, int]:
+    """The calls around an op, innermost first: module path to call number."""
+    stack: dict[str, int] = {}
+    number = profile.usage.call_of.get(op, -1)
+    while number >= 0:
+        call = profile.usage.calls[number]
+        stack.setdefault(call.path, number)
+        number = call.parent
+    return stack
+
+
+def _place(profile: Profile, op: int | None) -> str:
+    if op is None:
+        return ""
+    module, name = profile.ops[op]
+    return f"{module or 'the stage'} ({short(name)})"
+
+
+def _above(profile: Profile, op: int) -> bool:
+    """Whether the peak stands in the module of `op` or below it: a branch whose result that op adds."""
+    module, at = profile.ops[op][0], profile.ops[profile.peak_op][0]
+    return not module or at == module or at.startswith(module + ".")
+
+
+def short(op: str) -> str:
+    """`aten._to_copy.default` is `_to_copy`."""
+    return op.removeprefix("aten.").rsplit(".", 1)[0]

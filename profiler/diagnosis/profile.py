@@ -1,0 +1,126 @@
+"""The allocations of a stage's first call, estimated or measured: one shape for everything that is said about them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal
+
+from profiler.data.events import Block
+from profiler.data.records import AppliedOption
+from profiler.data.stack import Stack
+from profiler.data.workload import Workload
+
+Source = Literal["estimated", "measured", "dry"]
+
+
+@dataclass(slots=True)
+class Call:
+    """One call of the module at `path`: ops `first` to `end` (exclusive). `parent` is the call around it, -1 for none."""
+
+    path: str
+    first: int
+    parent: int
+    end: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """What a convolution or attention was priced as, how, and the op after its last (a kernel taken apart has many)."""
+
+    name: str
+    detail: str
+    end: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Usage:
+    """What only a trace of the stage can know; see `UsageTrace`. `owners[block]` is the module that a weight belongs to."""
+
+    reads: dict[int, list[int]]
+    calls: list[Call]
+    call_of: dict[int, int]
+    kernels: dict[int, Kernel]
+    freed_in: dict[int, int]
+    owners: dict[int, str]
+    classes: dict[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profile:
+    """A stream of births (`n`) and deaths (`~n`) of blocks, with the bytes that the allocator hands out for each.
+
+    `ops[i]` is (module path, op name); `peak_event` the birth by which allocated bytes are highest; `reserved` the peak of
+    reserved bytes, None on the CPU; `cache_emptied_at` the events before which cached segments were given back.
+    """
+
+    workload: Workload
+    stack: Stack
+    source: Source
+    blocks: list[Block]
+    events: list[int]
+    ops: list[tuple[str, str]]
+    sizes: list[int]
+    peak_event: int
+    reserved: int | None
+    cache_emptied_at: set[int] = field(default_factory=set)
+    usage: Usage
+    output_shapes: tuple[tuple[int, ...], ...] = ()
+    options: dict[str, AppliedOption] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def first_event(self) -> int:
+        """The first event of the first call."""
+        return next((b.born for b in self.blocks if b.phase == "cold"), len(self.events))
+
+    @cached_property
+    def alive(self) -> list[Block]:
+        """Blocks alive at the peak, largest first."""
+        at = self.peak_event
+        alive = [b for b in self.blocks if b.born <= at and (b.died is None or b.died > at)]
+        return sorted(alive, key=lambda block: -self.sizes[block.number])
+
+    @cached_property
+    def peak_op(self) -> int:
+        """The op whose allocation makes the peak."""
+        return self.blocks[self.events[self.peak_event]].op
+
+    @cached_property
+    def peak(self) -> int:
+        """Allocated bytes at the peak."""
+        return self.size(self.alive)
+
+    @cached_property
+    def baseline(self) -> int:
+        """Allocated bytes before the call: weights, inputs, and what libraries kept of earlier calls."""
+        start = self.first_event
+        return self.size([b for b in self.blocks if b.born < start and (b.died is None or b.died >= start)])
+
+    def size(self, blocks: list[Block]) -> int:
+        """Allocated bytes of `blocks` together."""
+        return sum(self.sizes[b.number] for b in blocks)
+
+    def module(self, block: Block) -> str:
+        """The module that made the block, or that owns it; the stage itself is empty."""
+        if block.phase == "cold":
+            return self.ops[block.op][0]
+        return self.usage.owners.get(block.number, "")
+
+    def op(self, block: Block) -> str:
+        """The op that made the block; the phase for what stood there before the call."""
+        return self.ops[block.op][1] if block.phase == "cold" else block.phase
+
+    def steps(self) -> Iterator[tuple[int, Block, bool, int]]:
+        """Event by event: its position, its block, whether it is a birth, and the bytes allocated after it."""
+        total = 0
+        for event, number in enumerate(self.events):
+            birth = number >= 0
+            block = self.blocks[number if birth else ~number]
+            total += self.sizes[block.number] if birth else -self.sizes[block.number]
+            yield event, block, birth, total
+
+
+def ancestors(path: str) -> list[str]:
+    """`a.b.c` and every module above it, the stage itself (empty) last."""
+    parts = path.split(".") if path else []
+    return [".".join(parts[:n]) for n in range(len(parts), -1, -1)]

@@ -1,0 +1,92 @@
+"""Bytes alive by module, event by event, over the first call."""
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+
+from profiler.data.events import Block
+from profiler.diagnosis.profile import Profile
+
+DEPTH = 3  # of the module paths that bytes are added up by
+FEW = 8  # groups, and numbered siblings that are told apart
+RESIDENT = ("weights", "inputs", "workspace")
+
+
+@dataclass(frozen=True)
+class Point:
+    """A moment: the event, the module and op whose allocation or free it is, and bytes alive by group."""
+
+    event: int
+    module: str
+    op: str
+    allocated: int
+    by_group: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """`groups` name the columns of each point; `points` are the highest moments of equal stretches, in order."""
+
+    groups: tuple[str, ...]
+    points: tuple[Point, ...]
+
+    @property
+    def peak(self) -> Point:
+        """The highest moment."""
+        return max(self.points, key=lambda point: point.allocated)
+
+
+def timeline(profile: Profile, points: int = 400) -> Timeline:
+    """The first call as at most `points` moments; the peak is one of them."""
+    group_of = Grouping(profile)
+    most = Counter[str]()
+    for block in profile.alive:
+        most[group_of(block)] += profile.sizes[block.number]
+    named = [name for name in RESIDENT if most[name]]
+    named += [name for name, _ in most.most_common() if name not in RESIDENT][: FEW - len(named)]
+    column = {name: number for number, name in enumerate(named)}
+    alive = [0] * (len(named) + 1)
+    stretch = max(1, -(-(len(profile.events) - profile.first_event) // points))
+    best: dict[int, Point] = {}
+    for event, block, birth, total in profile.steps():
+        size = profile.sizes[block.number]
+        alive[column.get(group_of(block), len(named))] += size if birth else -size
+        bucket = (event - profile.first_event) // stretch
+        if event >= profile.first_event and (bucket not in best or total > best[bucket].allocated):
+            best[bucket] = Point(event, profile.module(block), profile.op(block), total, tuple(alive))
+    return Timeline((*named, "other modules"), tuple(best.values()))
+
+
+def at_peak(profile: Profile) -> dict[str, int]:
+    """Bytes alive at the peak by group, largest first."""
+    group_of, sums = Grouping(profile), Counter[str]()
+    for block in profile.alive:
+        sums[group_of(block)] += profile.sizes[block.number]
+    return dict(sums.most_common())
+
+
+class Grouping:
+    """The group of a block: its term, or the head of its module path with numbered siblings as `*` where they are many."""
+
+    def __init__(self, profile: Profile) -> None:
+        self.profile = profile
+        self.siblings: dict[str, set[str]] = defaultdict(set)
+        for module, _ in profile.ops:
+            parts = module.split(".")
+            for n, part in enumerate(parts):
+                if part.isdigit():
+                    self.siblings[".".join(parts[:n])].add(part)
+
+    def __call__(self, block: Block) -> str:
+        """The name of the group."""
+        if block.term in RESIDENT:
+            return block.term
+        parts = self.pattern(self.profile.module(block)).split(".")[:DEPTH]
+        if "*" in parts:
+            parts = parts[: parts.index("*") + 1]
+        return ".".join(parts) or "the stage itself"
+
+    def pattern(self, module: str) -> str:
+        """The module's path with `*` for each number that has many siblings."""
+        parts = module.split(".")
+        many = [part.isdigit() and len(self.siblings[".".join(parts[:n])]) > FEW for n, part in enumerate(parts)]
+        return ".".join("*" if star else part for part, star in zip(parts, many, strict=True))

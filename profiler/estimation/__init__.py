@@ -1,0 +1,1 @@
+"""The estimate, without a GPU."""

@@ -1,0 +1,263 @@
+"""How good the estimates are: every estimate made anew, laid beside what is known, and beside the peers' formulas.
+
+What is known comes from runs (measured, or dry) and from published figures; the kinds are never mixed. An estimate is for
+the stack of its figure. Each predictor is judged on the quantities that it is for, and a case that cannot be compared
+stays in the table with its reason.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import mode
+from typing import TYPE_CHECKING, Any
+
+from profiler._version import __version__
+from profiler.comparison.case import compare
+from profiler.data.records import Estimate, Measurement, Record
+from profiler.data.stack import Stack, installed
+from profiler.data.workload import Workload
+from profiler.errors import LatentmeterError, UserError
+from profiler.evidence.peers import QUANTITY, baselines
+from profiler.evidence.published import Published, read_published
+from profiler.files.store import RunStore
+from profiler.models.find import find_model
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+QUANTITIES = ("allocated", "reserved", "reserved_growth", "weights", "warm_allocated", "warm_reserved")
+OURS = "latentmeter"
+GROUP = ["kind", "gpu", "model", "stage", "dtype", "options"]
+Figures = dict[str, int | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """One case whose figures are known: a record, or a published figure (`half_digit`: half its last digit, bytes).
+
+    `context_bytes` is what CUDA took outside the allocator in that run, where it is known.
+    """
+
+    kind: str
+    source: str
+    workload: Workload
+    stack: Stack | None
+    figures: Figures
+    record: Record | None = None
+    half_digit: int = 0
+    context_bytes: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """A case with its estimate. `reason` says why it is not comparable; empty where it is."""
+
+    known: Known
+    estimate: Estimate | None
+    predicted: Figures
+    peers: Figures
+    status: str
+    reason: str
+
+    @property
+    def row(self) -> dict[str, Any]:
+        """One line of the CSV: sizes in bytes, unknown as None."""
+        known, workload, stack = self.known, self.known.workload, self.known.stack
+        return {
+            "kind": known.kind,
+            "gpu": stack.gpu if stack else None,
+            "torch": stack.torch if stack else None,
+            "model": workload.model,
+            "stage": workload.stage,
+            "dtype": workload.dtype,
+            "options": workload.options.key,
+            "key": workload.key,
+            "source": known.source,
+            "status": self.status,
+            "reason": self.reason,
+            "fits": self.estimate.fits if self.estimate else None,
+            "half_digit": known.half_digit,
+            "planned": self._convolutions("planned"),
+            "closed_form": self._convolutions("closed form"),
+            "safe_reserved": self.estimate.safe_reserved_bytes if self.estimate else None,
+            **{f"known {name}": known.figures.get(name) for name in QUANTITIES},
+            **{f"{OURS} {name}": self.predicted.get(name) for name in QUANTITIES},
+            **{f"{peer} {QUANTITY[peer]}": size for peer, size in self.peers.items()},  # type: ignore[index]
+        }
+
+    def _convolutions(self, route: str) -> int | None:
+        return self.estimate.routes.get(f"convolution cudnn, {route}", 0) if self.estimate else None
+
+
+def collect(paths: Sequence[Path], gpu: str | None = None) -> list[Known]:
+    """Every case under `paths`: run folders, folders of them, files of published figures; `gpu` keeps one card's.
+
+    Raises UserError where there is none.
+    """
+    found: list[Known] = []
+    for path in paths:
+        if not path.exists():
+            raise UserError(f"{path}: does not exist; give a run's folder, a folder of runs, or a published.yaml")
+        files = [path] if path.is_file() else sorted([*path.rglob("run.json"), *path.rglob("published.yaml")])
+        for file in files:
+            if file.suffix == ".yaml":
+                found += [_published(figure) for figure in read_published(file)]
+            else:
+                found += _recorded_in(file.parent)
+    found = [case for case in found if gpu is None or (case.stack and case.stack.gpu == gpu)]
+    if not found:
+        raise UserError(f"{', '.join(map(str, paths))}: no run with measurements and no published figure")
+    return found
+
+
+def judge(cases: Iterable[Known]) -> list[Judged]:
+    """Each case with an estimate made now, for its own stack."""
+    return [_judge(case) for case in cases]
+
+
+def to_frame(judged: Sequence[Judged]) -> "pd.DataFrame":
+    """One row a case. Sizes are `<who> <quantity>` in bytes, unknown as NA."""
+    import pandas as pd
+
+    frame = pd.DataFrame([case.row for case in judged], dtype=object)
+    sizes = [
+        name for name in frame if str(name).endswith(QUANTITIES) or name in ("planned", "closed_form", "safe_reserved")
+    ]
+    return frame.astype(dict.fromkeys(sizes, "Int64") | {"half_digit": "int64"})
+
+
+def errors(frame: "pd.DataFrame") -> "pd.DataFrame":
+    """One row a comparison: a predictor, a quantity, its error as a share, and whether it is the known figure."""
+    import pandas as pd
+
+    parts = []
+    for column in (str(name) for name in frame):
+        who, _, quantity = column.rpartition(" ")
+        if quantity not in QUANTITIES or who == "known":
+            continue
+        part = frame[[*GROUP, "key"]].assign(who=who, quantity=quantity)
+        difference = frame[column] - frame[f"known {quantity}"]
+        part["error"] = (difference / frame[f"known {quantity}"]).astype("Float64")
+        part["equal"] = difference.abs() <= frame["half_digit"]
+        parts.append(part[(frame["reason"] == "") & part["error"].notna()])
+    return pd.concat(parts, ignore_index=True)
+
+
+def summarize(found: "pd.DataFrame", by: Sequence[str]) -> "pd.DataFrame":
+    """`errors` by `by`, predictor and quantity: `rows`, `median` (of sizes of errors), `worst` (signed), `equal`."""
+    keys = [*by, "who", "quantity"]
+    found = found.assign(size=found["error"].abs())
+    worst = found.loc[found.groupby(keys)["size"].idxmax()].set_index(keys)["error"]
+    grouped = found.groupby(keys).agg(rows=("size", "size"), median=("size", "median"), equal=("equal", "sum"))
+    return grouped.assign(worst=worst)
+
+
+def side_by_side(found: "pd.DataFrame") -> "pd.DataFrame":
+    """`summarize` by kind for each peer, with this project's on the same rows beside it (suffix `_ours`)."""
+    import pandas as pd
+
+    same = [*GROUP, "key", "quantity"]
+    ours, parts = found[found["who"] == OURS], []
+    for _, theirs in found[found["who"] != OURS].groupby("who"):
+        shared = ours.merge(theirs[same], on=same).assign(who=theirs["who"].iloc[0])
+        parts.append(summarize(theirs, ["kind"]).join(summarize(shared, ["kind"]).add_suffix("_ours")))
+    return pd.concat(parts)
+
+
+def beyond(frame: "pd.DataFrame", share: float) -> bool:
+    """Whether an estimate of allocated or reserved bytes is off by more than `share` in a measured or dry case."""
+    found = errors(frame)
+    asked = (found["who"] == OURS) & found["quantity"].isin(QUANTITIES[:2]) & found["kind"].isin(["measured", "dry"])
+    return bool((found.loc[asked, "error"].abs() > share).any())
+
+
+def conditions(frame: "pd.DataFrame", command: str) -> dict[str, str]:
+    """What the reader must know of a table: command, date, versions, and where convolution workspace came from."""
+    from profiler.kernels.cudnn_plans import CLOSED_FORM, front_end_version
+
+    planned, closed = int(frame["planned"].sum()), int(frame["closed_form"].sum())
+    return {
+        "command": command,
+        "date": datetime.now(UTC).date().isoformat(),
+        "latentmeter": f"{__version__}, torch {installed('torch')}, diffusers {installed('diffusers')}",
+        "planner": "not asked, nor are shipped plans" if CLOSED_FORM.get() else front_end_version() or "not installed",
+        "convolutions": f"{planned:,} by cuDNN's own plans, {closed:,} by the closed form",
+        "cases": f"{len(frame)}, {int((frame['reason'] == '').sum())} of them compared",
+    }
+
+
+def _recorded_in(folder: Path) -> list[Known]:
+    """The cases of a run that were measured or tried. Its usual context counts for all: some end without one."""
+    records = [record for record in RunStore(folder).records() if "@" not in record.key]
+    contexts = [r.measurement.terms.context for r in records if r.measurement is not None]
+    return [_recorded(record, str(folder), mode(contexts or [None])) for record in records]
+
+
+def _recorded(record: Record, source: str, context: int | None) -> Known:
+    found = record.measurement
+    return Known(
+        context_bytes=context,
+        kind={"cuda": "measured", "dry": "dry", "cpu": "cpu"}[found.device_kind] if found else _kind(record),
+        source=source,
+        workload=record.workload,
+        stack=found.stack if found else record.stack,
+        figures=_figures(found),
+        record=record,
+    )
+
+
+def _kind(record: Record) -> str:
+    """The kind of a case that ended without figures."""
+    from profiler.machine.live import DRY
+
+    stack = record.stack
+    if stack is None or stack.device == "cpu":
+        return "cpu"
+    return "dry" if DRY in stack.settings else "measured"
+
+
+def _published(figure: Published) -> Known:
+    return Known(
+        kind="published",
+        source=figure.id,
+        workload=figure.workload,
+        stack=figure.stack,
+        figures={figure.quantity: figure.bytes},
+        half_digit=figure.half_digit,
+    )
+
+
+def _judge(case: Known) -> Judged:
+    from profiler.estimation.estimator import estimate
+
+    status = case.record.status if case.record else "ok"
+    if case.stack is None:
+        return Judged(known=case, estimate=None, predicted={}, peers={}, status=status, reason="no stack recorded")
+    try:
+        spec = find_model(case.workload.model)
+        made = estimate(case.workload, spec, case.stack, context_bytes=case.context_bytes)
+    except LatentmeterError as error:
+        return Judged(known=case, estimate=None, predicted={}, peers={}, status=status, reason=str(error))
+    peers: Figures = {name: found.bytes for name, found in baselines(case.workload, spec).items()}
+    predicted, reason = _figures(made), ""
+    if case.record is not None:
+        row = compare(replace(case.record, estimate=made))
+        predicted["allocated"] = row.allocated.estimated  # on the CPU: with what kernels were measured to borrow
+        reason = row.reason if row.verdict == "not comparable" else ""
+    return Judged(known=case, estimate=made, predicted=predicted, peers=peers, status=status, reason=reason)
+
+
+def _figures(side: Estimate | Measurement | None) -> Figures:
+    if side is None:
+        return {}
+    peak, base = side.peak.reserved_bytes, side.baseline.reserved_bytes
+    warm = side.warm if isinstance(side, Estimate) else next((call.peak for call in side.warm[-1:]), None)
+    return {
+        "allocated": side.peak.allocated_bytes,
+        "reserved": peak,
+        "reserved_growth": peak - base if peak is not None and base is not None else None,
+        "weights": side.terms.weights,
+        "warm_allocated": warm.allocated_bytes if warm else None,
+        "warm_reserved": warm.reserved_bytes if warm else None,
+    }

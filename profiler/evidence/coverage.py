@@ -1,0 +1,182 @@
+"""Which classes of the installed diffusers can be estimated: each autoencoder and denoiser tried, with the reason if not."""
+
+import inspect
+import re
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from datetime import date
+from multiprocessing import get_context
+from typing import Any, Literal
+
+from profiler.data.units import format_bytes
+from profiler.data.workload import StageName
+from profiler.errors import LatentmeterError, UserError
+
+Kind = Literal["autoencoder", "denoiser"]
+WORKERS = 2  # each holds a torch of its own
+# A clip that keeps a trial of an autoencoder short; the published size where a class does not take it.
+SMALL = {"height": 256, "width": 256}
+SOUND = re.compile(r"audio|music|sound|waveform|vocoder", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One stage of one class. `key` names model and size; `reason` says why it failed, or why it is not in scope."""
+
+    class_name: str
+    kind: Kind
+    stage: StageName | None
+    status: Literal["ok", "failed", "out of scope"]
+    model: str | None = None
+    key: str | None = None
+    peak_bytes: int | None = None
+    notes: str | None = None
+    reason: str | None = None
+    seconds: float = 0.0
+
+
+def class_names() -> dict[str, Kind]:
+    """Every autoencoder, transformer and U-Net that diffusers exports, with its kind."""
+    import diffusers
+    from torch import nn
+
+    found: dict[str, Kind] = {}
+    for name in sorted(diffusers._import_structure["models"]):
+        cls = getattr(diffusers, name)
+        if not isinstance(cls, type) or not issubclass(cls, nn.Module):
+            continue
+        package = cls.__module__.split(".")[2]
+        if package == "autoencoders":
+            found[name] = "autoencoder"
+        elif package in ("transformers", "unets"):
+            found[name] = "denoiser"
+    return found
+
+
+def out_of_scope(class_name: str, kind: Kind) -> str | None:
+    """Why a class makes no images or videos; None where it does. By its name, its first sentence and its parameters."""
+    from profiler.models.build import component_class
+    from profiler.models.inputs import class_entry
+
+    cls = component_class(class_name)
+    sentence = (cls.__doc__ or "").strip().split("\n\n")[0]
+    about = f"{cls.__module__} {class_name} {sentence}"
+    if SOUND.search(about) and not re.search("video", about, re.IGNORECASE):
+        return "sound: its latents are no image or clip"
+    if "1D" in class_name:
+        return "signals: its latents have one axis"
+    if re.search("protein|molec", about, re.IGNORECASE):
+        return "molecules: its latents are no image or clip"
+    parameters = inspect.signature(cls.forward).parameters
+    has_time = any("timestep" in name or name == "t" for name in parameters)
+    if kind == "denoiser" and not has_time and not class_entry(class_name).inputs:
+        return "no denoiser: its forward takes no timestep"
+    return None
+
+
+def cover(names: dict[str, Kind], *, gpu: str) -> Iterator[list[Trial]]:
+    """Try every class, each stage that it has; a list per class, as they end."""
+    if len(names) <= WORKERS:  # processes would cost more than they save
+        yield from (try_class(name, kind, gpu) for name, kind in names.items())
+        return
+    with ProcessPoolExecutor(WORKERS, mp_context=get_context("spawn")) as pool:
+        for done in as_completed([pool.submit(try_class, name, kind, gpu) for name, kind in names.items()]):
+            yield done.result()
+
+
+def try_class(class_name: str, kind: Kind, gpu: str) -> list[Trial]:
+    """Estimate each stage of one class: of the catalog's model of it, or of its defaults."""
+    reason = out_of_scope(class_name, kind)
+    if reason is not None:
+        return [Trial(class_name, kind, None, "out of scope", reason=reason)]
+    if kind == "denoiser":
+        return [_try_stage(class_name, kind, "denoise", gpu)]
+    from profiler.models.build import component_class
+
+    stages: tuple[StageName, ...] = (
+        ("encode", "decode") if hasattr(component_class(class_name), "encode") else ("decode",)
+    )
+    return [_try_stage(class_name, kind, stage, gpu) for stage in stages]
+
+
+def _try_stage(class_name: str, kind: Kind, stage: StageName, gpu: str) -> Trial:
+    from profiler.estimation.estimator import estimate
+    from profiler.machine.cards import assumed_stack, find_gpu
+    from profiler.models.catalog import catalog
+    from profiler.models.component import read_class
+
+    started, model = time.perf_counter(), class_name
+    part = "vae" if kind == "autoencoder" else "denoiser"
+    try:
+        same = [
+            spec for spec in catalog().values() if getattr(spec, part) and getattr(spec, part).class_name == class_name
+        ]
+        spec = same[0] if same else read_class(class_name)
+        model = spec.id
+        found = estimate(_workload(spec, stage), spec, assumed_stack(find_gpu(gpu), None, None))
+    except LatentmeterError as error:
+        return Trial(class_name, kind, stage, "failed", model=model, reason=" ".join(str(error).split()),
+                     seconds=time.perf_counter() - started)  # fmt: skip
+    return Trial(
+        class_name, kind, stage, "ok", model=model, key=found.workload.key, peak_bytes=found.peak.allocated_bytes,
+        notes="; ".join(found.notes[name] for name in ("masks", "choices") if name in found.notes) or None,
+        seconds=time.perf_counter() - started,
+    )  # fmt: skip
+
+
+def _workload(spec: Any, stage: StageName) -> Any:
+    """A small clip for an autoencoder where its contract takes one, else the published size."""
+    if stage == "denoise":
+        return spec.workload(stage)
+    rule = spec.latent.frame_rule
+    step, _, first = rule.partition("k+")
+    frames = (
+        1 if rule in ("image", "any") else -(-16 // int(step.rstrip("k"))) * int(step.rstrip("k")) + int(first or 0)
+    )
+    try:
+        return spec.workload(stage, frames=frames, **SMALL)
+    except UserError:
+        return spec.workload(stage)
+
+
+def summary(trials: Sequence[Trial]) -> str:
+    """`autoencoders 27 of 27, denoisers 74 of 76, out of scope 20`: classes of which every stage estimates."""
+    parts = []
+    for kind in ("autoencoder", "denoiser"):
+        statuses: dict[str, list[str]] = {}
+        for trial in trials:
+            if trial.kind == kind and trial.status != "out of scope":
+                statuses.setdefault(trial.class_name, []).append(trial.status)
+        whole = sum(set(found) == {"ok"} for found in statuses.values())
+        parts.append(f"{kind}s {whole} of {len(statuses)}")
+    outside = sum(trial.status == "out of scope" for trial in trials)
+    return ", ".join([*parts, f"out of scope {outside}"])
+
+
+def to_markdown(trials: Sequence[Trial], gpu: str) -> str:
+    """The table of a file: command, versions, date, a row a stage."""
+    import diffusers
+    import torch
+
+    lines = [
+        "# Coverage",
+        "",
+        f"{summary(trials)}.",
+        "",
+        f"`latentmeter coverage --gpu {gpu}`, {date.today().isoformat()}, diffusers {diffusers.__version__}, "
+        f"torch {torch.__version__}. Estimated, nothing measured: *ok* says that the class was traced from end to end, and, "
+        "for autoencoders, that its output has the shape of its contract. A case begins with the catalog's model, or with "
+        "the class where its defaults were taken, or the values of configs/inputs.yaml.",
+        "",
+        "| class | stage | result | case | peak allocated | remark |",
+        "|---|---|---|---|---|---|",
+    ]
+    for trial in trials:
+        peak = format_bytes(trial.peak_bytes) if trial.peak_bytes is not None else "-"
+        remark = (trial.reason or trial.notes or "").replace("|", "/")
+        lines.append(
+            f"| {trial.class_name} | {trial.stage or '-'} | {trial.status} | {trial.key or '-'} | {peak} | {remark} |"
+        )
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,54 @@
+"""Figures that others published for stages that this project also runs: `results/reference/published.yaml`."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import PositiveInt, TypeAdapter, ValidationError
+
+from profiler.data.stack import Stack
+from profiler.data.workload import DtypeName, StageName, Workload
+from profiler.errors import UserError
+from profiler.files.load import describe, read_yaml
+from profiler.machine.cards import assumed_stack, find_gpu
+from profiler.models.spec import Size, Strict
+
+PublishedQuantity = Literal["allocated", "reserved", "reserved_growth"]
+
+
+class Published(Strict):
+    """One figure. `half_digit` is half its last printed digit in bytes; `assumed` what its source does not state."""
+
+    id: str
+    model: str
+    stage: StageName
+    size: Size
+    dtype: DtypeName
+    gpu: str
+    torch: str
+    cudnn: PositiveInt | None = None
+    quantity: PublishedQuantity
+    printed: str
+    bytes: PositiveInt
+    half_digit: PositiveInt
+    assumed: dict[str, str] = {}
+    source: str
+    notes: str | None = None
+
+    @property
+    def workload(self) -> Workload:
+        """What was run."""
+        return Workload(model=self.model, stage=self.stage, dtype=self.dtype, **self.size.model_dump())
+
+    @property
+    def stack(self) -> Stack:
+        """The stack that the source states, or that is assumed for it."""
+        return assumed_stack(find_gpu(self.gpu), self.torch, self.cudnn)
+
+
+def read_published(path: Path) -> list[Published]:
+    """The figures of a file. Raises UserError with every error and its place."""
+    data = read_yaml(path)
+    try:
+        return TypeAdapter(list[Published]).validate_python(data.get("figures"))
+    except ValidationError as error:
+        raise UserError(f"{path}: not a file of published figures\n{describe(error)}") from error

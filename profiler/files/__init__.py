@@ -1,0 +1,1 @@
+"""Reading, checking and writing: all I/O on plain data."""

@@ -1,1 +1,0 @@
-"""Where the bytes of a stage are, why they are there, and what would take them away."""

@@ -1,0 +1,1 @@
+"""What kernels borrow, without torch."""

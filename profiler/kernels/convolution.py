@@ -1,0 +1,141 @@
+"""What a convolution borrows on CUDA while it runs.
+
+cuDNN's tensor-core engines work on channels-last data. Given NCHW they copy the input, the weights and the output into
+that order first, so the workspace is the three of them. The closed form below says when; it was read off cuDNN's own
+plans (9.20, asked without a device, for H200, A100 and RTX 4090 property records), not fitted to measured peaks.
+"""
+
+from dataclasses import dataclass
+from math import prod
+from typing import Literal
+
+from profiler.data.stack import Stack
+
+HALF = ("float16", "bfloat16")
+ITEM_SIZE = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
+PLAN_HEADER = 16  # bytes that a staging plan takes besides its copies
+HOPPER_HEADER = 131  # and what every plan of Hopper's own tensor-core engines takes, also without copies
+Copies = Literal["input", "both"] | None  # what an engine stages besides the weights
+
+
+@dataclass(frozen=True, kw_only=True)
+class Convolution:
+    """One forward convolution: shapes (N, C, *spatial) and (K, C / groups, *kernel), one dtype for all."""
+
+    x: tuple[int, ...]
+    weight: tuple[int, ...]
+    y: tuple[int, ...]
+    dtype: str
+    padding: tuple[int, ...]
+    stride: tuple[int, ...]
+    dilation: tuple[int, ...]
+    groups: int
+    channels_last: bool
+    transposed: bool
+
+    @property
+    def element_size(self) -> int:
+        """Bytes of an element."""
+        return ITEM_SIZE[self.dtype]
+
+    @property
+    def kernel_volume(self) -> int:
+        """Taps of the kernel."""
+        return prod(self.weight[2:])
+
+
+def has_cudnn(dtype: str, stack: Stack) -> bool:
+    """Whether ATen takes cuDNN for `dtype` at all: bf16 wants Ampere (Convolution.cpp, use_cudnn)."""
+    return dtype != "bfloat16" or (stack.capability or (8, 0)) >= (8, 0)
+
+
+def route(conv: Convolution, stack: Stack) -> str:
+    """`cudnn`, `depthwise` (native kernel), or the slow paths `im2col` and `vol2col`: bf16 before Ampere, and 16-bit 3D
+    in torch 2.9 and 2.10."""
+    if _is_depthwise(conv):
+        return "depthwise"
+    if not has_cudnn(conv.dtype, stack):
+        return "vol2col" if len(conv.x) == 5 else "im2col"
+    if len(conv.x) == 5 and conv.dtype in HALF and conv.kernel_volume > 1 and _skips_cudnn_conv3d(conv, stack):
+        return "vol2col"
+    return "cudnn"
+
+
+def workspace_bytes(conv: Convolution, stack: Stack) -> int:
+    """Bytes borrowed besides input, output and layout copies of tensors that are not contiguous."""
+    kind = route(conv, stack)
+    if kind == "depthwise":
+        return 0
+    if kind == "im2col" and conv.kernel_volume == 1:
+        return 0  # ConvolutionMM2d.cu: the input is its own matrix of columns
+    if kind in ("im2col", "vol2col"):
+        # They and NaiveDilatedConvolution.cu unfold one sample at a time: every output position with all its taps.
+        return conv.x[1] * conv.kernel_volume * prod(conv.y[2:]) * conv.element_size
+    header = HOPPER_HEADER if stack.capability == (9, 0) else 0
+    if conv.channels_last:
+        # Beyond 32-bit indexing runtime-compiled engines run, which take nothing.
+        return header if conv.x[1] >= 8 and max(prod(conv.x), prod(conv.y)) < 1 << 31 else 0
+    copies = _staged_16_bit(conv) if conv.dtype in HALF else _staged_32_bit(conv, stack)
+    if copies is None:
+        return 0
+    return _copies_bytes(conv, output=copies == "both") + (header if copies == "both" else 0)
+
+
+def _staged_16_bit(conv: Convolution) -> Copies:
+    if conv.x[1] < 8 and len(conv.x) == 5 and conv.y[1] % 128 == 0:
+        return "both"  # 3D engines pad pixels to eight channels for full tiles of outputs
+    if conv.x[1] < 8 or (conv.y[1] < 16 and conv.x[1] < 16):
+        return None  # too few channels for a tensor core: a direct kernel reads NCHW
+    return "both"
+
+
+def _staged_32_bit(conv: Convolution, stack: Stack) -> Copies:
+    """fp32 runs as TF32 by default. Data-centre engines from Hopper on stage both sides, others the input alone."""
+    major, minor = stack.capability or (8, 0)
+    if stack.settings.get("allow_tf32") == "false" or major < 8:
+        return None  # TF32 came with Ampere
+    if conv.x[1] < 16:
+        pads = conv.y[1] % 128 == 0 and (major == 9 or (len(conv.x) == 4 and (major, minor) > (8, 0)))
+        return "input" if pads else None
+    pointwise = conv.kernel_volume == 1
+    if pointwise and ((major, minor), len(conv.x)) in (((8, 9), 4), ((12, 0), 5)):
+        return None  # a matrix product that reads the planes as they lie: images on Ada, clips on consumer Blackwell
+    if (major, minor) == (8, 9) and len(conv.x) == 5 and conv.y[1] < 8:
+        return None  # pixels out of a clip: written by a direct kernel
+    both = major in (9, 10) or ((major, minor) == (8, 9) and len(conv.x) == 5 and not pointwise and conv.y[1] % 64 > 0)
+    if pointwise and conv.y[1] <= min(128, conv.x[1] - 1):
+        both = major == 10 and len(conv.x) == 5  # a narrow result is written as planes at once
+    elif conv.x[1] < 32:
+        both = major in (10, 12)  # latents
+    return "both" if both else "input"
+
+
+def _copies_bytes(conv: Convolution, *, output: bool) -> int:
+    """Channels-last copies of input, weights and, if asked, output, channels padded to 16 bytes.
+
+    1x1 weights are the same in both orders and are not copied.
+    """
+    align = 16 // conv.element_size
+    elements = conv.x[0] * _pad(conv.x[1], align) * prod(conv.x[2:])
+    if output:
+        elements += conv.y[0] * _pad(conv.y[1], align) * prod(conv.y[2:])
+    if conv.kernel_volume > 1:
+        elements += _pad(conv.weight[0], align) * _pad(conv.weight[1], align) * conv.kernel_volume
+    return elements * conv.element_size + PLAN_HEADER
+
+
+def _pad(channels: int, align: int) -> int:
+    return -(-channels // align) * align
+
+
+def _is_depthwise(conv: Convolution) -> bool:
+    # ATen's own depthwise kernel takes NCHW; channels-last goes to cuDNN.
+    return conv.groups == conv.x[1] > 1 and not conv.transposed and not conv.channels_last
+
+
+def _skips_cudnn_conv3d(conv: Convolution, stack: Stack) -> bool:
+    """cuDNN 9.8 to 9.14 gave wrong 16-bit conv3d results, so torch 2.9 turned it off; 2.9.1 and 2.10 look at the version."""
+    release, cudnn = stack.torch_release, stack.cudnn or 0
+    if conv.channels_last or release < (2, 9, 0) or release >= (2, 11, 0):
+        return False
+    return release == (2, 9, 0) or 90800 <= cudnn < 91500

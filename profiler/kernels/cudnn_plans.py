@@ -1,0 +1,161 @@
+"""Asks cuDNN itself what a convolution borrows, without a GPU.
+
+cuDNN 9.8 and later plan for a card's property record: the same heuristics, engines and workspace bytes as on the card.
+ATen takes the first plan that builds, so that plan's workspace is what a run borrows. Answers come from, in this order:
+plans shipped for the catalog (`configs/plans`), plans asked before (a cache on disk), and cuDNN in a process of its own,
+where its maintained front-end is installed (`pip install latentmeter[planner]`). Else the caller has the closed form.
+"""
+
+import hashlib
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from contextvars import ContextVar
+from functools import cache, cached_property
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from profiler.data.stack import Stack
+from profiler.files.paths import CONFIGS, cache_folder
+from profiler.kernels.convolution import Convolution
+from profiler.machine.cards import gpu_named
+
+# Beyond this many elements ATen's plan is a runtime-compiled engine, which cuDNN offers only where it finds a driver
+# (libcuda). Asked without one it names engines that a card would try last.
+INT32_LIMIT = 1 << 31
+
+CLOSED_FORM: ContextVar[bool] = ContextVar("CLOSED_FORM", default=False)  # set: nobody is asked, as for an unknown card
+
+
+class Planner:
+    """Workspace bytes for one stack's card. `answered` counts by source: `shipped`, `cached` or `asked`."""
+
+    def __init__(self, stack: Stack) -> None:
+        self.answered = {"shipped": 0, "cached": 0, "asked": 0}
+        self._card = gpu_named(stack.gpu)
+        self._record = self._card.properties if self._card else None
+        self._tf32 = stack.settings.get("allow_tf32") != "false"
+        self._server: subprocess.Popen[str] | None = None
+        self._new = 0
+
+    def workspace_bytes(self, conv: Convolution) -> int | None:
+        """The workspace of cuDNN's first plan for `conv`; None where nothing here knows it."""
+        if conv.transposed or max(prod(conv.x), prod(conv.y)) >= INT32_LIMIT:
+            return None
+        return self.answer(question_of(conv, tf32=self._tf32))
+
+    def answer(self, question: str) -> int | None:
+        """The workspace for one `question_of` a convolution; None where nothing here knows it."""
+        if self._record is None or CLOSED_FORM.get():
+            return None
+        if question in self._shipped:
+            self.answered["shipped"] += 1
+            return self._shipped[question]
+        if question in self._cache:
+            self.answered["cached"] += 1
+            return self._cache[question]
+        answer = self._ask(question)
+        if answer is not None:
+            self.answered["asked"] += 1
+            self._cache[question] = answer
+            self._new += 1
+        return answer
+
+    def close(self) -> None:
+        """Keep what was asked, and let the process go."""
+        if self._server is not None:
+            self._server.communicate()
+            self._server = None
+        if self._new:
+            self.cache_path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = self.cache_path.with_suffix(f".{os.getpid()}")
+            temporary.write_text(json.dumps(self._cache))
+            temporary.replace(self.cache_path)
+
+    @cached_property
+    def _shipped(self) -> dict[str, int | None]:
+        return shipped_plans(self._card.id, digest(self._record)) if self._card else {}
+
+    @cached_property
+    def _cache(self) -> dict[str, int]:
+        try:
+            plans: dict[str, int] = json.loads(self.cache_path.read_text())
+        except (OSError, json.JSONDecodeError):
+            return {}  # nothing asked before, or a file that a dying process left: ask again
+        return plans
+
+    @cached_property
+    def cache_path(self) -> Path:
+        """The file of what was asked before: of one front-end and library, for one property record."""
+        return cache_folder() / "plans" / f"{front_end_version()}-{digest(self._record)}.json"
+
+    def _ask(self, question: str) -> int | None:
+        """One question to the process with cuDNN; None without the front-end, or where no plan builds."""
+        if front_end_version() is None:
+            return None
+        if self._server is None:
+            command = [sys.executable, "-m", "profiler.kernels.cudnn_server"]
+            self._server = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+            )
+            self._say(json.dumps(self._record))
+        self._say(question)
+        assert self._server.stdout is not None
+        line = self._server.stdout.readline()
+        answer: int | None = json.loads(line) if line else None
+        return answer
+
+    def _say(self, line: str) -> None:
+        assert self._server is not None
+        assert self._server.stdin is not None
+        try:
+            self._server.stdin.write(line + "\n")
+            self._server.stdin.flush()
+        except BrokenPipeError:
+            return  # the server could not load cuDNN: its answers are empty
+
+
+@cache
+def shipped_plans(card: str, record: str) -> dict[str, int | None]:
+    """Workspace by question for one card, from `configs/plans`; nothing where its property record is another.
+
+    `questions.txt` has a question a line, only ever added to at its end; `<card>.json` has the answers in that order.
+    """
+    path = CONFIGS / "plans" / f"{card}.json"
+    if not path.is_file():
+        return {}
+    data = json.loads(path.read_text())
+    if data["record"] != record:
+        return {}
+    questions = (CONFIGS / "plans" / "questions.txt").read_text().splitlines()
+    return dict(zip(questions, data["bytes"], strict=False))
+
+
+@cache
+def front_end_version() -> str | None:
+    """The installed cuDNN front-end and library, as text; None where the front-end is missing."""
+    if importlib.util.find_spec("cudnn") is None:
+        return None
+    from profiler.data.stack import installed
+
+    names = ("nvidia-cudnn-frontend", "nvidia-cudnn-cu13", "nvidia-cudnn-cu12")
+    return "-".join(version for version in map(installed, names) if version)
+
+
+def question_of(conv: Convolution, *, tf32: bool) -> str:
+    """A convolution as one line, which is also its key in tables and caches.
+
+    Fields: dtype, x, weight, padding, stride, dilation, groups, memory order, and for fp32 whether TF32 is allowed.
+    """
+    numbers = [",".join(map(str, v)) for v in (conv.x, conv.weight, conv.padding, conv.stride, conv.dilation)]
+    order = "channels_last" if conv.channels_last else "contiguous"
+    mode = ("tf32" if tf32 else "ieee") if conv.dtype == "float32" else "half"
+    return " ".join([conv.dtype, *numbers, str(conv.groups), order, mode])
+
+
+def digest(record: dict[str, Any] | None) -> str:
+    """Twelve hex digits over a property record."""
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:12]

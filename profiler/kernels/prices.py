@@ -1,0 +1,78 @@
+"""Sizes that rules compute from a whole call: what a convolution or an attention kernel borrows. Knows nothing of torch.
+
+A price is kept with the block that it gave, so that a recording can ask again at another size.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+from math import prod
+
+from profiler.data.stack import Stack
+from profiler.data.workload import AttentionName
+from profiler.kernels import attention, convolution
+from profiler.kernels.attention import Attention
+from profiler.kernels.convolution import Convolution
+from profiler.kernels.cudnn_plans import Planner
+
+BEFORE, AFTER = 4, 5  # as many buffers as any attention kernel takes, before and after its output
+
+
+@dataclass(frozen=True)
+class Elements:
+    """So many bytes for each element of a tensor."""
+
+    shape: tuple[int, ...]
+    item: int
+
+    @property
+    def bytes(self) -> int:
+        """All of them."""
+        return self.item * prod(self.shape)
+
+
+@dataclass(frozen=True)
+class Price:
+    """One buffer of a call. For attention `kernel` is what was chosen, given what is pinned; `part` is the buffer's place,
+    None for the choice itself."""
+
+    call: Convolution | Attention | Elements
+    kernel: AttentionName | None = None
+    pinned: AttentionName | None = None
+    part: int | None = None
+
+
+class Prices:
+    """Asks the rules for one stack; `routes` counts the kernels that calls were priced as."""
+
+    def __init__(self, stack: Stack, routes: Counter[str]) -> None:
+        self.stack = stack
+        self.routes = routes
+        self.planner = Planner(stack)
+        self._planned: dict[Convolution, tuple[str, int]] = {}
+
+    def convolution(self, conv: Convolution) -> int:
+        """cuDNN's own plan where it can be had, else the closed form; counted by which of them answered."""
+        if conv not in self._planned:
+            self._planned[conv] = self._plan(conv)
+        route, size = self._planned[conv]
+        self.routes[f"convolution {route}"] += 1
+        return size
+
+    def attention(self, call: Attention, pinned: AttentionName | None) -> AttentionName:
+        """The kernel that runs."""
+        kernel = attention.choose(call, self.stack, pinned)
+        self.routes[f"attention {kernel}"] += 1
+        return kernel
+
+    def buffers(self, call: Attention, kernel: AttentionName) -> tuple[int, ...]:
+        """Its scratch: BEFORE sizes, then AFTER, those that it does not take being 0."""
+        needs = attention.buffers(call, kernel, self.stack.multiprocessors)
+        before, after = needs.before, needs.after
+        return (*before, *[0] * (BEFORE - len(before)), *after, *[0] * (AFTER - len(after)))
+
+    def _plan(self, conv: Convolution) -> tuple[str, int]:
+        route = convolution.route(conv, self.stack)
+        planned = self.planner.workspace_bytes(conv) if route == "cudnn" else None
+        if planned is not None:
+            return "cudnn, planned", planned
+        return "cudnn, closed form" if route == "cudnn" else route, convolution.workspace_bytes(conv, self.stack)

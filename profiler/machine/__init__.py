@@ -1,0 +1,1 @@
+"""Cards, NVML and the live stack."""

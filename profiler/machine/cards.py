@@ -1,0 +1,101 @@
+"""Cards that an estimate can be for, from `configs/gpus/*.yaml`, and the stack that is assumed on them."""
+
+import difflib
+from functools import cache
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, PositiveInt
+
+from profiler.data.stack import Stack, installed
+from profiler.errors import UserError
+from profiler.files.load import read_as
+from profiler.files.paths import CONFIGS
+
+GPUS = CONFIGS / "gpus"
+DEFAULT_GPU = "h200"
+
+# cuDNN that the default wheel of each torch release brings, from the wheels' metadata; the newest not above applies.
+BUNDLED_CUDNN = {
+    (2, 6): 90100, (2, 7): 90501, (2, 8): 91002, (2, 9): 91002, (2, 10): 91002, (2, 11): 91900,
+    (2, 12): 92000, (2, 13): 92000, (2, 14): 92400, (2, 15): 92600,
+}  # fmt: skip
+
+
+class Gpu(BaseModel):
+    """One card. `total_bytes` as CUDA reports it; `context_bytes` is None until measured.
+
+    `properties` is the device property record by which cuDNN plans for this card without one: all of its 23 keys, in
+    cuDNN's own names and units. None: no record is known, and nothing can be planned for the card or run dry on it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str
+    name: str
+    capability: tuple[int, int]
+    multiprocessors: PositiveInt
+    total_bytes: PositiveInt
+    context_bytes: PositiveInt | None = None
+    properties: dict[str, Any] | None = None
+    sources: dict[str, str]
+
+
+def gpu_ids() -> list[str]:
+    """The ids of all cards. Reads no file."""
+    return sorted(path.name.removesuffix(".yaml") for path in GPUS.glob("*.yaml"))
+
+
+@cache
+def gpu(gpu_id: str) -> Gpu:
+    """One card; reads its file alone. Raises UserError with every error of the file."""
+    return read_as(Gpu, GPUS / f"{gpu_id}.yaml", "a card file")
+
+
+def gpus() -> dict[str, Gpu]:
+    """Every card that has a file, by id."""
+    return {gpu_id: gpu(gpu_id) for gpu_id in gpu_ids()}
+
+
+def gpu_named(name: str | None) -> Gpu | None:
+    """The card whose own name is `name`, as CUDA says it; reads the files that mention it."""
+    mentions = (
+        path.name.removesuffix(".yaml") for path in sorted(GPUS.glob("*.yaml")) if name and name in path.read_text()
+    )
+    return next((card for card in map(gpu, mentions) if card.name == name), None)
+
+
+def find_gpu(name: str) -> Gpu:
+    """The card `name`. Raises UserError that names the cards there are."""
+    key = name.lower().replace("_", "-").replace(" ", "-")
+    known = gpu_ids()
+    if key in known:
+        return gpu(key)
+    near = difflib.get_close_matches(key, known, n=1)
+    hint = f"did you mean '{near[0]}'? " if near else ""
+    raise UserError(f"no card '{name}': {hint}known: {', '.join(known)}")
+
+
+def assumed_stack(card: Gpu, torch_version: str | None = None, cudnn: int | None = None) -> Stack:
+    """The stack of `card` with `torch_version` (default: the installed one) and its wheel's cuDNN, default settings."""
+    release = (torch_version or installed("torch") or "").split("+")[0]
+    stack = Stack(
+        device="cuda",
+        gpu=card.name,
+        capability=card.capability,
+        multiprocessors=card.multiprocessors,
+        device_total_bytes=card.total_bytes,
+        torch=release,
+        cudnn=cudnn,
+        diffusers=installed("diffusers"),
+    )
+    if stack.torch_release < (2, 0, 0):
+        raise UserError(f"torch: expected a release such as 2.7.1, got {torch_version!r}")
+    if cudnn is not None:
+        return stack
+    return assumed_stack(card, release, bundled_cudnn(stack.torch_release))
+
+
+def bundled_cudnn(release: tuple[int, int, int]) -> int:
+    """cuDNN of torch's default wheel, as torch's integer (90501 is 9.5.1)."""
+    known = [key for key in BUNDLED_CUDNN if key <= release[:2]]
+    return BUNDLED_CUDNN[max(known)] if known else min(BUNDLED_CUDNN.values())

@@ -1,0 +1,63 @@
+"""The stack of this process, read from the real libraries."""
+
+import os
+import platform
+
+import torch
+
+from profiler.data.stack import DeviceName, Stack, installed
+from profiler.machine.nvml import query
+
+DRY = "LATENTMETER_DRY"  # set by scripts/dry_cuda: the libraries below torch are stubs, and no kernel runs
+
+# Environment that changes what kernels or the allocator take.
+VARIABLES = (
+    DRY,
+    "PYTORCH_ALLOC_CONF",
+    "PYTORCH_CUDA_ALLOC_CONF",
+    "PYTORCH_NO_CUDA_MEMORY_CACHING",
+    "CUDA_MODULE_LOADING",
+    "CUBLAS_WORKSPACE_CONFIG",
+    "CUBLASLT_WORKSPACE_SIZE",
+    "TORCH_CUBLASLT_UNIFIED_WORKSPACE",
+    "TORCH_CUDNN_SDPA_DEPRIORITIZED",
+    "TORCH_CUDNN_USE_HEURISTIC_MODE_B",
+    "NVIDIA_TF32_OVERRIDE",
+)
+
+
+def live_stack(device: DeviceName) -> Stack:
+    """The stack of `device` (CUDA: its current device). Reading properties takes no memory on the device."""
+    settings = {name: os.environ[name] for name in VARIABLES if name in os.environ}
+    if device == "cpu":
+        return Stack(
+            device="cpu",
+            gpu=None,
+            torch=torch.__version__,
+            diffusers=installed("diffusers"),
+            python=platform.python_version(),
+            settings=settings | {"threads": str(torch.get_num_threads()), "cpu": platform.machine()},
+        )
+    properties = torch.cuda.get_device_properties()
+    settings["cudnn.benchmark"] = str(torch.backends.cudnn.benchmark).lower()
+    settings["allow_tf32"] = str(torch.backends.cudnn.allow_tf32).lower()
+    return Stack(
+        device="cuda",
+        driver=query("nvmlSystemGetDriverVersion").value,
+        gpu=properties.name,
+        capability=(properties.major, properties.minor),
+        multiprocessors=properties.multi_processor_count,
+        device_total_bytes=properties.total_memory,
+        cuda=torch.version.cuda,
+        cudnn=torch.backends.cudnn.version(),
+        torch=torch.__version__,
+        diffusers=installed("diffusers"),
+        python=platform.python_version(),
+        settings=settings,
+    )
+
+
+def device_uuid() -> str | None:
+    """The current CUDA device's UUID as NVML spells it; None where torch does not tell."""
+    uuid = getattr(torch.cuda.get_device_properties(), "uuid", None)
+    return None if uuid is None else f"GPU-{uuid}"

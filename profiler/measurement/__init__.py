@@ -1,0 +1,1 @@
+"""The measurement, with real tensors in a process of its own."""

@@ -1,0 +1,185 @@
+"""Measures on the CPU: the allocator's own reports, as the profiler records them, and the process's resident memory.
+
+The CPU allocator keeps no counters, but reports each allocation and free to the profiler with a running total. One
+profiler session covers the whole process, so totals are true from the first weight on; markers in its event tree say
+which phase and which op an event fell in. There is no cache, so reserved bytes do not exist here.
+"""
+
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.profiler import ProfilerActivity, profile, record_function
+
+from profiler.data.events import Stream
+from profiler.data.records import Memory, Phase, Reading
+from profiler.machine.live import live_stack
+from profiler.measurement.meter import Meter, OpPeak
+from profiler.trace.observer import Observer
+
+STATUS = Path("/proc/self/status")
+CLEAR_REFS = Path("/proc/self/clear_refs")
+_MARK = "latentmeter|"
+
+
+@dataclass
+class _Interval:
+    """Totals of a marked stretch: at its start, its highest, at its end."""
+
+    label: str
+    start: int = 0
+    peak: int = 0
+    end: int = 0
+
+
+@dataclass
+class _PhaseNotes:
+    name: Phase
+    seconds: float | None = None
+    resident_peak: int | None = None
+    resident_end: int | None = None
+
+
+@dataclass
+class CpuMeter(Meter):
+    """This process on the CPU."""
+
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    def __post_init__(self) -> None:
+        self.stack = live_stack("cpu")
+        self.kind = "cpu"
+        self._profile = profile(activities=[ProfilerActivity.CPU], profile_memory=True)
+        self._phases: list[_PhaseNotes] = []
+        self._intervals: list[_Interval] = []
+        self._watch: _CpuObserver | None = None
+
+    def __enter__(self) -> "CpuMeter":
+        self._profile.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._profile.__exit__(None, None, None)
+        results: Any = self._profile.profiler.kineto_results  # type: ignore[union-attr]
+        self._intervals = _intervals(results.experimental_event_tree())
+
+    @contextmanager
+    def phase(self, name: Phase) -> Iterator[None]:
+        """A marker in the event tree, and the resident memory within it."""
+        notes = _PhaseNotes(name)
+        self._phases.append(notes)
+        _reset_resident_peak()
+        started = time.perf_counter()
+        with record_function(f"{_MARK}phase"):
+            try:
+                yield
+                notes.seconds = time.perf_counter() - started
+            finally:
+                notes.resident_peak, notes.resident_end = _resident("VmHWM"), _resident("VmRSS")
+
+    def readings(self) -> tuple[Reading, ...]:
+        """One a phase, after the meter was left."""
+        phases = [interval for interval in self._intervals if interval.label == "phase"]
+        pairs = zip(self._phases, phases, strict=True)
+        return tuple(self._reading(notes, interval) for notes, interval in pairs)
+
+    def watch(self) -> Observer:
+        """An observer that marks each op in the event tree."""
+        self._watch = _CpuObserver()
+        return self._watch
+
+    def op_peaks(self) -> list[OpPeak]:
+        """Op by op, in bytes reported by the allocator."""
+        found = []
+        for interval in self._intervals:
+            if interval.label != "phase":
+                op, event = map(int, interval.label.split("|"))
+                found.append(OpPeak(op=op, event=event, peak=interval.peak, end=interval.end))
+        return found
+
+    def stream(self) -> Stream | None:
+        """The tensors that the watch saw; the allocator's own reports carry no op."""
+        return Stream(self._watch.blocks, self._watch.events, self._watch.ops) if self._watch else None
+
+    def describe(self) -> dict[str, Any]:
+        """No NVML on a CPU."""
+        return {}
+
+    def reasons(self) -> dict[str, str]:
+        """What a CPU has no number for."""
+        cuda_only = "a counter of the CUDA allocator"
+        return {
+            "reserved_bytes": "the CPU allocator caches nothing",
+            "requested_peak_bytes": cuda_only,
+            "active_peak_bytes": cuda_only,
+            "alloc_retries": cuda_only,
+            "ooms": cuda_only,
+            "device_free_bytes": "there is no device beside the CPU",
+        }
+
+    def _reading(self, notes: _PhaseNotes, interval: _Interval) -> Reading:
+        return Reading(
+            phase=notes.name,
+            peak=Memory(allocated_bytes=interval.peak, device_bytes=notes.resident_peak),
+            end=Memory(allocated_bytes=interval.end, device_bytes=notes.resident_end),
+            seconds=notes.seconds,
+            process_bytes=notes.resident_end,
+        )
+
+
+class _CpuObserver(Observer):
+    def __init__(self) -> None:
+        super().__init__("cpu")
+
+    def execute(self, func: Any, args: Any, kwargs: Any) -> Any:
+        with record_function(f"{_MARK}{len(self.ops) - 1}|{len(self.events)}"):
+            return func(*args, **kwargs)
+
+
+def _intervals(tree: list[Any]) -> list[_Interval]:
+    """Every marked stretch of the event tree with its totals, in order of start."""
+    found: list[_Interval] = []
+    total = 0
+
+    def visit(event: Any, open_intervals: list[_Interval]) -> None:
+        nonlocal total
+        if event.name == "[memory]":
+            total = event.extra_fields.total_allocated
+            for interval in open_intervals:
+                interval.peak = max(interval.peak, total)
+            return
+        if event.name.startswith(_MARK):
+            interval = _Interval(event.name.removeprefix(_MARK), start=total, peak=total)
+            found.append(interval)
+            for child in event.children:
+                visit(child, [*open_intervals, interval])
+            interval.end = total
+            return
+        for child in event.children:
+            visit(child, open_intervals)
+
+    for event in sorted(tree, key=lambda e: e.start_time_ns):
+        visit(event, [])
+    return found
+
+
+def _resident(name: str) -> int | None:
+    """A line of /proc/self/status in bytes: VmRSS (resident now) or VmHWM (its peak); None where there is no such file."""
+    try:
+        match = re.search(rf"^{name}:\s+(\d+) kB", STATUS.read_text(), re.MULTILINE)
+    except OSError:
+        return None
+    return int(match.group(1)) * 1024 if match else None
+
+
+def _reset_resident_peak() -> None:
+    """Start VmHWM anew (proc_pid_clear_refs(5), value 5). Where that is not allowed, peaks run on from the start."""
+    try:
+        CLEAR_REFS.write_text("5")
+    except OSError:
+        return

@@ -1,0 +1,153 @@
+"""Looks at this machine before anything is measured: what is here, and what would falsify or hinder a measurement."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from profiler.data.stack import Stack, format_cudnn, installed
+from profiler.data.units import format_bytes
+from profiler.errors import UserError
+from profiler.machine import nvml
+from profiler.measurement.process import probe_stack
+
+Level = Literal["ok", "note", "warning"]
+NEEDED = ("torch", "diffusers", "accelerate", "nvidia-ml-py", "pandas", "pydantic")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the answer: what was looked at, what was seen, and what to do about it where it is a warning."""
+
+    level: Level
+    subject: str
+    text: str
+
+
+def examine() -> tuple[Stack, list[Finding], list[dict[str, Any]]]:
+    """The stack, the findings, and NVML's reading of each GPU."""
+    findings = [_package(name) for name in NEEDED]
+    stack, device = _device()
+    findings.append(device)
+    findings += _routes(stack)
+    findings += _settings(stack)
+    gpus, seen = _nvml()
+    return stack, findings + seen, gpus
+
+
+def _package(name: str) -> Finding:
+    version = installed(name)
+    if version is None:
+        return Finding("warning", name, f"not installed: pip install {name}")
+    return Finding("ok", name, version)
+
+
+def _device() -> tuple[Stack, Finding]:
+    try:
+        stack = probe_stack("cuda")
+    except UserError as error:
+        return probe_stack("cpu"), Finding("note", "CUDA", f"{error} (estimates need no GPU)")
+    return stack, Finding(
+        "ok", "CUDA", f"{stack.title}, {format_bytes(stack.device_total_bytes)}, driver {stack.driver}"
+    )
+
+
+def _routes(stack: Stack) -> list[Finding]:
+    """Kernel routes that cost several times the usual memory."""
+    release, cudnn = stack.torch_release, stack.cudnn or 0
+    slow = stack.device == "cuda" and (2, 9, 0) <= release < (2, 11, 0)
+    if slow and (release == (2, 9, 0) or 90800 <= cudnn < 91500):
+        return [
+            Finding(
+                "warning",
+                "conv3d",
+                f"torch {stack.torch} with cuDNN {format_cudnn(stack.cudnn)} runs 16-bit 3D convolutions without cuDNN: "
+                "several times the memory (pytorch issue 166643); torch 2.11 or cuDNN 9.15 mend it",
+            )
+        ]
+    return []
+
+
+def _settings(stack: Stack) -> list[Finding]:
+    names = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
+    return [_setting(name, stack) for name in names if name in stack.settings]
+
+
+def _setting(name: str, stack: Stack) -> Finding:
+    from profiler.allocator.settings import parse_settings
+
+    text = f"{name}={stack.settings[name]}"
+    try:
+        parse_settings(stack.settings[name])
+    except UserError as error:
+        return Finding("warning", "allocator", f"{text}: {error}; estimates for this stack fail")
+    return Finding("note", "allocator", f"{text}: replayed by the estimator, part of the stack's fingerprint")
+
+
+def _nvml() -> tuple[list[dict[str, Any]], list[Finding]]:
+    listed = nvml.devices()
+    if listed.value is None:
+        return [], [Finding("note", "NVML", f"{listed.reason}: device bytes will be unknown")]
+    gpus = [nvml.snapshot(device["uuid"]) for device in listed.value]
+    findings = []
+    for gpu in gpus:
+        used = f"{format_bytes(gpu['used_bytes'])} of {format_bytes(gpu['total_bytes'])} in use"
+        findings.append(Finding("ok", f"NVML {gpu['name']}", used))
+        if gpu["others"]:
+            pids = ", ".join(str(other["pid"]) for other in gpu["others"])
+            findings.append(
+                Finding("warning", "other processes", f"pids {pids} hold memory on this GPU: device bytes will drift")
+            )
+    return gpus, findings
+
+
+def context_ladder() -> dict[str, Any]:
+    """Bytes outside the allocator after each first use (context, elementwise, GEMM, convolution, attention), by NVML.
+
+    Asked in a process of its own. Raises UserError where there is no CUDA device.
+    """
+    return _ask("context")
+
+
+def write_card(path: Path, ladder: dict[str, Any] | None = None) -> None:
+    """Write this machine's card as a file of `configs/gpus`; with `ladder`, the context's size too.
+
+    Raises UserError where there is no CUDA device, or where the file exists.
+    """
+    import yaml
+
+    from profiler.machine.live import DRY
+
+    if path.exists():
+        raise UserError(f"{path}: exists; give a new file")
+    card = _ask("card")
+    steps = [size for size in (ladder or {}).get("bytes", {}).values() if size is not None]
+    context = max(steps, default=None)
+    read = f"read off the card, driver {card['properties']['driverVer']}"
+    if DRY in os.environ:
+        read = "read off a dry run's card, which is not a card"
+    sources = {
+        "name": read,
+        "capability": read,
+        "multiprocessors": read,
+        "total_bytes": read,
+        "properties": read,
+        "context_bytes": "after convolution and attention, by NVML" if context else "not measured: doctor --context",
+    }
+    name = card["name"].removeprefix("NVIDIA ").removeprefix("GeForce ")
+    data = {"id": re.sub(r"[^a-z0-9]+", "-", name.lower()), **card, "context_bytes": context, "sources": sources}
+    path.write_text(yaml.safe_dump(data, sort_keys=False, default_flow_style=None, width=120))
+
+
+def _ask(module: str) -> dict[str, Any]:
+    """What `profiler.measure.<module>` prints, in a process of its own. Raises UserError with its last line."""
+    command = [sys.executable, "-m", f"profiler.measure.{module}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    if done.returncode:
+        raise UserError(f"{module}: {(done.stderr.strip().splitlines() or ['no answer'])[-1]}")
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer

@@ -1,0 +1,140 @@
+"""Runs one measurement in a fresh process, with a timeout, and says how it ended.
+
+A process of its own means that no earlier case's cache, fragmentation or broken context reaches this one; a process
+group of its own means that nothing of it survives the timeout.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from profiler.data.records import Failure, Measurement, Phase, Reading, Status, from_dict, to_dict
+from profiler.data.stack import DeviceName, Stack
+from profiler.data.workload import Workload
+from profiler.errors import UserError
+
+DEFAULT_TIMEOUT = 600.0
+DEFAULT_WARM_CALLS = 3
+PROBE_TIMEOUT = 120.0
+LOG_LINES = 5
+EXIT_FAILED = 3  # the worker itself said why
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How a measurement ended. `readings` are the phases that a failed one completed (CUDA)."""
+
+    status: Status
+    measurement: Measurement | None = None
+    failure: Failure | None = None
+    stack: Stack | None = None
+    readings: tuple[Reading, ...] = ()
+
+
+def measure_in_process(
+    workload: Workload,
+    device: DeviceName,
+    *,
+    warm_calls: int = DEFAULT_WARM_CALLS,
+    timeout: float = DEFAULT_TIMEOUT,
+    log: Path | None = None,
+    events: Path | None = None,
+) -> Outcome:
+    """Measure `workload` in a process of its own. Never raises for what the worker does.
+
+    What it prints goes to `log`, its stream of allocator events to `events`, if given.
+    """
+    with tempfile.TemporaryDirectory(prefix="latentmeter-") as folder:
+        request, progress = Path(folder, "request.json"), Path(folder, "progress.jsonl")
+        asked = {"workload": to_dict(workload), "device": device, "warm_calls": warm_calls}
+        request.write_text(json.dumps(asked | {"events": str(events) if events else None}))
+        log = log or Path(folder, "worker.log")
+        with log.open("wb") as output:
+            code = _run([request, progress], output, timeout)
+        return _outcome(code, _events(progress), timeout, log)
+
+
+def probe_stack(device: Literal["auto", "cuda", "cpu"]) -> Stack:
+    """The stack of this machine, asked in a process of its own. Raises UserError where `cuda` is asked and there is none."""
+    command = [sys.executable, "-m", "profiler.machine.probe", device]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PROBE_TIMEOUT, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise UserError(f"device {device}: no answer within {PROBE_TIMEOUT:g} s; is the driver hung?") from error
+    if done.returncode:
+        reason = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
+        raise UserError(
+            f"device {device}: {reason[0]}; --device cpu measures on the CPU, `latentmeter doctor` says more"
+        )
+    stack: Stack = from_dict(Stack, json.loads(done.stdout))
+    return stack
+
+
+def _run(arguments: list[Path], output: Any, timeout: float) -> int | None:
+    """The worker's exit code; None if it ran out of time. Its whole group is gone afterwards, whatever happened."""
+    command = [sys.executable, "-m", "profiler.measurement.worker", *map(str, arguments)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+    ) as process:
+        try:
+            return process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            return None
+        finally:
+            _kill_group(process.pid)
+
+
+def _kill_group(leader: int) -> None:
+    try:
+        os.killpg(leader, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        return  # the group has ended
+
+
+def _events(progress: Path) -> list[dict[str, Any]]:
+    """The worker's events; a last line that was cut off is left out."""
+    if not progress.exists():
+        return []
+    return [json.loads(line) for line in progress.read_text().splitlines(keepends=True) if line.endswith("\n")]
+
+
+def _outcome(code: int | None, events: list[dict[str, Any]], timeout: float, log: Path) -> Outcome:
+    last = {event["event"]: event for event in events}
+    phase: Phase = last.get("phase", {}).get("phase", "start")
+    stack = from_dict(Stack, last["stack"]["stack"]) if "stack" in last else None
+    readings = tuple(from_dict(Reading, e["reading"]) for e in events if e["event"] == "reading")
+    tail = _tail(log)
+    if "result" in last:
+        measurement = from_dict(Measurement, last["result"]["measurement"])
+        return Outcome(status="ok", measurement=measurement, stack=measurement.stack, readings=measurement.readings)
+    if code is None:
+        failure = Failure(phase=phase, message=f"no result within {timeout:g} s, stopped in phase '{phase}'", log=tail)
+        return Outcome(status="timeout", failure=failure, stack=stack, readings=readings)
+    if code == EXIT_FAILED and "failure" in last:
+        failure = replace(from_dict(Failure, last["failure"]["failure"]), log=tail, exit_code=code)
+        return Outcome(status=last["failure"]["status"], failure=failure, stack=stack, readings=readings)
+    return Outcome(status="crash", failure=_crash(code, phase, tail), stack=stack, readings=readings)
+
+
+def _crash(code: int, phase: Phase, tail: str) -> Failure:
+    name = None
+    message = f"the worker ended with exit code {code} in phase '{phase}'"
+    if code < 0:
+        name = signal.Signals(-code).name
+        message = f"the worker was ended by {name} in phase '{phase}'"
+        if name == "SIGKILL":
+            message += "; the kernel's out-of-memory killer ends processes this way"
+    elif tail:
+        message += f": {tail.splitlines()[-1]}"
+    return Failure(phase=phase, message=message, signal=name, exit_code=code, log=tail)
+
+
+def _tail(log: Path) -> str:
+    lines = log.read_text(errors="replace").splitlines()
+    return "\n".join(lines[-LOG_LINES:])

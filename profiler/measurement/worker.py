@@ -1,0 +1,235 @@
+"""Measures one workload in this process, which does nothing else: `python -m profiler.measurement.worker REQUEST PROGRESS`.
+
+REQUEST is a JSON file; PROGRESS gets one flushed JSON line an event (`stack`, `phase`, `reading`, `failure`, `result`),
+so that what was measured before a crash is not lost. Standard input is a lifeline: at its end the parent is gone, and
+the worker goes too, before it disturbs the next measurement on the device.
+"""
+
+import gc
+import json
+import os
+import re
+import sys
+import threading
+import traceback
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TextIO
+
+import torch
+
+from profiler.data.records import Failure, Measurement, Memory, Phase, Reading, Terms, from_dict, to_dict
+from profiler.data.workload import Workload
+from profiler.errors import MODEL_FAILURES, LatentmeterError
+from profiler.files.streams import write_stream
+from profiler.measurement.attribution import Attribution, attribute, watched_call
+from profiler.measurement.meter import Meter
+from profiler.measurement.process import EXIT_FAILED
+from profiler.models.find import find_model
+from profiler.stages.stage import Stage
+
+DEVICE_MARKS = ("CUDA error", "cuDNN error", "CUBLAS_STATUS", "INTERNAL ASSERT")  # the device or torch broke: a crash
+OOM_MARKS = ("DefaultCPUAllocator: can't allocate memory", "DefaultCPUAllocator: not enough memory")
+
+
+def main() -> None:
+    """Read the request, measure, write events; exit code 0 with a result, 3 with a failure."""
+    request_path, progress_path = sys.argv[1:3]
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    request = json.loads(Path(request_path).read_text())
+    with Path(progress_path).open("a") as stream:
+        workload, events = from_dict(Workload, request["workload"]), request["events"]
+        worker = Worker(workload, request["device"], request["warm_calls"], stream, Path(events) if events else None)
+        sys.exit(0 if worker.run() else EXIT_FAILED)
+
+
+def _die_with_parent() -> None:
+    # os.read, not sys.stdin: a thread that blocks in a buffered read stops the interpreter from ending cleanly.
+    while os.read(0, 1):
+        pass
+    os._exit(1)
+
+
+class Worker:
+    """One measurement, phase by phase."""
+
+    def __init__(
+        self, workload: Workload, device: str, warm_calls: int, stream: TextIO, events: Path | None = None
+    ) -> None:
+        self.workload = workload
+        self.warm_calls = warm_calls
+        self._stream = stream
+        self._phase: Phase = "start"
+        self._requested: int | None = None
+        self._device = device
+        self._events = events
+
+    def run(self) -> bool:
+        """Measure; True if there is a result. Failures of the workload become events, not tracebacks."""
+        try:
+            meter = self._make_meter()
+            self._emit("result", measurement=to_dict(self._measure(meter)))
+            self._save_events(meter)
+        except torch.OutOfMemoryError as error:
+            self._fail("oom", str(error), self._requested or parse_requested(str(error)))
+        except (LatentmeterError, *MODEL_FAILURES) as error:
+            if any(mark in str(error) for mark in DEVICE_MARKS):
+                raise
+            traceback.print_exc()
+            out_of_memory = any(mark in str(error) for mark in OOM_MARKS)
+            self._fail("oom" if out_of_memory else "invalid", str(error), parse_requested(str(error)))
+        else:
+            return True
+        return False
+
+    def _make_meter(self) -> Meter:
+        self.workload.check_device(self._device)
+        if self._device == "cpu":
+            from profiler.measurement.cpu import CpuMeter
+
+            return CpuMeter()
+        from profiler.measurement.cuda import CudaMeter
+
+        # torch reports the size that failed in text only, to two digits; the observer gives it exactly.
+        attach = getattr(torch._C, "_cuda_attach_out_of_memory_observer", None)
+        meter = CudaMeter(events=self._events is not None)
+        if attach is not None:
+            attach(self._note_out_of_memory)
+        return meter
+
+    def _note_out_of_memory(self, device: int, requested: int, total: int, free: int) -> None:
+        self._requested = requested
+
+    def _measure(self, meter: Meter) -> Measurement:
+        with meter:
+            self._emit("stack", stack=to_dict(meter.stack))
+            stage, shapes, watch = self._phases(meter)
+        readings = meter.readings()
+        by_phase = {reading.phase: reading for reading in readings}
+        cold, baseline = by_phase["cold"], by_phase["inputs"].end
+        found = attribute(watch, meter, cold.peak.allocated_bytes or 0)
+        notes = self._notes(meter, cold, found)
+        return Measurement(
+            workload=self.workload,
+            stack=meter.stack,
+            device_kind=meter.kind,
+            baseline=baseline,
+            peak=cold.peak,
+            terms=self._terms(cold.peak, found, by_phase),
+            peak_at=found.peak_at if found else None,
+            largest=found.largest if found else (),
+            output_shapes=shapes,
+            readings=readings,
+            warm=tuple(reading for reading in readings if reading.phase == "warm"),
+            attribution_peak_bytes=by_phase["attribution"].peak.allocated_bytes if not found else found.peak,
+            borrowed=found.borrowed if found else (),
+            nvml=meter.describe(),
+            options=stage.options,
+            notes=notes,
+        )
+
+    def _save_events(self, meter: Meter) -> None:
+        """After the result, which is safe by now."""
+        found = meter.stream() if self._events else None
+        if self._events and found:
+            write_stream(self._events, found)
+
+    def _phases(self, meter: Meter) -> tuple[Stage, tuple[tuple[int, ...], ...], Any]:
+        """The order of a real process: module, inputs, the cold call, warm calls, then the watched one."""
+        with self._during(meter, "model"):
+            stage = Stage(self.workload, find_model(self.workload.model), weights=True)
+            stage.load(meter.device)
+            gc.collect()
+        for earlier in stage.earlier():
+            with self._during(meter, "earlier"):
+                earlier.make_inputs(meter.device)
+                earlier()
+            del earlier
+        if self.workload.history.empty_cache and meter.device.type == "cuda":
+            torch.cuda.empty_cache()
+        with self._during(meter, "inputs"):
+            stage.make_inputs(meter.device)
+        with self._during(meter, "cold"):
+            output = stage()
+        stage.check_output(output)
+        shapes = tuple(tuple(item.shape) for item in (output if isinstance(output, tuple) else (output,)))
+        for _ in range(self.warm_calls):
+            output = None
+            with self._during(meter, "warm"):
+                output = stage()
+        output = None
+        watch = meter.watch()
+        with self._during(meter, "attribution"):
+            watched_call(stage, watch)
+        return stage, shapes, watch
+
+    @contextmanager
+    def _during(self, meter: Meter, phase: Phase) -> Any:
+        self._phase = phase
+        self._emit("phase", phase=phase)
+        with meter.phase(phase):
+            yield
+        for reading in meter.readings()[-1:] if meter.device.type == "cuda" else ():
+            self._emit("reading", reading=to_dict(reading))
+
+    def _terms(self, peak: Memory, found: Attribution | None, by_phase: dict[Phase, Reading]) -> Terms:
+        """The breakdown, with reserved and device bytes above it.
+
+        On CUDA the resident terms are the phases' own counters: blocks as handed out, with the tails that stay unused.
+        """
+        terms = found.terms if found else Terms()
+        if found and self._device == "cuda":
+            weights = by_phase["model"].end.allocated_bytes or 0
+            inputs = (by_phase["inputs"].end.allocated_bytes or 0) - weights
+            rest = weights + inputs + (terms.outputs or 0) + (terms.activations or 0)
+            workspace = max(0, (peak.allocated_bytes or 0) - rest)
+            terms = replace(terms, weights=weights, inputs=inputs, workspace=workspace)
+        cached = _minus(peak.reserved_bytes, peak.allocated_bytes)
+        context = _minus(peak.device_bytes, peak.reserved_bytes)
+        return replace(terms, cached=cached, context=context)
+
+    def _notes(self, meter: Meter, cold: Reading, found: Attribution | None) -> dict[str, str]:
+        reasons = meter.reasons()
+        notes = dict(reasons)
+        for name in reasons.keys() & {"reserved_bytes", "device_bytes"}:
+            notes |= {f"{moment}.{name}": reasons[name] for moment in ("baseline", "peak")}
+        if cold.peak.reserved_bytes is None:
+            notes["terms.cached"] = notes["terms.context"] = notes["peak.reserved_bytes"]
+        elif cold.peak.device_bytes is None:
+            notes["terms.context"] = notes["peak.device_bytes"]
+        if found is None:
+            notes["terms"] = "the watched call saw no operation on the device"
+        elif found.peak != cold.peak.allocated_bytes:
+            notes["terms.workspace"] = (
+                f"the watched call peaked at {found.peak:,} B, the cold call at {cold.peak.allocated_bytes:,} B; "
+                "the difference is in this term"
+            )
+        return notes
+
+    def _fail(self, status: str, message: str, requested: int | None) -> None:
+        failure = Failure(phase=self._phase, message=message.splitlines()[0], requested_bytes=requested)
+        self._emit("failure", status=status, failure=to_dict(failure))
+
+    def _emit(self, event: str, **data: Any) -> None:
+        self._stream.write(json.dumps({"event": event, **data}) + "\n")
+        self._stream.flush()
+
+
+def parse_requested(message: str) -> int | None:
+    """The size that an out-of-memory message names, in bytes; torch rounds CUDA's to two digits of its unit."""
+    cpu = re.search(r"you tried to allocate (\d+) bytes", message)
+    if cpu:
+        return int(cpu.group(1))
+    cuda = re.search(r"Tried to allocate ([\d.]+) (bytes|KiB|MiB|GiB)", message)
+    if cuda is None:
+        return None
+    return round(float(cuda.group(1)) * {"bytes": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}[cuda.group(2)])
+
+
+def _minus(a: int | None, b: int | None) -> int | None:
+    return None if a is None or b is None else a - b
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,172 @@
+"""The answer in one sentence, what a reader must not miss, and the largest peaks: words made from data, no markup.
+
+Every case lands in exactly one part of the sentence, so that none is left out in silence.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+from profiler.comparison.case import Comparison
+from profiler.data.records import Record
+from profiler.data.units import format_bytes, format_percent
+from profiler.data.workload import Workload
+
+Provenance = Literal["measured", "dry", "cpu", "estimated", "none"]
+
+QUESTION = "How much memory does each workload need, and can the estimate be trusted?"
+KINDS: dict[Provenance, str] = {
+    "measured": "measured on a GPU",
+    "dry": "dry: the real CUDA build and its allocator, no kernel run",
+    "cpu": "measured on the CPU",
+    "estimated": "estimated, nothing measured",
+    "none": "no numbers: the case ended before there were any",
+}
+PLACES: dict[Provenance, str] = {"measured": "on a GPU", "dry": "in dry CUDA", "cpu": "on the CPU"}
+FAILED = ("oom", "timeout", "crash", "invalid")
+
+
+def answer(comparisons: Sequence[Comparison]) -> str:
+    """How many estimates hold, the worst one, and how many cases have no verdict and why."""
+    if not comparisons:
+        return "Nothing was run, so there is nothing to answer from."
+    parts = [_closeness(place, [row for row in comparisons if judged(row) and kind(row) == place]) for place in PLACES]
+    parts += _without_verdict([row for row in comparisons if not judged(row)])
+    return "; ".join(part for part in parts if part) + "."
+
+
+def cautions(comparisons: Iterable[Comparison]) -> list[str]:
+    """What a reader must know about the kind of the numbers, in plain sentences."""
+    rows = list(comparisons)
+    present = {kind(row) for row in rows}
+    lines = []
+    if "cpu" in present and "measured" in present:
+        lines.append("Rows measured on the CPU are CPU numbers: they say nothing about a GPU.")
+    elif "cpu" in present:
+        lines.append("These are CPU numbers. No GPU was measured.")
+    if "dry" in present:
+        lines.append("Dry run: allocator and dispatcher real, kernels not executed. No GPU was measured there.")
+    if present and present <= {"estimated", "none"}:
+        lines.append("Every number here is estimated. Nothing was measured.")
+    if any(borrowed(row) for row in rows):
+        lines.append(
+            "On the CPU the estimate covers tensors only. What CPU kernels borrowed beyond tensors was measured and is "
+            "added to both sides, so an error there is an error about tensors."
+        )
+    return lines
+
+
+def explained(comparisons: Iterable[Comparison]) -> str:
+    """How many of the differences are explained event by event, and the bytes that are not; empty without events."""
+    found = [row.record.explanation for row in comparisons if row.record.explanation]
+    if not found:
+        return ""
+    left = sum(abs(item.unexplained) for item in found)
+    rest = (
+        "every byte of their differences is explained"
+        if not left
+        else f"{left:,} B of their differences are not explained"
+    )
+    return f"Both sides' events of {plural(len(found), 'case')} were laid side by side: {rest}"
+
+
+def largest_peaks(comparisons: Iterable[Comparison]) -> list[str]:
+    """The largest allocated peak of each kind of number."""
+    lines = []
+    rows = list(comparisons)
+    for place, words in KINDS.items():
+        peaks = [(size, row) for row in rows if kind(row) == place and (size := peak(row)) is not None]
+        if peaks:
+            size, row = max(peaks, key=lambda pair: pair[0])
+            where = f"{name(row)}, {clip_size(row.record.workload)}"
+            lines.append(f"Largest peak {words}: {format_bytes(size)} allocated by {where}")
+    return lines
+
+
+def kind(comparison: Comparison) -> Provenance:
+    """Where the numbers of a row come from."""
+    record = comparison.record
+    if record.measurement:
+        kind = record.measurement.device_kind
+        return "measured" if kind == "cuda" else kind
+    return "estimated" if record.estimate else "none"
+
+
+def judged(comparison: Comparison) -> bool:
+    """Whether the estimate was laid beside the measurement and got a verdict."""
+    return comparison.verdict != "not comparable"
+
+
+def peak(comparison: Comparison) -> int | None:
+    """Allocated bytes at the peak: measured where that is known, else estimated."""
+    pair = comparison.allocated
+    return pair.measured if pair.measured is not None else pair.estimated
+
+
+def borrowed(comparison: Comparison) -> int:
+    """Measured workspace, in bytes, that the comparison added to an estimate of tensors only; 0 where it did not."""
+    estimate = comparison.record.estimate
+    if estimate is None or estimate.peak.allocated_bytes is None or comparison.allocated.estimated is None:
+        return 0
+    return comparison.allocated.estimated - estimate.peak.allocated_bytes
+
+
+def name(comparison: Comparison) -> str:
+    """The workload in two words."""
+    return f"{comparison.record.workload.model} {comparison.record.workload.stage}"
+
+
+def clip_size(workload: Workload) -> str:
+    """Frames, height and width; the last two in pixels."""
+    return f"{workload.frames}\u00d7{workload.height}\u00d7{workload.width}"
+
+
+def card(record: Record) -> str:
+    """What the numbers of a record are for: the name of a GPU, or the CPU."""
+    source = record.measurement or record.estimate
+    stack = source.stack if source else record.stack
+    if stack is None:
+        return "unknown device"
+    return stack.gpu or ("CPU" if stack.device == "cpu" else "unknown GPU")
+
+
+def plural(count: int, word: str) -> str:
+    """`1 workload`, `2 workloads`."""
+    return f"{count} {word}{'' if count == 1 else 's'}"
+
+
+def tolerances(rows: Iterable[Comparison]) -> str:
+    """The tolerance of these rows: one percentage, or the span of several."""
+    limits = [f"{limit * 100:g} %" for limit in sorted({row.tolerance for row in rows})]
+    return limits[0] if len(limits) == 1 else f"{limits[0]} to {limits[-1]}"
+
+
+def _closeness(place: Provenance, rows: list[Comparison]) -> str:
+    if not rows:
+        return ""
+    good = sum(row.verdict in ("exact", "within") for row in rows)
+    text = f"{good} of {plural(len(rows), 'workload')} within {tolerances(rows)} {PLACES[place]}"
+    worst = max(rows, key=lambda row: abs(row.allocated.error or 0))
+    if not worst.allocated.difference:
+        return f"{text}, exact to the byte"
+    return f"{text}, worst {format_percent(worst.allocated.error)}: {name(worst)}"
+
+
+def _without_verdict(rows: list[Comparison]) -> list[str]:
+    failed = Counter(row.record.status for row in rows if row.record.status in FAILED)
+    skipped = sum(row.record.status == "skipped" for row in rows)
+    fine = [row for row in rows if row.record.status == "ok"]
+    estimated = [row for row in fine if kind(row) == "estimated"]
+    parts = []
+    if failed:
+        parts.append(f"{failed.total()} failed ({', '.join(f'{count} {status}' for status, count in failed.items())})")
+    if skipped:
+        parts.append(f"{skipped} skipped")
+    if len(fine) > len(estimated):
+        parts.append(f"{len(fine) - len(estimated)} not comparable")
+    if estimated:
+        cards = ", ".join(sorted({card(row.record) for row in estimated}))
+        full = sum(row.record.estimate is not None and row.record.estimate.fits is False for row in estimated)
+        fits = f", {full} of them more than fits" if full else ""
+        parts.append(f"{plural(len(estimated), 'workload')} estimated for {cards}, nothing measured{fits}")
+    return parts

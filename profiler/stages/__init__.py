@@ -1,0 +1,1 @@
+"""What is run: a workload made ready, and its phases."""

@@ -1,0 +1,186 @@
+"""A workload and a device in, a ready call out: real diffusers modules, real tensors, one callable.
+
+The estimate runs it on `meta`, the measurement on `cuda` or `cpu`. The three steps are those of a real process, and each
+is a phase of the measurement: `load` (weights resident), `make_inputs` (inputs resident), the call.
+"""
+
+import copy
+import inspect
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils._pytree import tree_leaves
+
+from profiler.data.records import AppliedOption
+from profiler.data.workload import ATTENTION_PACKAGES, VAE_STAGES, Workload
+from profiler.errors import ModelError, UserError
+from profiler.models.build import TORCH_DTYPES, component_module, materialize
+from profiler.models.normalization import latents_of, to_denoiser, to_vae
+from profiler.models.spec import ModelSpec, Size
+from profiler.stages.options import apply_options
+from profiler.stages.template import fill_template, symbols
+
+
+class Stage:
+    """One workload of `spec`, ready to run step by step. `weights=False` never reads a checkpoint."""
+
+    def __init__(self, workload: Workload, spec: ModelSpec, *, weights: bool = False) -> None:
+        spec.check(workload)
+        self.workload = workload
+        self.spec = spec
+        self.module = component_module(spec, workload, weights=weights)
+        self.device = torch.device("meta")
+        if workload.stage in ("encode", "roundtrip") and not hasattr(self.module, "encode"):
+            name = type(self.module).__name__
+            raise UserError(f"{spec.id}: {name} decodes only; stage '{workload.stage}' needs an encoder")
+        self.inputs: Any = None
+        self.options: dict[str, AppliedOption] = {}
+
+    def load(self, device: torch.device) -> nn.Module:
+        """Put the weights on `device` and apply the memory options."""
+        if self.workload.history.device_map:
+            _warm_up_allocator(self.module, device)
+        materialize(self.module, device)
+        self.device = device
+        if device.type == "cuda":
+            torch.backends.cudnn.benchmark = self.workload.options.benchmark
+        self.options = apply_options(self.module, self.workload)
+        return self.module
+
+    def make_inputs(self, device: torch.device) -> Any:
+        """Allocate the inputs on `device`, by position (tuple) or by name (dict)."""
+        dtype = TORCH_DTYPES[self.workload.dtype]
+        values = symbols(self.spec, self.workload)
+        denoiser = self.spec.denoiser
+        if self.workload.stage in VAE_STAGES:
+            shape = self.latent_shape if self.workload.stage == "decode" else self.pixel_shape
+            self.inputs = (torch.randn(shape, dtype=dtype, device=device),)
+            if self.workload.stage != "encode" and self._config.get("timestep_conditioning"):
+                self.inputs += (torch.zeros(self.workload.batch, dtype=dtype, device=device),)
+        else:
+            assert denoiser is not None
+            embeds = self.workload.stage == "patch-embed"
+            template = self.spec.patch_embed().inputs if embeds else denoiser.inputs
+            self.inputs = fill_template(template, values, dtype, device)
+        return self.inputs
+
+    def earlier(self) -> "Iterator[Stage]":
+        """The same loaded module at each size that the workload's history asks for, inputs still to be made."""
+        for frames, height, width in self.workload.history.sizes:
+            other = copy.copy(self)
+            other.workload = replace(self.workload, frames=frames, height=height, width=width)
+            self.spec.check(other.workload)
+            yield other
+
+    def __call__(self) -> Any:
+        """Run the stage once, without gradients. Returns the output tensor, or a tuple of them."""
+        with self._attention(), self._grad_mode():
+            return getattr(self, "_" + self.workload.stage.replace("-", "_"))()
+
+    @property
+    def latent_shape(self) -> tuple[int, ...]:
+        """The VAE's latents: (B, C, T, H, W), or (B*F, C, H, W) for an image VAE."""
+        return self.spec.latent.shape(self.workload.batch, self._size)
+
+    @property
+    def pixel_shape(self) -> tuple[int, ...]:
+        """The pixels that the VAE takes: (B, C, F, H, W), or (B*F, C, H, W) for an image VAE."""
+        return self.spec.latent.pixel_shape(self.workload.batch, self._size)
+
+    def check_output(self, output: Any) -> None:
+        """Raise ModelError if a VAE stage gave a shape that its contract does not: a broken option, most often."""
+        if self.workload.stage not in VAE_STAGES:
+            return
+        encodes = self.workload.stage == "encode"
+        expected = self.latent_shape if encodes else self.spec.latent.decoded_shape(self.workload.batch, self._size)
+        if tuple(output.shape) != expected:
+            options = self.workload.options.key or "no memory options"
+            raise ModelError(
+                f"{self.workload.stage} gave shape {tuple(output.shape)}, the contract says {expected} ({options})"
+            )
+
+    @property
+    def _config(self) -> Any:
+        """The built module's config, class defaults included."""
+        return self.module.config
+
+    @property
+    def _size(self) -> Size:
+        return Size(frames=self.workload.frames, height=self.workload.height, width=self.workload.width)
+
+    def _attention(self) -> AbstractContextManager[Any]:
+        name = self.workload.options.attention
+        if name is None or name in ATTENTION_PACKAGES:
+            return nullcontext()
+        from torch.nn.attention import SDPBackend, sdpa_kernel
+
+        backends = {
+            "flash": SDPBackend.FLASH_ATTENTION,
+            "efficient": SDPBackend.EFFICIENT_ATTENTION,
+            "cudnn": SDPBackend.CUDNN_ATTENTION,
+            "math": SDPBackend.MATH,
+        }
+        context: AbstractContextManager[Any] = sdpa_kernel(backends[name])
+        return context
+
+    def _grad_mode(self) -> AbstractContextManager[Any]:
+        """Inference mode, or autocast on CUDA; without data the trace casts by itself, and a CPU is refused before.
+
+        Autocast runs without gradients as diffusers' pipelines do: in inference mode it would keep no weights.
+        """
+        option = self.options.get("autocast")
+        name = self.workload.options.autocast
+        if self.device.type != "cuda" or name is None or option is None or not option.applied:
+            return torch.inference_mode()
+        contexts = ExitStack()
+        contexts.enter_context(torch.no_grad())
+        contexts.enter_context(torch.autocast("cuda", dtype=TORCH_DTYPES[name]))
+        return contexts
+
+    def _encode(self) -> torch.Tensor:
+        return latents_of(self.module.encode(self.inputs[0]))  # type: ignore[operator]
+
+    def _decode(self, latents: torch.Tensor | None = None) -> torch.Tensor:
+        arguments = self.inputs if latents is None else (latents, *self.inputs[1:])
+        decode: Any = self.module.decode
+        # Temporal decoders of image VAEs (SVD) take a clip as rows and ask how many belong together.
+        extra = {"num_frames": self.workload.frames} if "num_frames" in inspect.signature(decode).parameters else {}
+        return _sample(decode(*arguments, **extra))
+
+    def _roundtrip(self) -> torch.Tensor:
+        latents = latents_of(self.module.encode(self.inputs[0]))  # type: ignore[operator]
+        if tuple(latents.shape) != self.latent_shape:
+            raise ModelError(f"encode gave shape {tuple(latents.shape)}, the contract says {self.latent_shape}")
+        kind = self.spec.latent.normalization
+        # Rebound, so that the encoder's latents do not outlive their last use.
+        latents = to_vae(to_denoiser(latents, self.module, kind), self.module, kind)
+        return self._decode(latents)
+
+    def _patch_embed(self) -> Any:
+        return self.module(*self.inputs)
+
+    def _denoise(self) -> Any:
+        """Latents, or a tuple where there are more than one: video and audio, or a list of images."""
+        tensors = tuple(leaf for leaf in tree_leaves(self.module(**self.inputs)) if isinstance(leaf, torch.Tensor))
+        return tensors[0] if len(tensors) == 1 else tensors
+
+
+def _warm_up_allocator(module: nn.Module, device: torch.device) -> None:
+    """Half the model's elements in one block, dropped at once: what diffusers does before it loads by a device map.
+
+    Source: `_caching_allocator_warmup` of diffusers `models/model_loading_utils.py`. Weights are then carved from it.
+    """
+    state = module.state_dict(keep_vars=True).values()  # detached ones would count as new
+    dtype = next((tensor.dtype for tensor in state if tensor.is_floating_point()), None)
+    torch.empty(max(1, sum(tensor.numel() for tensor in state) // 2), dtype=dtype, device=device)
+
+
+def _sample(output: Any) -> torch.Tensor:
+    if isinstance(output, torch.Tensor):
+        return output
+    sample: torch.Tensor = output.sample
+    return sample

@@ -1,0 +1,119 @@
+"""Input templates: what a forward wants, written in a model file, made into tensors for one workload.
+
+A tensor is `{shape: [B, C, T, H, W], dtype: ..., fill: ...}`; a plain value is `{value: ...}`; a list of equal items is
+`{repeat: B, of: ...}`; tensors joined along an axis are `{join: [...], dim: 1}`; lists become tuples and other mappings
+dicts. Entries of a shape, and text in a value, are sums and products of symbols and integers:
+
+    B batch   T latent frames of one forward   H, W latent height and width   C latent channels   N tokens
+    L text length   F pixel frames, and any integer of the component's config (or its class's default) by its name
+
+`dtype` is `fp32 fp16 bf16 int64 bool complex64`, by default the workload's; without `fill` the values are random normal.
+"""
+
+import ast
+import inspect
+import operator
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+from profiler.data.workload import Workload
+from profiler.errors import UserError
+from profiler.models.build import TORCH_DTYPES, component_class
+from profiler.models.spec import ModelSpec, Size
+
+_OPERATORS: dict[type, Callable[[int, int], int]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.FloorDiv: operator.floordiv,
+}
+_DTYPES: dict[str, torch.dtype] = {
+    **TORCH_DTYPES,  # type: ignore[dict-item]
+    "int64": torch.int64,
+    "bool": torch.bool,
+    "complex64": torch.complex64,
+}
+
+
+def symbols(spec: ModelSpec, workload: Workload) -> dict[str, int]:
+    """The symbols of one workload, config integers first so that the letters win."""
+    size = Size(frames=workload.frames, height=workload.height, width=workload.width)
+    *_, height, width = spec.latent.shape(workload.batch, size)
+    component = spec.component(workload.stage)
+    signature = inspect.signature(component_class(component.class_name))
+    config = {name: parameter.default for name, parameter in signature.parameters.items()} | component.config
+    return {
+        **{name: value for name, value in config.items() if type(value) is int},
+        "B": workload.batch,
+        "T": spec.denoiser_frames(workload.frames),
+        "H": height,
+        "W": width,
+        "C": spec.latent.channels,
+        "N": spec.tokens(size),
+        "L": spec.text.length if spec.text else 0,
+        "F": workload.frames,
+    }
+
+
+def fill_template(template: Any, values: Mapping[str, int], dtype: torch.dtype, device: torch.device) -> Any:
+    """Tensors and values for `template`. Raises UserError for a symbol or form that is unknown."""
+    if isinstance(template, list):
+        return tuple(fill_template(item, values, dtype, device) for item in template)
+    if not isinstance(template, Mapping):
+        raise UserError(f"input template: expected a tensor, a value, a list or a mapping, got {template!r}")
+    if "shape" in template:
+        return _tensor(template, values, dtype, device)
+    if "value" in template:
+        return _value(template["value"], values)
+    if "repeat" in template:
+        count = evaluate(template["repeat"], values)
+        return [fill_template(template["of"], values, dtype, device) for _ in range(count)]
+    if "join" in template:
+        parts = [fill_template(item, values, dtype, device) for item in template["join"]]
+        return torch.cat(parts, dim=template["dim"])
+    return {name: fill_template(item, values, dtype, device) for name, item in template.items()}
+
+
+def _tensor(
+    entry: Mapping[str, Any], values: Mapping[str, int], dtype: torch.dtype, device: torch.device
+) -> torch.Tensor:
+    shape = [evaluate(item, values) for item in entry["shape"]]
+    if "dtype" in entry:
+        if entry["dtype"] not in _DTYPES:
+            raise UserError(f"input template: no dtype {entry['dtype']!r}; one of {', '.join(_DTYPES)}")
+        dtype = _DTYPES[entry["dtype"]]
+    if "fill" in entry:
+        return torch.full(shape, entry["fill"], dtype=dtype, device=device)
+    if not dtype.is_floating_point:
+        return torch.zeros(shape, dtype=dtype, device=device)
+    return torch.randn(shape, dtype=dtype, device=device)
+
+
+def _value(entry: Any, values: Mapping[str, int]) -> Any:
+    if isinstance(entry, str):
+        return evaluate(entry, values)
+    return [_value(item, values) for item in entry] if isinstance(entry, list) else entry
+
+
+def evaluate(expression: int | str, values: Mapping[str, int]) -> int:
+    """The integer that `expression` stands for: integers, symbols, `+ - * //` and parentheses."""
+    if isinstance(expression, int):
+        return expression
+
+    def visit(node: ast.AST) -> int:
+        if isinstance(node, ast.Constant) and type(node.value) is int:
+            return node.value
+        if isinstance(node, ast.Name):
+            if node.id not in values:
+                raise UserError(f"input template: no symbol '{node.id}'; known: {', '.join(sorted(values))}")
+            return values[node.id]
+        if isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
+            return _OPERATORS[type(node.op)](visit(node.left), visit(node.right))
+        raise UserError(f"input template: cannot read '{expression}'; only integers, symbols, + - * // and parentheses")
+
+    try:
+        return visit(ast.parse(expression, mode="eval").body)
+    except SyntaxError as error:
+        raise UserError(f"input template: cannot read '{expression}'") from error

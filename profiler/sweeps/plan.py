@@ -1,0 +1,117 @@
+"""The cases of a sweep file, in order: what to measure, and what only to estimate for a card that is elsewhere."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from profiler.data.workload import DtypeName, History, MemoryOptions, StageName, Workload
+from profiler.errors import UserError
+from profiler.files.load import read_as
+from profiler.files.paths import CONFIGS
+from profiler.machine.cards import find_gpu
+from profiler.models.find import find_model
+from profiler.models.spec import Strict
+
+T = TypeVar("T")
+
+
+class Entry(Strict):
+    """One line of a sweep: every field that may be a list is an axis, and the entry stands for their product.
+
+    `gpu` makes it estimate-only, for that card; without it the case is measured here and estimated for this stack.
+    """
+
+    model: str
+    stages: list[StageName]
+    frames: PositiveInt | list[PositiveInt] | None = None
+    height: PositiveInt | list[PositiveInt] | None = None
+    width: PositiveInt | list[PositiveInt] | None = None
+    batch: PositiveInt | list[PositiveInt] = 1
+    dtype: DtypeName | list[DtypeName] | None = None
+    options: MemoryOptions | list[MemoryOptions] = MemoryOptions()
+    history: History | list[History] = History()
+    gpu: str | None = None
+
+
+class Sweep(Strict):
+    """A sweep file. `tolerance_percent` makes a case outside it fail the run; `events` keeps each case's streams."""
+
+    name: str
+    title: str
+    device: Literal["auto", "cuda", "cpu"] = "auto"
+    timeout_seconds: PositiveFloat = 600.0
+    warm_calls: int = Field(3, ge=0)
+    events: bool = True
+    tolerance_percent: PositiveFloat | None = None
+    cases: list[Entry] = Field(min_length=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One case. `gpu` is set where only an estimate is asked; `problem` where the model does not allow the workload."""
+
+    workload: Workload
+    gpu: str | None = None
+    problem: str | None = None
+
+    @property
+    def key(self) -> str:
+        """The key of its record: the workload's, with the card behind it for an estimate alone."""
+        return self.workload.key if self.gpu is None else f"{self.workload.key}@{self.gpu}"
+
+
+def read_sweep(path: Path) -> Sweep:
+    """Read a sweep file. Raises UserError with every error and its place."""
+    return read_as(Sweep, path, "a sweep file")
+
+
+def plan_cases(sweep: Sweep) -> list[Case]:
+    """Every case of the sweep, in the order of the file, each key once.
+
+    Raises UserError that names every entry whose model, card or options are wrong.
+    """
+    cases: dict[str, Case] = {}
+    errors = []
+    for number, entry in enumerate(sweep.cases):
+        try:
+            cases |= {case.key: case for case in _cases(entry)}
+        except UserError as error:
+            errors.append(f"  cases.{number}: {error}")
+    if errors:
+        raise UserError("\n".join([f"sweep '{sweep.name}' cannot be planned", *errors]))
+    return list(cases.values())
+
+
+def _cases(entry: Entry) -> Iterator[Case]:
+    spec = find_model(entry.model)
+    gpu = find_gpu(entry.gpu).id if entry.gpu else None
+    names = ("frames", "height", "width", "batch", "dtype", "options", "history")
+    axes = [_axis(getattr(entry, name)) for name in names]
+    for stage, *values in product(entry.stages, *axes):
+        workload = spec.draft(stage, **dict(zip(names, values, strict=True)))
+        try:
+            spec.check(workload)
+            problem = None
+        except UserError as error:
+            problem = str(error)
+        yield Case(workload=workload, gpu=gpu, problem=problem)
+
+
+def _axis(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def find_sweep(name: str) -> Sweep:
+    """The sweep in file `name`, or the shipped one of that name. Raises UserError that names the shipped ones."""
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml") or path.exists():
+        return read_sweep(path)
+    shipped = CONFIGS / "sweeps" / f"{name}.yaml"
+    if shipped.exists():
+        return read_sweep(shipped)
+    known = sorted(p.stem for p in shipped.parent.glob("*.yaml"))
+    raise UserError(f"no sweep '{name}': give a YAML file, or one of {', '.join(known)}")

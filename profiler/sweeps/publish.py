@@ -1,0 +1,86 @@
+"""Writes a run's report (a HTML page, Markdown for a pull request, CSV and JSON), and that of accuracy."""
+
+import json
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from profiler._version import __version__
+from profiler.comparison.case import Comparison, compare_all, to_frame
+from profiler.errors import LatentmeterError
+from profiler.evidence.peers import Peer, baselines
+from profiler.files.store import RunStore, write_atomically
+from profiler.models.find import find_model
+from profiler.report.html import render_html
+from profiler.report.json import render_json
+from profiler.report.markdown import render_markdown
+from profiler.report.peers import Peers
+from profiler.report.run_info import RunInfo
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def publish(directory: Path, tolerance: float | None = None) -> list[Path]:
+    """Write `report.html`, `.md`, `.json` and `records.csv` beside the records of `directory`; returns their paths.
+
+    They are made from the records alone and may be made again at any time. Raises UserError where there is no run.
+    """
+    store = RunStore(directory)
+    header = store.header()
+    comparisons = compare_all(store.records(), tolerance)
+    about = RunInfo(
+        title=header.title,
+        command=header.command,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        version=__version__,
+        config_name=str(header.sweep.get("name")),
+        directory=directory.name,
+    )
+    others = _others(comparisons)
+    texts = {
+        "report.html": render_html(comparisons, about, others),
+        "report.md": render_markdown(comparisons, about, others),
+        "report.json": render_json(comparisons, about, others),
+        "records.csv": to_frame(comparisons).to_csv(index=False),
+    }
+    for name, text in texts.items():
+        write_atomically(directory / name, text)
+    return [directory / name for name in texts]
+
+
+def _others(comparisons: Iterable[Comparison]) -> Peers:
+    """What others' formulas say of each case; nothing for a model whose file is not here any more."""
+    found: dict[str, dict[Peer, int | None]] = {}
+    for comparison in comparisons:
+        workload = comparison.record.workload
+        with suppress(LatentmeterError):
+            figures = baselines(workload, find_model(workload.model))
+            found[comparison.record.key] = {name: figure.bytes for name, figure in figures.items()}
+    return found
+
+
+def publish_accuracy(frame: "pd.DataFrame", about: Mapping[str, str], directory: Path) -> list[Path]:
+    """Write `accuracy.md`, `accuracy.csv` (a row a case) and `accuracy.json` into `directory`; returns their paths."""
+    from profiler.report.accuracy import render
+
+    directory.mkdir(parents=True, exist_ok=True)
+    texts = {
+        "accuracy.md": render(frame, about),
+        "accuracy.csv": frame.to_csv(index=False),
+        "accuracy.json": json.dumps(accuracy_data(frame, about), separators=(",", ":")) + "\n",
+    }
+    for name, text in texts.items():
+        write_atomically(directory / name, text)
+    return [directory / name for name in texts]
+
+
+def accuracy_data(frame: "pd.DataFrame", about: Mapping[str, str]) -> dict[str, Any]:
+    """The conditions, and a line for each group, predictor and quantity, as JSON-ready data."""
+    from profiler.evidence.accuracy import GROUP, errors, summarize
+
+    groups = summarize(errors(frame), GROUP).reset_index()
+    lines: list[dict[str, Any]] = json.loads(groups.to_json(orient="records"))
+    return {"about": dict(about), "groups": lines, "not_compared": int((frame["reason"] != "").sum())}

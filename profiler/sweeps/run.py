@@ -1,0 +1,203 @@
+"""Runs a sweep: case by case, each in its own process, each saved as it ends, and resumed where it stood."""
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from profiler._version import __version__
+from profiler.comparison.events import explain_peaks
+from profiler.data.events import Events
+from profiler.data.records import Estimate, Explanation, Failure, Measurement, Record
+from profiler.data.stack import Stack
+from profiler.errors import LatentmeterError, UserError
+from profiler.files.store import RunHeader, RunStore
+from profiler.files.streams import read_stream, write_stream
+from profiler.machine.cards import assumed_stack, find_gpu
+from profiler.measurement.process import measure_in_process, probe_stack
+from profiler.models.find import find_model
+from profiler.sweeps.plan import Case, Sweep, plan_cases
+
+FINAL = ("ok", "oom", "invalid", "skipped")  # a timeout or crash may end otherwise another time: --retry runs it again
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """How to treat a folder that holds a run, and how long to go on. `budget_minutes` stops cleanly before it is over."""
+
+    force: bool = False
+    retry: bool = False
+    budget_minutes: float | None = None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Told to the caller before a case (record None) and after it."""
+
+    number: int
+    total: int
+    case: Case
+    record: Record | None = None
+
+
+def run_sweep(
+    sweep: Sweep,
+    directory: Path,
+    options: RunOptions | None = None,
+    tell: Callable[[Progress], None] = lambda _: None,
+) -> list[Record]:
+    """Run every case of `sweep` that `directory` has no record of; returns all records. Raises UserError."""
+    options = options or RunOptions()
+    cases = plan_cases(sweep)
+    store = RunStore(directory)
+    deadline = None if options.budget_minutes is None else time.monotonic() + options.budget_minutes * 60
+    with store.writing():
+        stack = probe_stack(sweep.device)
+        _open(store, sweep, stack, options)
+        done = {record.key for record in store.records() if not options.retry or record.status in FINAL}
+        for number, case in enumerate(cases, start=1):
+            if case.key in done:
+                continue
+            remaining = None if deadline is None else deadline - time.monotonic()
+            if remaining is not None and remaining < _least_seconds(case):
+                break
+            tell(Progress(number, len(cases), case))
+            record = _run_case(case, sweep, stack, store, remaining)
+            if record is None:
+                break
+            store.append(record)
+            tell(Progress(number, len(cases), case, record))
+        return store.records()
+
+
+def _open(store: RunStore, sweep: Sweep, stack: Stack, options: RunOptions) -> None:
+    """Begin a run, or go on with the one that is there if it is the same sweep on the same stack."""
+    wanted = _asked(sweep)
+    if store.exists and options.force:
+        store.clear()
+    if not store.exists:
+        store.begin(
+            RunHeader(
+                title=sweep.title,
+                sweep=wanted,
+                command=" ".join(["latentmeter", *sys.argv[1:]]),
+                created=_now(),
+                fingerprint=stack.fingerprint,
+                version=__version__,
+            )
+        )
+        return
+    header = store.header()
+    if header.sweep != wanted:
+        raise UserError(
+            f"{store.directory}: holds a run of another sweep, or of models edited since ('{header.title}'); "
+            "--force replaces it, --out goes elsewhere"
+        )
+    if header.fingerprint != stack.fingerprint:
+        raise UserError(
+            f"{store.directory}: was begun on another stack ({header.fingerprint}, here {stack.fingerprint}: "
+            f"{stack.title}); --force replaces it, --out goes elsewhere"
+        )
+
+
+def _asked(sweep: Sweep) -> dict[str, Any]:
+    """What makes two runs the same: the sweep, and its models as their files stand now."""
+    return sweep.model_dump(mode="json", exclude={"events"}) | {
+        "models": {e.model: find_model(e.model).digest for e in sweep.cases}
+    }
+
+
+def _run_case(case: Case, sweep: Sweep, stack: Stack, store: RunStore, remaining: float | None) -> Record | None:
+    """One case; None if the budget, not the case's own timeout, cut it off: it is left for another time."""
+    started, clock = _now(), time.perf_counter()
+    if case.problem is not None:
+        result: dict[str, Any] | None = {"status": "skipped", "stack": stack, "failure": _at_start(case.problem)}
+    elif case.gpu is not None:
+        result = _estimated(case)
+    else:
+        result = _measured(case, sweep, stack, store, remaining)
+    if result is None:
+        return None
+    return Record(
+        key=case.key,
+        workload=case.workload,
+        started=started,
+        seconds=time.perf_counter() - clock,
+        tolerance=sweep.tolerance_percent / 100 if sweep.tolerance_percent else None,
+        **result,
+    )
+
+
+def _estimated(case: Case) -> dict[str, Any]:
+    """The record's fields for a case of another card."""
+    assert case.gpu is not None
+    gpu = find_gpu(case.gpu)
+    stack = assumed_stack(gpu)
+    found, _, notes = _estimate(case, stack, gpu.context_bytes)
+    if found is None:
+        return {"status": "invalid", "stack": stack, "failure": _at_start(notes["estimate"]), "notes": notes}
+    return {"status": "ok", "stack": stack, "estimate": found}
+
+
+def _measured(
+    case: Case, sweep: Sweep, stack: Stack, store: RunStore, remaining: float | None
+) -> dict[str, Any] | None:
+    """The record's fields for a case of this machine: the estimate for its stack, and the measurement."""
+    found, trace, notes = _estimate(case, stack, None)
+    events = store.event_path(case.workload, "measured") if sweep.events else None
+    timeout = sweep.timeout_seconds if remaining is None else min(sweep.timeout_seconds, remaining)
+    outcome = measure_in_process(
+        case.workload,
+        stack.device,
+        warm_calls=sweep.warm_calls,
+        timeout=timeout,
+        log=store.log_path(case.workload),
+        events=events,
+    )
+    if outcome.status == "timeout" and timeout < sweep.timeout_seconds:
+        return None
+    return {
+        "status": outcome.status,
+        "stack": outcome.stack or stack,
+        "estimate": found,
+        "measurement": outcome.measurement,
+        "failure": outcome.failure,
+        "explanation": _explain(found, trace, outcome.measurement, events, store) if trace and found else None,
+        "notes": notes,
+    }
+
+
+def _explain(
+    found: Estimate, trace: Events, measurement: Measurement | None, events: Path | None, store: RunStore
+) -> Explanation | None:
+    """Why the two peaks differ; None where no events were kept. The estimate's are saved beside the measured ones."""
+    if measurement is None or events is None or not events.exists():
+        return None
+    write_stream(store.event_path(found.workload, "estimated"), trace)
+    return explain_peaks(found, measurement, trace, read_stream(events))
+
+
+def _at_start(message: str) -> Failure:
+    return Failure(phase="start", message=message)
+
+
+def _estimate(case: Case, stack: Stack, context: int | None) -> tuple[Estimate | None, Events | None, dict[str, str]]:
+    from profiler.estimation.estimator import estimate_with_events
+
+    try:
+        spec = find_model(case.workload.model)
+        return *estimate_with_events(case.workload, spec, stack, context_bytes=context), {}
+    except LatentmeterError as error:
+        return None, None, {"estimate": str(error)}
+
+
+def _least_seconds(case: Case) -> float:
+    """What a case needs at the very least: a process that imports torch and builds a model; an estimate needs little."""
+    return 5.0 if case.gpu is not None else 30.0
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

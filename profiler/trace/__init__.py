@@ -1,0 +1,1 @@
+"""Allocations of a call on tensors without data."""

@@ -1,0 +1,1 @@
+"""What each op allocates besides its result."""

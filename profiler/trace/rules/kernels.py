@@ -1,0 +1,234 @@
+"""What each operation allocates besides its result: one function an op, in the kernel's own order.
+
+A rule returns the op's result without data, noted where the kernel makes it, and brackets it with borrowed buffers. Ops
+without a rule allocate their result only. Buffers were read off the allocator of torch 2.11 and 2.13, op by op; the
+source file that asks for them is named where it is not the op's own.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch._prims_common import suggest_memory_format
+
+from profiler.data.workload import ATTENTION_PACKAGES, AttentionName
+from profiler.kernels import convolution
+from profiler.kernels.attention import Attention
+from profiler.kernels.prices import BEFORE, Elements, Price
+from profiler.trace.observer import COMPOSITE, dtype_name
+from profiler.trace.rules import values
+
+if TYPE_CHECKING:
+    from profiler.trace.trace import Trace
+
+aten = torch.ops.aten
+Rule = Callable[["Trace", Any, tuple[Any, ...], dict[str, Any]], Any]
+CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
+
+
+def _convolution(trace: "Trace", func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    x, weight, _, stride, padding, dilation, transposed, _, groups = args
+    y = trace.infer(func, args, kwargs)
+    last = CHANNELS_LAST.get(x.dim())
+    # ATen goes by the strides of size-1 dims too (suggest_memory_format), which `is_contiguous` ignores.
+    is_last = last is not None and last in (suggest_memory_format(x), suggest_memory_format(weight))
+    is_last = is_last and convolution.has_cudnn(dtype_name(x.dtype), trace.stack)  # the slow paths copy to contiguous
+    layout = last if is_last and last is not None else torch.contiguous_format
+    if is_last:
+        y = torch.empty(y.shape, dtype=y.dtype, device=y.device, memory_format=layout)
+    rank = x.dim() - 2
+    conv = convolution.Convolution(
+        x=tuple(x.shape),
+        weight=tuple(weight.shape),
+        y=tuple(y.shape),
+        dtype=dtype_name(x.dtype),
+        padding=_each(padding, rank),
+        stride=_each(stride, rank),
+        dilation=_each(dilation, rank),
+        groups=groups,
+        channels_last=is_last,
+        transposed=transposed,
+    )
+    taken = [] if x.is_contiguous(memory_format=layout) else trace.borrow(x.numel() * x.element_size())
+    trace.track(y)
+    if not weight.is_contiguous(memory_format=layout):
+        taken += trace.borrow(weight.numel() * weight.element_size())
+    workspace = trace.prices.convolution(conv)
+    trace.try_plans(conv, workspace)
+    taken += trace.borrow(workspace, Price(conv))
+    if convolution.route(conv, trace.stack) in ("im2col", "vol2col"):
+        trace.keep_gemm_workspace(with_bias=False)  # columns times weights
+    trace.give_back(taken)
+    return y
+
+
+def _each(values: list[int], rank: int) -> tuple[int, ...]:
+    """One value a spatial dimension: ATen takes a single one for all."""
+    return tuple(values) * rank if len(values) == 1 else tuple(values)
+
+
+def _gemm(trace: "Trace", func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    y = trace.infer(func, args, kwargs)
+    trace.track(y)
+    trace.keep_gemm_workspace(with_bias=func is aten.addmm.default and args[0].dim() == 1)
+    return y
+
+
+def _group_norm(trace: "Trace", func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Mean and reciprocal deviation per group are outputs; two fp32 rows of N x C scale and shift are scratch.
+
+    In 16 bit newer kernels also keep the statistics in fp32: seen in 2.13, absent in 2.11, so 2.12 is a guess.
+    """
+    x, _, _, batch, channels, _, groups, _ = args
+    y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
+    statistics = [torch.empty((batch, groups), dtype=x.dtype, device=x.device) for _ in range(2)]
+    trace.track([y, *statistics])
+    fp32_statistics = x.element_size() == 2 and trace.stack.torch_release >= (2, 12, 0)
+    rows = [batch * groups] * 2 if fp32_statistics else []
+    trace.give_back([number for row in [*rows, batch * channels, batch * channels] for number in trace.borrow(row * 4)])
+    return (y, *statistics)
+
+
+def _layer_norm(trace: "Trace", func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The kernel wants contiguous rows and keeps fp32 mean and reciprocal deviation of each."""
+    x, normalized = args[0], args[1]
+    taken = [] if x.is_contiguous() else trace.borrow(x.numel() * x.element_size())
+    y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
+    rows = (*x.shape[: x.dim() - len(normalized)], *[1] * len(normalized))
+    statistics = [torch.empty(rows, dtype=torch.float32, device=x.device) for _ in range(2)]
+    trace.track([y, *statistics])
+    trace.give_back(taken)
+    return (y, *statistics)
+
+
+def _rms_norm(trace: "Trace", func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Fused on CUDA since torch 2.9 where weight and input share a dtype; else the composite, op by op."""
+    x, normalized, weight = (*args, None)[:3]
+    if trace.stack.torch_release < (2, 9, 0) or (weight is not None and weight.dtype != x.dtype):
+        return _take_apart(trace, func, args, kwargs)
+    rows = x.numel() // max(1, torch.Size(normalized).numel())
+    taken = [] if x.is_contiguous() else trace.borrow(x.numel() * x.element_size())
+    y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
+    trace.track(y)
+    trace.give_back(taken + trace.borrow(rows * 4))
+    return y
+
+
+def _attention(trace: "Trace", func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    q, k, v, mask = (*args, None)[:4]
+    mask = kwargs.get("attn_mask", mask)
+    call = Attention(
+        q=tuple(q.shape),
+        k=tuple(k.shape),
+        v=tuple(v.shape),
+        dtype=dtype_name(q.dtype),
+        mask=None if mask is None else tuple(mask.shape),
+        mask_is_bool=mask is not None and mask.dtype == torch.bool,
+        gqa=kwargs.get("enable_gqa", False),
+        packed=all(t.stride(-1) == 1 for t in (q, k, v, mask) if t is not None),
+    )
+    pinned = trace.pinned_here()
+    kernel = trace.prices.attention(call, pinned)
+    trace.give_back(trace.borrow(0, Price(call, kernel, pinned)))
+    if kernel == "math":
+        return _take_apart(trace, func, args, kwargs)
+    needs = [(size, Price(call, kernel, pinned, part)) for part, size in enumerate(trace.prices.buffers(call, kernel))]
+    taken = [number for need in needs[:BEFORE] for number in trace.borrow(*need)]
+    y = attention_output(q, v, kernel)
+    trace.track(y)
+    taken += [number for need in needs[BEFORE:] for number in trace.borrow(*need)]
+    trace.give_back(taken)
+    return y
+
+
+def attention_output(q: torch.Tensor, v: torch.Tensor, kernel: AttentionName) -> torch.Tensor:
+    """The output without data, (B, heads, S_q, d_v), in the memory order that `kernel` gives it."""
+    batch, heads, length, depth = q.shape
+    if kernel in ("flash", "cudnn", *ATTENTION_PACKAGES) and v.shape[-1] == depth:
+        # Both allocate like the query: a (B, S, heads, d) query gives an output in that order.
+        return torch.empty_like(q.transpose(1, 2)).transpose(1, 2)
+    return torch.empty((batch, length, heads, v.shape[-1]), dtype=q.dtype, device=q.device).transpose(1, 2)
+
+
+def _upsample_nearest(trace: "Trace", func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The kernel reads and writes contiguous tensors; only in 2D, from four channels on, is there a channels-last one."""
+    x = args[0]
+    y = trace.infer(func, args, kwargs)
+    trace.track(y)
+    if suggest_memory_format(x) == torch.channels_last and x.shape[1] >= 4:
+        return y
+    copies = [t for t in (y, x) if not t.is_contiguous()]
+    trace.give_back([number for t in copies for number in trace.borrow(t.numel() * t.element_size())])
+    return y
+
+
+def _copies_input(trace: "Trace", func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The kernel makes its output, then copies an input that is not in order; average pooling takes either order."""
+    x = args[0]
+    y = trace.infer(func, args, kwargs)
+    trace.track(y)
+    layout = suggest_memory_format(x) if func is aten.avg_pool2d.default else torch.contiguous_format
+    if not x.is_contiguous(memory_format=layout):
+        copy = Elements(tuple(x.shape), x.element_size())
+        trace.give_back(trace.borrow(copy.bytes, Price(copy)))
+    return y
+
+
+def _safe_softmax(trace: "Trace", func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The math path's softmax looks for rows that are masked throughout: a bool for each score, one a row, one number."""
+    x, dim = args[:2]
+    y = trace.infer(func, args, kwargs)
+    trace.track(y)
+    rows = (n for i, n in enumerate(x.shape) if i != dim % x.dim())
+    buffers = (Elements(tuple(x.shape), 1), Elements(tuple(rows), 1), Elements((), 4))
+    trace.give_back([number for of in buffers for number in trace.borrow(of.bytes, Price(of))])
+    return y
+
+
+def _cpu_attention(trace: "Trace", func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """On the CPU every kernel's scratch is measured, not modelled: the output is all that the trace knows."""
+    q, _, v = args[:3]
+    trace.routes["attention cpu"] += 1
+    if q.dim() != 4:
+        return _take_apart(trace, func, args, kwargs)
+    batch, heads, length, _ = q.shape
+    return torch.empty((batch, length, heads, v.shape[-1]), dtype=q.dtype, device=q.device).transpose(1, 2)
+
+
+def _cpu_rms_norm(trace: "Trace", func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    x, _, weight = (*args, None)[:3]
+    dtype = x.dtype if weight is None else torch.promote_types(x.dtype, weight.dtype)
+    return torch.empty(x.shape, dtype=dtype, device=x.device)
+
+
+def _take_apart(trace: "Trace", func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    with trace:
+        return func._op_dk(COMPOSITE, *args, **kwargs)
+
+
+CUDA_RULES: dict[Any, Rule] = {
+    **values.RULES,
+    aten.convolution.default: _convolution,
+    aten.addmm.default: _gemm,
+    aten.mm.default: _gemm,
+    aten.bmm.default: _gemm,
+    aten.baddbmm.default: _gemm,
+    aten.native_group_norm.default: _group_norm,
+    aten.native_layer_norm.default: _layer_norm,
+    aten.upsample_nearest2d.default: _upsample_nearest,
+    aten._upsample_nearest_exact2d.default: _upsample_nearest,
+    aten.upsample_nearest3d.default: _upsample_nearest,
+    aten._upsample_nearest_exact3d.default: _upsample_nearest,
+    aten.avg_pool2d.default: _copies_input,
+    aten.avg_pool3d.default: _copies_input,
+    aten._softmax.default: _copies_input,
+    aten._safe_softmax.default: _safe_softmax,
+    aten.reflection_pad2d.default: _copies_input,
+    aten.rms_norm.default: _rms_norm,
+    aten.scaled_dot_product_attention.default: _attention,
+}
+CPU_RULES: dict[Any, Rule] = {
+    **values.RULES,
+    aten.rms_norm.default: _cpu_rms_norm,
+    aten.scaled_dot_product_attention.default: _cpu_attention,
+}

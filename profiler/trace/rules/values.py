@@ -1,0 +1,137 @@
+"""Rules of ops that read values: numbers, masks, positions."""
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from profiler.errors import ModelError
+from profiler.trace.known_values import CPU, LIMIT, aten
+
+if TYPE_CHECKING:
+    from profiler.trace.trace import Trace
+
+
+def read(trace: "Trace", func: Any, args: Any, kwargs: Any) -> Any:
+    """An op whose answer is the data's own: a number, a shape, a copy on the host. Raises ModelError as `_content` does."""
+    content = _content(trace, func, args, kwargs)
+    return content if kwargs.get("device") == CPU else _placed(trace, content)
+
+
+def _content(trace: "Trace", func: Any, args: Any, kwargs: Any) -> Any:
+    """`func` on contents; unknown masks are valid throughout. Raises ModelError for a number that no input decides."""
+    while unknown := trace.values.unknown(args):
+        place = " ".join(trace.ops[-1]).strip()
+        if unknown[0].dtype != torch.bool:
+            raise ModelError(f"{place} reads a number that follows from weights: no estimate without data")
+        trace.values.masks.append(place)
+        trace.values.know(unknown[0], trace.values.compute(torch.ones, ((),), {"dtype": torch.bool}))
+    return trace.values.compute(func, args, kwargs)
+
+
+def _placed(trace: "Trace", content: Any) -> Any:
+    """`content` as tensors without data that are known."""
+    if isinstance(content, (tuple, list)):
+        return type(content)(_placed(trace, item) for item in content)
+    if not isinstance(content, torch.Tensor):
+        return content
+    result = torch.empty_strided(content.shape, content.stride(), dtype=content.dtype, device=trace.device_type)
+    trace.values.know(result, content)
+    return result
+
+
+def choose(trace: "Trace", func: Any, args: Any, kwargs: Any) -> Any:
+    """Top-k of scores, by which experts are chosen: the choices spread evenly, so that every expert has as much to do."""
+    result = trace.infer(func, args, kwargs)
+    scores, chosen = args[0], result[1]
+    if trace.values.unknown([scores]) and chosen.numel() * 8 <= LIMIT:
+        dim = kwargs.get("dim", args[2] if len(args) > 2 else -1)
+
+        def even() -> torch.Tensor:
+            numbers = torch.arange(chosen.numel(), device="cpu") % scores.shape[dim]
+            return torch.transpose(numbers.view(chosen.transpose(dim, -1).shape), dim, -1)
+
+        trace.values.know(chosen, trace.values.compute(even, (), {}))
+        trace.values.choices.append(" ".join(trace.ops[-1]).strip())
+    return result
+
+
+def copy(trace: "Trace", func: Any, args: Any, kwargs: Any) -> Any:
+    """`.to("cpu")` of a tensor without data gives its content, as `.tolist()` and `.cpu()` ask for it."""
+    if kwargs.get("device") == CPU and args[0].device.type == "meta":
+        return read(trace, func, args, kwargs)
+    return trace.infer(func, args, kwargs)
+
+
+def nonzero(trace: "Trace", func: Any, args: Any, kwargs: Any) -> Any:
+    """CUDA counts, then writes: the count and cub's buffers are workspace (Nonzero.cu)."""
+    taken = _count_buffers(trace)
+    positions = read(trace, func, args, kwargs)
+    trace.track(positions)
+    trace.give_back(taken + _select_buffers(trace))
+    return positions
+
+
+def index(trace: "Trace", func: Any, args: Any, kwargs: Any) -> Any:
+    """Indexing by a mask is indexing by what `nonzero` gives for it, which lives inside the op (TensorAdvancedIndexing)."""
+    x, indices, *rest = args
+    masks = [i for i in indices if i is not None and i.dtype in (torch.bool, torch.uint8)]
+    is_fill = func is not aten.index.Tensor and rest[0].numel() == 1  # then ATen takes masked_fill
+    if not masks or is_fill:
+        return trace.infer(func, args, kwargs)
+    columns: list[Any] = []
+    taken: list[int] = []
+    for i in indices:
+        if any(i is mask for mask in masks):
+            count = len(_content(trace, aten.nonzero.default, (i,), {}))
+            columns += [torch.empty(count, dtype=torch.int64, device=trace.device_type) for _ in range(i.dim())]
+            if trace.stack.device == "cuda":
+                counting = _count_buffers(trace)
+                taken += trace.borrow(count * i.dim() * 8)
+                trace.give_back(counting + _select_buffers(trace))
+        else:
+            columns.append(i)
+    result = trace.infer(func, (x, columns, *rest), kwargs)
+    trace.track(result)
+    trace.give_back(taken)
+    return result
+
+
+def _count_buffers(trace: "Trace") -> list[int]:
+    if trace.stack.device != "cuda":
+        return []
+    count = trace.borrow(4)
+    trace.give_back(trace.borrow(1))
+    return count
+
+
+def _select_buffers(trace: "Trace") -> list[int]:
+    return trace.borrow(1023) if trace.stack.device == "cuda" else []
+
+
+def masked_select(trace: "Trace", func: Any, args: Any, kwargs: Any) -> Any:
+    """On CUDA it is indexing by the broadcast mask (masked_select_out_cuda_impl)."""
+    x, mask = torch.broadcast_tensors(*args)
+    return index(trace, aten.index.Tensor, (x, [mask]), {})
+
+
+RULES = {
+    **dict.fromkeys(
+        [
+            aten._local_scalar_dense.default,
+            aten.equal.default,
+            aten.repeat_interleave.Tensor,
+            aten.bincount.default,
+            aten._unique2.default,
+            aten.unique_consecutive.default,
+            aten.unique_dim.default,
+        ],
+        read,
+    ),
+    aten.nonzero.default: nonzero,
+    aten.topk.default: choose,
+    aten.index.Tensor: index,
+    aten.index_put.default: index,
+    aten.index_put_.default: index,
+    aten._to_copy.default: copy,
+    aten.masked_select.default: masked_select,
+}

@@ -1,0 +1,215 @@
+"""Runs a stage on tensors without data and writes down every allocation that the real kernels would make.
+
+Tensors come from the observer; what kernels borrow besides them comes from the rules of `rules.py`.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import nn
+
+from profiler.data.stack import Stack
+from profiler.data.units import MIB
+from profiler.data.workload import ATTENTION_PACKAGES, AttentionName
+from profiler.kernels.gemm import cublas_workspace_bytes
+from profiler.kernels.prices import Price, Prices
+from profiler.models.build import TORCH_DTYPES
+from profiler.stages.options import dispatched_attention
+from profiler.stages.stage import Stage
+from profiler.trace.autocast import Autocast
+from profiler.trace.known_values import Values
+from profiler.trace.meta_as_device import as_on_a_device
+from profiler.trace.observer import Observer
+from profiler.trace.repeated_calls import Repeats
+from profiler.trace.rules.kernels import CPU_RULES, CUDA_RULES
+
+
+class Trace(Observer):
+    """An observer of tensors without data for one target stack. `routes` counts the kernels that calls were priced as.
+
+    They are on `device_type`: `meta`, or `cpu` where they are fake tensors that stand for real ones. With `repeats` off
+    every call is traced, also where it equals one before: slower, and the same answer. With `slots` on, buffers of no bytes
+    are noted where a rule could ask for some: the stream of a recording, which has the same events at every size.
+    """
+
+    def __init__(self, stack: Stack, device_type: str = "meta", *, repeats: bool = True, slots: bool = False) -> None:
+        super().__init__(device_type)
+        self.stack = stack
+        self.slots = slots
+        self.pinned: AttentionName | None = None
+        self.pinned_in: frozenset[str] | None = None  # module paths where another package's kernel runs
+        self.autocast: Autocast | None = None
+        self.benchmark = False
+        self.routes: Counter[str] = Counter()
+        self.prices = Prices(stack, self.routes)
+        self.cache_emptied_at: set[int] = set()  # the events before which cached segments are given back
+        self.values = Values()
+        self.rules = CUDA_RULES if stack.device == "cuda" else CPU_RULES
+        self._gemm_workspace = stack.device != "cuda"
+        self._lt_workspace = stack.device != "cuda"
+        self._results: dict[Any, Any] = {}
+        self._benchmarked: set[Any] = set()
+        self._casting = False
+        self._repeats = Repeats(self) if repeats else None
+
+    @property
+    def state(self) -> Hashable:
+        """What of the trace's own state decides the allocations of a call."""
+        place = self._path[-1] if self.pinned_in is not None else ""
+        return (self.phase, self._gemm_workspace, self._lt_workspace, place)
+
+    def configure(self, stage: Stage) -> None:
+        """Take over the stage's options, once it is loaded: those that change which kernels run."""
+        options = stage.workload.options
+        self.benchmark = options.benchmark
+        self.pinned = options.attention
+        if self.pinned in ATTENTION_PACKAGES:
+            self.pinned_in = dispatched_attention(stage.module)
+        if options.autocast is not None and stage.options["autocast"].applied:
+            self.autocast = Autocast(TORCH_DTYPES[options.autocast])
+        if self.autocast is not None or self.benchmark:
+            self._repeats = None  # what was kept or timed before makes equal calls differ
+
+    @contextmanager
+    def during(self, phase: str, term: str, module: nn.Module | None = None) -> Iterator[None]:
+        """As the observer's, with torch as it is on a device; below `module`, calls that repeat are copied.
+
+        The stage's autocast context ends with the phase.
+        """
+        watching = self._repeats.watching(module) if self._repeats and module else nullcontext()
+        self._root = module
+        with as_on_a_device(), super().during(phase, term, module), watching:
+            yield
+        if self.autocast is not None:
+            self.autocast.clear()
+
+    def call(self, module: nn.Module, function: Callable[[], Any], args: Any, kwargs: Any) -> Any:
+        """Run the call of a module, or copy an equal one."""
+        if self._repeats is None or module is self._root or torch.is_grad_enabled():
+            return function()
+        return self._repeats.run_module(module, function, (args, kwargs), self._path[-1])
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        policy = self.autocast.policy(func) if self.autocast is not None and not self._casting else None
+        if policy is None:
+            return super().__torch_dispatch__(func, types, args, kwargs)
+        assert self.autocast is not None
+        self._casting = True  # an op that autocast has seen runs as it is, and so do the ops that it is made of
+        try:
+            with self:
+                args, kwargs = self.autocast.cast(policy, args, kwargs or {})
+            return super().__torch_dispatch__(func, types, args, kwargs)
+        finally:
+            self._casting = False
+
+    def pinned_here(self) -> AttentionName | None:
+        """The attention kernel that the options pin for the module that is running."""
+        if self.pinned_in is None or self._path[-1] in self.pinned_in:
+            return self.pinned
+        return None
+
+    def try_plans(self, key: Any, workspace: int) -> None:
+        """`cudnn.benchmark`: at a convolution's first call its plans are timed in one buffer, then the cache is emptied."""
+        if self.benchmark and key not in self._benchmarked:
+            self._benchmarked.add(key)
+            self.give_back(self.borrow(workspace))
+            self.cache_emptied_at.add(len(self.events))
+
+    def execute(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """Run one op by its rule, or infer its result."""
+        rule = self.rules.get(func)
+        result = rule(self, func, args, kwargs) if rule is not None else self.infer(func, args, kwargs)
+        self.values.follow(func, args, kwargs, result)
+        return result
+
+    def infer(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """The op's result without data. Shape inference is the trace's main cost, so results are remembered by shapes."""
+        if func._schema.is_mutable or any(r.alias_info is not None for r in func._schema.returns):
+            return func(*args, **kwargs)
+        key = _signature((func, args, tuple(kwargs.items())))
+        if key in self._results:
+            return _fresh(self._results[key])
+        result = _like_cuda(func, args, func(*args, **kwargs))
+        template = _template(result)
+        if key is not None and template is not None and not _is_view(result, args):
+            self._results[key] = template
+        return result
+
+    def _died(self, key: int) -> None:
+        super()._died(key)
+        self.values.forget(key)
+
+    def borrow(self, size: int, price: Price | None = None) -> list[int]:
+        """Take `size` bytes until `give_back`; nothing for 0."""
+        if not size and not (self.slots and price):
+            return []
+        number = self.allocate(size, (size,), "byte", "workspace")
+        self.blocks[number].price = price
+        return [number]
+
+    def give_back(self, taken: list[int]) -> None:
+        """Free borrowed buffers, last first, as scopes end."""
+        for number in reversed(taken):
+            self.release(number)
+
+    def keep_gemm_workspace(self, with_bias: bool) -> None:
+        """cuBLAS takes its workspace in the first GEMM, after the output, and keeps it (CUDA CublasHandlePool.cpp)."""
+        if not self._gemm_workspace:
+            self._gemm_workspace = True
+            self.borrow(cublas_workspace_bytes(self.stack))
+        if with_bias and not self._lt_workspace:
+            # cuBLASLt has had the cuBLAS block for its own since torch 2.12; before it takes 1 MiB more.
+            self._lt_workspace = True
+            self.borrow(MIB if self.stack.torch_release < (2, 12, 0) else 0)
+
+
+def _like_cuda(func: Any, args: Any, result: Any) -> Any:
+    """Undo a difference of shape inference: elementwise ops normalise strides of size-1 dims there, CUDA keeps the input's.
+
+    The next convolution decides its memory format by those strides.
+    """
+    if torch.Tag.pointwise not in func.tags or not isinstance(result, torch.Tensor):
+        return result
+    x = args[0]
+    if not isinstance(x, torch.Tensor) or x.shape != result.shape or x.stride() == result.stride():
+        return result
+    if all(n == 1 or a == b for n, a, b in zip(result.shape, result.stride(), x.stride(), strict=True)):
+        return torch.empty_strided(x.shape, x.stride(), dtype=result.dtype, device=x.device)
+    return result
+
+
+def _signature(value: Any) -> Any:
+    """A hashable key of an argument tree: tensors by shape, strides, dtype and device. None if it has none."""
+    if isinstance(value, torch.Tensor):
+        return (value.shape, value.stride(), value.dtype, value.device.type)
+    if isinstance(value, (tuple, list)):
+        return tuple(_signature(item) for item in value)
+    return (type(value), value)
+
+
+def _template(result: Any) -> Any:
+    """What is needed to make such a result again; None for a result that is not all tensors."""
+    if isinstance(result, torch.Tensor):
+        return (result.shape, result.stride(), result.dtype, result.device)
+    if isinstance(result, (tuple, list)) and result:
+        items = [_template(item) for item in result]
+        return items if all(item is not None for item in items) else None
+    return None
+
+
+def _fresh(template: Any) -> Any:
+    if isinstance(template, list):
+        return [_fresh(item) for item in template]
+    shape, stride, dtype, device = template
+    return torch.empty_strided(shape, stride, dtype=dtype, device=device)
+
+
+def _is_view(result: Any, value: Any) -> bool:
+    """Whether `result` lies in a tensor of `value`, as that of `_unsafe_view` does though its schema does not say so."""
+    if isinstance(value, torch.Tensor):
+        outputs = result if isinstance(result, (tuple, list)) else (result,)
+        return any(value.untyped_storage()._cdata == output.untyped_storage()._cdata for output in outputs)
+    return isinstance(value, (tuple, list)) and any(_is_view(result, item) for item in value)
