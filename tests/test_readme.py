@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from profiler import compare
 from profiler.commands.main import cli
-from profiler.comparison import case as compare
 from profiler.data.units import format_bytes
 
 ROOT = Path(__file__).parent.parent

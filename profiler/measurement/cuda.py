@@ -17,7 +17,7 @@ from profiler.data.records import Memory, Phase, Reading
 from profiler.errors import UserError
 from profiler.machine.live import DRY, device_uuid, live_stack
 from profiler.machine.nvml import Sampler, Value, devices, find, snapshot, used_bytes
-from profiler.measurement import cuda_events as history
+from profiler.measurement import cuda_events
 from profiler.measurement.meter import Meter, OpPeak
 from profiler.trace.observer import Observer
 
@@ -51,7 +51,7 @@ class CudaMeter(Meter):
         torch.cuda.init()
         torch.cuda.synchronize()
         if self._events:
-            history.begin()
+            cuda_events.begin()
         self._sampler.start()
         return self
 
@@ -64,7 +64,7 @@ class CudaMeter(Meter):
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_stats()
-        self._starts.setdefault(name, history.position(before))
+        self._starts.setdefault(name, cuda_events.position(before))
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         started = time.perf_counter()
         start.record()
@@ -98,8 +98,8 @@ class CudaMeter(Meter):
         """Every event of the cold call as it ran; None if they were not asked for, or too many to keep."""
         if not self._events or self._watch is None:
             return None
-        recorded = history.end()
-        return history.stream(recorded, self._starts, self._watch, self._watch.peaks) if recorded[0] else None
+        recorded = cuda_events.end()
+        return cuda_events.stream(recorded, self._starts, self._watch, self._watch.peaks) if recorded[0] else None
 
     def describe(self) -> dict[str, Any]:
         """NVML's summary over the whole measurement."""
@@ -162,6 +162,8 @@ class _CudaObserver(Observer):
             if f"{key}.all.peak" in stats:
                 self.highest[key] = max(self.highest.get(key, 0), stats[f"{key}.all.peak"])
         self.peaks.append(
-            OpPeak(op=len(self.ops) - 1, event=len(self.events), peak=peak, end=end, position=history.position(stats))
+            OpPeak(
+                op=len(self.ops) - 1, event=len(self.events), peak=peak, end=end, position=cuda_events.position(stats)
+            )
         )
         return result

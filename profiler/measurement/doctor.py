@@ -124,7 +124,7 @@ def write_card(path: Path, ladder: dict[str, Any] | None = None) -> None:
 
     if path.exists():
         raise UserError(f"{path}: exists; give a new file")
-    card = _ask("card")
+    card = _ask("card_record")
     steps = [size for size in (ladder or {}).get("bytes", {}).values() if size is not None]
     context = max(steps, default=None)
     read = f"read off the card, driver {card['properties']['driverVer']}"
@@ -144,8 +144,8 @@ def write_card(path: Path, ladder: dict[str, Any] | None = None) -> None:
 
 
 def _ask(module: str) -> dict[str, Any]:
-    """What `profiler.measure.<module>` prints, in a process of its own. Raises UserError with its last line."""
-    command = [sys.executable, "-m", f"profiler.measure.{module}"]
+    """What `profiler.machine.<module>` prints, in a process of its own. Raises UserError with its last line."""
+    command = [sys.executable, "-m", f"profiler.machine.{module}"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     if done.returncode:
         raise UserError(f"{module}: {(done.stderr.strip().splitlines() or ['no answer'])[-1]}")

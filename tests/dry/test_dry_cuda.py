@@ -51,7 +51,7 @@ STATS = "stats = torch.cuda.memory_stats()\n"
 )
 def test_the_card_is_there(gpu: str, name: str, capability: list[int], multiprocessors: int) -> None:
     code = (
-        "p = torch.cuda.get_device_properties(0)\nfrom profiler.measure import nvml\n"
+        "p = torch.cuda.get_device_properties(0)\nfrom profiler.machine import nvml\n"
         "answer = [torch.cuda.is_available(), p.name, [p.major, p.minor], p.multi_processor_count, torch.version.cuda,\n"
         "  torch.backends.cudnn.version(), nvml.find(str(p.uuid)).reason]"
     )
@@ -201,7 +201,7 @@ from dataclasses import asdict
 from pathlib import Path
 from profiler.allocator.caching import CachingAllocator
 from profiler.allocator.replay import Replay
-from profiler.events import read_stream
+from profiler.files.streams import read_stream
 from profiler.measurement.process import measure_in_process
 from profiler.models.find import find_model
 work = find_model("flux.1-dev").workload("patch-embed")

@@ -293,7 +293,7 @@ def holder(libraries: Path, card: Path) -> Iterator[Callable[[int], subprocess.P
 def ask_nvml(libraries: Path, code: str) -> Any:
     """What `code` leaves in `answer`, in a process that loads the stub NVML; it holds 100 MiB of the card itself."""
     script = (
-        "import ctypes, json\nfrom profiler.measure import nvml\nc = ctypes.CDLL('libdry_cuda.so')\n"
+        "import ctypes, json\nfrom profiler.machine import nvml\nc = ctypes.CDLL('libdry_cuda.so')\n"
         "address = ctypes.c_void_p()\nc.books_allocate(ctypes.byref(address), ctypes.c_uint64(100 << 20))\n"
         f"{code}\nprint(json.dumps(answer))"
     )

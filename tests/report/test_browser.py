@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import records_factory as make
 
 from profiler.comparison.case import compare_all
 from profiler.data.records import Record
 from profiler.report.html import render_html
 from profiler.report.run_info import RunInfo
+from tests.report import records_factory as make
 
 playwright = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install -e '.[dev]'")
 CHROMIUM = shutil.which("chromium")

@@ -2,12 +2,11 @@
 
 from dataclasses import replace
 
-import records_factory as make
-
 from profiler.comparison.case import compare, compare_all
 from profiler.report.case import alike, option_rows, peak_sides, reading_table
 from profiler.report.cells import Footnotes, step_cells, unexplained, waterfall_steps, why_unknown
 from profiler.report.conditions import period, stack_rows, stack_uses
+from tests.report import records_factory as make
 
 
 def test_warm_calls_that_differ_in_time_only_are_one_row():

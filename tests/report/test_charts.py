@@ -6,12 +6,12 @@ from itertools import pairwise
 from xml.etree import ElementTree
 
 import pytest
-import records_factory as make
 
 from profiler.comparison.case import compare, compare_all
 from profiler.data.records import Memory, Terms
 from profiler.report import charts
 from profiler.report.charts import LinearAxis, LogAxis, power_label
+from tests.report import records_factory as make
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -2,11 +2,10 @@
 
 from dataclasses import replace
 
-import records_factory as make
-
 from profiler.comparison.case import compare_all
 from profiler.data.units import MIB
 from profiler.report.growth import Chart, charts
+from tests.report import records_factory as make
 
 
 def sized(frames: int = 81, height: int = 480, activations: int = 1_000, model: str = "wan2.1-t2v-1.3b"):

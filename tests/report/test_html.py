@@ -5,12 +5,12 @@ import hashlib
 import re
 
 import pytest
-import records_factory as make
-from page import Page
 
 from profiler.comparison.case import compare_all
 from profiler.report.html import render_html
 from profiler.report.run_info import RunInfo
+from tests.report import records_factory as make
+from tests.report.page import Page
 
 ABOUT = RunInfo(
     title="sample", command="latentmeter run sample.yaml", created="2026-11-20T12:00:00+00:00", version="0.1.0"

@@ -3,12 +3,12 @@
 import re
 
 import pytest
-import records_factory as make
 
 from profiler.comparison.case import compare_all
 from profiler.report.markdown import code, escape, render_markdown
 from profiler.report.run_info import RunInfo
 from profiler.report.words import answer
+from tests.report import records_factory as make
 
 ABOUT = RunInfo(
     title="sample", command="latentmeter run sample.yaml", created="2026-11-20T12:00:00+00:00", version="0.1.0"

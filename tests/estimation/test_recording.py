@@ -207,7 +207,7 @@ def recording_allocator(capacity: int | None = None) -> Any:
 def test_from_the_shell_a_recorded_model_is_answered_at_any_size_without_torch(disk: Path) -> None:
     def run(*arguments: str) -> str:
         code = (
-            "import sys\nfrom profiler.cli import main\n"
+            "import sys\nfrom profiler.commands.main import main\n"
             "try:\n    main()\nfinally:\n    print('torch' in sys.modules, 'pandas' in sys.modules)"
         )
         command = [sys.executable, "-c", code, "estimate", IMAGE, "--gpu", "h200", *arguments]

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from profiler.diagnosis.findings import Finding, find
 from profiler.diagnosis.profile import Profile
-from tests.hotspots.handmade import Story
+from tests.diagnosis.handmade import Story
 
 
 def by_rule(profile: Profile) -> dict[str, Finding]:

@@ -14,7 +14,7 @@ from profiler.models.find import find_model
 from profiler.stages.options import apply_options
 from profiler.stages.stage import Stage
 
-TINY = str(Path(__file__).parent / "tiny-video.yaml")
+TINY = str(Path(__file__).parents[1] / "models" / "tiny-video.yaml")
 MOCHI = {
     "encoder_block_out_channels": (32, 32, 32, 32),
     "decoder_block_out_channels": (32, 32, 32, 32),

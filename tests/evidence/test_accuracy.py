@@ -18,7 +18,7 @@ from profiler.evidence import accuracy
 from profiler.files.store import RunStore
 from profiler.report.accuracy import render, summary
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 IMAGES = ROOT / "results" / "reference" / "dry-h200-torch2.13.0" / "images"
 PUBLISHED = ROOT / "results" / "reference" / "published.yaml"
 KEYS = ("sd1.5/decode/1x512x512/b1/bf16", "sd1.5/patch-embed/1x512x512/b1/bf16")

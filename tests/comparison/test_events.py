@@ -23,7 +23,7 @@ from profiler.trace import trace
 
 aten = torch.ops.aten
 MIB = 1 << 20
-DRY = Path(__file__).parent / "dry" / "events" / "sd1.5_decode_1x512x512_b1_fp16.json.gz"
+DRY = Path(__file__).parents[1] / "dry" / "events" / "sd1.5_decode_1x512x512_b1_fp16.json.gz"
 MEASURED_PEAK = 846_076_416  # torch.cuda.max_memory_allocated() of that run
 
 

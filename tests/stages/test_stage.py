@@ -17,7 +17,7 @@ from profiler.models.spec import ModelSpec, Size
 from profiler.stages.stage import Stage
 from tests.models.small import shallow, small_size, unique_calls
 
-TINY = Path(__file__).parent / "models"
+TINY = Path(__file__).parents[1] / "models"
 
 
 def ready(model: str, stage: StageName, device: str, **size: Any) -> Stage:

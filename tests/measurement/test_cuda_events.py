@@ -9,7 +9,7 @@ from profiler.allocator.caching import CachingAllocator
 from profiler.allocator.replay import Replay
 from profiler.data.align import align
 from profiler.files.streams import read_stream, write_stream
-from profiler.measurement import cuda_events as history
+from profiler.measurement import cuda_events
 from profiler.measurement.meter import OpPeak
 from profiler.measurement.process import measure_in_process
 from profiler.models.find import find_model
@@ -53,7 +53,9 @@ PEAKS = [
 
 def test_the_cold_call_is_kept_as_it_ran_and_attributed_by_the_watched_one() -> None:
     trace = [WEIGHT, INPUT, *COLD, *LATER]
-    found = history.stream((trace, {1, 9}), {"model": 0, "inputs": 1, "cold": 2, "attribution": 8}, watched(), PEAKS)
+    found = cuda_events.stream(
+        (trace, {1, 9}), {"model": 0, "inputs": 1, "cold": 2, "attribution": 8}, watched(), PEAKS
+    )
     assert [(b.bytes // MIB, b.phase, b.term, b.op) for b in found.blocks] == [
         (9, "model", "weights", -1),
         (2, "inputs", "inputs", -1),
@@ -69,14 +71,16 @@ def test_the_cold_call_is_kept_as_it_ran_and_attributed_by_the_watched_one() -> 
 
 def test_a_stream_is_the_same_after_its_file(tmp_path: Path) -> None:
     trace = [WEIGHT, INPUT, *COLD, *LATER]
-    found = history.stream((trace, {1, 9}), {"model": 0, "inputs": 1, "cold": 2, "attribution": 8}, watched(), PEAKS)
+    found = cuda_events.stream(
+        (trace, {1, 9}), {"model": 0, "inputs": 1, "cold": 2, "attribution": 8}, watched(), PEAKS
+    )
     path = tmp_path / "events.json.gz"
     write_stream(path, found)
     assert read_stream(path) == found
 
 
 def test_the_position_counts_births_and_deaths() -> None:
-    assert history.position({"allocation.all.allocated": 7, "allocation.all.freed": 4}) == 11
+    assert cuda_events.position({"allocation.all.allocated": 7, "allocation.all.freed": 4}) == 11
 
 
 def test_a_cpu_worker_writes_its_stream(tmp_path: Path) -> None:

@@ -3,10 +3,10 @@
 from dataclasses import replace
 
 import pytest
-import records_factory as make
 
 from profiler.comparison.case import compare_all
 from profiler.report.words import answer, cautions, largest_peaks
+from tests.report import records_factory as make
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from profiler.diagnosis.usage import UsageTrace
-from tests.hotspots.handmade import STACK
+from tests.diagnosis.handmade import STACK
 
 
 class Inner(nn.Module):

@@ -9,7 +9,7 @@ import pytest
 
 from profiler.evidence.coverage import Trial, class_names, out_of_scope, summary, to_markdown, try_class
 
-RESULTS = Path(__file__).parent.parent / "results" / "coverage.md"
+RESULTS = Path(__file__).parents[2] / "results" / "coverage.md"
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import pytest
 
 from profiler.diagnosis.lives import alive_at_peak
 from profiler.diagnosis.profile import Profile
-from tests.hotspots.handmade import Story
+from tests.diagnosis.handmade import Story
 
 
 def residual_block() -> Profile:
