@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from profiler import compare
+from profiler import comparisons
 from profiler.commands.main import cli
 from profiler.data.units import format_bytes
 
@@ -82,7 +82,7 @@ def test_the_shown_run_is_the_committed_one() -> None:
     shown = re.search(r"\$ latentmeter run quickstart\n(.*?)```", README, re.DOTALL)
     assert shown is not None
     rows = {line.split()[0]: line for line in shown[1].splitlines()}
-    for comparison in compare(ROOT / "results/examples/quickstart-cpu"):
+    for comparison in comparisons(ROOT / "results/examples/quickstart-cpu"):
         row = rows[comparison.record.key]
         assert format_bytes(comparison.allocated.estimated) in row
         assert comparison.verdict in row
