@@ -1,8 +1,8 @@
 """Brings what this Python lacks of latentmeter's requirements from the wheels of a lab bundle (scripts/lab_bundle).
 
 Prints the folders for PYTHONPATH, divided by colons; nothing where nothing is lacking. A package that this Python has
-stays its own, unless it is older than pyproject.toml asks. The wheels of a package are unpacked once, into `site/`, without
-pip. Exit code 1, with a message for the user, where something is lacking that no wheel brings. Needs the standard library only.
+stays its own, unless it is older than pyproject.toml asks. The wheels of a package are unpacked once, into `site/`.
+Exit code 1, with a message for the user, where something is lacking that no wheel brings. Needs the standard library only.
 """
 
 import re
@@ -18,7 +18,7 @@ PYTHON = "{}.{}".format(*sys.version_info)
 
 def main() -> None:
     """Print PYTHONPATH's additions, or say what is lacking."""
-    if sys.version_info < (3, 11):
+    if sys.version_info < (3, 11):  # noqa: UP036  (it runs in whatever Python a lab machine has)
         sys.exit(f"latentmeter needs Python 3.11 to 3.13, and this is {PYTHON}: set LATENTMETER_PYTHON to one")
     bounds = requirements()
     wheels = {folder.name: folder for folder in (ROOT / f"wheels-{PYTHON}").glob("*/")}
@@ -67,11 +67,15 @@ def advice(lacking: dict[str, str]) -> str:
     """How to bring what is lacking."""
     made_for = [folder.name.removeprefix("wheels-") for folder in ROOT.glob("wheels-*")]
     if made_for and PYTHON not in made_for:
-        return f"This bundle was made for Python {', '.join(made_for)}; `scripts/lab_bundle DIR --python {PYTHON}` makes yours."
+        return (
+            f"This bundle is for Python {', '.join(made_for)}; `scripts/lab_bundle DIR --python {PYTHON}` makes yours."
+        )
     if "torch" in lacking:
         return "LATENTMETER_PYTHON names the Python that has torch; a bundle does not bring torch."
     adds = " ".join(f"--add {name}" for name in lacking)
-    return f"Where there is a network, `scripts/lab_bundle DIR --python {PYTHON} {adds}` makes a folder that brings them."
+    return (
+        f"Where there is a network, `scripts/lab_bundle DIR --python {PYTHON} {adds}` makes a folder that brings them."
+    )
 
 
 if __name__ == "__main__":
