@@ -23,8 +23,11 @@ def main() -> None:
     bounds = requirements()
     wheels = {folder.name: folder for folder in (ROOT / f"wheels-{PYTHON}").glob("*/")}
     lacking = {name: why for name in bounds | wheels if (why := lacks(name, bounds.get(name, "0")))}
-    if missing := [f"  {name}: {why}" for name, why in lacking.items() if name not in wheels]:
-        sys.exit("\n".join([f"{sys.executable} lacks packages that latentmeter needs:", *missing, advice(lacking)]))
+    if missing := {name: why for name, why in lacking.items() if name not in wheels}:
+        lines = [f"{sys.executable} lacks packages that latentmeter needs:"]
+        lines += [f"  {name}: {why}" for name, why in missing.items()]
+        lines += [advice(list(missing))] if [*ROOT.glob("wheels-*")] else []  # a checkout makes an environment instead
+        sys.exit("\n".join(lines))
     print(":".join(str(unpack(wheels[name])) for name in lacking))
 
 
@@ -54,7 +57,7 @@ def unpack(wheels: Path) -> Path:
     """The folder with the content of all wheels in `wheels`; whole once it has its name."""
     site = ROOT / "site" / f"{wheels.name}-{PYTHON}"
     if not site.exists():
-        partial = site.with_suffix(".partial")
+        partial = site.with_name(f"{site.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
         for wheel in wheels.glob("*.whl"):
             with zipfile.ZipFile(wheel) as archive:
@@ -63,16 +66,16 @@ def unpack(wheels: Path) -> Path:
     return site
 
 
-def advice(lacking: dict[str, str]) -> str:
-    """How to bring what is lacking."""
+def advice(missing: list[str]) -> str:
+    """How to bring the packages that are missing."""
     made_for = [folder.name.removeprefix("wheels-") for folder in ROOT.glob("wheels-*")]
     if made_for and PYTHON not in made_for:
         return (
             f"This bundle is for Python {', '.join(made_for)}; `scripts/lab_bundle DIR --python {PYTHON}` makes yours."
         )
-    if "torch" in lacking:
+    if "torch" in missing:
         return "LATENTMETER_PYTHON names the Python that has torch; a bundle does not bring torch."
-    adds = " ".join(f"--add {name}" for name in lacking)
+    adds = " ".join(f"--add {name}" for name in missing)
     return (
         f"Where there is a network, `scripts/lab_bundle DIR --python {PYTHON} {adds}` makes a folder that brings them."
     )

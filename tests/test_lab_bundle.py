@@ -86,11 +86,19 @@ def test_a_bundle_replaces_only_with_force_and_only_its_own_parts(bundle: Path, 
 
     refused = run_bundle(bundle, tmp_path)
     assert refused.returncode == 1
-    assert "not empty" in refused.stderr and "--force" in refused.stderr
+    assert "holds a bundle" in refused.stderr and "--force" in refused.stderr
     assert stale.exists()
 
     assert run_bundle(bundle, tmp_path, "--force", "--python", HERE, "--add", "quax").returncode == 0
     assert kept.exists() and not stale.exists()
+
+
+def test_a_folder_that_is_no_bundle_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "scripts").mkdir()
+    refused = run_bundle(tmp_path, tmp_path, "--force")
+    assert refused.returncode == 1
+    assert "is no bundle" in refused.stderr
+    assert (tmp_path / "scripts").exists()
 
 
 def test_a_bundle_that_cannot_be_complete_is_not_made(tmp_path: Path) -> None:
@@ -120,6 +128,11 @@ def test_a_package_that_is_too_old_is_lacking(found: str, lowest: str, fits: boo
     bundled = load("bundled")
     monkeypatch.setattr(bundled, "version", lambda name: found)
     assert (bundled.lacks("any", lowest) is None) == fits
+
+
+def test_a_package_that_no_bundle_has_yet_can_be_added() -> None:
+    advice = load("bundled").advice(["rich", "click"])
+    assert f"`scripts/lab_bundle DIR --python {HERE} --add rich --add click`" in advice
 
 
 def load(name: str) -> Any:
