@@ -20,13 +20,13 @@ MODEL = {"id": "m", "vae": None, "denoiser": None, "default": None, "latent": No
 PROGRAM = """
 import json, sys, time
 if sys.argv[1:] == ["models", "--json"]:
-    print(json.dumps({"m": %r}))
+    print(json.dumps({"m": MODEL}))
 elif "estimate" in sys.argv:
     time.sleep(PAUSE)
     print(json.dumps({"peak": {"bytes": BYTES}, "seconds": time.time(), "notes": {"seconds": str(time.time())}}))
 else:
     sys.exit("no")
-""" % MODEL  # noqa: UP031  # the program has braces of its own
+"""
 
 
 def load() -> Any:
@@ -61,7 +61,7 @@ def repository(tmp_path: Path) -> Path:
 
 
 def write(root: Path, size: str = "1", pause: str = "0") -> None:
-    text = PROGRAM.replace("BYTES", size).replace("PAUSE", pause)
+    text = PROGRAM.replace("MODEL", repr(MODEL)).replace("BYTES", size).replace("PAUSE", pause)
     (root / "profiler" / "__main__.py").write_text(text)
 
 
@@ -69,9 +69,23 @@ def start(root: Path, *words: str, commit: str = "HEAD") -> subprocess.Popen[str
     """The script, comparing `commit` with the tree; what is temporary or kept lies beside the repository."""
     folders = {"XDG_CACHE_HOME": str(root.parent / "kept"), "TMPDIR": str(root.parent / "temporary")}
     Path(folders["TMPDIR"]).mkdir(exist_ok=True)
-    command = [sys.executable, root / "scripts" / "same_answers", commit, "--planner", "off", "--questions", "30", *words]
+    command = [
+        sys.executable,
+        str(root / "scripts" / "same_answers"),
+        commit,
+        "--planner",
+        "off",
+        "--questions",
+        "30",
+        *words,
+    ]
     return subprocess.Popen(
-        command, env=os.environ | folders, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        command,
+        env=os.environ | folders,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
 
 
