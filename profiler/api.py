@@ -77,12 +77,11 @@ def estimate_call(
     `function` is called once with `inputs`, by position (a sequence) or by name (a mapping), on tensors without data.
     `modules` own the weights: a module, or several by name or in order; by default `function` itself, where it is one.
     Their own weights are untouched, and may lie on `meta`. Module paths in the answer are relative to a single module, and
-    begin with the name or number of one of several. Gradients are on or off as they are for the caller: put
-    `torch.no_grad()` around it where the real call has it. The stack is named as for `estimate`.
+    begin with the name or number of one of several. It runs without gradients, as diffusers' pipelines do: a training step
+    cannot be estimated yet. The stack is named as for `estimate`.
 
         net = torch.nn.Conv2d(3, 64, 3)
-        with torch.no_grad():
-            found = profiler.estimate_call(net, inputs=[torch.empty(1, 3, 512, 512)], gpu="rtx-4090")
+        found = profiler.estimate_call(net, inputs=[torch.empty(1, 3, 512, 512)], gpu="rtx-4090")
         print(found.peak.allocated_bytes, found.terms, found.peak_at)
 
     Raises UserError for a card that is not known, or where no module is given; ModelError for a call that cannot be traced.

@@ -33,7 +33,7 @@ class Call(Runnable):
             if id(tensor) not in fresh:
                 empty = torch.empty_like(tensor, device=device)
                 is_parameter = isinstance(tensor, nn.Parameter)
-                fresh[id(tensor)] = nn.Parameter(empty, tensor.requires_grad) if is_parameter else empty
+                fresh[id(tensor)] = nn.Parameter(empty, requires_grad=False) if is_parameter else empty
             holder[name] = fresh[id(tensor)]
 
     def make_inputs(self, device: torch.device) -> Any:
@@ -42,10 +42,14 @@ class Call(Runnable):
         return self.inputs
 
     def __call__(self) -> Any:
-        """The function's answer, with or without gradients as the caller has it."""
-        if isinstance(self.inputs, Mapping):
-            return self.function(**self.inputs)
-        return self.function(*self.inputs)
+        """The function's answer, without gradients.
+
+        In inference mode, as a stage's: under `no_grad` alone autograd takes fused operations apart before a trace sees them.
+        """
+        with torch.inference_mode():
+            if isinstance(self.inputs, Mapping):
+                return self.function(**self.inputs)
+            return self.function(*self.inputs)
 
 
 def root_of(modules: Any) -> nn.Module:

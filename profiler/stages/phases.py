@@ -130,8 +130,8 @@ class Again(Runnable):
 
 def _shapes(output: Any) -> Iterator[tuple[int, ...]]:
     """The shape of every tensor in `output`; some classes give lists of them, or None where a part was not asked for."""
-    if isinstance(output, (tuple, list)):
-        for item in output:
+    if isinstance(output, (tuple, list, dict)):
+        for item in output.values() if isinstance(output, dict) else output:
             yield from _shapes(item)
     elif isinstance(output, torch.Tensor):
         yield tuple(output.shape)
