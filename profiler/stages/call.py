@@ -44,7 +44,7 @@ class Call(Runnable):
     def __call__(self) -> Any:
         """The function's answer, without gradients.
 
-        In inference mode, as a stage's: under `no_grad` alone autograd takes fused operations apart before a trace sees them.
+        In inference mode, as a stage's: under `no_grad` autograd takes fused operations apart before a trace sees them.
         """
         with torch.inference_mode():
             if isinstance(self.inputs, Mapping):
