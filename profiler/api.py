@@ -152,15 +152,15 @@ def run(
     tell: "Callable[[Progress], None]" = lambda _: None,
 ) -> list[Record]:
     """Run a sweep file (a path, or the name of a shipped one) into a folder, resuming what is there; writes the report."""
-    from profiler.sweeps.plan import find_sweep
+    from profiler.sweeps.plan import find_sweep, plan_sweep
     from profiler.sweeps.publish import publish
     from profiler.sweeps.run import run_sweep
 
-    sweep = find_sweep(str(config))
-    directory = Path(out) if out is not None else Path("results") / sweep.name
-    done = run_sweep(sweep, directory, options, tell)
-    publish(directory, models=done.models)
-    return done.records
+    plan = plan_sweep(find_sweep(str(config)))
+    directory = Path(out) if out is not None else Path("results") / plan.sweep.name
+    records = run_sweep(plan, directory, options, tell)
+    publish(directory, models=plan.models)
+    return records
 
 
 def compare(before: str | Path | Iterable[Record], after: str | Path | Iterable[Record]) -> "RunDifference":

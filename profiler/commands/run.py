@@ -9,10 +9,12 @@ import click
 
 from profiler.commands.tables import console, new_table
 from profiler.comparison.case import Comparison, compare, compare_all
+from profiler.data.records import Record
 from profiler.data.units import format_bytes, format_percent
 
 if TYPE_CHECKING:
-    from profiler.sweeps.run import Progress, SweepRun
+    from profiler.sweeps.plan import Plan
+    from profiler.sweeps.run import Progress
 
 from profiler.commands.options import EXIT_FAILED
 from profiler.errors import UserError
@@ -37,7 +39,7 @@ def run(
     Each case is saved as it ends. The same command again goes on where the run stood.
     """
     from profiler.comparison.case import within_tolerance
-    from profiler.sweeps.plan import find_sweep
+    from profiler.sweeps.plan import find_sweep, plan_sweep
     from profiler.sweeps.publish import publish
     from profiler.sweeps.run import RunOptions, run_sweep
 
@@ -48,9 +50,10 @@ def run(
         sweep = sweep.model_copy(update={"events": events})
     directory = out or Path("results") / sweep.name
     options = RunOptions(force=force, retry=retry, budget_minutes=budget_minutes)
-    done = run_sweep(sweep, directory, options, show_progress)
-    paths = publish(directory, models=done.models)
-    comparisons = show_run(done, paths)
+    plan = plan_sweep(sweep)
+    records = run_sweep(plan, directory, options, show_progress)
+    paths = publish(directory, models=plan.models)
+    comparisons = show_run(plan, records, paths)
     failed = any(row.record.status not in ("ok", "skipped") for row in comparisons)
     outside = sweep.tolerance_percent is not None and not all(map(within_tolerance, comparisons))
     sys.exit(EXIT_FAILED if failed or outside else 0)
@@ -74,10 +77,10 @@ def show_progress(progress: "Progress") -> None:
     console().print(text + (f": {record.failure.message}" if record.failure else ""))
 
 
-def show_run(done: "SweepRun", paths: Sequence[Path]) -> list[Comparison]:
+def show_run(plan: "Plan", records: Sequence[Record], paths: Sequence[Path]) -> list[Comparison]:
     """The closing table of a run, where its report lies, and what to type next."""
     out = console()
-    comparisons = compare_all(done.records)
+    comparisons = compare_all(records)
     table = new_table("case", "kind", "status", "estimated", "measured", "error", "verdict")
     for row in comparisons:
         kind = row.record.measurement.device_kind if row.record.measurement else "estimated"
@@ -91,8 +94,8 @@ def show_run(done: "SweepRun", paths: Sequence[Path]) -> list[Comparison]:
         out.print("Rows of kind 'dry': allocator and dispatcher real, kernels not executed; no GPU was measured.")
     if any(row.record.stack and row.record.stack.device == "cpu" for row in comparisons):
         out.print("Measured rows are CPU numbers: no GPU was used. Rows of kind 'estimated' were not measured.")
-    if len(done.records) < len(done.cases):
-        out.print(f"{len(done.records)} of {len(done.cases)} cases done: the same command goes on with the rest.")
+    if len(records) < len(plan.cases):
+        out.print(f"{len(records)} of {len(plan.cases)} cases done: the same command goes on with the rest.")
     for path in paths:
         out.print(str(path))
     out.print(f"Read {paths[0]}; `latentmeter report {paths[0].parent}` writes it again.")

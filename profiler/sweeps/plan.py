@@ -65,16 +65,32 @@ class Case:
         return self.workload.key if self.card is None else f"{self.workload.key}@{self.card.id}"
 
 
+@dataclass(frozen=True)
+class Plan:
+    """A sweep and its cases, in the order of the file, each key once."""
+
+    sweep: Sweep
+    cases: list[Case]
+
+    @property
+    def models(self) -> dict[str, ModelSpec]:
+        """The models, by the name that their workloads give them."""
+        return {case.workload.model: case.spec for case in self.cases}
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What makes two runs the same: the sweep, and its models as their files stand now."""
+        models = {name: spec.digest for name, spec in self.models.items()}
+        return self.sweep.model_dump(mode="json", exclude={"events"}) | {"models": models}
+
+
 def read_sweep(path: Path) -> Sweep:
     """Read a sweep file. Raises UserError with every error and its place."""
     return read_as(Sweep, path, "a sweep file")
 
 
-def plan_cases(sweep: Sweep) -> list[Case]:
-    """Every case of the sweep, in the order of the file, each key once.
-
-    Raises UserError that names every entry whose model, card or options are wrong.
-    """
+def plan_sweep(sweep: Sweep) -> Plan:
+    """The sweep with its cases. Raises UserError that names every entry whose model, card or options are wrong."""
     cases: dict[str, Case] = {}
     errors = []
     for number, entry in enumerate(sweep.cases):
@@ -84,7 +100,7 @@ def plan_cases(sweep: Sweep) -> list[Case]:
             errors.append(f"  cases.{number}: {error}")
     if errors:
         raise UserError("\n".join([f"sweep '{sweep.name}' cannot be planned", *errors]))
-    return list(cases.values())
+    return Plan(sweep, list(cases.values()))
 
 
 def _cases(entry: Entry) -> Iterator[Case]:

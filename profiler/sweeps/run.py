@@ -18,8 +18,7 @@ from profiler.files.store import RunHeader, RunStore
 from profiler.files.streams import read_stream, write_stream
 from profiler.machine.cards import Gpu, assumed_stack
 from profiler.measurement.process import measure_in_process, probe_stack
-from profiler.models.spec import ModelSpec
-from profiler.sweeps.plan import Case, Sweep, plan_cases
+from profiler.sweeps.plan import Case, Plan, Sweep
 
 FINAL = ("ok", "oom", "invalid", "skipped")  # a timeout or crash may end otherwise another time: --retry runs it again
 
@@ -34,19 +33,6 @@ class RunOptions:
 
 
 @dataclass(frozen=True)
-class SweepRun:
-    """What a run came to: its plan, and the records that the folder holds."""
-
-    cases: list[Case]
-    records: list[Record]
-
-    @property
-    def models(self) -> dict[str, ModelSpec]:
-        """The models of the plan, by the name that their workloads give them."""
-        return {case.workload.model: case.spec for case in self.cases}
-
-
-@dataclass(frozen=True)
 class Progress:
     """Told to the caller before a case (record None) and after it."""
 
@@ -57,19 +43,19 @@ class Progress:
 
 
 def run_sweep(
-    sweep: Sweep,
+    plan: Plan,
     directory: Path,
     options: RunOptions | None = None,
     tell: Callable[[Progress], None] = lambda _: None,
-) -> SweepRun:
-    """Run every case of `sweep` that `directory` has no record of. Raises UserError."""
+) -> list[Record]:
+    """Run every case of `plan` that `directory` has no record of; returns all its records. Raises UserError."""
     options = options or RunOptions()
-    cases = plan_cases(sweep)
+    sweep, cases = plan.sweep, plan.cases
     store = RunStore(directory)
     deadline = None if options.budget_minutes is None else time.monotonic() + options.budget_minutes * 60
     with store.writing():
         stack = probe_stack(sweep.device)
-        _open(store, sweep, cases, stack, options)
+        _open(store, plan, stack, options)
         done = {record.key for record in store.records() if not options.retry or record.status in FINAL}
         for number, case in enumerate(cases, start=1):
             if case.key in done:
@@ -83,18 +69,18 @@ def run_sweep(
                 break
             store.append(record)
             tell(Progress(number, len(cases), case, record))
-        return SweepRun(cases, store.records())
+        return store.records()
 
 
-def _open(store: RunStore, sweep: Sweep, cases: list[Case], stack: Stack, options: RunOptions) -> None:
+def _open(store: RunStore, plan: Plan, stack: Stack, options: RunOptions) -> None:
     """Begin a run, or go on with the one that is there if it is the same sweep on the same stack."""
-    wanted = _asked(sweep, cases)
+    wanted = plan.identity
     if store.exists and options.force:
         store.clear()
     if not store.exists:
         store.begin(
             RunHeader(
-                title=sweep.title,
+                title=plan.sweep.title,
                 sweep=wanted,
                 command=" ".join(["latentmeter", *sys.argv[1:]]),
                 created=_now(),
@@ -114,12 +100,6 @@ def _open(store: RunStore, sweep: Sweep, cases: list[Case], stack: Stack, option
             f"{store.directory}: was begun on another stack ({header.fingerprint}, here {stack.fingerprint}: "
             f"{stack.title}); --force replaces it, --out goes elsewhere"
         )
-
-
-def _asked(sweep: Sweep, cases: list[Case]) -> dict[str, Any]:
-    """What makes two runs the same: the sweep, and its models as their files stand now."""
-    models = {case.workload.model: case.spec.digest for case in cases}
-    return sweep.model_dump(mode="json", exclude={"events"}) | {"models": models}
 
 
 def _run_case(case: Case, sweep: Sweep, stack: Stack, store: RunStore, remaining: float | None) -> Record | None:

@@ -107,9 +107,8 @@ def test_a_case_finds_its_model_and_its_plan_once(
     for module in (plan, find):
         monkeypatch.setattr(module, "find_model", lambda name: found.append(name) or find_model(name))
     planned: list[Any] = []
-    plan_cases = plan.plan_cases
-    for module in ("profiler.sweeps.run", "profiler.sweeps.plan"):
-        monkeypatch.setattr(f"{module}.plan_cases", lambda sweep: planned.append(sweep) or plan_cases(sweep))
+    plan_sweep = plan.plan_sweep
+    monkeypatch.setattr(plan, "plan_sweep", lambda sweep: planned.append(sweep) or plan_sweep(sweep))
     for name in ("profiler.sweeps.publish.find_model", "profiler.api.find_model"):
         monkeypatch.setattr(name, lambda name: found.append(name) or find_model(name), raising=False)
     profiler.run(sweep_file({"model": IMAGE, "stages": ["decode", "encode"]}), tmp_path / "run")

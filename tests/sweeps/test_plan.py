@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from profiler.errors import UserError
 from profiler.files.paths import CONFIGS
-from profiler.sweeps.plan import Case, Sweep, find_sweep, plan_cases, read_sweep
+from profiler.sweeps.plan import Case, Sweep, find_sweep, plan_sweep, read_sweep
 
 IMAGE = "tests/models/tiny-image.yaml"
 VIDEO = "tests/models/tiny-video.yaml"
@@ -21,7 +21,7 @@ axes = st.lists(st.sampled_from([32, 64, 96]), min_size=1, max_size=4)
 
 
 def plan(*entries: dict[str, Any]) -> list[Case]:
-    return plan_cases(Sweep.model_validate({"name": "s", "title": "t", "cases": entries}))
+    return plan_sweep(Sweep.model_validate({"name": "s", "title": "t", "cases": entries})).cases
 
 
 def keys(*entries: dict[str, Any]) -> list[str]:
@@ -167,7 +167,7 @@ def test_a_sweep_is_found_by_name_and_by_path(sweep_file: Callable[..., Path]) -
 def test_every_shipped_sweep_can_be_run(path: Path) -> None:
     sweep = read_sweep(path)
     assert sweep.name == path.stem
-    cases = plan_cases(sweep)
+    cases = plan_sweep(sweep).cases
     assert cases
     assert [case.key for case in cases if case.problem] == []
     assert len({case.key for case in cases}) == len(cases)
