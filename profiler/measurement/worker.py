@@ -29,7 +29,7 @@ from profiler.measurement.attribution import Attribution, attribute
 from profiler.measurement.meter import Meter
 from profiler.measurement.process import EXIT_FAILED
 from profiler.models.spec import ModelSpec
-from profiler.stages.phases import Again, Runnable, run_phases
+from profiler.stages.phases import Again, Watcher, run_phases
 from profiler.stages.stage import Stage
 
 DEVICE_MARKS = ("CUDA error", "cuDNN error", "CUBLAS_STATUS", "INTERNAL ASSERT")  # the device or torch broke: a crash
@@ -55,7 +55,7 @@ def _die_with_parent() -> None:
     os._exit(1)
 
 
-class Worker:
+class Worker(Watcher):
     """One measurement. It watches the phases itself: each is measured by the device's meter and told of."""
 
     _meter: Meter
@@ -173,16 +173,10 @@ class Worker:
         if self._phase == "model":
             gc.collect()
 
-    def loaded(self, run: Runnable) -> None:
-        """Nothing to do: the module itself has its options."""
-
     def empty_cache(self) -> None:
         """Give cached segments back."""
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
-
-    def answered(self, output: Any) -> None:
-        """Nothing to do: the closer look tells outputs apart."""
 
     def _terms(self, peak: Memory, found: Attribution | None, by_phase: dict[Phase, Reading]) -> Terms:
         """The breakdown, with reserved and device bytes above it.

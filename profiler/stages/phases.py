@@ -10,7 +10,7 @@ tensors without data, the meter of a device, an observer of one more call.
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import nn
@@ -56,13 +56,17 @@ class Runnable:
         raise NotImplementedError
 
 
-class Watcher(Protocol):
-    """Who looks on. Each method says what has just become true."""
+class Watcher:
+    """Who looks on. Each method says what has just become true; a watcher answers to those that concern it."""
 
     @property
-    def device(self) -> torch.device: ...
+    def device(self) -> torch.device:
+        """Where everything is made."""
+        raise NotImplementedError
+
     def during(self, phase: Phase, term: str, module: nn.Module | None = None) -> AbstractContextManager[Any]:
         """Watch one phase, whose new storages belong to `term`; module paths are relative to `module`."""
+        raise NotImplementedError
 
     def resident(self, values: Any) -> None:
         """The tensors in `values` are resident. Called within their phase."""

@@ -17,7 +17,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from profiler.data.events import Block
-from profiler.stages.phases import Runnable
+from profiler.stages.phases import Watcher
 
 aten = torch.ops.aten
 
@@ -26,7 +26,7 @@ FUSED = frozenset({aten.scaled_dot_product_attention.default, aten.rms_norm.defa
 COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
 
 
-class Observer(TorchDispatchMode):
+class Observer(TorchDispatchMode, Watcher):
     """A dispatch mode that records `blocks` and `ops` for every storage on `device_type`.
 
     `events` is the stream of block numbers: `n` for a birth, `~n` for a death. `ops[i]` is (module path, op name).
@@ -64,12 +64,6 @@ class Observer(TorchDispatchMode):
     def resident(self, values: Any) -> None:
         """Note the storages of `values` that are not known yet, as born in this phase."""
         self.track(values)
-
-    def loaded(self, run: Runnable) -> None:
-        """Nothing to note: the weights are."""
-
-    def empty_cache(self) -> None:
-        """Nothing to note: no block comes or goes."""
 
     def answered(self, output: Any) -> None:
         """What the call made and gives back is its output."""

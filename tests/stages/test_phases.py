@@ -12,13 +12,13 @@ from torch import nn
 import profiler
 from profiler.data.workload import History
 from profiler.models.find import find_model
-from profiler.stages.phases import Again, Runnable, run_phases
+from profiler.stages.phases import Again, Runnable, Watcher, run_phases
 from profiler.stages.stage import Stage
 
 IMAGE = "tests/models/tiny-image.yaml"
 
 
-class Diary:
+class Diary(Watcher):
     """A watcher that writes down what it is told."""
 
     device = torch.device("meta")
