@@ -1,6 +1,7 @@
 """The estimate: the stage is traced on tensors without data, `answer.py` replays its allocations and reads the peak."""
 
 import gc
+import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -20,6 +21,7 @@ from profiler.stages.stage import Stage
 from profiler.trace.trace import Trace
 
 Tracer = Callable[..., Trace]
+logger = logging.getLogger(__name__)
 META, CPU = torch.device("meta"), torch.device("cpu")
 
 
@@ -39,6 +41,9 @@ def estimate_with_events(
     component_class(spec.component(workload.stage).class_name)  # its import is no part of the estimate's cost
     started = time.perf_counter()
     stage, trace, output_shapes = trace_stage(workload, spec, stack)
+    logger.info("traced %d events in %.2f s", len(trace.events), time.perf_counter() - started)
+    logger.info("kernels priced: %s", dict(trace.routes) or "none")
+    logger.info("cuDNN's plans by source: %s", trace.prices.planner.answered)
     traced = Traced(trace, trace.routes, stage.options, output_shapes, notes_of(trace))
     return answer(traced, workload, spec, stack, context_bytes=context_bytes, started=started), trace
 
@@ -66,6 +71,7 @@ def trace_stage(
         raise
     except MODEL_FAILURES as error:
         first = error  # a class that mixes its own real tensors with ours, for one
+    logger.info("cannot run on meta tensors, fake ones are next: %s", first)
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     try:
         return _run(Stage(workload, spec), kind(stack, "cpu"), CPU, mode)
