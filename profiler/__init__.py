@@ -1,7 +1,7 @@
 """latentmeter: how much GPU memory a latent diffusion model needs, estimated, measured and compared."""
 
 from profiler._version import __version__
-from profiler.api import compare, compare_runs, estimate, explain, measure, run, to_frame
+from profiler.api import compare, comparisons, estimate, estimate_call, explain, measure, run, to_frame
 from profiler.data.latent import estimate_video_latent_memory
 from profiler.data.workload import MemoryOptions, Workload
 
@@ -10,8 +10,9 @@ __all__ = [
     "Workload",
     "__version__",
     "compare",
-    "compare_runs",
+    "comparisons",
     "estimate",
+    "estimate_call",
     "estimate_video_latent_memory",
     "explain",
     "measure",

@@ -4,13 +4,13 @@ Nothing heavy is imported before it is needed: `import profiler` costs no torch.
 """
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from profiler.comparison.case import Comparison, compare_all, to_frame
-from profiler.data.records import Estimate, Record
+from profiler.data.records import CallEstimate, Estimate, Record
 from profiler.data.stack import DeviceName, Stack
 from profiler.data.workload import StageName
 from profiler.machine.target import target_stack
@@ -18,11 +18,12 @@ from profiler.machine.target import target_stack
 if TYPE_CHECKING:
     from profiler.comparison.runs import RunDifference
     from profiler.evidence.explain import Reason
+    from profiler.stages.call import Modules
     from profiler.sweeps.run import Progress, RunOptions
 
 logger = logging.getLogger(__name__)
 
-__all__ = ["compare", "compare_runs", "estimate", "explain", "measure", "run", "to_frame"]
+__all__ = ["compare", "comparisons", "estimate", "estimate_call", "explain", "measure", "run", "to_frame"]
 
 
 def estimate(
@@ -65,6 +66,40 @@ def estimate(
     return found
 
 
+def estimate_call(
+    function: Callable[..., Any],
+    *,
+    inputs: "Sequence[Any] | Mapping[str, Any]" = (),
+    modules: "Modules | None" = None,
+    gpu: str | None = None,
+    torch: str | None = None,
+    cudnn: int | None = None,
+    stack: Stack | None = None,
+) -> CallEstimate:
+    """What any call over real modules needs on a card, without a GPU.
+
+    `function` is called once with `inputs`, by position (a sequence) or by name (a mapping), on tensors without data.
+    `modules` own the weights: a module, or several by name or in order; by default `function` itself, where it is one.
+    Their own weights are untouched, and may lie on `meta`. Module paths in the answer are relative to a single module, and
+    begin with the name or number of one of several. It runs without gradients, as diffusers' pipelines do: a training step
+    cannot be estimated yet. The stack is named as for `estimate`.
+
+        net = torch.nn.Conv2d(3, 64, 3)
+        found = profiler.estimate_call(net, inputs=[torch.empty(1, 3, 512, 512)], gpu="rtx-4090")
+        print(found.peak.allocated_bytes, found.terms, found.peak_at)
+
+    Raises UserError for a card that is not known, or where no module is given; ModelError for a call that cannot be traced.
+    """
+    target, context = (stack, None) if stack is not None else target_stack(gpu, torch, cudnn)
+    from profiler.estimation.estimator import estimate_run
+    from profiler.stages.call import Call, root_of, weights_kept
+
+    root = root_of(function if modules is None else modules)
+    name = getattr(function, "__qualname__", type(function).__name__)
+    with weights_kept(root):
+        return estimate_run(lambda: Call(function, root, inputs), target, what=name, context_bytes=context)
+
+
 def record(found: Estimate) -> None:
     """Record what `found` was traced from, for other heights and widths, in a process that outlives this one.
 
@@ -97,10 +132,11 @@ def measure(
     from profiler.measurement.process import measure_in_process, probe_stack
     from profiler.models.find import find_model
 
-    asked = find_model(model).workload(stage, **workload)
+    spec = find_model(model)
+    asked = spec.workload(stage, **workload)
     started = datetime.now(UTC)
     stack = probe_stack(device)
-    outcome = measure_in_process(asked, stack.device, warm_calls=warm_calls, timeout=timeout)
+    outcome = measure_in_process(asked, spec, stack.device, warm_calls=warm_calls, timeout=timeout)
     return Record(
         key=asked.key,
         workload=asked,
@@ -126,21 +162,21 @@ def run(
 
     sweep = find_sweep(str(config))
     directory = Path(out) if out is not None else Path("results") / sweep.name
-    records = run_sweep(sweep, directory, options, tell)
-    publish(directory)
-    return records
+    done = run_sweep(sweep, directory, options, tell)
+    publish(directory, models=done.models)
+    return done.records
 
 
-def compare(source: str | Path | Iterable[Record], tolerance: float | None = None) -> list[Comparison]:
-    """Estimate against measurement for every record of a run's folder, or of `source` itself. See `to_frame`."""
-    return compare_all(_records(source), tolerance)
-
-
-def compare_runs(before: str | Path | Iterable[Record], after: str | Path | Iterable[Record]) -> "RunDifference":
+def compare(before: str | Path | Iterable[Record], after: str | Path | Iterable[Record]) -> "RunDifference":
     """Two runs side by side, by folder or by records: what rose, what fell, what is new or missing. See its `to_frame`."""
     from profiler.comparison.runs import difference
 
     return difference(_records(before), _records(after))
+
+
+def comparisons(source: str | Path | Iterable[Record], tolerance: float | None = None) -> list[Comparison]:
+    """Estimate against measurement for every record of a run's folder, or of `source` itself. See `to_frame`."""
+    return compare_all(_records(source), tolerance)
 
 
 def explain(directory: str | Path, case: str | None = None, *, again: bool = False) -> "list[Reason]":

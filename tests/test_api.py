@@ -94,7 +94,7 @@ def test_a_measurement_is_a_record_with_its_stack_and_phases() -> None:
     assert (terms.weights, terms.inputs, terms.outputs) == ((8 * 4 * 9 + 8) * 4, 3 * 4 * 256 * 4, 3 * 8 * 256 * 4)
 
     estimate = profiler.estimate(IMAGE, "patch-embed", stack=record.stack, batch=3)
-    (row,) = profiler.compare([replace(record, estimate=estimate)])
+    (row,) = profiler.comparisons([replace(record, estimate=estimate)])
     assert (row.verdict, row.allocated.difference) == ("exact", 0)
 
 
@@ -108,7 +108,7 @@ def test_a_measurement_is_a_record_with_its_stack_and_phases() -> None:
         (lambda: profiler.estimate(IMAGE, dtype="fp8"), "dtype: no dtype 'fp8'; one of fp32, fp16, bf16"),
         (lambda: profiler.measure(IMAGE, frames=2), "this is an image model"),
         (lambda: profiler.run("quikstart"), "gpu-validation, quickstart, quickstart-cuda"),
-        (lambda: profiler.compare("tests"), "tests: no run here"),
+        (lambda: profiler.comparisons("tests"), "tests: no run here"),
     ],
 )
 def test_a_mistake_is_a_value_error_that_names_the_way_out(call: Callable[[], object], message: str) -> None:
@@ -134,7 +134,7 @@ def test_a_run_answers_every_case_in_order(records: list[Record]) -> None:
 
 
 def test_on_the_cpu_estimate_and_measurement_close_to_the_byte(folder: Path) -> None:
-    rows = profiler.compare(folder)
+    rows = profiler.comparisons(folder)
     assert [row.verdict for row in rows] == ["exact", "exact", "not comparable", "not comparable"]
     for row in rows[:2]:
         for term in ("weights", "inputs", "outputs", "activations"):
@@ -172,14 +172,14 @@ def test_every_byte_of_the_difference_is_explained_from_the_events_that_were_kep
 
 
 def test_compare_reads_a_folder_or_takes_records(folder: Path, records: list[Record]) -> None:
-    rows: list[Comparison] = profiler.compare(folder)
-    assert rows == profiler.compare(str(folder)) == profiler.compare(iter(records))
+    rows: list[Comparison] = profiler.comparisons(folder)
+    assert rows == profiler.comparisons(str(folder)) == profiler.comparisons(iter(records))
     assert {row.tolerance for row in rows} == {0.01}
-    assert {row.tolerance for row in profiler.compare(records, 0.5)} == {0.5}
+    assert {row.tolerance for row in profiler.comparisons(records, 0.5)} == {0.5}
 
 
 def test_the_frame_is_what_the_csv_holds(folder: Path) -> None:
-    frame = profiler.to_frame(profiler.compare(folder))
+    frame = profiler.to_frame(profiler.comparisons(folder))
     sizes = [name for name in frame if str(name).endswith("_bytes")]
     assert {str(frame[name].dtype) for name in sizes} == {"Int64"}
     known = frame["allocated_measured_bytes"].notna()

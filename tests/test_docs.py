@@ -25,7 +25,7 @@ DOCUMENTS = [
 TEXTS = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in DOCUMENTS}
 COMMANDS, ACCURACY = "docs/commands.md", "docs/accuracy.md"
 SYNOPSIS = re.compile(r"latentmeter +(?!-)([a-z]+)([^\n`#]*(?:\n {4,}[^\n`#]*)*)")
-COMING = {"recordings make", "estimate_call", "comparisons"}  # described, and on their way into the code: to be emptied
+COMING = {"recordings make"}  # described, and on their way into the code: to be emptied
 OUR_FOLDERS = r"(?:profiler|configs|scripts|tests|docs|results|benchmarks)"
 
 
@@ -114,3 +114,9 @@ def test_every_option_of_a_command_says_what_it_does() -> None:
         if isinstance(option, click.Option) and not option.help
     ]
     assert silent == []
+
+
+@pytest.mark.parametrize("document", [name for name in TEXTS if name.startswith("docs/")])
+def test_examples_in_python_run(document: str) -> None:
+    for example in re.findall(r"^```python\n(.*?)^```", TEXTS[document], re.MULTILINE | re.DOTALL):
+        exec(example, {})

@@ -45,7 +45,9 @@ class Replay:
         """The peak of one more call, after the last one's outputs were dropped. What a call keeps is there already."""
         self._drop_outputs()
         self.allocator.reset_peaks()
+        sizes = self.sizes.copy()  # what was handed out at the first call is what its peak is told by
         self._call(first=False)
+        self.sizes = sizes
         return self._peak()
 
     def _call(self, shrink: int = 1, first: bool = True) -> int:

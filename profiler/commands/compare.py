@@ -32,7 +32,7 @@ def compare(run_a: Path, run_b: Path, fail_over: float | None, as_json: bool) ->
 
     from profiler import api
 
-    found = api.compare_runs(run_a, run_b)
+    found = api.compare(run_a, run_b)
     failures = [] if fail_over is None else found.failures(fail_over)
     data = asdict(found) | {"failures": [case.key for case in failures]}
     emit(data, as_json, lambda _: show_difference(found, failures))

@@ -22,5 +22,5 @@ def report(directory: Path, tolerance: float | None) -> None:
     share = None if tolerance is None else tolerance / 100
     for path in publish(directory, share):
         click.echo(path)
-    if share is not None and not all(map(within_tolerance, api.compare(directory, share))):
+    if share is not None and not all(map(within_tolerance, api.comparisons(directory, share))):
         sys.exit(EXIT_FAILED)

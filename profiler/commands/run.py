@@ -9,12 +9,10 @@ import click
 
 from profiler.commands.tables import console, new_table
 from profiler.comparison.case import Comparison, compare, compare_all
-from profiler.data.records import Record
 from profiler.data.units import format_bytes, format_percent
 
 if TYPE_CHECKING:
-    from profiler.sweeps.plan import Sweep
-    from profiler.sweeps.run import Progress
+    from profiler.sweeps.run import Progress, SweepRun
 
 from profiler.commands.options import EXIT_FAILED
 from profiler.errors import UserError
@@ -50,9 +48,9 @@ def run(
         sweep = sweep.model_copy(update={"events": events})
     directory = out or Path("results") / sweep.name
     options = RunOptions(force=force, retry=retry, budget_minutes=budget_minutes)
-    records = run_sweep(sweep, directory, options, show_progress)
-    paths = publish(directory)
-    comparisons = show_run(sweep, records, paths)
+    done = run_sweep(sweep, directory, options, show_progress)
+    paths = publish(directory, models=done.models)
+    comparisons = show_run(done, paths)
     failed = any(row.record.status not in ("ok", "skipped") for row in comparisons)
     outside = sweep.tolerance_percent is not None and not all(map(within_tolerance, comparisons))
     sys.exit(EXIT_FAILED if failed or outside else 0)
@@ -62,7 +60,7 @@ def show_progress(progress: "Progress") -> None:
     """One line when a case begins and one when it ends."""
     record = progress.record
     if record is None:
-        what = "estimate" if progress.case.gpu else "measure"
+        what = "estimate" if progress.case.card else "measure"
         console().print(f"[{progress.number}/{progress.total}] {what} {progress.case.key}")
         return
     row = compare(record)
@@ -76,12 +74,10 @@ def show_progress(progress: "Progress") -> None:
     console().print(text + (f": {record.failure.message}" if record.failure else ""))
 
 
-def show_run(sweep: "Sweep", records: Sequence[Record], paths: Sequence[Path]) -> list[Comparison]:
+def show_run(done: "SweepRun", paths: Sequence[Path]) -> list[Comparison]:
     """The closing table of a run, where its report lies, and what to type next."""
-    from profiler.sweeps.plan import plan_cases
-
     out = console()
-    comparisons = compare_all(records)
+    comparisons = compare_all(done.records)
     table = new_table("case", "kind", "status", "estimated", "measured", "error", "verdict")
     for row in comparisons:
         kind = row.record.measurement.device_kind if row.record.measurement else "estimated"
@@ -95,9 +91,8 @@ def show_run(sweep: "Sweep", records: Sequence[Record], paths: Sequence[Path]) -
         out.print("Rows of kind 'dry': allocator and dispatcher real, kernels not executed; no GPU was measured.")
     if any(row.record.stack and row.record.stack.device == "cpu" for row in comparisons):
         out.print("Measured rows are CPU numbers: no GPU was used. Rows of kind 'estimated' were not measured.")
-    planned = len(plan_cases(sweep))
-    if len(records) < planned:
-        out.print(f"{len(records)} of {planned} cases done: the same command goes on with the rest.")
+    if len(done.records) < len(done.cases):
+        out.print(f"{len(done.records)} of {len(done.cases)} cases done: the same command goes on with the rest.")
     for path in paths:
         out.print(str(path))
     out.print(f"Read {paths[0]}; `latentmeter report {paths[0].parent}` writes it again.")

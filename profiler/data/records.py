@@ -82,17 +82,15 @@ class AppliedOption:
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class Estimate(Shown):
-    """The estimator's answer for one workload on one stack. `baseline`: weights and inputs resident; `peak`: cold call.
+class CallEstimate(Shown):
+    """The estimator's answer for any call on one stack. `baseline`: weights and inputs resident; `peak`: the cold call.
 
     `warm` is the peak of a second call in the same process; `safe_reserved_bytes` the highest reserved peak over the
-    histories that `estimate/history.py` replays, for who must not run out of memory.
-    `seconds` is the cost of the estimate after imports; `latent` the closed form of `latent.py`; `routes` counts which
-    kernel each attention and convolution was priced as; `fits` whether the card, empty, holds it; `events` the number of
-    allocations and frees replayed.
+    pasts that `allocator/histories.py` replays, for who must not run out of memory; `fits` whether the card, empty, holds
+    it. `options` says what became of each memory option, `routes` counts which kernel each attention and convolution was
+    priced as, `events` is the number of allocations and frees replayed. `seconds` is the cost of the estimate after imports.
     """
 
-    workload: Workload
     stack: Stack
     baseline: Memory
     peak: Memory
@@ -104,7 +102,6 @@ class Estimate(Shown):
     warm: Memory | None = None
     safe_reserved_bytes: int | None = None
     fits: bool | None = None
-    latent: dict[str, Any] = field(default_factory=dict)
     options: dict[str, AppliedOption] = field(default_factory=dict)
     routes: dict[str, int] = field(default_factory=dict)
     events: int = 0
@@ -112,7 +109,7 @@ class Estimate(Shown):
 
     @property
     def headline(self) -> str:
-        """Workload, kind, stack and peak."""
+        """What was estimated, kind, stack and peak."""
         return _headline(self, "estimated")
 
     @property
@@ -124,6 +121,14 @@ class Estimate(Shown):
     def row(self) -> dict[str, Any]:
         """Baseline, peak and terms, in bytes."""
         return _row(self, "estimated")
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Estimate(CallEstimate):
+    """The estimate of a workload. `latent` is the closed form of `latent.py` for the same clip."""
+
+    workload: Workload
+    latent: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -295,17 +300,21 @@ class Record(Shown):
         return row
 
 
-def _headline(side: Estimate | Measurement, kind: str) -> str:
+def _headline(side: CallEstimate | Measurement, kind: str) -> str:
     peak = format_bytes(side.peak.allocated_bytes)
     place = "for" if kind == "estimated" else "on"
-    return f"{side.workload.key}, {kind} {place} {side.stack.title}: {peak} allocated at the peak"
+    return f"{_key(side)}, {kind} {place} {side.stack.title}: {peak} allocated at the peak"
 
 
-def _row(side: Estimate | Measurement, kind: str) -> dict[str, Any]:
-    row: dict[str, Any] = {"key": side.workload.key, "kind": kind, "stack": side.stack.title}
+def _row(side: CallEstimate | Measurement, kind: str) -> dict[str, Any]:
+    row: dict[str, Any] = {"key": _key(side), "kind": kind, "stack": side.stack.title}
     for name, level in (("baseline", side.baseline), ("peak", side.peak)):
         row |= {f"{name}_{field}": value for field, value in asdict(level).items()}
     return row | {f"{name}_bytes": value for name, value in asdict(side.terms).items()}
+
+
+def _key(side: CallEstimate | Measurement) -> str:
+    return side.workload.key if isinstance(side, (Estimate, Measurement)) else "a call"
 
 
 def _signed(size: int) -> str:

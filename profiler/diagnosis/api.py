@@ -11,6 +11,7 @@ from profiler.errors import LatentmeterError, UserError
 from profiler.files.store import RunStore
 from profiler.machine.target import target_stack
 from profiler.models.find import find_model
+from profiler.models.spec import ModelSpec
 
 if TYPE_CHECKING:
     from profiler.data.events import Stream
@@ -44,7 +45,7 @@ def hotspots(
     from profiler.diagnosis.summary import examine
 
     if device is not None or run is not None:
-        source = _from_run(run, asked) if run is not None else _measure(asked, device or "cuda")
+        source = _from_run(run, asked) if run is not None else _measure(asked, spec, device or "cuda")
         profile, ran = measured(source[0], spec, source[1])
     else:
         profile, ran = estimated(asked, spec, target_stack(gpu, torch, cudnn)[0])
@@ -54,14 +55,14 @@ def hotspots(
     return examine(profile, *estimate_remedies(wanted, profile.workload, spec, profile.stack, ran.module)), profile
 
 
-def _measure(workload: Workload, device: DeviceName) -> "tuple[Measurement, Stream]":
+def _measure(workload: Workload, spec: ModelSpec, device: DeviceName) -> "tuple[Measurement, Stream]":
     """One cold call in a process of its own, its allocator's history recorded beside it."""
     from profiler.files.streams import read_stream
     from profiler.measurement.process import measure_in_process
 
     with TemporaryDirectory(prefix="latentmeter-") as folder:
         path = Path(folder, "events.json.gz")
-        outcome = measure_in_process(workload, device, warm_calls=0, events=path)
+        outcome = measure_in_process(workload, spec, device, warm_calls=0, events=path)
         if outcome.measurement is None or not path.exists():
             failure = outcome.failure.message if outcome.failure else "no events were recorded"
             raise LatentmeterError(f"{workload.key}: {outcome.status}: {failure}")

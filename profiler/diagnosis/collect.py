@@ -18,10 +18,11 @@ from profiler.stages.stage import Stage
 
 def estimated(workload: Workload, spec: ModelSpec, stack: Stack) -> tuple[Profile, Stage]:
     """The profile without a GPU, and the stage that was run. Raises UserError, ModelError."""
-    stage, trace, shapes = trace_stage(workload, spec, stack, UsageTrace)
+    watched = trace_stage(workload, spec, stack, UsageTrace)
+    stage, trace = watched.run, watched.trace
     assert isinstance(trace, UsageTrace)
     profile = _profile(trace, workload, stack, "estimated", _usage(stage, trace))
-    return replace(profile, output_shapes=shapes), stage
+    return replace(profile, output_shapes=watched.output_shapes), stage
 
 
 def measured(measurement: Measurement, spec: ModelSpec, stream: Events) -> tuple[Profile, Stage]:

@@ -23,7 +23,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 from profiler.data.records import Estimate
 from profiler.data.stack import Stack, installed
 from profiler.data.workload import Workload
-from profiler.estimation.answer import answer, closed_form
+from profiler.estimation.answer import answer, closed_form, estimate_of
 from profiler.estimation.recording import Elsewhere, grid_of, replay
 from profiler.files.paths import CONFIGS, cache_folder
 from profiler.kernels.cudnn_plans import front_end_version
@@ -133,9 +133,8 @@ class EstimateCache:
             except (Elsewhere, *UNREADABLE):
                 continue
             traced.notes["seconds"] = f"replayed from a recording of {data['made']}"
-            return answer(
-                traced, self.workload, self.spec, self.stack, context_bytes=self.context_bytes, started=started
-            )
+            found = answer(traced, self.stack, context_bytes=self.context_bytes, started=started)
+            return estimate_of(found, self.workload, self.spec)
         return None
 
 

@@ -1,28 +1,38 @@
-"""The estimate: the stage is traced on tensors without data, `answer.py` replays its allocations and reads the peak."""
+"""The estimate: a call is traced on tensors without data, `answer.py` replays its allocations and reads the peak."""
 
 import gc
 import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
-import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from profiler.data.records import Estimate
+from profiler.data.records import CallEstimate, Estimate
 from profiler.data.stack import Stack
 from profiler.data.workload import Workload
 from profiler.errors import MODEL_FAILURES, LatentmeterError, ModelError
-from profiler.estimation.answer import Traced, answer
+from profiler.estimation.answer import Traced, answer, estimate_of
 from profiler.models.build import component_class
 from profiler.models.spec import ModelSpec
+from profiler.stages.phases import Runnable, run_phases
 from profiler.stages.stage import Stage
 from profiler.trace.trace import Trace
 
+Run = TypeVar("Run", bound=Runnable)
 Tracer = Callable[..., Trace]
 logger = logging.getLogger(__name__)
-META, CPU = torch.device("meta"), torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Watched(Generic[Run]):
+    """A call that was traced: what ran, what watched it, and the shapes of the outputs."""
+
+    run: Run
+    trace: Trace
+    output_shapes: tuple[tuple[int, ...], ...]
 
 
 def estimate(workload: Workload, spec: ModelSpec, stack: Stack, *, context_bytes: int | None = None) -> Estimate:
@@ -40,12 +50,28 @@ def estimate_with_events(
     workload.check_device(stack.device)
     component_class(spec.component(workload.stage).class_name)  # its import is no part of the estimate's cost
     started = time.perf_counter()
-    stage, trace, output_shapes = trace_stage(workload, spec, stack)
-    logger.info("traced %d events in %.2f s", len(trace.events), time.perf_counter() - started)
+    watched = trace_stage(workload, spec, stack)
+    logger.info("traced %d events in %.2f s", len(watched.trace.events), time.perf_counter() - started)
+    found = answer(traced(watched, watched.run.options), stack, context_bytes=context_bytes, started=started)
+    return estimate_of(found, workload, spec), watched.trace
+
+
+def estimate_run(
+    make: Callable[[], Runnable], stack: Stack, *, what: str, context_bytes: int | None = None
+) -> CallEstimate:
+    """Estimate whatever `make` makes; `what` names it in an error. Raises ModelError where it cannot be traced."""
+    started = time.perf_counter()
+    watched = trace_run(make, stack, what)
+    logger.info("traced %d events in %.2f s", len(watched.trace.events), time.perf_counter() - started)
+    return answer(traced(watched), stack, context_bytes=context_bytes, started=started)
+
+
+def traced(watched: Watched[Any], options: Any = None) -> Traced:
+    """What the answer is made of. `options` says what became of each memory option."""
+    trace = watched.trace
     logger.info("kernels priced: %s", dict(trace.routes) or "none")
     logger.info("cuDNN's plans by source: %s", trace.prices.planner.answered)
-    traced = Traced(trace, trace.routes, stage.options, output_shapes, notes_of(trace))
-    return answer(traced, workload, spec, stack, context_bytes=context_bytes, started=started), trace
+    return Traced(trace, trace.routes, options or {}, watched.output_shapes, notes_of(trace))
 
 
 def notes_of(trace: Trace) -> dict[str, str]:
@@ -58,67 +84,47 @@ def notes_of(trace: Trace) -> dict[str, str]:
     return notes
 
 
-def trace_stage(
-    workload: Workload, spec: ModelSpec, stack: Stack, kind: Tracer = Trace
-) -> tuple[Stage, Trace, tuple[tuple[int, ...], ...]]:
-    """Run the stage on `meta` tensors; where a class cannot run on them, on fake ones, which are slower.
+def trace_stage(workload: Workload, spec: ModelSpec, stack: Stack, kind: Tracer = Trace) -> Watched[Stage]:
+    """Trace one stage of a model. Raises UserError, ModelError."""
+    return trace_run(lambda: Stage(workload, spec), stack, workload.key, kind)
 
-    `kind` makes what watches. The shapes are the outputs'. Raises UserError, ModelError.
+
+def trace_run(make: Callable[[], Run], stack: Stack, what: str, kind: Tracer = Trace) -> Watched[Run]:
+    """Trace what `make` makes on `meta` tensors; where its code cannot run on them, on fake ones, which are slower.
+
+    `kind` makes the trace, `what` names the call in an error. Raises UserError, ModelError.
     """
     try:
-        return _run(Stage(workload, spec), kind(stack), META, nullcontext())
+        return _trace(make(), kind(stack))
     except LatentmeterError:
         raise
     except MODEL_FAILURES as error:
         first = error  # a class that mixes its own real tensors with ours, for one
     logger.info("cannot run on meta tensors, fake ones are next: %s", first)
-    mode = FakeTensorMode(allow_non_fake_inputs=True)
     try:
-        return _run(Stage(workload, spec), kind(stack, "cpu"), CPU, mode)
+        return _trace(make(), kind(stack, "cpu"), FakeTensorMode(allow_non_fake_inputs=True))
     except LatentmeterError:
         raise
     except MODEL_FAILURES as error:
-        raise ModelError(f"{workload.key}: cannot be traced without data: {first}") from error
+        raise ModelError(f"{what}: cannot be traced without data: {first}") from error
 
 
-def _run(
-    stage: Stage, trace: Trace, device: torch.device, mode: AbstractContextManager[Any]
-) -> tuple[Stage, Trace, tuple[tuple[int, ...], ...]]:
-    """The three phases of a real process, without data; the shapes are the outputs'."""
-    was_enabled = gc.isenabled()
-    gc.disable()  # a collection in the middle would free cycles at a moment of its own choosing
+def _trace(run: Run, trace: Trace, mode: Any = None) -> Watched[Run]:
+    run.module  # noqa: B018 - built before the trace looks: building is no part of the call
     try:
-        with mode:
-            with trace.during("model", "weights"):
-                stage.load(device)
-                trace.track([*stage.module.parameters(), *stage.module.buffers()])
-            trace.configure(stage)
-            for earlier in stage.earlier():
-                with trace.during("earlier", "activations", stage.module):
-                    earlier.make_inputs(device)
-                    earlier()
-                del earlier
-            if stage.workload.history.empty_cache:
-                trace.cache_emptied_at.add(len(trace.events))
-            with trace.during("inputs", "inputs"):
-                stage.make_inputs(device)
-            with trace.during("cold", "activations", stage.module):
-                output = stage()
+        with _uncollected(), mode or nullcontext():
+            return Watched(run, trace, run_phases(run, trace))
     finally:
         trace.prices.planner.close()
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """No garbage collection meanwhile: one in the middle would free cycles at a moment of its own choosing."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
         if was_enabled:
             gc.enable()
-    stage.check_output(output)
-    for number in trace.storages_of(output):
-        if trace.blocks[number].phase == "cold":
-            trace.blocks[number].term = "outputs"
-    return stage, trace, tuple(_shapes(output))
-
-
-def _shapes(output: Any) -> Iterator[tuple[int, ...]]:
-    """The shape of every tensor in `output`; some classes give lists of them, or None where a part was not asked for."""
-    if isinstance(output, (tuple, list)):
-        for item in output:
-            yield from _shapes(item)
-    elif isinstance(output, torch.Tensor):
-        yield tuple(output.shape)

@@ -51,8 +51,8 @@ def record_workload(workload: Workload, spec: ModelSpec, stack: Stack) -> dict[s
 def observe(workload: Workload, spec: ModelSpec, stack: Stack, size: Size) -> Observation:
     """The trace at one size."""
     here = replace(workload, height=size[0], width=size[1])
-    stage, trace, shapes = trace_stage(here, spec, stack, SLOTS)
-    return Observation(size, trace, stage.options, shapes, notes_of(trace), stage)
+    seen = trace_stage(here, spec, stack, SLOTS)
+    return Observation(size, seen.trace, seen.run.options, seen.output_shapes, notes_of(seen.trace), seen.run)
 
 
 def grids(workload: Workload, spec: ModelSpec) -> Iterator[Grid]:

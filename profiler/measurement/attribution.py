@@ -1,15 +1,10 @@
 """Takes a measured peak apart, from one more call watched op by op."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
-
-from torch import nn
 
 from profiler.data.events import Block
 from profiler.data.records import AliveTensor, Borrowed, PeakAt, Terms
 from profiler.measurement.meter import Meter, OpPeak
-from profiler.stages.stage import Stage
 from profiler.trace.observer import Observer
 
 MOST = 10
@@ -25,19 +20,6 @@ class Attribution:
     peak_at: PeakAt
     largest: tuple[AliveTensor, ...]
     borrowed: tuple[Borrowed, ...]
-
-
-def watched_call(stage: Stage, watch: Observer) -> Any:
-    """Run the stage once under `watch`, which first learns the resident tensors."""
-    resident = (("model", "weights", _state(stage.module)), ("inputs", "inputs", _leaves(stage.inputs)))
-    for watch.phase, watch.term, tensors in resident:
-        watch.track(list(tensors))
-    with watch.during("cold", "activations", stage.module):
-        output = stage()
-    for number in watch.storages_of(output):
-        if watch.blocks[number].phase == "cold":
-            watch.blocks[number].term = "outputs"
-    return output
 
 
 def attribute(watch: Observer, meter: Meter, cold_peak: int) -> Attribution | None:
@@ -98,18 +80,3 @@ def _describe(watch: Observer, block: Block, on_cpu: bool) -> AliveTensor:
 
 def _size(block: Block, on_cpu: bool) -> int:
     return block.bytes if on_cpu else -(-block.bytes // CUDA_BLOCK) * CUDA_BLOCK
-
-
-def _state(module: nn.Module) -> Iterable[Any]:
-    yield from module.parameters()
-    yield from module.buffers()
-
-
-def _leaves(value: Any) -> Iterable[Any]:
-    if isinstance(value, dict):
-        value = tuple(value.values())
-    if isinstance(value, (tuple, list)):
-        for item in value:
-            yield from _leaves(item)
-    else:
-        yield value

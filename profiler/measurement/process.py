@@ -19,6 +19,7 @@ from profiler.data.records import Failure, Measurement, Phase, Reading, Status, 
 from profiler.data.stack import DeviceName, Stack
 from profiler.data.workload import Workload
 from profiler.errors import UserError
+from profiler.models.spec import ModelSpec
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +43,7 @@ class Outcome:
 
 def measure_in_process(
     workload: Workload,
+    spec: ModelSpec,
     device: DeviceName,
     *,
     warm_calls: int = DEFAULT_WARM_CALLS,
@@ -49,14 +51,20 @@ def measure_in_process(
     log: Path | None = None,
     events: Path | None = None,
 ) -> Outcome:
-    """Measure `workload` in a process of its own. Never raises for what the worker does.
+    """Measure `workload` of `spec` in a process of its own. Never raises for what the worker does.
 
     What it prints goes to `log`, its stream of allocator events to `events`, if given.
     """
     with tempfile.TemporaryDirectory(prefix="latentmeter-") as folder:
         request, progress = Path(folder, "request.json"), Path(folder, "progress.jsonl")
-        asked = {"workload": to_dict(workload), "device": device, "warm_calls": warm_calls}
-        request.write_text(json.dumps(asked | {"events": str(events) if events else None}))
+        asked = {
+            "workload": to_dict(workload),
+            "spec": spec.model_dump(mode="json", by_alias=True),
+            "device": device,
+            "warm_calls": warm_calls,
+            "events": str(events) if events else None,
+        }
+        request.write_text(json.dumps(asked), encoding="utf-8")
         log = log or Path(folder, "worker.log")
         with log.open("wb") as output:
             code = _run([request, progress], output, timeout)

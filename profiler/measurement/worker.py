@@ -12,21 +12,24 @@ import re
 import sys
 import threading
 import traceback
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TextIO
 
 import torch
+from torch import nn
 
 from profiler.data.records import Failure, Measurement, Memory, Phase, Reading, Terms, from_dict, to_dict
 from profiler.data.workload import Workload
 from profiler.errors import MODEL_FAILURES, LatentmeterError
 from profiler.files.streams import write_stream
-from profiler.measurement.attribution import Attribution, attribute, watched_call
+from profiler.measurement.attribution import Attribution, attribute
 from profiler.measurement.meter import Meter
 from profiler.measurement.process import EXIT_FAILED
-from profiler.models.find import find_model
+from profiler.models.spec import ModelSpec
+from profiler.stages.phases import Again, Runnable, run_phases
 from profiler.stages.stage import Stage
 
 DEVICE_MARKS = ("CUDA error", "cuDNN error", "CUBLAS_STATUS", "INTERNAL ASSERT")  # the device or torch broke: a crash
@@ -39,8 +42,9 @@ def main() -> None:
     threading.Thread(target=_die_with_parent, daemon=True).start()
     request = json.loads(Path(request_path).read_text())
     with Path(progress_path).open("a") as stream:
-        workload, events = from_dict(Workload, request["workload"]), request["events"]
-        worker = Worker(workload, request["device"], request["warm_calls"], stream, Path(events) if events else None)
+        workload, spec = from_dict(Workload, request["workload"]), ModelSpec.model_validate(request["spec"])
+        events = Path(request["events"]) if request["events"] else None
+        worker = Worker(workload, spec, request["device"], request["warm_calls"], stream, events)
         sys.exit(0 if worker.run() else EXIT_FAILED)
 
 
@@ -52,12 +56,21 @@ def _die_with_parent() -> None:
 
 
 class Worker:
-    """One measurement, phase by phase."""
+    """One measurement. It watches the phases itself: each is measured by the device's meter and told of."""
+
+    _meter: Meter
 
     def __init__(
-        self, workload: Workload, device: str, warm_calls: int, stream: TextIO, events: Path | None = None
+        self,
+        workload: Workload,
+        spec: ModelSpec,
+        device: str,
+        warm_calls: int,
+        stream: TextIO,
+        events: Path | None = None,
     ) -> None:
         self.workload = workload
+        self.spec = spec
         self.warm_calls = warm_calls
         self._stream = stream
         self._phase: Phase = "start"
@@ -102,9 +115,14 @@ class Worker:
         self._requested = requested
 
     def _measure(self, meter: Meter) -> Measurement:
+        self._meter = meter
+        stage = Stage(self.workload, self.spec, weights=True)
         with meter:
             self._emit("stack", stack=to_dict(meter.stack))
-            stage, shapes, watch = self._phases(meter)
+            shapes = run_phases(stage, self, self.warm_calls)
+            watch = meter.watch()
+            with self.during("attribution", "activations"):
+                run_phases(Again(stage, stage.inputs), watch)
         readings = meter.readings()
         by_phase = {reading.phase: reading for reading in readings}
         cold, baseline = by_phase["cold"], by_phase["inputs"].end
@@ -135,43 +153,36 @@ class Worker:
         if self._events and found:
             write_stream(self._events, found)
 
-    def _phases(self, meter: Meter) -> tuple[Stage, tuple[tuple[int, ...], ...], Any]:
-        """The order of a real process: module, inputs, the cold call, warm calls, then the watched one."""
-        with self._during(meter, "model"):
-            stage = Stage(self.workload, find_model(self.workload.model), weights=True)
-            stage.load(meter.device)
-            gc.collect()
-        for earlier in stage.earlier():
-            with self._during(meter, "earlier"):
-                earlier.make_inputs(meter.device)
-                earlier()
-            del earlier
-        if self.workload.history.empty_cache and meter.device.type == "cuda":
-            torch.cuda.empty_cache()
-        with self._during(meter, "inputs"):
-            stage.make_inputs(meter.device)
-        with self._during(meter, "cold"):
-            output = stage()
-        stage.check_output(output)
-        shapes = tuple(tuple(item.shape) for item in (output if isinstance(output, tuple) else (output,)))
-        for _ in range(self.warm_calls):
-            output = None
-            with self._during(meter, "warm"):
-                output = stage()
-        output = None
-        watch = meter.watch()
-        with self._during(meter, "attribution"):
-            watched_call(stage, watch)
-        return stage, shapes, watch
+    @property
+    def device(self) -> torch.device:
+        """Where everything is."""
+        return self._meter.device
 
     @contextmanager
-    def _during(self, meter: Meter, phase: Phase) -> Any:
+    def during(self, phase: Phase, term: str, module: nn.Module | None = None) -> Iterator[None]:
+        """Measure a phase, tell of it before, and on CUDA of its reading after."""
         self._phase = phase
         self._emit("phase", phase=phase)
-        with meter.phase(phase):
+        with self._meter.phase(phase):
             yield
-        for reading in meter.readings()[-1:] if meter.device.type == "cuda" else ():
+        for reading in self._meter.readings()[-1:] if self.device.type == "cuda" else ():
             self._emit("reading", reading=to_dict(reading))
+
+    def resident(self, values: Any) -> None:
+        """What building left behind is collected, so that it does not go in the middle of a later phase."""
+        if self._phase == "model":
+            gc.collect()
+
+    def loaded(self, run: Runnable) -> None:
+        """Nothing to do: the module itself has its options."""
+
+    def empty_cache(self) -> None:
+        """Give cached segments back."""
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def answered(self, output: Any) -> None:
+        """Nothing to do: the closer look tells outputs apart."""
 
     def _terms(self, peak: Memory, found: Attribution | None, by_phase: dict[Phase, Reading]) -> Terms:
         """The breakdown, with reserved and device bytes above it.

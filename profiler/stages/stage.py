@@ -1,7 +1,6 @@
 """A workload and a device in, a ready call out: real diffusers modules, real tensors, one callable.
 
-The estimate runs it on `meta`, the measurement on `cuda` or `cpu`. The three steps are those of a real process, and each
-is a phase of the measurement: `load` (weights resident), `make_inputs` (inputs resident), the call.
+The estimate runs it on `meta`, the measurement on `cuda` or `cpu`, both through the phases of `phases.py`.
 """
 
 import copy
@@ -9,6 +8,7 @@ import inspect
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -22,25 +22,42 @@ from profiler.models.build import TORCH_DTYPES, component_module, materialize
 from profiler.models.normalization import latents_of, to_denoiser, to_vae
 from profiler.models.spec import ModelSpec, Size
 from profiler.stages.options import apply_options
+from profiler.stages.phases import Runnable
 from profiler.stages.template import fill_template, symbols
 
 
-class Stage:
-    """One workload of `spec`, ready to run step by step. `weights=False` never reads a checkpoint."""
+class Stage(Runnable):
+    """One workload of `spec`, ready to run phase by phase. `weights=False` never reads a checkpoint.
+
+    `options` says, once it is loaded, what became of each memory option that was asked for.
+    """
 
     def __init__(self, workload: Workload, spec: ModelSpec, *, weights: bool = False) -> None:
         spec.check(workload)
         self.workload = workload
         self.spec = spec
-        self.module = component_module(spec, workload, weights=weights)
+        self.history = workload.history
+        self.asked = workload.options
         self.device = torch.device("meta")
-        if workload.stage in ("encode", "roundtrip") and not hasattr(self.module, "encode"):
-            name = type(self.module).__name__
-            raise UserError(f"{spec.id}: {name} decodes only; stage '{workload.stage}' needs an encoder")
         self.inputs: Any = None
         self.options: dict[str, AppliedOption] = {}
+        self._weights = weights
 
-    def load(self, device: torch.device) -> nn.Module:
+    @cached_property
+    def module(self) -> nn.Module:  # type: ignore[override]
+        """The component, built when it is first asked for. Raises UserError where it lacks what the stage runs."""
+        module = component_module(self.spec, self.workload, weights=self._weights)
+        if self.workload.stage in ("encode", "roundtrip") and not hasattr(module, "encode"):
+            name = type(module).__name__
+            raise UserError(f"{self.spec.id}: {name} decodes only; stage '{self.workload.stage}' needs an encoder")
+        return module
+
+    @property
+    def applied(self) -> frozenset[str]:  # type: ignore[override]
+        """Names of the memory options that the module took."""
+        return frozenset(name for name, option in self.options.items() if option.applied)
+
+    def load(self, device: torch.device) -> None:
         """Put the weights on `device` and apply the memory options."""
         if self.workload.history.device_map:
             _warm_up_allocator(self.module, device)
@@ -49,7 +66,6 @@ class Stage:
         if device.type == "cuda":
             torch.backends.cudnn.benchmark = self.workload.options.benchmark
         self.options = apply_options(self.module, self.workload)
-        return self.module
 
     def make_inputs(self, device: torch.device) -> Any:
         """Allocate the inputs on `device`, by position (tuple) or by name (dict)."""
@@ -132,9 +148,8 @@ class Stage:
 
         Autocast runs without gradients as diffusers' pipelines do: in inference mode it would keep no weights.
         """
-        option = self.options.get("autocast")
         name = self.workload.options.autocast
-        if self.device.type != "cuda" or name is None or option is None or not option.applied:
+        if self.device.type != "cuda" or name is None or "autocast" not in self.applied:
             return torch.inference_mode()
         contexts = ExitStack()
         contexts.enter_context(torch.no_grad())

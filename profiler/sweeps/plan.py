@@ -12,9 +12,9 @@ from profiler.data.workload import DtypeName, History, MemoryOptions, StageName,
 from profiler.errors import UserError
 from profiler.files.load import read_as
 from profiler.files.paths import CONFIGS
-from profiler.machine.cards import find_gpu
+from profiler.machine.cards import Gpu, find_gpu
 from profiler.models.find import find_model
-from profiler.models.spec import Strict
+from profiler.models.spec import ModelSpec, Strict
 
 T = TypeVar("T")
 
@@ -52,16 +52,17 @@ class Sweep(Strict):
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """One case. `gpu` is set where only an estimate is asked; `problem` where the model does not allow the workload."""
+    """One case, with its model. `card` is set where only an estimate is asked, `problem` where the model refuses."""
 
     workload: Workload
-    gpu: str | None = None
+    spec: ModelSpec
+    card: Gpu | None = None
     problem: str | None = None
 
     @property
     def key(self) -> str:
         """The key of its record: the workload's, with the card behind it for an estimate alone."""
-        return self.workload.key if self.gpu is None else f"{self.workload.key}@{self.gpu}"
+        return self.workload.key if self.card is None else f"{self.workload.key}@{self.card.id}"
 
 
 def read_sweep(path: Path) -> Sweep:
@@ -88,7 +89,7 @@ def plan_cases(sweep: Sweep) -> list[Case]:
 
 def _cases(entry: Entry) -> Iterator[Case]:
     spec = find_model(entry.model)
-    gpu = find_gpu(entry.gpu).id if entry.gpu else None
+    card = find_gpu(entry.gpu) if entry.gpu else None
     names = ("frames", "height", "width", "batch", "dtype", "options", "history")
     axes = [_axis(getattr(entry, name)) for name in names]
     for stage, *values in product(entry.stages, *axes):
@@ -98,7 +99,7 @@ def _cases(entry: Entry) -> Iterator[Case]:
             problem = None
         except UserError as error:
             problem = str(error)
-        yield Case(workload=workload, gpu=gpu, problem=problem)
+        yield Case(workload=workload, spec=spec, card=card, problem=problem)
 
 
 def _axis(value: Any) -> list[Any]:

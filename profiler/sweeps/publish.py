@@ -13,6 +13,7 @@ from profiler.errors import LatentmeterError
 from profiler.evidence.peers import Peer, baselines
 from profiler.files.store import RunStore, write_atomically
 from profiler.models.find import find_model
+from profiler.models.spec import ModelSpec
 from profiler.report.html import render_html
 from profiler.report.json import render_json
 from profiler.report.markdown import render_markdown
@@ -23,10 +24,13 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def publish(directory: Path, tolerance: float | None = None) -> list[Path]:
+def publish(
+    directory: Path, tolerance: float | None = None, models: Mapping[str, ModelSpec] | None = None
+) -> list[Path]:
     """Write `report.html`, `.md`, `.json` and `records.csv` beside the records of `directory`; returns their paths.
 
-    They are made from the records alone and may be made again at any time. Raises UserError where there is no run.
+    They are made from the records alone and may be made again at any time. `models` are those that the caller has found
+    already, by name. Raises UserError where there is no run.
     """
     store = RunStore(directory)
     header = store.header()
@@ -39,7 +43,7 @@ def publish(directory: Path, tolerance: float | None = None) -> list[Path]:
         config_name=str(header.sweep.get("name")),
         directory=directory.name,
     )
-    others = _others(comparisons)
+    others = _others(comparisons, models or {})
     texts = {
         "report.html": render_html(comparisons, about, others),
         "report.md": render_markdown(comparisons, about, others),
@@ -51,13 +55,13 @@ def publish(directory: Path, tolerance: float | None = None) -> list[Path]:
     return [directory / name for name in texts]
 
 
-def _others(comparisons: Iterable[Comparison]) -> Peers:
+def _others(comparisons: Iterable[Comparison], models: Mapping[str, ModelSpec]) -> Peers:
     """What others' formulas say of each case; nothing for a model whose file is not here any more."""
     found: dict[str, dict[Peer, int | None]] = {}
     for comparison in comparisons:
         workload = comparison.record.workload
         with suppress(LatentmeterError):
-            figures = baselines(workload, find_model(workload.model))
+            figures = baselines(workload, models.get(workload.model) or find_model(workload.model))
             found[comparison.record.key] = {name: figure.bytes for name, figure in figures.items()}
     return found
 

@@ -17,9 +17,9 @@ from profiler.data.stack import Stack
 from profiler.errors import LatentmeterError, UserError
 from profiler.files.store import RunHeader, RunStore
 from profiler.files.streams import read_stream, write_stream
-from profiler.machine.cards import assumed_stack, find_gpu
+from profiler.machine.cards import Gpu, assumed_stack
 from profiler.measurement.process import measure_in_process, probe_stack
-from profiler.models.find import find_model
+from profiler.models.spec import ModelSpec
 from profiler.sweeps.plan import Case, Sweep, plan_cases
 
 logger = logging.getLogger(__name__)
@@ -33,6 +33,19 @@ class RunOptions:
     force: bool = False
     retry: bool = False
     budget_minutes: float | None = None
+
+
+@dataclass(frozen=True)
+class SweepRun:
+    """What a run came to: its plan, and the records that the folder holds."""
+
+    cases: list[Case]
+    records: list[Record]
+
+    @property
+    def models(self) -> dict[str, ModelSpec]:
+        """The models of the plan, by the name that their workloads give them."""
+        return {case.workload.model: case.spec for case in self.cases}
 
 
 @dataclass(frozen=True)
@@ -50,15 +63,15 @@ def run_sweep(
     directory: Path,
     options: RunOptions | None = None,
     tell: Callable[[Progress], None] = lambda _: None,
-) -> list[Record]:
-    """Run every case of `sweep` that `directory` has no record of; returns all records. Raises UserError."""
+) -> SweepRun:
+    """Run every case of `sweep` that `directory` has no record of. Raises UserError."""
     options = options or RunOptions()
     cases = plan_cases(sweep)
     store = RunStore(directory)
     deadline = None if options.budget_minutes is None else time.monotonic() + options.budget_minutes * 60
     with store.writing():
         stack = probe_stack(sweep.device)
-        _open(store, sweep, stack, options)
+        _open(store, sweep, cases, stack, options)
         done = {record.key for record in store.records() if not options.retry or record.status in FINAL}
         logger.info("%d of %d cases have a record in %s", len(done), len(cases), directory)
         for number, case in enumerate(cases, start=1):
@@ -73,12 +86,12 @@ def run_sweep(
                 break
             store.append(record)
             tell(Progress(number, len(cases), case, record))
-        return store.records()
+        return SweepRun(cases, store.records())
 
 
-def _open(store: RunStore, sweep: Sweep, stack: Stack, options: RunOptions) -> None:
+def _open(store: RunStore, sweep: Sweep, cases: list[Case], stack: Stack, options: RunOptions) -> None:
     """Begin a run, or go on with the one that is there if it is the same sweep on the same stack."""
-    wanted = _asked(sweep)
+    wanted = _asked(sweep, cases)
     if store.exists and options.force:
         store.clear()
     if not store.exists:
@@ -106,11 +119,10 @@ def _open(store: RunStore, sweep: Sweep, stack: Stack, options: RunOptions) -> N
         )
 
 
-def _asked(sweep: Sweep) -> dict[str, Any]:
+def _asked(sweep: Sweep, cases: list[Case]) -> dict[str, Any]:
     """What makes two runs the same: the sweep, and its models as their files stand now."""
-    return sweep.model_dump(mode="json", exclude={"events"}) | {
-        "models": {e.model: find_model(e.model).digest for e in sweep.cases}
-    }
+    models = {case.workload.model: case.spec.digest for case in cases}
+    return sweep.model_dump(mode="json", exclude={"events"}) | {"models": models}
 
 
 def _run_case(case: Case, sweep: Sweep, stack: Stack, store: RunStore, remaining: float | None) -> Record | None:
@@ -118,8 +130,8 @@ def _run_case(case: Case, sweep: Sweep, stack: Stack, store: RunStore, remaining
     started, clock = _now(), time.perf_counter()
     if case.problem is not None:
         result: dict[str, Any] | None = {"status": "skipped", "stack": stack, "failure": _at_start(case.problem)}
-    elif case.gpu is not None:
-        result = _estimated(case)
+    elif case.card is not None:
+        result = _estimated(case, case.card)
     else:
         result = _measured(case, sweep, stack, store, remaining)
     if result is None:
@@ -134,12 +146,10 @@ def _run_case(case: Case, sweep: Sweep, stack: Stack, store: RunStore, remaining
     )
 
 
-def _estimated(case: Case) -> dict[str, Any]:
+def _estimated(case: Case, card: Gpu) -> dict[str, Any]:
     """The record's fields for a case of another card."""
-    assert case.gpu is not None
-    gpu = find_gpu(case.gpu)
-    stack = assumed_stack(gpu)
-    found, _, notes = _estimate(case, stack, gpu.context_bytes)
+    stack = assumed_stack(card)
+    found, _, notes = _estimate(case, stack, card.context_bytes)
     if found is None:
         return {"status": "invalid", "stack": stack, "failure": _at_start(notes["estimate"]), "notes": notes}
     return {"status": "ok", "stack": stack, "estimate": found}
@@ -154,6 +164,7 @@ def _measured(
     timeout = sweep.timeout_seconds if remaining is None else min(sweep.timeout_seconds, remaining)
     outcome = measure_in_process(
         case.workload,
+        case.spec,
         stack.device,
         warm_calls=sweep.warm_calls,
         timeout=timeout,
@@ -191,15 +202,14 @@ def _estimate(case: Case, stack: Stack, context: int | None) -> tuple[Estimate |
     from profiler.estimation.estimator import estimate_with_events
 
     try:
-        spec = find_model(case.workload.model)
-        return *estimate_with_events(case.workload, spec, stack, context_bytes=context), {}
+        return *estimate_with_events(case.workload, case.spec, stack, context_bytes=context), {}
     except LatentmeterError as error:
         return None, None, {"estimate": str(error)}
 
 
 def _least_seconds(case: Case) -> float:
     """What a case needs at the very least: a process that imports torch and builds a model; an estimate needs little."""
-    return 5.0 if case.gpu is not None else 30.0
+    return 5.0 if case.card is not None else 30.0
 
 
 def _now() -> str:

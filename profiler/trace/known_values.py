@@ -39,7 +39,7 @@ class Values:
         """The first tensor in `values` whose content is not known, if there is one."""
         for value in values:
             if isinstance(value, torch.Tensor):
-                if value.untyped_storage()._cdata not in self._shadows and value.numel() and not _is_real(value):
+                if value.untyped_storage()._cdata not in self._shadows and value.numel() and not is_real(value):
                     return [value]
             elif isinstance(value, (tuple, list)) and (found := self.unknown(value)):
                 return found
@@ -85,7 +85,7 @@ class Values:
         if isinstance(result, (tuple, list)):
             for item, its in zip(result, content, strict=True):
                 self.know(item, its)
-        elif isinstance(result, torch.Tensor) and not _is_real(result):
+        elif isinstance(result, torch.Tensor) and not is_real(result):
             storage = result.untyped_storage()
             if storage.nbytes() and storage._cdata not in self._shadows:
                 with unset_fake_temporarily():
@@ -102,7 +102,7 @@ class Values:
             return type(value)(self._contents(item) for item in value)
         if isinstance(value, torch.device):
             return CPU
-        if not isinstance(value, torch.Tensor) or _is_real(value):
+        if not isinstance(value, torch.Tensor) or is_real(value):
             return value
         shadow = self._shadows.get(value.untyped_storage()._cdata)
         if shadow is None:  # no elements
@@ -134,7 +134,7 @@ def _kind(func: Any) -> str:
     return "like" if func._schema.name.removeprefix("aten::") in _LIKE else "function"
 
 
-def _is_real(tensor: torch.Tensor) -> bool:
+def is_real(tensor: torch.Tensor) -> bool:
     """Whether the tensor has data of its own: a model's own, on the host."""
     return tensor.device.type == "cpu" and not isinstance(tensor, FakeTensor)
 

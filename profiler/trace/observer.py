@@ -17,6 +17,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from profiler.data.events import Block
+from profiler.stages.phases import Runnable
 
 aten = torch.ops.aten
 
@@ -48,12 +49,33 @@ class Observer(TorchDispatchMode):
         self._composite: dict[Any, bool] = {}
         self._observing = True
 
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors are."""
+        return torch.device(self.device_type)
+
     @contextmanager
     def during(self, phase: str, term: str, module: nn.Module | None = None) -> Iterator[None]:
         """Observe a phase, in which new storages belong to `term`; module paths are relative to `module`."""
         self.phase, self.term = phase, term
         with self._module_paths(module), self:
             yield
+
+    def resident(self, values: Any) -> None:
+        """Note the storages of `values` that are not known yet, as born in this phase."""
+        self.track(values)
+
+    def loaded(self, run: Runnable) -> None:
+        """Nothing to note: the weights are."""
+
+    def empty_cache(self) -> None:
+        """Nothing to note: no block comes or goes."""
+
+    def answered(self, output: Any) -> None:
+        """What the call made and gives back is its output."""
+        for number in self.storages_of(output):
+            if self.blocks[number].phase == "cold":
+                self.blocks[number].term = "outputs"
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -101,8 +123,8 @@ class Observer(TorchDispatchMode):
         if isinstance(value, torch.Tensor):
             if value.device.type == self.device_type:
                 self._track(value)
-        elif isinstance(value, (tuple, list)):
-            for item in value:
+        elif isinstance(value, (tuple, list, dict)):
+            for item in value.values() if isinstance(value, dict) else value:
                 self.track(item)
 
     def storages_of(self, value: Any) -> set[int]:

@@ -18,9 +18,9 @@ from profiler.kernels.gemm import cublas_workspace_bytes
 from profiler.kernels.prices import Price, Prices
 from profiler.models.build import TORCH_DTYPES
 from profiler.stages.options import dispatched_attention
-from profiler.stages.stage import Stage
+from profiler.stages.phases import Runnable
 from profiler.trace.autocast import Autocast
-from profiler.trace.known_values import Values
+from profiler.trace.known_values import Values, is_real
 from profiler.trace.meta_as_device import as_on_a_device
 from profiler.trace.observer import Observer
 from profiler.trace.repeated_calls import Repeats
@@ -61,14 +61,14 @@ class Trace(Observer):
         place = self._path[-1] if self.pinned_in is not None else ""
         return (self.phase, self._gemm_workspace, self._lt_workspace, place)
 
-    def configure(self, stage: Stage) -> None:
-        """Take over the stage's options, once it is loaded: those that change which kernels run."""
-        options = stage.workload.options
+    def loaded(self, run: Runnable) -> None:
+        """Take over the options that change which kernels run."""
+        options = run.asked
         self.benchmark = options.benchmark
         self.pinned = options.attention
         if self.pinned in ATTENTION_PACKAGES:
-            self.pinned_in = dispatched_attention(stage.module)
-        if options.autocast is not None and stage.options["autocast"].applied:
+            self.pinned_in = dispatched_attention(run.module)
+        if options.autocast is not None and "autocast" in run.applied:
             self.autocast = Autocast(TORCH_DTYPES[options.autocast])
         if self.autocast is not None or self.benchmark:
             self._repeats = None  # what was kept or timed before makes equal calls differ
@@ -85,6 +85,10 @@ class Trace(Observer):
             yield
         if self.autocast is not None:
             self.autocast.clear()
+
+    def empty_cache(self) -> None:
+        """Cached segments are given back before the next event."""
+        self.cache_emptied_at.add(len(self.events))
 
     def call(self, module: nn.Module, function: Callable[[], Any], args: Any, kwargs: Any) -> Any:
         """Run the call of a module, or copy an equal one."""
@@ -191,8 +195,10 @@ def _signature(value: Any) -> Any:
 
 
 def _template(result: Any) -> Any:
-    """What is needed to make such a result again; None for a result that is not all tensors."""
+    """What is needed to make such a result again; None for a result that is not all tensors without data."""
     if isinstance(result, torch.Tensor):
+        if is_real(result):
+            return None  # a model's own tensor on the host: it has values, and decisions may follow from them
         return (result.shape, result.stride(), result.dtype, result.device)
     if isinstance(result, (tuple, list)) and result:
         items = [_template(item) for item in result]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from profiler import compare_runs
+from profiler import compare
 from profiler.comparison.runs import sentence
 from profiler.data.records import Record
 from profiler.data.units import MIB
@@ -28,7 +28,7 @@ def test_each_case_says_how_it_changed() -> None:
     first, second, third = sample()[:3]
     before = [first, second, third, on_cpu()]
     after = [larger(first, 300 * MIB), second, larger(third, -MIB), oom()]
-    found = compare_runs(before, after)
+    found = compare(before, after)
     assert [(case.change, case.allocated.bytes) for case in found.cases] == [
         ("rose", 300 * MIB),
         ("equal", 0),
@@ -44,17 +44,17 @@ def test_each_case_says_how_it_changed() -> None:
 
 
 def test_a_measurement_is_never_laid_beside_an_estimate() -> None:
-    (case,) = compare_runs([within()], [replace(within(), measurement=None)]).cases
+    (case,) = compare([within()], [replace(within(), measurement=None)]).cases
     assert (case.change, case.allocated.bytes) == ("not comparable", None)
     assert case.reason == "cuda in the first run, estimated in the second"
 
 
 def test_what_failed_anew_is_a_failure_whatever_the_limit() -> None:
     good = replace(oom(), status="ok", measurement=measurement(oom().workload), failure=None)
-    found = compare_runs([good], [oom()])
+    found = compare([good], [oom()])
     assert [case.key for case in found.failures(10.0)] == [good.key]
     assert "CUDA out of memory" in found.cases[0].reason
-    assert compare_runs([oom()], [oom()]).failures(0) == []
+    assert compare([oom()], [oom()]).failures(0) == []
 
 
 def test_failures_look_at_reserved_bytes_too() -> None:
@@ -62,21 +62,21 @@ def test_failures_look_at_reserved_bytes_too() -> None:
     assert grown.measurement is not None
     peak = grown.measurement.peak
     more = replace(peak, reserved_bytes=(peak.reserved_bytes or 0) * 2)
-    found = compare_runs([within()], [replace(grown, measurement=replace(grown.measurement, peak=more))])
+    found = compare([within()], [replace(grown, measurement=replace(grown.measurement, peak=more))])
     assert (found.cases[0].change, len(found.failures(0.02)), len(found.failures(1.5))) == ("equal", 1, 0)
 
 
 def test_stacks_differ_by_field_and_setting() -> None:
     other = replace(GPU, torch="2.13.0", settings=GPU.settings | {"PYTORCH_ALLOC_CONF": "expandable_segments:True"})
     after = replace(within(), measurement=measurement(within().workload, other))
-    assert compare_runs([within()], [after]).stack == {
+    assert compare([within()], [after]).stack == {
         "torch": ("2.9.1+cu128", "2.13.0"),
         "PYTORCH_ALLOC_CONF": ("expandable_segments:False", "expandable_segments:True"),
     }
 
 
 def test_the_frame_keeps_bytes_whole_and_gaps_unknown() -> None:
-    frame = compare_runs(sample(), sample()).to_frame()
+    frame = compare(sample(), sample()).to_frame()
     assert list(frame["key"]) == [record.key for record in sample()]
     assert frame["allocated_before_bytes"].dtype == "Int64"
     assert bool(frame["allocated_before_bytes"].isna().any())

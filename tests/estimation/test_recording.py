@@ -20,7 +20,7 @@ from profiler.data.events import Events
 from profiler.data.records import Estimate
 from profiler.data.workload import MemoryOptions, Workload
 from profiler.estimation import estimator, recording
-from profiler.estimation.answer import answer
+from profiler.estimation.answer import answer, estimate_of
 from profiler.estimation.cache import EstimateCache
 from profiler.estimation.estimator import trace_stage
 from profiler.estimation.recorder import record_workload
@@ -69,13 +69,14 @@ def compare(workload: Workload, spec: ModelSpec, made: dict[str, Any], size: Siz
     """Replay and trace at `size` agree in every block, event, kernel and figure."""
     here = replace(workload, height=size[0], width=size[1])
     again = replay(made, size, STACK)
-    stage, trace, shapes = trace_stage(here, spec, STACK)
+    watched = trace_stage(here, spec, STACK)
+    trace, shapes = watched.trace, watched.output_shapes
     assert again.events.events == trace.events
     assert blocks(again.events) == blocks(trace)
     assert (dict(again.routes), again.output_shapes) == (dict(trace.routes), shapes)
-    found = answer(again, here, spec, STACK, context_bytes=None, started=0)
+    found = estimate_of(answer(again, STACK, context_bytes=None, started=0), here, spec)
     assert without_cost(found) == without_cost(estimator.estimate(here, spec, STACK))
-    del stage
+    del watched
 
 
 @pytest.mark.parametrize("number", range(len(CASES)))
@@ -97,7 +98,7 @@ def test_another_card_is_asked_for_its_own_workspaces() -> None:
     size = (workload.height + 8, workload.width)
     here = replace(workload, height=size[0])
     other = replace(assumed_stack(find_gpu("l40s"), "2.13.0"), capability=STACK.capability)
-    found = answer(replay(made, size, other), here, spec, other, context_bytes=None, started=0)
+    found = estimate_of(answer(replay(made, size, other), other, context_bytes=None, started=0), here, spec)
     assert without_cost(found) == without_cost(estimator.estimate(here, spec, other))
 
 

@@ -214,10 +214,10 @@ class TestFolder:
         return Sweep.model_validate({"name": "s", "title": "First", "cases": [IMPOSSIBLE]} | fields)
 
     def test_a_run_goes_on_without_doing_a_case_twice(self, tmp_path: Path) -> None:
-        found = run_sweep(self.sweep(), tmp_path)
+        found = run_sweep(self.sweep(), tmp_path).records
         before = (tmp_path / "records.jsonl").read_bytes()
         assert [record.status for record in found] == ["skipped", "skipped"]
-        assert run_sweep(self.sweep(), tmp_path) == found
+        assert run_sweep(self.sweep(), tmp_path).records == found
         assert (tmp_path / "records.jsonl").read_bytes() == before
 
     def test_a_torn_case_comes_again(self, tmp_path: Path) -> None:
@@ -226,7 +226,7 @@ class TestFolder:
         first, second = path.read_bytes().splitlines(keepends=True)
         path.write_bytes(first + second[:-1])
         told = []
-        assert len(run_sweep(self.sweep(), tmp_path, tell=told.append)) == 2
+        assert len(run_sweep(self.sweep(), tmp_path, tell=told.append).records) == 2
         assert {progress.number for progress in told} == {2}
         assert path.read_bytes().splitlines(keepends=True)[0] == first
         assert path.read_bytes().count(b"\n") == 2
@@ -251,7 +251,7 @@ class TestFolder:
     def test_force_replaces_the_run(self, tmp_path: Path) -> None:
         run_sweep(self.sweep(), tmp_path)
         other = self.sweep(title="Second", cases=[IMPOSSIBLE | {"height": 35}])
-        found = run_sweep(other, tmp_path, RunOptions(force=True))
+        found = run_sweep(other, tmp_path, RunOptions(force=True)).records
         assert [record.workload.height for record in found] == [35, 35]
         assert RunStore(tmp_path).header().title == "Second"
 
@@ -273,10 +273,10 @@ class TestFolder:
         assert {progress.number for progress in told} == {1, 2}
 
     def test_retry_runs_timeouts_and_crashes_again(self, tmp_path: Path) -> None:
-        first, _ = run_sweep(self.sweep(), tmp_path)
+        first, _ = run_sweep(self.sweep(), tmp_path).records
         RunStore(tmp_path).append(replace(first, status="crash"))
-        assert [record.status for record in run_sweep(self.sweep(), tmp_path)] == ["crash", "skipped"]
-        found = run_sweep(self.sweep(), tmp_path, RunOptions(retry=True))
+        assert [record.status for record in run_sweep(self.sweep(), tmp_path).records] == ["crash", "skipped"]
+        found = run_sweep(self.sweep(), tmp_path, RunOptions(retry=True)).records
         assert [record.status for record in found] == ["skipped", "skipped"]
 
     def test_a_folder_that_another_run_holds_is_refused(self, tmp_path: Path) -> None:

@@ -29,6 +29,10 @@ def workload(model: str = IMAGE, stage: Any = "decode", **size: Any) -> Workload
     return find_model(model).workload(stage, **size)
 
 
+def measured(work: Workload, **options: Any) -> Outcome:
+    return measure_in_process(work, find_model(work.model), "cpu", **options)
+
+
 def endless() -> Workload:
     """Attention over a quarter of a million positions: a minute or more."""
     return workload(height=1024, width=1024)
@@ -38,7 +42,7 @@ def endless() -> Workload:
 def measuring(work: Workload, timeout: float = 120.0) -> Iterator[tuple[int, Future[Outcome]]]:
     """Measure in a thread; gives the worker's pid as soon as there is one, and the outcome to come."""
     with ThreadPoolExecutor(1) as pool:
-        future = pool.submit(measure_in_process, work, "cpu", warm_calls=0, timeout=timeout)
+        future = pool.submit(measure_in_process, work, find_model(work.model), "cpu", warm_calls=0, timeout=timeout)
         (worker,) = wait_for(lambda: workers_of(os.getpid()), 20)
         yield worker, future
 
@@ -98,7 +102,7 @@ def test_a_signal_is_a_crash_with_its_name(number: signal.Signals, moment: str |
 
 def test_a_worker_that_ends_by_itself_is_a_crash_with_its_last_words(at_start_of_python: Callable[[str], None]) -> None:
     at_start_of_python("import os\nos.write(2, b'first\\nlast words\\n')\nos._exit(7)\n")
-    outcome = measure_in_process(workload(), "cpu")
+    outcome = measured(workload())
     assert outcome.status == "crash"
     assert outcome.failure
     assert outcome.failure.message == "the worker ended with exit code 7 in phase 'start': last words"
@@ -108,7 +112,7 @@ def test_a_worker_that_ends_by_itself_is_a_crash_with_its_last_words(at_start_of
 
 def test_an_allocation_that_the_cpu_refuses_is_an_oom_with_its_size() -> None:
     assert HUGE_BYTES > ADDRESS_SPACE
-    outcome = measure_in_process(workload(stage="encode", height=HUGE, width=HUGE), "cpu", timeout=120)
+    outcome = measured(workload(stage="encode", height=HUGE, width=HUGE), timeout=120)
     assert (outcome.status, outcome.measurement) == ("oom", None)
     assert outcome.failure
     assert outcome.failure.requested_bytes == HUGE_BYTES
@@ -120,7 +124,7 @@ def test_an_allocation_that_the_cpu_refuses_is_an_oom_with_its_size() -> None:
 def test_a_config_that_diffusers_rejects_is_invalid(tmp_path: Path) -> None:
     model = tmp_path / "rejected.yaml"
     model.write_text(Path(IMAGE).read_text().replace("norm_num_groups: 4", "norm_num_groups: 5"))
-    outcome = measure_in_process(workload(str(model)), "cpu", timeout=120)
+    outcome = measured(workload(str(model)), timeout=120)
     assert (outcome.status, outcome.measurement) == ("invalid", None)
     assert outcome.failure
     assert outcome.failure.phase == "model"
@@ -130,7 +134,7 @@ def test_a_config_that_diffusers_rejects_is_invalid(tmp_path: Path) -> None:
 def test_an_option_that_the_model_cannot_run_with_is_invalid() -> None:
     options = MemoryOptions(tiling=True, tile=(4, 4))  # less than a latent pixel
     work = workload(VIDEO, "decode", frames=1, options=options)
-    outcome = measure_in_process(work, "cpu", warm_calls=0, timeout=120)
+    outcome = measured(work, warm_calls=0, timeout=120)
     assert outcome.status == "invalid"
     assert outcome.failure
     assert outcome.failure.phase == "cold"

@@ -84,9 +84,9 @@ def test_the_position_counts_births_and_deaths() -> None:
 
 
 def test_a_cpu_worker_writes_its_stream(tmp_path: Path) -> None:
-    workload = find_model(str(TINY)).workload("decode", dtype="fp32")
+    spec = find_model(str(TINY))
     path = tmp_path / "events.json.gz"
-    outcome = measure_in_process(workload, "cpu", warm_calls=0, events=path)
+    outcome = measure_in_process(spec.workload("decode", dtype="fp32"), spec, "cpu", warm_calls=0, events=path)
     assert outcome.measurement is not None
     found = read_stream(path)
     assert {block.phase for block in found.blocks} == {"model", "inputs", "cold"}

@@ -83,7 +83,7 @@ def test_what_is_not_given_comes_from_the_model() -> None:
 def test_an_estimate_for_a_card_is_a_case_of_its_own() -> None:
     here = {"model": IMAGE, "stages": ["decode"]}
     cases = plan(here, here | {"gpu": "RTX 4090"}, here | {"gpu": "rtx-4090"})
-    assert [case.gpu for case in cases] == [None, "rtx-4090"]
+    assert [case.card and case.card.id for case in cases] == [None, "rtx-4090"]
     assert [case.key for case in cases] == [f"{IMAGE}/decode/1x32x32/b1/fp32{end}" for end in ("", "@rtx-4090")]
     assert cases[0].workload == cases[1].workload
 

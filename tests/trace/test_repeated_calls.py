@@ -27,7 +27,7 @@ def story(trace: Trace) -> Story:
         (b.bytes, b.shape, b.dtype, b.term, b.phase, b.born, b.died, trace.ops[b.op] if b.op >= 0 else None)
         for b in trace.blocks
     ]
-    return trace.events, blocks, dict(trace.routes)
+    return [*trace.events], blocks, dict(trace.routes)
 
 
 def trace_of(root: nn.Module, call: Callable[[], Any], *, repeats: bool = True) -> tuple[Story, int]:
@@ -77,8 +77,8 @@ def test_models(model: str, stage: Any, size: dict[str, int], tiled: bool) -> No
     workload = spec.workload(stage, options=MemoryOptions(tiling=tiled), **size)
     stories = []
     for repeats in (True, False):
-        _, trace, _ = estimator.trace_stage(workload, spec, STACK, partial(Trace, repeats=repeats))
-        stories.append(story(trace))
+        watched = estimator.trace_stage(workload, spec, STACK, partial(Trace, repeats=repeats))
+        stories.append(story(watched.trace))
     assert stories[0] == stories[1]
 
 

@@ -5,8 +5,7 @@ without a rule allocate their result only. Buffers were read off the allocator o
 source file that asks for them is named where it is not the op's own.
 """
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch._prims_common import suggest_memory_format
@@ -17,16 +16,13 @@ from profiler.kernels.attention import Attention
 from profiler.kernels.prices import BEFORE, Elements, Price
 from profiler.trace.observer import COMPOSITE, dtype_name
 from profiler.trace.rules import values
-
-if TYPE_CHECKING:
-    from profiler.trace.trace import Trace
+from profiler.trace.tracing import Rule, Tracing
 
 aten = torch.ops.aten
-Rule = Callable[["Trace", Any, tuple[Any, ...], dict[str, Any]], Any]
 CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
-def _convolution(trace: "Trace", func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _convolution(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     x, weight, _, stride, padding, dilation, transposed, _, groups = args
     y = trace.infer(func, args, kwargs)
     last = CHANNELS_LAST.get(x.dim())
@@ -67,14 +63,14 @@ def _each(values: list[int], rank: int) -> tuple[int, ...]:
     return tuple(values) * rank if len(values) == 1 else tuple(values)
 
 
-def _gemm(trace: "Trace", func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _gemm(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     y = trace.infer(func, args, kwargs)
     trace.track(y)
     trace.keep_gemm_workspace(with_bias=func is aten.addmm.default and args[0].dim() == 1)
     return y
 
 
-def _group_norm(trace: "Trace", func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _group_norm(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Mean and reciprocal deviation per group are outputs; two fp32 rows of N x C scale and shift are scratch.
 
     In 16 bit newer kernels also keep the statistics in fp32: seen in 2.13, absent in 2.11, so 2.12 is a guess.
@@ -89,7 +85,7 @@ def _group_norm(trace: "Trace", func: Any, args: tuple[Any, ...], kwargs: dict[s
     return (y, *statistics)
 
 
-def _layer_norm(trace: "Trace", func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _layer_norm(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """The kernel wants contiguous rows and keeps fp32 mean and reciprocal deviation of each."""
     x, normalized = args[0], args[1]
     taken = [] if x.is_contiguous() else trace.borrow(x.numel() * x.element_size())
@@ -101,7 +97,7 @@ def _layer_norm(trace: "Trace", func: Any, args: tuple[Any, ...], kwargs: dict[s
     return (y, *statistics)
 
 
-def _rms_norm(trace: "Trace", func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _rms_norm(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Fused on CUDA since torch 2.9 where weight and input share a dtype; else the composite, op by op."""
     x, normalized, weight = (*args, None)[:3]
     if trace.stack.torch_release < (2, 9, 0) or (weight is not None and weight.dtype != x.dtype):
@@ -114,7 +110,7 @@ def _rms_norm(trace: "Trace", func: Any, args: tuple[Any, ...], kwargs: dict[str
     return y
 
 
-def _attention(trace: "Trace", func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _attention(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     q, k, v, mask = (*args, None)[:4]
     mask = kwargs.get("attn_mask", mask)
     call = Attention(
@@ -150,7 +146,7 @@ def attention_output(q: torch.Tensor, v: torch.Tensor, kernel: AttentionName) ->
     return torch.empty((batch, length, heads, v.shape[-1]), dtype=q.dtype, device=q.device).transpose(1, 2)
 
 
-def _upsample_nearest(trace: "Trace", func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _upsample_nearest(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """The kernel reads and writes contiguous tensors; only in 2D, from four channels on, is there a channels-last one."""
     x = args[0]
     y = trace.infer(func, args, kwargs)
@@ -162,7 +158,7 @@ def _upsample_nearest(trace: "Trace", func: Any, args: tuple[Any, ...], kwargs: 
     return y
 
 
-def _copies_input(trace: "Trace", func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _copies_input(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """The kernel makes its output, then copies an input that is not in order; average pooling takes either order."""
     x = args[0]
     y = trace.infer(func, args, kwargs)
@@ -174,7 +170,7 @@ def _copies_input(trace: "Trace", func: Any, args: tuple[Any, ...], kwargs: dict
     return y
 
 
-def _safe_softmax(trace: "Trace", func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _safe_softmax(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """The math path's softmax looks for rows that are masked throughout: a bool for each score, one a row, one number."""
     x, dim = args[:2]
     y = trace.infer(func, args, kwargs)
@@ -185,7 +181,7 @@ def _safe_softmax(trace: "Trace", func: Any, args: tuple[Any, ...], kwargs: dict
     return y
 
 
-def _cpu_attention(trace: "Trace", func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _cpu_attention(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """On the CPU every kernel's scratch is measured, not modelled: the output is all that the trace knows."""
     q, _, v = args[:3]
     trace.routes["attention cpu"] += 1
@@ -195,13 +191,13 @@ def _cpu_attention(trace: "Trace", func: Any, args: tuple[Any, ...], kwargs: dic
     return torch.empty((batch, length, heads, v.shape[-1]), dtype=q.dtype, device=q.device).transpose(1, 2)
 
 
-def _cpu_rms_norm(trace: "Trace", func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _cpu_rms_norm(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     x, _, weight = (*args, None)[:3]
     dtype = x.dtype if weight is None else torch.promote_types(x.dtype, weight.dtype)
     return torch.empty(x.shape, dtype=dtype, device=x.device)
 
 
-def _take_apart(trace: "Trace", func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _take_apart(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     with trace:
         return func._op_dk(COMPOSITE, *args, **kwargs)
 

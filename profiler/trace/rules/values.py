@@ -1,23 +1,21 @@
 """Rules of ops that read values: numbers, masks, positions."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from profiler.errors import ModelError
 from profiler.trace.known_values import CPU, LIMIT, aten
-
-if TYPE_CHECKING:
-    from profiler.trace.trace import Trace
+from profiler.trace.tracing import Tracing
 
 
-def read(trace: "Trace", func: Any, args: Any, kwargs: Any) -> Any:
+def read(trace: Tracing, func: Any, args: Any, kwargs: Any) -> Any:
     """An op whose answer is the data's own: a number, a shape, a copy on the host. Raises ModelError as `_content` does."""
     content = _content(trace, func, args, kwargs)
     return content if kwargs.get("device") == CPU else _placed(trace, content)
 
 
-def _content(trace: "Trace", func: Any, args: Any, kwargs: Any) -> Any:
+def _content(trace: Tracing, func: Any, args: Any, kwargs: Any) -> Any:
     """`func` on contents; unknown masks are valid throughout. Raises ModelError for a number that no input decides."""
     while unknown := trace.values.unknown(args):
         place = " ".join(trace.ops[-1]).strip()
@@ -28,7 +26,7 @@ def _content(trace: "Trace", func: Any, args: Any, kwargs: Any) -> Any:
     return trace.values.compute(func, args, kwargs)
 
 
-def _placed(trace: "Trace", content: Any) -> Any:
+def _placed(trace: Tracing, content: Any) -> Any:
     """`content` as tensors without data that are known."""
     if isinstance(content, (tuple, list)):
         return type(content)(_placed(trace, item) for item in content)
@@ -39,7 +37,7 @@ def _placed(trace: "Trace", content: Any) -> Any:
     return result
 
 
-def choose(trace: "Trace", func: Any, args: Any, kwargs: Any) -> Any:
+def choose(trace: Tracing, func: Any, args: Any, kwargs: Any) -> Any:
     """Top-k of scores, by which experts are chosen: the choices spread evenly, so that every expert has as much to do."""
     result = trace.infer(func, args, kwargs)
     scores, chosen = args[0], result[1]
@@ -55,14 +53,14 @@ def choose(trace: "Trace", func: Any, args: Any, kwargs: Any) -> Any:
     return result
 
 
-def copy(trace: "Trace", func: Any, args: Any, kwargs: Any) -> Any:
+def copy(trace: Tracing, func: Any, args: Any, kwargs: Any) -> Any:
     """`.to("cpu")` of a tensor without data gives its content, as `.tolist()` and `.cpu()` ask for it."""
     if kwargs.get("device") == CPU and args[0].device.type == "meta":
         return read(trace, func, args, kwargs)
     return trace.infer(func, args, kwargs)
 
 
-def nonzero(trace: "Trace", func: Any, args: Any, kwargs: Any) -> Any:
+def nonzero(trace: Tracing, func: Any, args: Any, kwargs: Any) -> Any:
     """CUDA counts, then writes: the count and cub's buffers are workspace (Nonzero.cu)."""
     taken = _count_buffers(trace)
     positions = read(trace, func, args, kwargs)
@@ -71,7 +69,7 @@ def nonzero(trace: "Trace", func: Any, args: Any, kwargs: Any) -> Any:
     return positions
 
 
-def index(trace: "Trace", func: Any, args: Any, kwargs: Any) -> Any:
+def index(trace: Tracing, func: Any, args: Any, kwargs: Any) -> Any:
     """Indexing by a mask is indexing by what `nonzero` gives for it, which lives inside the op (TensorAdvancedIndexing)."""
     x, indices, *rest = args
     masks = [i for i in indices if i is not None and i.dtype in (torch.bool, torch.uint8)]
@@ -96,7 +94,7 @@ def index(trace: "Trace", func: Any, args: Any, kwargs: Any) -> Any:
     return result
 
 
-def _count_buffers(trace: "Trace") -> list[int]:
+def _count_buffers(trace: Tracing) -> list[int]:
     if trace.stack.device != "cuda":
         return []
     count = trace.borrow(4)
@@ -104,11 +102,11 @@ def _count_buffers(trace: "Trace") -> list[int]:
     return count
 
 
-def _select_buffers(trace: "Trace") -> list[int]:
+def _select_buffers(trace: Tracing) -> list[int]:
     return trace.borrow(1023) if trace.stack.device == "cuda" else []
 
 
-def masked_select(trace: "Trace", func: Any, args: Any, kwargs: Any) -> Any:
+def masked_select(trace: Tracing, func: Any, args: Any, kwargs: Any) -> Any:
     """On CUDA it is indexing by the broadcast mask (masked_select_out_cuda_impl)."""
     x, mask = torch.broadcast_tensors(*args)
     return index(trace, aten.index.Tensor, (x, [mask]), {})

@@ -1,0 +1,92 @@
+"""A call of the user's own: any function over real modules, made ready to be traced like a stage of a model."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils._pytree import tree_map_only
+
+from profiler.errors import UserError
+from profiler.stages.phases import Runnable
+
+Modules = nn.Module | Mapping[str, nn.Module] | Sequence[nn.Module]
+
+
+class Call(Runnable):
+    """`function` on `inputs`, by position (a sequence) or by name (a mapping), over the weights of `module`."""
+
+    def __init__(
+        self, function: Callable[..., Any], module: nn.Module, inputs: Sequence[Any] | Mapping[str, Any]
+    ) -> None:
+        self.function, self.module, self._given = function, module, inputs
+        self.inputs: Any = None
+
+    def load(self, device: torch.device) -> None:
+        """Put a tensor without data in the place of each weight, on `device`, in the order of `Module.to`.
+
+        Weights that are tied stay tied. `weights_kept` brings the module's own back.
+        """
+        fresh: dict[int, torch.Tensor] = {}
+        for holder, name, tensor in _state(self.module):
+            if id(tensor) not in fresh:
+                empty = torch.empty_like(tensor, device=device)
+                is_parameter = isinstance(tensor, nn.Parameter)
+                fresh[id(tensor)] = nn.Parameter(empty, requires_grad=False) if is_parameter else empty
+            holder[name] = fresh[id(tensor)]
+
+    def make_inputs(self, device: torch.device) -> Any:
+        """The inputs on `device`. What a tensor on the host holds stays known, where it is small."""
+        self.inputs = tree_map_only(torch.Tensor, lambda tensor: _on(tensor, device), self._given)
+        return self.inputs
+
+    def __call__(self) -> Any:
+        """The function's answer, without gradients.
+
+        In inference mode, as a stage's: under `no_grad` autograd takes fused operations apart before a trace sees them.
+        """
+        with torch.inference_mode():
+            if isinstance(self.inputs, Mapping):
+                return self.function(**self.inputs)
+            return self.function(*self.inputs)
+
+
+def root_of(modules: Any) -> nn.Module:
+    """One module that holds `Modules`: itself, or a container with their names, or their numbers, as paths.
+
+    Raises UserError for anything else.
+    """
+    if isinstance(modules, nn.Module):
+        return modules
+    if not isinstance(modules, (Mapping, Sequence)):
+        raise UserError("modules: give the modules whose weights the call needs: one, several, or several by name")
+    named = modules if isinstance(modules, Mapping) else {str(n): module for n, module in enumerate(modules)}
+    return nn.ModuleDict(dict(named))
+
+
+@contextmanager
+def weights_kept(module: nn.Module) -> Iterator[None]:
+    """The module's own weights are in their places again afterwards, whatever stood there meanwhile."""
+    state = list(_state(module))
+    try:
+        yield
+    finally:
+        for holder, name, tensor in state:
+            holder[name] = tensor
+
+
+def _state(module: nn.Module) -> Iterator[tuple[dict[str, Any], str, torch.Tensor]]:
+    """Every place of a weight, children before parents, parameters before buffers: its holder, its name, the tensor."""
+    for child in module.children():
+        yield from _state(child)
+    for holder in (module._parameters, module._buffers):
+        for name, tensor in holder.items():
+            if tensor is not None:
+                yield holder, name, tensor
+
+
+def _on(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    if tensor.device.type == "cpu" and device.type == "meta":
+        return tensor.to(device)  # its content goes along: a mask or a timestep may be asked for
+    return torch.empty_like(tensor, device=device)

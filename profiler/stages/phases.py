@@ -1,0 +1,137 @@
+"""The one choreography: the phases that a process goes through around a call, in order, whoever looks on.
+
+    model      the weights become resident          earlier    the sizes that the process ran before
+    inputs     the inputs become resident           cold       the first call, whose peak is asked for
+    warm       later calls of the same process
+
+The estimate, the measurement and the hot spots all go through `run_phases`, each with a watcher of its own: a trace of
+tensors without data, the meter of a device, an observer of one more call.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+from profiler.data.records import Phase
+from profiler.data.workload import History, MemoryOptions
+
+
+class Runnable:
+    """Something that can be run phase by phase: a stage of a model, a call of the user's own.
+
+    `module` holds the weights, and module paths are relative to it; `history` is what the process did before; `asked` are
+    the memory options asked for, and `applied` the names of those that the module took.
+    """
+
+    module: nn.Module
+    history = History()
+    asked = MemoryOptions()
+    applied: frozenset[str] = frozenset()
+
+    def load(self, device: torch.device) -> None:
+        """Make the weights resident on `device`, with the memory options applied."""
+
+    def earlier(self) -> "Iterator[Runnable]":
+        """The same, loaded, at each size that its history names; the inputs of each are still to be made."""
+        return iter(())
+
+    def make_inputs(self, device: torch.device) -> Any:
+        """Make the inputs resident on `device` and return them: nested tuples, lists and dicts of tensors."""
+        raise NotImplementedError
+
+    def steps(self) -> Iterator[tuple[str, Callable[[], Any]]]:
+        """The steps of one call, each with the term of what is born in it; the last one gives the output.
+
+        Most calls are one step. A training step has three: forward, backward, and the optimizer's.
+        """
+        yield "activations", self
+
+    def check_output(self, output: Any) -> None:
+        """Raise ModelError where `output` is not what the call must give."""
+
+    def __call__(self) -> Any:
+        raise NotImplementedError
+
+
+class Watcher(Protocol):
+    """Who looks on. Each method says what has just become true."""
+
+    @property
+    def device(self) -> torch.device: ...
+    def during(self, phase: Phase, term: str, module: nn.Module | None = None) -> AbstractContextManager[Any]:
+        """Watch one phase, whose new storages belong to `term`; module paths are relative to `module`."""
+
+    def resident(self, values: Any) -> None:
+        """The tensors in `values` are resident. Called within their phase."""
+
+    def loaded(self, run: Runnable) -> None:
+        """The weights are resident and the options applied. Called after the phase."""
+
+    def empty_cache(self) -> None:
+        """`torch.cuda.empty_cache()` is due."""
+
+    def answered(self, output: Any) -> None:
+        """The cold call gave `output`."""
+
+
+def run_phases(run: Runnable, watcher: Watcher, warm_calls: int = 0) -> tuple[tuple[int, ...], ...]:
+    """Take `run` through its phases under `watcher`; returns the shapes of the outputs.
+
+    What the call raises goes through. Raises ModelError for an output of another shape than promised.
+    """
+    with watcher.during("model", "weights"):
+        run.load(watcher.device)
+        watcher.resident([*run.module.parameters(), *run.module.buffers()])
+    watcher.loaded(run)
+    for before in run.earlier():
+        with watcher.during("earlier", "activations", run.module):
+            before.make_inputs(watcher.device)
+            before()
+        del before  # and with it its inputs, before the next phase
+    if run.history.empty_cache:
+        watcher.empty_cache()
+    with watcher.during("inputs", "inputs"):
+        watcher.resident(run.make_inputs(watcher.device))
+    output = _call(run, watcher, "cold")
+    run.check_output(output)
+    watcher.answered(output)
+    shapes = tuple(_shapes(output))
+    for _ in range(warm_calls):
+        output = None  # dropped before the next call, as a loop of a user's would
+        output = _call(run, watcher, "warm")
+    return shapes
+
+
+def _call(run: Runnable, watcher: Watcher, phase: Phase) -> Any:
+    output = None
+    for term, step in run.steps():
+        with watcher.during(phase, term, run.module):
+            output = step()
+    return output
+
+
+class Again(Runnable):
+    """A call that has run, to be run once more for a closer look: its weights and inputs are resident already."""
+
+    def __init__(self, run: Runnable, inputs: Any) -> None:
+        self.run, self.inputs, self.module = run, inputs, run.module
+
+    def make_inputs(self, device: torch.device) -> Any:
+        """Those of the first call."""
+        return self.inputs
+
+    def steps(self) -> Iterator[tuple[str, Callable[[], Any]]]:
+        """Those of the first call."""
+        return self.run.steps()
+
+
+def _shapes(output: Any) -> Iterator[tuple[int, ...]]:
+    """The shape of every tensor in `output`; some classes give lists of them, or None where a part was not asked for."""
+    if isinstance(output, (tuple, list, dict)):
+        for item in output.values() if isinstance(output, dict) else output:
+            yield from _shapes(item)
+    elif isinstance(output, torch.Tensor):
+        yield tuple(output.shape)

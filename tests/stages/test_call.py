@@ -1,0 +1,96 @@
+"""`estimate_call`: any call over real modules answers as a stage does, and leaves the modules as they were."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import profiler
+from profiler.data.records import CallEstimate
+from profiler.errors import ModelError, UserError
+from profiler.models.find import find_model
+from profiler.stages.stage import Stage
+
+IMAGE = "tests/models/tiny-image.yaml"
+BIG = (8, 4096, 64)
+
+
+class Tied(nn.Module):
+    """An embedding whose weight is also that of the head, and a branch on a number of the input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words = nn.Embedding(1000, 64)
+        self.middle = nn.Linear(64, 64)
+        self.head = nn.Linear(64, 1000, bias=False)
+        self.head.weight = self.words.weight
+        self.register_buffer("scale", torch.ones(3))
+
+    def forward(self, ids: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
+        x = self.words(ids)
+        for _ in range(int(times.item())):
+            x = self.middle(x)
+        return self.head(x)
+
+
+def asked(function: Any, **options: Any) -> CallEstimate:
+    return profiler.estimate_call(function, gpu="h200", **options)
+
+
+@pytest.mark.parametrize("stage", ["decode", "denoise"])
+def test_a_stage_run_by_hand_is_the_stage(stage: Any) -> None:
+    spec = find_model(IMAGE)
+    workload = spec.workload(stage)
+    ready = Stage(workload, spec)
+    ready.load(torch.device("meta"))
+    inputs = ready.make_inputs(torch.device("meta"))
+    module: Any = ready.module
+    function = module if stage == "denoise" else module.decode
+    found, whole = asked(function, modules=module, inputs=inputs), profiler.estimate(IMAGE, stage, gpu="h200")
+    same = ("baseline", "peak", "terms", "peak_at", "largest", "warm", "safe_reserved_bytes", "fits", "output_shapes")
+    assert [getattr(found, name) for name in same] == [getattr(whole, name) for name in same]
+
+
+def test_tied_weights_count_once_and_come_back() -> None:
+    model = Tied()
+    before = [*model.parameters(), *model.buffers()]
+    found = asked(model, inputs=[torch.zeros(4, 512, dtype=torch.long), torch.tensor(2)])
+    assert found.terms.weights == (1000 * 64 + 64 * 64) * 4 + 512 + 512  # bias and buffer: a block each
+    assert found.output_shapes == ((4, 512, 1000),)
+    assert all(a is b for a, b in zip(before, [*model.parameters(), *model.buffers()], strict=True))
+    assert model.head.weight is model.words.weight
+    assert "a call, estimated for NVIDIA H200" in found.headline
+
+
+def test_small_numbers_of_the_inputs_decide() -> None:
+    once, thrice = (
+        asked(Tied(), inputs={"ids": torch.zeros(BIG[:2], dtype=torch.long), "times": torch.tensor(n)}) for n in (1, 3)
+    )
+    assert thrice.events > once.events
+
+
+def test_several_modules_have_names_and_a_function_may_be_anything() -> None:
+    first, second = nn.Linear(64, 256), nn.Linear(256, 4096)
+    named = asked(lambda x: second(first(x)), inputs=[torch.empty(BIG)], modules={"small": first, "large": second})
+    assert named.peak_at.module == "large"
+    numbered = asked(lambda x: second(first(x)), inputs=[torch.empty(BIG)], modules=[first, second])
+    assert (numbered.peak_at.module, numbered.peak) == ("1", named.peak)
+
+
+def test_a_training_step_is_refused() -> None:
+    layers = nn.Linear(64, 64)
+    with pytest.raises(ModelError, match=r"cannot be traced without data: element 0 of tensors does not require grad"):
+        asked(lambda x: layers(x).sum().backward(), modules=layers, inputs=[torch.empty(BIG)])
+
+
+def test_mistakes() -> None:
+    with pytest.raises(UserError, match="give the modules whose weights the call needs"):
+        asked(lambda: None)
+    with pytest.raises(UserError, match="did you mean 'h200'"):
+        profiler.estimate_call(nn.Linear(1, 1), gpu="h201")
+    model = nn.Linear(8, 8)
+    weight = model.weight
+    with pytest.raises(ModelError, match=r"Linear: cannot be traced without data"):
+        asked(model, inputs=[torch.empty(3, 9)])
+    assert model.weight is weight
