@@ -3,6 +3,7 @@
 Nothing heavy is imported before it is needed: `import profiler` costs no torch.
 """
 
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from profiler.evidence.explain import Reason
     from profiler.stages.call import Modules
     from profiler.sweeps.run import Progress, RunOptions
+
+logger = logging.getLogger(__name__)
 
 __all__ = ["compare", "comparisons", "estimate", "estimate_call", "explain", "measure", "run", "to_frame"]
 
@@ -49,6 +52,7 @@ def estimate(
     spec = find_model(model)
     asked = spec.workload(stage, **workload)
     target, context = (stack, None) if stack is not None else target_stack(gpu, torch, cudnn)
+    logger.info("asked: %s on %s", asked.key, target.title)
     from profiler.estimation.cache import EstimateCache
 
     known = EstimateCache(asked, spec, target, context)

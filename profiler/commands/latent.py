@@ -20,8 +20,14 @@ from profiler.commands.options import emit, json_option
 @click.option("--channels", type=int, required=True, help="Latent channels.")
 @click.option("--spatial", type=int, required=True, help="Spatial compression.")
 @click.option("--temporal", type=int, required=True, help="Temporal compression.")
-@click.option("--batch", type=int, default=1, show_default=True)
-@click.option("--dtype", type=click.Choice(["fp32", "fp16", "bf16", "fp8"]), default="fp16", show_default=True)
+@click.option("--batch", type=int, default=1, show_default=True, help="Clips at once.")
+@click.option(
+    "--dtype",
+    type=click.Choice(["fp32", "fp16", "bf16", "fp8"]),
+    default="fp16",
+    show_default=True,
+    help="Of the latent.",
+)
 @click.option("--patch", type=int, default=1, show_default=True, help="Spatial patch of the denoiser.")
 @json_option
 def latent(

@@ -21,17 +21,19 @@ from profiler.commands.models import models
 from profiler.commands.options import EXIT_FAILED, EXIT_USER
 from profiler.commands.report import report
 from profiler.commands.run import run
+from profiler.commands.verbose import verbose_option
 from profiler.errors import LatentmeterError, UserError
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="latentmeter")
+@verbose_option
 def cli() -> None:
     """How much GPU memory a latent diffusion model needs: estimated, measured, compared."""
 
 
 for command in (latent, models, estimate, measure, hotspots, run, report, explain, compare, accuracy, coverage, doctor):
-    cli.add_command(command)
+    cli.add_command(verbose_option(command))  # of each command too: it is typed last
 
 
 def main() -> None:

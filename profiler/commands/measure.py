@@ -19,7 +19,9 @@ from profiler.commands.options import EXIT_FAILED, emit, gather, json_option, wo
 @click.command()
 @click.argument("model")
 @workload_options
-@click.option("--device", type=click.Choice(["auto", "cuda", "cpu"]), default="auto", show_default=True)
+@click.option(
+    "--device", type=click.Choice(["auto", "cuda", "cpu"]), default="auto", show_default=True, help="Where it runs."
+)
 @click.option("--warm-calls", type=click.IntRange(0), default=3, show_default=True, help="Calls after the cold one.")
 @click.option("--timeout", type=float, default=600.0, show_default=True, help="Seconds.")
 @json_option

@@ -7,6 +7,7 @@ A file that cannot be read is as good as none.
 
 import hashlib
 import json
+import logging
 import os
 import sys
 import time
@@ -29,6 +30,7 @@ from profiler.kernels.cudnn_plans import front_end_version
 from profiler.models.spec import ModelSpec
 
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, IndexError, zlib.error)
+logger = logging.getLogger(__name__)
 TRACED_BY = ("torch", "diffusers", "transformers", "accelerate")
 
 
@@ -58,7 +60,9 @@ class EstimateCache:
         """The answer, kept or replayed; None if it has to be traced."""
         if not is_on():
             return None
-        return self._kept() or self._replayed()
+        found = self._kept() or self._replayed()
+        logger.info("answer %s (%s)", found.notes["seconds"] if found else "has to be traced", cache_folder())
+        return found
 
     def keep(self, found: Estimate) -> None:
         """Keep an answer for the same question."""

@@ -1,6 +1,7 @@
 """The estimate: a call is traced on tensors without data, `answer.py` replays its allocations and reads the peak."""
 
 import gc
+import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -22,6 +23,7 @@ from profiler.trace.trace import Trace
 
 Run = TypeVar("Run", bound=Runnable)
 Tracer = Callable[..., Trace]
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ def estimate_with_events(
     component_class(spec.component(workload.stage).class_name)  # its import is no part of the estimate's cost
     started = time.perf_counter()
     watched = trace_stage(workload, spec, stack)
+    logger.info("traced %d events in %.2f s", len(watched.trace.events), time.perf_counter() - started)
     found = answer(traced(watched, watched.run.options), stack, context_bytes=context_bytes, started=started)
     return estimate_of(found, workload, spec), watched.trace
 
@@ -59,12 +62,15 @@ def estimate_run(
     """Estimate whatever `make` makes; `what` names it in an error. Raises ModelError where it cannot be traced."""
     started = time.perf_counter()
     watched = trace_run(make, stack, what)
+    logger.info("traced %d events in %.2f s", len(watched.trace.events), time.perf_counter() - started)
     return answer(traced(watched), stack, context_bytes=context_bytes, started=started)
 
 
 def traced(watched: Watched[Any], options: Any = None) -> Traced:
     """What the answer is made of. `options` says what became of each memory option."""
     trace = watched.trace
+    logger.info("kernels priced: %s", dict(trace.routes) or "none")
+    logger.info("cuDNN's plans by source: %s", trace.prices.planner.answered)
     return Traced(trace, trace.routes, options or {}, watched.output_shapes, notes_of(trace))
 
 
@@ -94,6 +100,7 @@ def trace_run(make: Callable[[], Run], stack: Stack, what: str, kind: Tracer = T
         raise
     except MODEL_FAILURES as error:
         first = error  # a class that mixes its own real tensors with ours, for one
+    logger.info("cannot run on meta tensors, fake ones are next: %s", first)
     try:
         return _trace(make(), kind(stack, "cpu"), FakeTensorMode(allow_non_fake_inputs=True))
     except LatentmeterError:

@@ -9,6 +9,7 @@ where its maintained front-end is installed (`pip install latentmeter[planner]`)
 import hashlib
 import importlib.util
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from profiler.machine.cards import gpu_named
 # (libcuda). Asked without one it names engines that a card would try last.
 INT32_LIMIT = 1 << 31
 
+logger = logging.getLogger(__name__)
 CLOSED_FORM: ContextVar[bool] = ContextVar("CLOSED_FORM", default=False)  # set: nobody is asked, as for an unknown card
 
 
@@ -98,6 +100,7 @@ class Planner:
             return None
         if self._server is None:
             command = [sys.executable, "-m", "profiler.kernels.cudnn_server"]
+            logger.debug("cuDNN's front-end starts: %s", " ".join(command))
             self._server = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
             )

@@ -5,6 +5,7 @@ group of its own means that nothing of it survives the timeout.
 """
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -19,6 +20,8 @@ from profiler.data.stack import DeviceName, Stack
 from profiler.data.workload import Workload
 from profiler.errors import UserError
 from profiler.models.spec import ModelSpec
+
+logger = logging.getLogger(__name__)
 
 DEFAULT_TIMEOUT = 600.0
 DEFAULT_WARM_CALLS = 3
@@ -90,6 +93,7 @@ def _run(arguments: list[Path], output: Any, timeout: float) -> int | None:
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
     ) as process:
+        logger.info("worker %d started, at most %g s: %s", process.pid, timeout, " ".join(command))
         try:
             return process.wait(timeout)
         except subprocess.TimeoutExpired:
@@ -118,6 +122,7 @@ def _outcome(code: int | None, events: list[dict[str, Any]], timeout: float, log
     stack = from_dict(Stack, last["stack"]["stack"]) if "stack" in last else None
     readings = tuple(from_dict(Reading, e["reading"]) for e in events if e["event"] == "reading")
     tail = _tail(log)
+    logger.info("worker ended with exit code %s after: %s", code, ", ".join(e["phase"] for e in events if "phase" in e))
     if "result" in last:
         measurement = from_dict(Measurement, last["result"]["measurement"])
         return Outcome(status="ok", measurement=measurement, stack=measurement.stack, readings=measurement.readings)

@@ -1,19 +1,24 @@
 """Finds a model: a catalog id, a YAML file, a diffusers class, a component's config.json, a diffusers folder, a hub id."""
 
 import difflib
+import logging
 from pathlib import Path
 
 from profiler.errors import UserError
 from profiler.models.catalog import catalog_model, model_ids, read_spec
 from profiler.models.spec import ModelSpec
 
+logger = logging.getLogger(__name__)
+
 
 def find_model(name: str) -> ModelSpec:
     """The model that `name` means. Raises UserError that names the near misses."""
     known = model_ids()
     if name in known:
+        logger.info("model %s from the catalog, configs/models/%s.yaml", name, name)
         return catalog_model(name)
     path = Path(name)
+    logger.info("model %s is not in the catalog: a file, a class, a folder or a hub id", name)
     if path.suffix in (".yaml", ".yml"):
         return read_spec(path).model_copy(update={"reference": name})
     if path.suffix == ".json" or (name.isidentifier() and name[0].isupper()):

@@ -1,5 +1,6 @@
 """Runs a sweep: case by case, each in its own process, each saved as it ends, and resumed where it stood."""
 
+import logging
 import sys
 import time
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from profiler.machine.cards import Gpu, assumed_stack
 from profiler.measurement.process import measure_in_process, probe_stack
 from profiler.sweeps.plan import Case, Plan, Sweep
 
+logger = logging.getLogger(__name__)
 FINAL = ("ok", "oom", "invalid", "skipped")  # a timeout or crash may end otherwise another time: --retry runs it again
 
 
@@ -57,6 +59,7 @@ def run_sweep(
         stack = probe_stack(sweep.device)
         _open(store, plan, stack, options)
         done = {record.key for record in store.records() if not options.retry or record.status in FINAL}
+        logger.info("%d of %d cases have a record in %s", len(done), len(cases), directory)
         for number, case in enumerate(cases, start=1):
             if case.key in done:
                 continue

@@ -1,0 +1,39 @@
+"""`-v`: what a command does, said on standard error while it does it. Without it nothing is said.
+
+Modules of this package log to `logging.getLogger(__name__)`, below the logger `profiler`; a program that uses the
+package reads the same lines by configuring that logger.
+"""
+
+import logging
+
+import click
+
+
+class OnStandardError(logging.Handler):
+    """Writes to the standard error of the moment, so that standard output stays the answer's own."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """One line: which module speaks, and what it says."""
+        click.echo(f"{record.name}: {record.getMessage()}", err=True)
+
+
+def _listen(context: click.Context, option: click.Parameter, times: int) -> None:
+    """Say what happens until the command ends: `-v` the steps, `-vv` details too."""
+    logger, handler = logging.getLogger("profiler"), OnStandardError()
+    if not times or logger.handlers:  # given before the command and after it: once is enough
+        return
+    logger.setLevel(logging.INFO if times == 1 else logging.DEBUG)
+    logger.addHandler(handler)
+    context.call_on_close(lambda: logger.removeHandler(handler))
+    context.call_on_close(lambda: logger.setLevel(logging.NOTSET))
+
+
+verbose_option = click.option(
+    "-v",
+    "--verbose",
+    count=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_listen,
+    help="Say on standard error what is done; -vv says more.",
+)
