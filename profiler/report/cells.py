@@ -1,14 +1,14 @@
 """Figures ready to print: the rows of the table and of the waterfall, and the reason of every unknown as a footnote."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from profiler.comparison.case import Comparison, Pair
 from profiler.data.records import Record
 from profiler.data.units import format_bytes, format_percent
 from profiler.report.engine import format_exact
-from profiler.report.words import Provenance, borrowed, card, clip_size, judged, kind
+from profiler.report.words import Provenance, added_workspace, card_of, format_clip, is_judged, provenance_of
 
 Side = Literal["estimated", "measured"]
 Role = Literal["latent", "term", "total"]
@@ -19,7 +19,7 @@ UNITS = (
     "with a minus too low."
 )
 NO_REASON = "no reason was recorded"
-SHORT_KINDS: dict[Provenance, str] = {
+SHORT_PROVENANCES: dict[Provenance, str] = {
     "measured": "measured",
     "dry": "dry",
     "cpu": "measured (CPU)",
@@ -108,10 +108,10 @@ def table_row(comparison: Comparison, notes: Footnotes) -> list[Cell]:
     record, workload = comparison.record, comparison.record.workload
     cells = [
         *(Cell(workload.model), Cell(workload.stage)),
-        Cell(clip_size(workload), workload.frames * workload.height * workload.width),
+        Cell(format_clip(workload), workload.frames * workload.height * workload.width),
         *(Cell(str(workload.batch), workload.batch), Cell(workload.dtype), Cell(workload.options.key or "none")),
         *(
-            Cell(SHORT_KINDS[kind(comparison)], detail="" if kind(comparison) == "cpu" else card(record)),
+            Cell(SHORT_PROVENANCES[provenance_of(comparison)], detail="" if provenance_of(comparison) == "cpu" else card_of(record)),
             Cell(record.status),
         ),
     ]
@@ -124,7 +124,7 @@ def table_row(comparison: Comparison, notes: Footnotes) -> list[Cell]:
 
 def verdict_cell(comparison: Comparison) -> Cell:
     """The verdict on allocated bytes, with its tolerance and its reason."""
-    limit = f"tolerance {comparison.tolerance * 100:g} %" if judged(comparison) else ""
+    limit = f"tolerance {comparison.tolerance * 100:g} %" if is_judged(comparison) else ""
     return Cell(comparison.verdict, detail="; ".join(part for part in (limit, comparison.reason) if part))
 
 
@@ -136,7 +136,7 @@ def waterfall_steps(comparison: Comparison) -> list[Step]:
         "latent": Pair(estimated=estimate.latent.get("memory_bytes") if estimate else None, measured=None),
         **{name: getattr(comparison, name) for name in ("allocated", "reserved", "device")},
     }
-    workspace, extra = pairs["workspace"], borrowed(comparison)
+    workspace, extra = pairs["workspace"], added_workspace(comparison)
     filled = bool(extra) and workspace.estimated is None
     if filled:
         pairs["workspace"] = Pair(estimated=extra, measured=workspace.measured)
@@ -157,6 +157,17 @@ def step_cells(comparison: Comparison, step: Step, notes: Footnotes) -> list[Cel
     if pair.difference is not None:
         difference = Cell(f"{pair.difference:+,} B" if pair.difference else "0 B", pair.difference)
     return [estimated, measured, difference]
+
+
+def side_cells(comparison: Comparison, side: Side, notes: Footnotes) -> list[Cell]:
+    """The steps of one side, rounded; the latent is that of the estimate on both."""
+    found = []
+    for step in waterfall_steps(comparison):
+        source: Side = "estimated" if step.role == "latent" else side
+        cell = notes.size(getattr(step.pair, source), why_unknown(comparison.record, source, step.field))
+        stands_in = step.borrowed and side == "estimated"
+        found.append(replace(cell, text=f"{cell.text} as measured") if stands_in else cell)
+    return found
 
 
 def unexplained(steps: Sequence[Step]) -> Pair:

@@ -15,7 +15,7 @@ from profiler.comparison.case import Comparison
 from profiler.data.units import format_bytes, format_percent
 from profiler.report.cells import Step, waterfall_steps
 from profiler.report.engine import environment
-from profiler.report.words import clip_size, kind, name
+from profiler.report.words import format_clip, name_of, provenance_of
 
 LABELS = 5  # points outside their tolerance that are named in the chart of errors
 HAIRLINE = 1.0  # width of a bar that would be invisible
@@ -122,7 +122,7 @@ def errors(comparisons: Iterable[Comparison]) -> Markup | None:
 def shapes(comparisons: Iterable[Comparison]) -> list[str]:
     """The shapes that the two charts draw, for their legend: verdicts, and `hollow` for numbers of no real GPU."""
     rows = drawable(comparisons)
-    present = {_shape(row) for row in rows} | {"hollow" for row in rows if kind(row) != "measured"}
+    present = {_shape(row) for row in rows} | {"hollow" for row in rows if provenance_of(row) != "measured"}
     return [shape for shape in ("within", "over", "under", "other", "hollow") if shape in present]
 
 
@@ -134,7 +134,7 @@ def waterfall(comparison: Comparison, number: int) -> Markup | None:
     ]
     if not sizes:
         return None
-    return _draw("waterfall.svg", number=number, title=name(comparison), **_Waterfall(steps, sizes).drawing())
+    return _draw("waterfall.svg", number=number, title=name_of(comparison), **_Waterfall(steps, sizes).drawing())
 
 
 def power_label(power: int) -> str:
@@ -250,11 +250,11 @@ def _marks(rows: Sequence[Comparison], x: LogAxis, y: LogAxis) -> list[Mark]:
             Mark(
                 *(place[0], y.at(estimated), place[1]),
                 shape=_shape(row),
-                filled=kind(row) == "measured",
-                name=f"{name(row)} {clip_size(row.record.workload)}: ",
+                filled=provenance_of(row) == "measured",
+                name=f"{name_of(row)} {format_clip(row.record.workload)}: ",
                 sizes=f"estimated {format_bytes(estimated)}, measured {format_bytes(measured)}",
                 error=format_percent(row.allocated.error),
-                label=_shorten(name(row)) if label else "",
+                label=_shorten(name_of(row)) if label else "",
                 anchor="start" if place[0] < 224 else "end",
             )
         )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from profiler.comparison.case import Comparison
 from profiler.data.stack import Stack, format_cudnn
 from profiler.data.units import format_bytes
-from profiler.report.words import KINDS, kind, plural
+from profiler.report.words import PROVENANCES, plural, provenance_of
 
 GPU_FIELDS = ("GPU", "compute capability", "multiprocessors", "device memory", "driver", "CUDA", "cuDNN")
 NO_GPU = "none: CPU"
@@ -52,8 +52,8 @@ def stack_rows(uses: Sequence[StackUse]) -> list[StackRow]:
 
 def kinds(comparisons: Iterable[Comparison]) -> list[str]:
     """Each kind of number that is present, in words, with its count of cases."""
-    counts = Counter(kind(comparison) for comparison in comparisons)
-    return [f"{words} ({plural(counts[place], 'case')})" for place, words in KINDS.items() if counts[place]]
+    counts = Counter(provenance_of(comparison) for comparison in comparisons)
+    return [f"{words} ({plural(counts[place], 'case')})" for place, words in PROVENANCES.items() if counts[place]]
 
 
 def period(comparisons: Sequence[Comparison]) -> str:

@@ -11,7 +11,7 @@ from profiler.comparison.case import Comparison
 from profiler.data.workload import Workload
 from profiler.report.charts import LogAxis
 from profiler.report.engine import environment
-from profiler.report.words import card, name, plural
+from profiler.report.words import card_of, name_of, plural
 
 MOST = 6  # lines that can be told apart
 Coordinate = Callable[[Workload], int]
@@ -74,7 +74,7 @@ def charts(comparisons: Iterable[Comparison]) -> list[Chart]:
 def _chart(over: str, rows: Sequence[Comparison], x: Coordinate, rest: Callable[[Workload], Workload]) -> Chart | None:
     groups: dict[Hashable, list[Comparison]] = defaultdict(list)
     for row in rows:
-        groups[rest(row.record.workload), card(row.record)].append(row)
+        groups[rest(row.record.workload), card_of(row.record)].append(row)
     series = [line for group in groups.values() if (line := _series(group, x, over)) is not None]
     series.sort(key=lambda line: -line.points[-1].size)
     drawn = series[:MOST]
@@ -91,7 +91,7 @@ def _series(rows: Sequence[Comparison], x: Coordinate, over: str) -> Series | No
         return None
     work = rows[0].record.workload
     fixed = {"frames": f"{work.height}\u00d7{work.width}", "area in pixels": plural(work.frames, "frame")}.get(over, "")
-    parts = [name(rows[0]), fixed, work.dtype, work.options.key, card(rows[0].record)]
+    parts = [name_of(rows[0]), fixed, work.dtype, work.options.key, card_of(rows[0].record)]
     return Series(", ".join(part for part in parts if part), known)
 
 

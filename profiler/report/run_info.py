@@ -7,8 +7,7 @@ from dataclasses import dataclass
 class RunInfo:
     """What a report prints about its run. All but `title` may be left out; the page then says "not recorded".
 
-    `created` is the report's date as text (ISO 8601); `kind_note` a sentence about the numbers that the reader must not
-    miss ("no CUDA device was found on this machine"); `version` latentmeter's own.
+    `created` is the report's date as text (ISO 8601); `version` latentmeter's own.
     """
 
     title: str
@@ -17,7 +16,6 @@ class RunInfo:
     version: str | None = None
     config_name: str | None = None
     directory: str | None = None
-    kind_note: str | None = None
 
     @property
     def facts(self) -> list[tuple[str, str]]:

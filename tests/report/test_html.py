@@ -52,7 +52,7 @@ def test_the_page_has_no_inline_style_and_no_handler_which_the_policy_would_stop
     ]
 
 
-@pytest.mark.parametrize("field", ["title", "command", "created", "version", "config_name", "directory", "kind_note"])
+@pytest.mark.parametrize("field", ["title", "command", "created", "version", "config_name", "directory"])
 def test_hostile_conditions_stay_text(field):
     fields = {"title": "sample", field: make.HOSTILE}
     assert_harmless(render(make.exact(), about=RunInfo(**fields)))

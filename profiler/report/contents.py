@@ -1,0 +1,52 @@
+"""What a report says, in every form of it: worked out once, then rendered as HTML, Markdown or JSON."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from profiler.comparison.case import Comparison
+from profiler.data.records import Record
+from profiler.report import conditions, growth, peers, words
+from profiler.report.run_info import RunInfo
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contents:
+    """The parts in the order of reading. `headlines` stand below the answer; `explained` are the cases with events."""
+
+    about: RunInfo
+    comparisons: Sequence[Comparison]
+    answer: str
+    headlines: list[str]
+    cautions: list[str]
+    kinds: list[str]
+    period: str
+    uses: list[conditions.StackUse]
+    stack_rows: list[conditions.StackRow]
+    peer_rows: list[peers.PeerRow]
+    peer_summary: list[str]
+    growth: list[growth.Chart]
+    explained: list[Record]
+    failed: list[Record]
+
+
+def collect_contents(comparisons: Sequence[Comparison], about: RunInfo, others: peers.Peers | None = None) -> Contents:
+    """The contents over `comparisons`, in their order; `others` are the figures of others' formulas."""
+    records = [comparison.record for comparison in comparisons]
+    uses = conditions.stack_uses(comparisons)
+    peer_rows = peers.peer_rows(comparisons, others or {})
+    return Contents(
+        about=about,
+        comparisons=comparisons,
+        answer=words.write_answer(comparisons),
+        headlines=words.write_largest_peaks(comparisons) + words.write_explained(comparisons),
+        cautions=words.write_cautions(comparisons),
+        kinds=conditions.kinds(comparisons),
+        period=conditions.period(comparisons),
+        uses=uses,
+        stack_rows=conditions.stack_rows(uses),
+        peer_rows=peer_rows,
+        peer_summary=peers.summary(peer_rows),
+        growth=growth.charts(comparisons),
+        explained=[record for record in records if record.explanation],
+        failed=[record for record in records if record.status != "ok"],
+    )
