@@ -69,12 +69,12 @@ def track(cases: Sequence[Any], what: str) -> Iterable[Any]:
 
 def show_accuracy(frame: "pd.DataFrame", about: Mapping[str, str], paths: Sequence[Path]) -> None:
     """The conditions and the summary, and where the whole table lies."""
-    from profiler.report.accuracy import summary
+    from profiler.report.accuracy import render_summary
 
     out = console()
     for name, text in about.items():
         out.print(f"{name}: {text}")
-    out.print("\n".join(["", *summary(frame), ""]))
+    out.print(f"\n{render_summary(frame)}\n")
     for path in paths:
         out.print(str(path))
     if not paths:

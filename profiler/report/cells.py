@@ -111,7 +111,10 @@ def table_row(comparison: Comparison, notes: Footnotes) -> list[Cell]:
         Cell(format_clip(workload), workload.frames * workload.height * workload.width),
         *(Cell(str(workload.batch), workload.batch), Cell(workload.dtype), Cell(workload.options.key or "none")),
         *(
-            Cell(SHORT_PROVENANCES[provenance_of(comparison)], detail="" if provenance_of(comparison) == "cpu" else card_of(record)),
+            Cell(
+                SHORT_PROVENANCES[provenance_of(comparison)],
+                detail="" if provenance_of(comparison) == "cpu" else card_of(record),
+            ),
             Cell(record.status),
         ),
     ]

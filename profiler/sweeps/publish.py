@@ -64,11 +64,11 @@ def _others(comparisons: Iterable[Comparison]) -> Peers:
 
 def publish_accuracy(frame: "pd.DataFrame", about: Mapping[str, str], directory: Path) -> list[Path]:
     """Write `accuracy.md`, `accuracy.csv` (a row a case) and `accuracy.json` into `directory`; returns their paths."""
-    from profiler.report.accuracy import render
+    from profiler.report.accuracy import render_accuracy
 
     directory.mkdir(parents=True, exist_ok=True)
     texts = {
-        "accuracy.md": render(frame, about),
+        "accuracy.md": render_accuracy(frame, about),
         "accuracy.csv": frame.to_csv(index=False),
         "accuracy.json": json.dumps(accuracy_data(frame, about), separators=(",", ":")) + "\n",
     }
