@@ -14,7 +14,7 @@ from markupsafe import Markup
 from profiler.comparison.case import Comparison
 from profiler.data.units import format_bytes, format_percent
 from profiler.report.cells import Step, waterfall_steps
-from profiler.report.engine import environment
+from profiler.report.engine import render
 from profiler.report.words import format_clip, name_of, provenance_of
 
 LABELS = 5  # points outside their tolerance that are named in the chart of errors
@@ -101,7 +101,7 @@ def scatter(comparisons: Iterable[Comparison]) -> Markup | None:
         (limit, log2(1 + limit), -log2(1 - limit))
         for limit in sorted({row.tolerance for row in rows if row.tolerance < 1})
     ]
-    return _draw(
+    return render(
         "scatter.svg", x=x, y=y, unit=abs(y.end - y.start) / (y.high - y.low), bands=bands, marks=_marks(rows, x, y)
     )
 
@@ -116,7 +116,7 @@ def errors(comparisons: Iterable[Comparison]) -> Markup | None:
     bands = [
         (axis.at(min(limit, axis.reach)), axis.at(-min(limit, axis.reach))) for limit in {row.tolerance for row in rows}
     ]
-    return _draw("errors.svg", x=x, y=axis, bands=bands, marks=_marks(rows, x, y))
+    return render("errors.svg", x=x, y=axis, bands=bands, marks=_marks(rows, x, y))
 
 
 def shapes(comparisons: Iterable[Comparison]) -> list[str]:
@@ -134,7 +134,7 @@ def waterfall(comparison: Comparison, number: int) -> Markup | None:
     ]
     if not sizes:
         return None
-    return _draw("waterfall.svg", number=number, title=name_of(comparison), **_Waterfall(steps, sizes).drawing())
+    return render("waterfall.svg", number=number, title=name_of(comparison), **_Waterfall(steps, sizes).drawing())
 
 
 def power_label(power: int) -> str:
@@ -178,25 +178,19 @@ class _Waterfall:
         }
 
     def _latent(self, y: float, step: Step) -> dict[str, object]:
-        size, top = step.pair.estimated, y + self.height / 2 - 4.5
-        if not size:
-            return {"size": size, "y": top, "share": "", "text": format_bytes(size)}
-        share = f"1/{self.whole / size:,.0f} of {self._largest}" if size < self.whole * LATENT_SHARE else ""
-        width = max(self._scale(size), HAIRLINE)
+        size = step.pair.estimated or 0
         return {
             "size": size,
-            "y": top,
-            "w": width,
-            "dot": self.log.at(size),
-            "share": share,
-            "text": format_bytes(size),
+            "y": y + self.height / 2 - 4.5,
+            "w": max(self._scale(size), HAIRLINE),
+            "dot": self.log.at(size) if size else None,
+            "share": f"1/{self.whole / size:,.0f} of {self._largest}" if 0 < size < self.whole * LATENT_SHARE else "",
+            "text": format_bytes(step.pair.estimated),
         }
 
     def _layer(self, rows: Sequence[tuple[float, Step]], offset: float, side: str) -> dict[str, object]:
-        """One side as three paths and its numbers. A term starts where the ones before it end; a total starts at 0."""
-        paths: dict[str, list[str]] = {"term": [], "total": [], "dot": []}
-        numbers = []
-        end = 0
+        """One side's bars and numbers. A term starts where the ones before it end; a total starts at 0."""
+        bars, numbers, end = [], [], 0
         for y, step in rows:
             size: int | None = getattr(step.pair, side)
             same = step.borrowed and side == "estimated"
@@ -206,10 +200,9 @@ class _Waterfall:
             start = 0 if step.role == "total" else end
             end = start + size
             if size > 0:
-                paths[step.role].append(_bar(self.LEFT + self._scale(start), y + offset, self._scale(size)))
-                paths["dot"].append(f"M{self.log.at(size):.1f} {y + offset + 4.5:g}h0")
-        terms, totals, dots = ("".join(path) for path in paths.values())
-        return {"side": side, "terms": terms, "totals": totals, "dots": dots, "numbers": numbers}
+                width = max(self._scale(size), HAIRLINE)
+                bars.append((step.role, self.LEFT + self._scale(start), y + offset, width, self.log.at(size)))
+        return {"side": side, "bars": bars, "numbers": numbers}
 
     def _scale(self, size: int) -> float:
         return size / self.whole * self.WIDTH
@@ -217,12 +210,6 @@ class _Waterfall:
 
 def _primary(step: Step) -> int | None:
     return step.pair.measured if step.pair.measured is not None else step.pair.estimated
-
-
-def _bar(x: float, y: float, width: float) -> str:
-    """A bar 9 high as a path; one that would be invisible is drawn as a hairline."""
-    width = round(max(width, HAIRLINE), 1)
-    return f"M{round(x, 1):g} {y:g}h{width:g}v9h-{width:g}z"
 
 
 def _scatter_axes(rows: Sequence[Comparison]) -> tuple[LogAxis, LogAxis]:
@@ -267,7 +254,3 @@ def _shape(row: Comparison) -> str:
 
 def _shorten(text: str, most: int = 28) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}\u2026"
-
-
-def _draw(template: str, **context: object) -> Markup:
-    return Markup(environment().get_template(template).render(context))

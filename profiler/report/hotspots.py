@@ -8,7 +8,7 @@ from profiler.data.units import format_bytes
 from profiler.diagnosis.hotspots import Hotspots, visible
 from profiler.diagnosis.lives import short
 from profiler.diagnosis.remedy import describe_remedy
-from profiler.report.engine import asset, environment
+from profiler.report.engine import asset, render
 from profiler.report.html import policy
 
 LEFT, RIGHT, TOP, BOTTOM = 62.0, 1000.0, 10.0, 300.0
@@ -39,20 +39,17 @@ class Chart:
 def render_page(found: Hotspots) -> str:
     """The page as text."""
     style = asset("style.css") + asset("hotspots.css")
-    return (
-        environment()
-        .get_template("hotspots.html")
-        .render(
-            found=found,
-            chart=chart(found),
-            tree=list(visible(found)),
-            short=short,
-            alive=[item for item in found.alive if item.why not in ("weights", "inputs")][:TENSORS],
-            best=next((remedy for remedy in found.remedies if remedy.lowers == "allocated"), None),
-            remedy=describe_remedy,
-            style=Markup(style),
-            policy=policy(style, ""),
-        )
+    return render(
+        "hotspots.html",
+        found=found,
+        chart=chart(found),
+        tree=list(visible(found)),
+        short=short,
+        alive=[item for item in found.alive if item.why not in ("weights", "inputs")][:TENSORS],
+        best=next((remedy for remedy in found.remedies if remedy.lowers == "allocated"), None),
+        remedy=describe_remedy,
+        style=Markup(style),
+        policy=policy(style, ""),
     )
 
 

@@ -16,7 +16,7 @@ from profiler.comparison.case import Comparison, Pair
 from profiler.report import case, cells, charts, peers, words
 from profiler.report.cells import Cell, Footnotes, Step
 from profiler.report.contents import collect_contents
-from profiler.report.engine import asset, environment
+from profiler.report.engine import asset, render
 from profiler.report.peers import Peers
 from profiler.report.run_info import RunInfo
 
@@ -48,26 +48,23 @@ def render_html(comparisons: Sequence[Comparison], about: RunInfo, others: Peers
     notes = Footnotes()
     common = case.common_notes(comparison.record for comparison in comparisons)
     style, script = asset("style.css"), asset("page.js")
-    text = (
-        environment()
-        .get_template("report.html")
-        .render(
-            **vars(collect_contents(comparisons, about, others)),
-            words=words,
-            case=case,
-            cells=cells,
-            peers=peers,
-            sections=[_section(number, row, common, notes) for number, row in enumerate(comparisons, 1)],
-            notes=notes,
-            open_cases=OPEN_CASES,
-            scatter=charts.scatter(comparisons),
-            errors=charts.errors(comparisons),
-            shapes=charts.shapes(comparisons),
-            drawn=charts.drawable(comparisons),
-            style=Markup(style),
-            script=Markup(script),
-            policy=policy(style, script),
-        )
+    text = render(
+        "report.html",
+        **vars(collect_contents(comparisons, about, others)),
+        words=words,
+        case=case,
+        cells=cells,
+        peers=peers,
+        sections=[_section(number, row, common, notes) for number, row in enumerate(comparisons, 1)],
+        notes=notes,
+        open_cases=OPEN_CASES,
+        scatter=charts.scatter(comparisons),
+        errors=charts.errors(comparisons),
+        shapes=charts.shapes(comparisons),
+        drawn=charts.drawable(comparisons),
+        style=Markup(style),
+        script=Markup(script),
+        policy=policy(style, script),
     )
     return OPTIONAL_TAGS.sub("", text)
 
