@@ -9,7 +9,7 @@ from typing import Any
 from profiler.data.records import AliveTensor, AppliedOption, Estimate, Measurement, Memory, PeakAt, Reading, Record
 from profiler.data.units import format_bytes
 from profiler.data.workload import option_names
-from profiler.report.cells import NO_REASON, Cell, Footnotes
+from profiler.report.cells import NO_REASON, Cell, Footnotes, find_note
 
 BORROWED = 5  # ops that a section names
 OPEN_NOTES = 3  # cases that may print one and the same note in full
@@ -84,13 +84,13 @@ def option_rows(record: Record) -> list[OptionRow]:
     return [OptionRow(name, name in asked, estimated.get(name), measured.get(name)) for name in names]
 
 
-def alive(record: Record) -> Estimate | Measurement | None:
+def side_with_tensors(record: Record) -> Estimate | Measurement | None:
     """The side that the table of largest tensors is taken from: the measured one where it has any."""
     sides = [side for side in (record.measurement, record.estimate) if side is not None and side.largest]
     return sides[0] if sides else None
 
 
-def alike(tensors: Iterable[AliveTensor]) -> list[tuple[int, AliveTensor]]:
+def count_alike(tensors: Iterable[AliveTensor]) -> list[tuple[int, AliveTensor]]:
     """How many there are of each, in order: layers often hold several of one size and maker."""
     return [(count, tensor) for tensor, count in Counter(tensors).items()]
 
@@ -196,5 +196,4 @@ def _reading_cell(measurement: Measurement, reading: Reading, field: str, second
 def _why(measurement: Measurement, field: str, phase: str = "") -> str:
     if field == "seconds":
         return "the time of this phase means nothing"
-    keys: Iterable[str] = (f"{phase}.{field}", field) if phase else (field,)
-    return next((measurement.notes[key] for key in keys if key in measurement.notes), NO_REASON)
+    return find_note((f"{phase}.{field}", field), measurement.notes)

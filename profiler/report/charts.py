@@ -17,6 +17,7 @@ from profiler.report.cells import Step, waterfall_steps
 from profiler.report.engine import render
 from profiler.report.words import format_clip, name_of, provenance_of
 
+SHAPES = {"exact": "within", "within": "within", "over": "over", "under": "under"}  # of a verdict
 LABELS = 5  # points outside their tolerance that are named in the chart of errors
 HAIRLINE = 1.0  # width of a bar that would be invisible
 LATENT_SHARE = 1 / 50  # below this share of the whole, the waterfall writes the latent's share beside its bar
@@ -86,44 +87,39 @@ class Mark:
     anchor: str = "start"
 
 
-def drawable(comparisons: Iterable[Comparison]) -> list[Comparison]:
-    """The rows with both numbers, both above 0 (a logarithm needs that)."""
-    return [row for row in comparisons if (row.allocated.estimated or 0) > 0 and (row.allocated.measured or 0) > 0]
+@dataclass(frozen=True)
+class Agreement:
+    """Estimated against measured: two drawings, the rows that they show, and the shapes in them for the legend.
+
+    `errors` is the distance from the line of `scatter`, magnified. The shapes are verdicts, and `hollow` for numbers of no
+    real GPU.
+    """
+
+    scatter: Markup
+    errors: Markup
+    rows: Sequence[Comparison]
+    shapes: Sequence[str]
 
 
-def scatter(comparisons: Iterable[Comparison]) -> Markup | None:
-    """Estimated over measured allocated bytes, both logarithmic, with y = x and the tolerance; None without a pair."""
-    rows = drawable(comparisons)
+def draw_agreement(comparisons: Iterable[Comparison]) -> Agreement | None:
+    """The rows with both numbers, both above 0 (a logarithm needs that); None without one."""
+    rows = [row for row in comparisons if (row.allocated.estimated or 0) > 0 and (row.allocated.measured or 0) > 0]
     if not rows:
         return None
-    x, y = _scatter_axes(rows)
-    bands = [
-        (limit, log2(1 + limit), -log2(1 - limit))
-        for limit in sorted({row.tolerance for row in rows if row.tolerance < 1})
-    ]
-    return render(
-        "scatter.svg", x=x, y=y, unit=abs(y.end - y.start) / (y.high - y.low), bands=bands, marks=_marks(rows, x, y)
-    )
-
-
-def errors(comparisons: Iterable[Comparison]) -> Markup | None:
-    """The error of each row over its measured bytes: the distance from y = x, magnified; None without a pair."""
-    rows = drawable(comparisons)
-    if not rows:
-        return None
-    x, y = _scatter_axes(rows)
-    axis = _error_axis(rows)
-    bands = [
-        (axis.at(min(limit, axis.reach)), axis.at(-min(limit, axis.reach))) for limit in {row.tolerance for row in rows}
-    ]
-    return render("errors.svg", x=x, y=axis, bands=bands, marks=_marks(rows, x, y))
-
-
-def shapes(comparisons: Iterable[Comparison]) -> list[str]:
-    """The shapes that the two charts draw, for their legend: verdicts, and `hollow` for numbers of no real GPU."""
-    rows = drawable(comparisons)
-    present = {_shape(row) for row in rows} | {"hollow" for row in rows if provenance_of(row) != "measured"}
-    return [shape for shape in ("within", "over", "under", "other", "hollow") if shape in present]
+    sizes = [size for row in rows for size in (row.allocated.estimated, row.allocated.measured) if size]
+    x, y = LogAxis.over(sizes, 58, 390), LogAxis.over(sizes, 324, 24)
+    limits = {row.tolerance for row in rows}
+    reach = max(abs(row.allocated.error or 0) * 1.15 for row in rows)
+    axis = LinearAxis(max(reach, 0.001, *(limit * 1.6 for limit in limits)), 324, 24)
+    marks = _marks(rows, x, y, axis)
+    bands = [(limit, log2(1 + limit), -log2(1 - limit)) for limit in sorted(limits) if limit < 1]
+    unit = abs(y.end - y.start) / (y.high - y.low)
+    scatter = render("scatter.svg", x=x, y=y, unit=unit, bands=bands, marks=marks)
+    edges = [(axis.at(min(limit, axis.reach)), axis.at(-min(limit, axis.reach))) for limit in limits]
+    errors = render("errors.svg", x=x, y=axis, bands=edges, marks=marks)
+    present = {mark.shape for mark in marks} | {"hollow" for mark in marks if not mark.filled}
+    shapes = [shape for shape in ("within", "over", "under", "other", "hollow") if shape in present]
+    return Agreement(scatter, errors, rows, shapes)
 
 
 def waterfall(comparison: Comparison, number: int) -> Markup | None:
@@ -212,18 +208,7 @@ def _primary(step: Step) -> int | None:
     return step.pair.measured if step.pair.measured is not None else step.pair.estimated
 
 
-def _scatter_axes(rows: Sequence[Comparison]) -> tuple[LogAxis, LogAxis]:
-    sizes = [size for row in rows for size in (row.allocated.estimated, row.allocated.measured) if size]
-    return LogAxis.over(sizes, 58, 390), LogAxis.over(sizes, 324, 24)
-
-
-def _error_axis(rows: Sequence[Comparison]) -> LinearAxis:
-    reach = max(abs(row.allocated.error or 0) * 1.15 for row in rows)
-    return LinearAxis(max(reach, 0.001, *(row.tolerance * 1.6 for row in rows)), 324, 24)
-
-
-def _marks(rows: Sequence[Comparison], x: LogAxis, y: LogAxis) -> list[Mark]:
-    axis = _error_axis(rows)
+def _marks(rows: Sequence[Comparison], x: LogAxis, y: LogAxis, axis: LinearAxis) -> list[Mark]:
     named: list[tuple[float, float]] = []
     marks = []
     for row in sorted(rows, key=lambda row: abs(row.allocated.error or 0), reverse=True):
@@ -236,7 +221,7 @@ def _marks(rows: Sequence[Comparison], x: LogAxis, y: LogAxis) -> list[Mark]:
         marks.append(
             Mark(
                 *(place[0], y.at(estimated), place[1]),
-                shape=_shape(row),
+                shape=SHAPES.get(row.verdict, "other"),
                 filled=provenance_of(row) == "measured",
                 name=f"{name_of(row)} {format_clip(row.record.workload)}: ",
                 sizes=f"estimated {format_bytes(estimated)}, measured {format_bytes(measured)}",
@@ -246,10 +231,6 @@ def _marks(rows: Sequence[Comparison], x: LogAxis, y: LogAxis) -> list[Mark]:
             )
         )
     return marks
-
-
-def _shape(row: Comparison) -> str:
-    return {"exact": "within", "within": "within", "over": "over", "under": "under"}.get(row.verdict, "other")
 
 
 def _shorten(text: str, most: int = 28) -> str:

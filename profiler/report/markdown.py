@@ -13,14 +13,13 @@ from markupsafe import Markup
 
 from profiler.comparison.case import Comparison
 from profiler.report import cells, words
-from profiler.report.cells import COLUMNS, Footnotes
+from profiler.report.cells import COLUMNS, SIDES, Footnotes
 from profiler.report.contents import collect_contents
 from profiler.report.engine import environment
 from profiler.report.peers import Peers
 from profiler.report.run_info import RunInfo
 
 PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ./:=+,_-]*")
-SIDES = ("estimated", "measured")
 
 
 def render_markdown(comparisons: Sequence[Comparison], about: RunInfo, others: Peers | None = None) -> str:

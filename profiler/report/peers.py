@@ -10,9 +10,9 @@ from profiler.data.units import format_bytes, format_percent
 from profiler.evidence.peers import QUANTITY, Peer
 
 OURS = "latentmeter"
-QUANTITIES = {"reserved_growth": "Growth of reserved", "allocated": "Allocated", "weights": "Weights"}
+QUANTITY_TITLES = {"reserved_growth": "Growth of reserved", "allocated": "Allocated", "weights": "Weights"}
 PREDICTORS: dict[str, list[Peer]] = {
-    quantity: [peer for peer, meant in QUANTITY.items() if meant == quantity] for quantity in QUANTITIES
+    quantity: [peer for peer, meant in QUANTITY.items() if meant == quantity] for quantity in QUANTITY_TITLES
 }
 Peers = Mapping[str, Mapping[Peer, int | None]]  # by key of the record, bytes
 
@@ -54,7 +54,7 @@ def peer_rows(comparisons: Sequence[Comparison], peers: Peers) -> list[PeerRow]:
     return rows
 
 
-def summary(rows: Sequence[PeerRow]) -> list[str]:
+def summarize_peers(rows: Sequence[PeerRow]) -> list[str]:
     """Each predictor's median distance from the measured figure, and over how many cases."""
     lines = []
     for quantity, names in PREDICTORS.items():
@@ -65,7 +65,7 @@ def summary(rows: Sequence[PeerRow]) -> list[str]:
             if known:
                 parts.append(f"{name} {median(known) * 100:.2f} % ({len(known)})")
         if parts:
-            lines.append(f"{QUANTITIES[quantity]}: {', '.join(parts)}")
+            lines.append(f"{QUANTITY_TITLES[quantity]}: {', '.join(parts)}")
     return lines
 
 
