@@ -9,8 +9,8 @@ import click
 from profiler.commands.options import emit, gather, json_option, stack_options, workload_options
 from profiler.commands.tables import console, new_table
 from profiler.data.units import format_bytes
-from profiler.diagnosis.hotspots import SMALL, Hotspots, _share, visible
-from profiler.diagnosis.lives import short
+from profiler.diagnosis.hotspots import SMALL, Hotspots
+from profiler.diagnosis.lives import short_name
 from profiler.diagnosis.remedy import describe_remedy
 from profiler.errors import UserError
 
@@ -34,20 +34,20 @@ def hotspots(
 ) -> None:  # fmt: skip
     """Where the peak of one stage of MODEL is, why its bytes are alive, and what would take them away."""
     from profiler.diagnosis import api
-    from profiler.diagnosis.export import export, parse, refuse_existing
+    from profiler.diagnosis.export import parse_exports, refuse_existing, write_exports
 
     if len([given for given in (device, measured, gpu or torch_version or cudnn) if given]) > 1:
         raise UserError(
             "--device, --measured and the stack of an estimate (--gpu, --torch, --cudnn) exclude each other"
         )
     gather(values)
-    paths = parse(exports, export_dir)
+    paths = parse_exports(exports, export_dir)
     refuse_existing([*paths.values(), *filter(None, [out])], force)
     found, profile = api.hotspots(
         model, stage, gpu=gpu, torch=torch_version, cudnn=cudnn, device=device, run=measured,
         remedies=not no_remedies, **values,
     )  # fmt: skip
-    export(profile, paths)
+    write_exports(profile, paths)
     if out is not None:
         from profiler.report.hotspots import render_page
 
@@ -126,10 +126,10 @@ def _by_module(found: Hotspots) -> None:
 
 def _tensors(found: Hotspots) -> None:
     rows = new_table("alive at the peak", "shape", "dtype", "made in", "because")
-    for item in [item for item in found.alive if item.why not in ("weights", "inputs")][:TENSORS]:
+    for item in found.made[:TENSORS]:
         shape = "x".join(map(str, item.shape))
         rows.add_row(
-            format_bytes(item.bytes), shape, item.dtype, f"{item.module} {short(item.op)}".strip(), item.because
+            format_bytes(item.bytes), shape, item.dtype, f"{item.module} {short_name(item.op)}".strip(), item.because
         )
     console().print(rows)
 
@@ -138,11 +138,11 @@ def _modules(found: Hotspots) -> None:
     rows = new_table(
         "module", "class", "calls", "weights", "own peak", "with children", "made in all", "at the peak", "share"
     )
-    for depth, names, node in visible(found):
+    for depth, names, node in found.visible_modules():
         rows.add_row(
             "  " * depth + names, node.kind, str(node.calls or ""),
             *[format_bytes(size) for size in (node.weights, node.own_peak, node.peak, node.produced, node.at_peak)],
-            f"{_share(found, node):.1%}",
+            f"{found.share_of(node):.1%}",
         )  # fmt: skip
     console().print(rows)
 
@@ -151,5 +151,5 @@ def _workspace(found: Hotspots) -> None:
     if found.workspace:
         rows = new_table("most borrowed by one op", "calls", "module", "op", "as")
         for item in found.workspace:
-            rows.add_row(format_bytes(item.bytes), str(item.calls), item.module, short(item.op), item.kernel)
+            rows.add_row(format_bytes(item.bytes), str(item.calls), item.module, short_name(item.op), item.kernel)
         console().print(rows)

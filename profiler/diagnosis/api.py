@@ -1,19 +1,15 @@
 """The verb: a model and a stage in, hot spots and the profile behind them out."""
 
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from profiler.data.records import Measurement
 from profiler.data.stack import DeviceName
-from profiler.data.workload import StageName, Workload
-from profiler.errors import LatentmeterError, UserError
-from profiler.files.store import RunStore
+from profiler.data.workload import StageName
+from profiler.errors import UserError
 from profiler.machine.target import target_stack
 from profiler.models.find import find_model
 
 if TYPE_CHECKING:
-    from profiler.data.events import Stream
     from profiler.diagnosis.hotspots import Hotspots
     from profiler.diagnosis.profile import Profile
 
@@ -26,7 +22,7 @@ def hotspots(
     torch: str | None = None,
     cudnn: int | None = None,
     device: DeviceName | None = None,
-    run: Path | None = None,
+    run: str | Path | None = None,
     remedies: bool = True,
     **workload: Any,
 ) -> "tuple[Hotspots, Profile]":
@@ -35,54 +31,25 @@ def hotspots(
     Without a GPU by default, arguments as for `profiler.estimate`; measured here on `device`, or taken from the run in
     folder `run`. Raises UserError, ModelError, and LatentmeterError where a measurement fails.
     """
+    if sum(bool(source) for source in (device, run, gpu or torch or cudnn)) > 1:
+        raise UserError(
+            "--device, --measured and the stack of an estimate (--gpu, --torch, --cudnn) exclude each other"
+        )
     spec = find_model(model)
     asked = spec.workload(stage, **workload)
 
     from profiler.diagnosis.collect import estimated, measured
-    from profiler.diagnosis.findings import find
-    from profiler.diagnosis.remedies import remedies as estimate_remedies
-    from profiler.diagnosis.summary import examine
+    from profiler.diagnosis.findings import find_all
+    from profiler.diagnosis.hotspots import summarize
+    from profiler.diagnosis.remedies import estimate_remedies
+    from profiler.diagnosis.sources import measure_events, read_events
 
-    if device is not None or run is not None:
-        source = _from_run(run, asked) if run is not None else _measure(asked, device or "cuda")
-        profile, ran = measured(source[0], spec, source[1])
-    else:
+    if device is None and run is None:
         profile, ran = estimated(asked, spec, target_stack(gpu, torch, cudnn)[0])
+    else:
+        measurement, events = read_events(Path(run), asked) if run else measure_events(asked, device or "cuda")
+        profile, ran = measured(measurement, spec, events)
     if not remedies:
-        return examine(profile), profile
-    wanted = [name for finding in find(profile) for name in finding.options]
-    return examine(profile, *estimate_remedies(wanted, profile.workload, spec, profile.stack, ran.module)), profile
-
-
-def _measure(workload: Workload, device: DeviceName) -> "tuple[Measurement, Stream]":
-    """One cold call in a process of its own, its allocator's history recorded beside it."""
-    from profiler.files.streams import read_stream
-    from profiler.measurement.process import measure_in_process
-
-    with TemporaryDirectory(prefix="latentmeter-") as folder:
-        path = Path(folder, "events.json.gz")
-        outcome = measure_in_process(workload, device, warm_calls=0, events=path)
-        if outcome.measurement is None or not path.exists():
-            failure = outcome.failure.message if outcome.failure else "no events were recorded"
-            raise LatentmeterError(f"{workload.key}: {outcome.status}: {failure}")
-        return outcome.measurement, read_stream(path)
-
-
-def _from_run(directory: Path, workload: Workload) -> "tuple[Measurement, Stream]":
-    """The case of a run that is this workload, or else the one of its model and stage."""
-    from profiler.files.streams import read_stream
-
-    store = RunStore(directory)
-    store.header()
-    kept = [
-        record
-        for record in store.records()
-        if record.measurement and store.event_path(record.workload, "measured").exists()
-    ]
-    alike = [r for r in kept if (r.workload.model, r.workload.stage) == (workload.model, workload.stage)]
-    found = [record for record in alike if record.workload == workload] or alike
-    if len(found) != 1:
-        keys = "\n  ".join(record.key for record in alike or kept) or "none"
-        raise UserError(f"{directory}: no single case is {workload.key}; with measured events it has:\n  {keys}")
-    assert found[0].measurement is not None
-    return found[0].measurement, read_stream(store.event_path(found[0].workload, "measured"))
+        return summarize(profile), profile
+    wanted = [name for finding in find_all(profile) for name in finding.options]
+    return summarize(profile, *estimate_remedies(wanted, profile.workload, spec, profile.stack, ran.module)), profile

@@ -6,7 +6,6 @@ from functools import cached_property
 from typing import Literal
 
 from profiler.data.events import Block
-from profiler.data.records import AppliedOption
 from profiler.data.stack import Stack
 from profiler.data.workload import Workload
 
@@ -65,7 +64,6 @@ class Profile:
     cache_emptied_at: set[int] = field(default_factory=set)
     usage: Usage
     output_shapes: tuple[tuple[int, ...], ...] = ()
-    options: dict[str, AppliedOption] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
 
     @cached_property

@@ -35,7 +35,7 @@ class Timeline:
         return max(self.points, key=lambda point: point.allocated)
 
 
-def timeline(profile: Profile, points: int = 400) -> Timeline:
+def make_timeline(profile: Profile, points: int = 400) -> Timeline:
     """The first call as at most `points` moments; the peak is one of them."""
     group_of = Grouping(profile)
     most = Counter[str]()
@@ -56,7 +56,7 @@ def timeline(profile: Profile, points: int = 400) -> Timeline:
     return Timeline((*named, "other modules"), tuple(best.values()))
 
 
-def at_peak(profile: Profile) -> dict[str, int]:
+def bytes_at_peak(profile: Profile) -> dict[str, int]:
     """Bytes alive at the peak by group, largest first."""
     group_of, sums = Grouping(profile), Counter[str]()
     for block in profile.alive:

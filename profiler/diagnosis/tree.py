@@ -23,7 +23,7 @@ class Node:
     at_peak: int
 
 
-def tree(profile: Profile) -> list[Node]:
+def make_tree(profile: Profile) -> list[Node]:
     """Every module that makes or owns a block, in the order of their paths; the stage itself (empty path) first."""
     own, inclusive, weights = Levels(), Levels(), Counter[str]()
     at_peak = Counter[str]()

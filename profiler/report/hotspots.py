@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from profiler.data.units import format_bytes
-from profiler.diagnosis.hotspots import Hotspots, visible
-from profiler.diagnosis.lives import short
+from profiler.diagnosis.hotspots import Hotspots
+from profiler.diagnosis.lives import short_name
 from profiler.diagnosis.remedy import describe_remedy
 from profiler.report.engine import asset, render
 from profiler.report.html import policy
@@ -43,9 +43,9 @@ def render_page(found: Hotspots) -> str:
         "hotspots.html",
         found=found,
         chart=chart(found),
-        tree=list(visible(found)),
-        short=short,
-        alive=[item for item in found.alive if item.why not in ("weights", "inputs")][:TENSORS],
+        tree=list(found.visible_modules()),
+        short_name=short_name,
+        alive=found.made[:TENSORS],
         best=next((remedy for remedy in found.remedies if remedy.lowers == "allocated"), None),
         remedy=describe_remedy,
         style=Markup(style),

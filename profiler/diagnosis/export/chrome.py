@@ -5,7 +5,7 @@ from bisect import bisect_left
 from typing import Any
 
 from profiler.diagnosis.profile import Profile
-from profiler.diagnosis.timeline import timeline
+from profiler.diagnosis.timeline import make_timeline
 
 POINTS = 20_000
 PROCESS, MODULES = 1, 1
@@ -47,7 +47,7 @@ def _slices(profile: Profile) -> list[dict[str, Any]]:
 
 
 def _counters(profile: Profile) -> list[dict[str, Any]]:
-    found = timeline(profile, POINTS)
+    found = make_timeline(profile, POINTS)
     return [
         {
             "name": "allocated bytes",
