@@ -88,6 +88,7 @@ def _show_findings(found: "Hotspots") -> None:
 def _show_timeline(found: "Hotspots") -> None:
     """A line a group, to one scale; columns are equal stretches of points, each with its highest moment."""
     from profiler.diagnosis.hotspots import SMALL
+    from profiler.diagnosis.profile import STANDING
 
     out, points, top = console(), found.timeline.points, found.allocated - found.baseline
     width = max(1, -(-len(points) // COLUMNS))
@@ -95,7 +96,7 @@ def _show_timeline(found: "Hotspots") -> None:
     out.print(f"bytes alive above the {format_bytes(found.baseline)} before the call, highest moments in order")
     rows = {"all": [max(0, point.allocated - found.baseline) for point in moments]}
     for n, name in enumerate(found.timeline.groups):
-        if name not in ("weights", "inputs"):
+        if name not in STANDING:
             rows[name] = [point.by_group[n] for point in moments]
     rows = {name: values for name, values in rows.items() if max(values) > SMALL * top}
     wide = max(map(len, rows), default=0)

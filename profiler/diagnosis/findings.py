@@ -13,7 +13,7 @@ from math import prod
 from profiler.data.events import Block
 from profiler.data.units import format_bytes
 from profiler.diagnosis.lives import BORROWED, KEPT, SPENT, Alive, Why, alive_at_peak, short_name
-from profiler.diagnosis.profile import Profile, ancestors
+from profiler.diagnosis.profile import STANDING, Profile, ancestors
 
 WORTH = 0.05  # of what the call adds to the baseline: smaller findings are left out
 EVIDENCE = 5
@@ -90,7 +90,7 @@ def find_fp32_stage(scene: Scene) -> Finding | None:
 
 def find_heaviest_module(scene: Scene) -> Finding | None:
     """The innermost module, at most three levels down, that holds most of what the call adds."""
-    found = scene.pick(lambda item: item.why not in ("weights", "inputs") and item.because != KEPT)
+    found = scene.pick(lambda item: item.why not in STANDING and item.because != KEPT)
     sums = Counter[str]()
     for item in found:
         sums.update(dict.fromkeys(ancestors(item.module)[-1 - DEPTH : -1], item.bytes))

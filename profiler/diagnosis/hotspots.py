@@ -11,7 +11,7 @@ from profiler.data.workload import Workload
 from profiler.diagnosis.borrowers import Borrower, worst_borrowers
 from profiler.diagnosis.findings import Finding, find_all
 from profiler.diagnosis.lives import Alive, alive_at_peak
-from profiler.diagnosis.profile import Profile, Source
+from profiler.diagnosis.profile import STANDING, Profile, Source
 from profiler.diagnosis.remedy import Remedy
 from profiler.diagnosis.timeline import Timeline, bytes_at_peak, make_timeline
 from profiler.diagnosis.tree import Node, make_tree
@@ -54,7 +54,7 @@ class Hotspots:
     @property
     def made(self) -> list[Alive]:
         """What is alive at the peak and did not stand there before the call, largest first."""
-        return [item for item in self.alive if item.why not in ("weights", "inputs")]
+        return [item for item in self.alive if item.why not in STANDING]
 
     def remedies_of(self, finding: Finding) -> list[Remedy]:
         """The remedies that a finding's options turned out to be, best first."""

@@ -10,6 +10,7 @@ from profiler.data.stack import Stack
 from profiler.data.workload import Workload
 
 Source = Literal["estimated", "measured", "dry"]
+STANDING = ("weights", "inputs")  # what stands before the call
 
 
 @dataclass(slots=True)

@@ -4,11 +4,11 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 
 from profiler.data.events import Block
-from profiler.diagnosis.profile import Profile
+from profiler.diagnosis.profile import STANDING, Profile
 
 DEPTH = 3  # of the module paths that bytes are added up by
 FEW = 8  # groups, and numbered siblings that are told apart
-RESIDENT = ("weights", "inputs", "workspace")
+RESIDENT = (*STANDING, "workspace")
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,9 @@ class Timeline:
 def make_timeline(profile: Profile, points: int = 400) -> Timeline:
     """The first call as at most `points` moments; the peak is one of them."""
     group_of = Grouping(profile)
-    most = Counter[str]()
-    for block in profile.alive:
-        most[group_of(block)] += profile.sizes[block.number]
-    named = [name for name in RESIDENT if most[name]]
-    named += [name for name, _ in most.most_common() if name not in RESIDENT][: FEW - len(named)]
+    largest = bytes_at_peak(profile)
+    named = [name for name in RESIDENT if name in largest]
+    named += [name for name in largest if name not in RESIDENT][: FEW - len(named)]
     column = {name: number for number, name in enumerate(named)}
     alive = [0] * (len(named) + 1)
     stretch = max(1, -(-(len(profile.events) - profile.first_event) // points))

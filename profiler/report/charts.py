@@ -12,7 +12,7 @@ from math import ceil, floor, log2, log10
 from markupsafe import Markup
 
 from profiler.comparison.case import Comparison
-from profiler.data.units import format_bytes, format_percent
+from profiler.data.units import format_bytes
 from profiler.report.cells import Step, waterfall_steps
 from profiler.report.engine import render
 from profiler.report.words import format_clip, name_of, provenance_of
@@ -73,18 +73,17 @@ class LinearAxis:
 
 @dataclass(frozen=True)
 class Mark:
-    """A point of both charts: its places, its shape (the verdict), the words of its tooltips and of its label."""
+    """A row as a point of both charts: its places, its shape (the verdict), and its label, empty for most."""
 
     x: float
     y: float
     error_y: float
+    row: Comparison
+    name: str
     shape: str
     filled: bool
-    name: str
-    sizes: str
-    error: str
-    label: str = ""
-    anchor: str = "start"
+    label: str
+    anchor: str
 
 
 @dataclass(frozen=True)
@@ -220,12 +219,10 @@ def _marks(rows: Sequence[Comparison], x: LogAxis, y: LogAxis, axis: LinearAxis)
             named.append(place)
         marks.append(
             Mark(
-                *(place[0], y.at(estimated), place[1]),
+                *(place[0], y.at(estimated), place[1], row),
+                name=f"{name_of(row)} {format_clip(row.record.workload)}",
                 shape=SHAPES.get(row.verdict, "other"),
                 filled=provenance_of(row) == "measured",
-                name=f"{name_of(row)} {format_clip(row.record.workload)}: ",
-                sizes=f"estimated {format_bytes(estimated)}, measured {format_bytes(measured)}",
-                error=format_percent(row.allocated.error),
                 label=_shorten(name_of(row)) if label else "",
                 anchor="start" if place[0] < 224 else "end",
             )

@@ -7,6 +7,7 @@ from markupsafe import Markup
 from profiler.data.units import format_bytes
 from profiler.diagnosis.hotspots import Hotspots
 from profiler.diagnosis.lives import short_name
+from profiler.diagnosis.profile import STANDING
 from profiler.diagnosis.remedy import describe_remedy
 from profiler.report.engine import asset, render
 from profiler.report.html import policy
@@ -56,7 +57,7 @@ def render_page(found: Hotspots) -> str:
 def chart(found: Hotspots) -> Chart:
     """The timeline's geometry."""
     points, groups = found.timeline.points, found.timeline.groups
-    resident = sum(n in ("weights", "inputs") for n in groups)
+    resident = sum(n in STANDING for n in groups)
     floor = found.baseline if found.baseline > MOSTLY_RESIDENT * found.allocated else 0
     first, last = points[0].event, points[-1].event
     x = [LEFT + (point.event - first) / max(1, last - first) * (RIGHT - LEFT) for point in points]

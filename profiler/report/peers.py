@@ -6,7 +6,6 @@ from statistics import median
 
 from profiler.comparison.case import Comparison, Pair
 from profiler.data.records import Estimate, Measurement
-from profiler.data.units import format_bytes, format_percent
 from profiler.evidence.peers import QUANTITY, Peer
 
 OURS = "latentmeter"
@@ -23,18 +22,6 @@ class PeerRow:
 
     key: str
     pairs: Mapping[str, Sequence[Pair]]
-
-    @property
-    def texts(self) -> list[str]:
-        """Cells in the order of the columns: a measured size, then errors."""
-        return [
-            text
-            for pairs in self.pairs.values()
-            for text in (
-                format_bytes(pairs[0].measured),
-                *("none" if pair.estimated is None else format_percent(pair.error) for pair in pairs),
-            )
-        ]
 
 
 def peer_rows(comparisons: Sequence[Comparison], peers: Peers) -> list[PeerRow]:

@@ -93,7 +93,8 @@ def test_verdict_and_kind_are_shapes_not_only_colours():
     assert re.search(r'class="mark within".*<circle', svg)
     assert re.search(r'class="mark over".*<path', svg)
     assert 'class="mark within hollow"' in svg
-    assert charts.draw_agreement(compare_all([make.exact(), make.over(), make.on_cpu()])).shapes == ["within", "over", "hollow"]
+    drawn = charts.draw_agreement(compare_all([make.exact(), make.over(), make.on_cpu()]))
+    assert drawn.shapes == ["within", "over", "hollow"]
 
 
 def test_rows_outside_the_tolerance_are_named():
@@ -166,8 +167,8 @@ def test_workspace_taken_over_from_the_measurement_is_called_so():
 
 def test_every_chart_speaks_to_a_screen_reader():
     comparisons = compare_all(make.sample())
-    drawn = [charts.draw_agreement(comparisons).scatter, charts.draw_agreement(comparisons).errors, charts.waterfall(comparisons[0], 7)]
-    for svg in map(parse, drawn):
+    both = charts.draw_agreement(comparisons)
+    for svg in map(parse, (both.scatter, both.errors, charts.waterfall(comparisons[0], 7))):
         assert svg.get("role") == "img"
         spoken = {part.get("id"): part.text for part in svg if part.tag in (f"{SVG}title", f"{SVG}desc")}
         assert svg.get("aria-labelledby").split() == list(spoken)
@@ -176,7 +177,8 @@ def test_every_chart_speaks_to_a_screen_reader():
 
 def test_a_hostile_name_stays_text_in_a_chart():
     comparisons = compare_all([replace(make.hostile(), status="ok", failure=None)])
-    for svg in (charts.draw_agreement(comparisons).scatter, charts.draw_agreement(comparisons).errors, charts.waterfall(comparisons[0], 1)):
+    both = charts.draw_agreement(comparisons)
+    for svg in (both.scatter, both.errors, charts.waterfall(comparisons[0], 1)):
         assert "<script" not in str(svg)
         assert "<img" not in str(svg)
         parse(svg)
