@@ -25,7 +25,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """What a convolution or attention was priced as, how, and the op after its last (a kernel taken apart has many)."""
+    """What a convolution or attention was priced as, how, and the op after its last one: some run as several ops."""
 
     name: str
     detail: str
@@ -47,9 +47,9 @@ class Usage:
 
 @dataclass(frozen=True, kw_only=True)
 class Profile:
-    """A stream of births (`n`) and deaths (`~n`) of blocks, with the bytes that the allocator hands out for each.
+    """The blocks of a call, and what becomes of them: event `n` is the birth of block `n`, event `~n` its death.
 
-    `ops[i]` is (module path, op name); `peak_event` the birth by which allocated bytes are highest; `reserved` the peak of
+    `sizes[n]` are the bytes that the allocator hands out for block `n`. `ops[i]` is (module path, op name); `peak_event` the birth by which allocated bytes are highest; `reserved` the peak of
     reserved bytes, None on the CPU; `cache_emptied_at` the events before which cached segments were given back.
     """
 

@@ -13,7 +13,7 @@ RESIDENT = (*STANDING, "workspace")
 
 @dataclass(frozen=True)
 class Point:
-    """A moment: the event, the module and op whose allocation or free it is, and bytes alive by group."""
+    """The moment after an event: the module and op of the block that came or went, and the bytes alive, by group too."""
 
     event: int
     module: str
@@ -24,7 +24,9 @@ class Point:
 
 @dataclass(frozen=True)
 class Timeline:
-    """`groups` name the columns of each point; `points` are the highest moments of equal stretches, in order."""
+    """`groups` name the columns of each point. The events of the call are cut into stretches of equal length, and each
+    stretch gives one of the `points`: its moment with the most bytes allocated.
+    """
 
     groups: tuple[str, ...]
     points: tuple[Point, ...]
@@ -63,7 +65,10 @@ def bytes_at_peak(profile: Profile) -> dict[str, int]:
 
 
 class Grouping:
-    """The group of a block: its term, or the head of its module path with numbered siblings as `*` where they are many."""
+    """Names the group of a block: its term where that is weights, inputs or workspace, else the head of its module's path.
+
+    Where more than eight modules are numbered siblings, they are one group: `blocks.7.attn.to_q` is in `blocks.*`.
+    """
 
     def __init__(self, profile: Profile) -> None:
         self.profile = profile

@@ -10,9 +10,10 @@ Place = str | tuple[str]  # the path of a module with all below it; in a tuple, 
 
 @dataclass(frozen=True, kw_only=True)
 class Node:
-    """A module. All in bytes; `own_` counts what its own ops made, the rest its subtree, both without weights and inputs.
+    """A module. Sizes are in bytes and, but for `own_peak`, count what it and all modules below it make.
 
-    `peak` is the most alive at once, `produced` all that was ever made, `at_peak` what is alive at the stage's peak.
+    `peak` is the most that is alive at once, `own_peak` the most that its own ops have alive at once, `produced` all that is
+    ever made, `at_peak` what is alive at the stage's peak; weights and inputs are in none of these.
     """
 
     path: str

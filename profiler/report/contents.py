@@ -22,7 +22,7 @@ class Contents:
     period: str
     uses: list[conditions.StackUse]
     stack_rows: list[conditions.StackRow]
-    peer_rows: list[peers.PeerRow]
+    peer_rows: peers.PeerRows
     peer_summary: list[str]
     growth: list[growth.Chart]
     explained: list[Record]

@@ -28,7 +28,10 @@ def _names(profile: Profile) -> list[dict[str, Any]]:
 
 
 def _slices(profile: Profile) -> list[dict[str, Any]]:
-    """Calls that allocate; an op's time is that of its first allocation, or of the next op's."""
+    """The calls that allocate, from their first op to their last.
+
+    The time of an op is the event of its first allocation; for an op without one, of the next op's that has one.
+    """
     births = [block for block in profile.blocks if block.phase == "cold"]
     ops, ends = [block.op for block in births], len(profile.events)
 

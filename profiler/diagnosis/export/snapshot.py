@@ -75,7 +75,10 @@ def frames(profile: Profile, block: Block) -> list[dict[str, Any]]:
 
 
 def _mapped_end(piece: Range) -> int:
-    """Pages are mapped up to the first page boundary behind the block: nothing is unmapped without a limit."""
+    """Where the mapped pages end, for a block that had pages mapped: at the first page boundary behind it.
+
+    Pages are given back only where the device is full, and this replay has no such limit.
+    """
     end = piece.address + piece.size - piece.base
     return piece.base + -(-end // piece.unit) * piece.unit
 
