@@ -69,7 +69,7 @@ def show_hotspots(found: "Hotspots") -> None:
 
 
 def _show_findings(found: "Hotspots") -> None:
-    from profiler.diagnosis.remedy import describe_remedy
+    from profiler.diagnosis.remedies import describe_remedy
 
     out = console()
     for number, finding in enumerate(found.findings, 1):

@@ -12,7 +12,7 @@ from profiler.diagnosis.borrowers import Borrower, worst_borrowers
 from profiler.diagnosis.findings import Finding, find_all
 from profiler.diagnosis.lives import Alive, alive_at_peak
 from profiler.diagnosis.profile import STANDING, Profile, Source
-from profiler.diagnosis.remedy import Remedy
+from profiler.diagnosis.remedies import Remedy
 from profiler.diagnosis.timeline import Timeline, bytes_at_peak, make_timeline
 from profiler.diagnosis.tree import Node, make_tree
 

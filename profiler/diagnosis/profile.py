@@ -49,8 +49,9 @@ class Usage:
 class Profile:
     """The blocks of a call, and what becomes of them: event `n` is the birth of block `n`, event `~n` its death.
 
-    `sizes[n]` are the bytes that the allocator hands out for block `n`. `ops[i]` is (module path, op name); `peak_event` the birth by which allocated bytes are highest; `reserved` the peak of
-    reserved bytes, None on the CPU; `cache_emptied_at` the events before which cached segments were given back.
+    `sizes[n]` are the bytes that the allocator hands out for block `n`; `ops[i]` is (module path, op name); `peak_event`
+    the birth by which allocated bytes are highest; `reserved` the peak of reserved bytes, None on the CPU;
+    `cache_emptied_at` the events before which cached segments were given back.
     """
 
     workload: Workload

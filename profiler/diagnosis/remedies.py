@@ -3,20 +3,52 @@
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any
-
-from torch import nn
+from typing import TYPE_CHECKING, Any, Literal
 
 from profiler.data.stack import Stack
+from profiler.data.units import format_bytes
 from profiler.data.workload import VAE_STAGES, MemoryOptions, Workload
-from profiler.diagnosis.remedy import Remedy
 from profiler.errors import LatentmeterError
-from profiler.estimation.estimator import estimate
-from profiler.models.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from profiler.models.spec import ModelSpec
 
 WORTH = 0.01  # of the peak
 FUSED = ("flash", "efficient", "cudnn")
 VARIABLE, EXPANDABLE = "PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Remedy:
+    """An option, how to ask for it, the peaks with it and without it (bytes), and what it costs besides."""
+
+    name: str
+    how: str
+    allocated: int
+    allocated_before: int
+    reserved: int | None
+    reserved_before: int | None
+    caution: str = ""
+
+    @property
+    def lowers(self) -> Literal["allocated", "reserved"]:
+        """The quantity that it is for."""
+        return "reserved" if self.name == "expandable_segments" else "allocated"
+
+    @property
+    def peaks(self) -> tuple[int, int]:
+        """That quantity's peak with the option and without it."""
+        if self.lowers == "reserved":
+            assert self.reserved is not None and self.reserved_before is not None
+            return self.reserved, self.reserved_before
+        return self.allocated, self.allocated_before
+
+    @property
+    def saving(self) -> int:
+        """Bytes that the peak is lower by."""
+        return self.peaks[1] - self.peaks[0]
 
 
 @dataclass(frozen=True)
@@ -37,13 +69,23 @@ CAUTIONS = {
 }
 
 
+def describe_remedy(remedy: Remedy) -> str:
+    """What to type and what it is worth."""
+    now, before = remedy.peaks
+    caution = f"; {remedy.caution}" if remedy.caution else ""
+    peaks = f"{format_bytes(now)} {remedy.lowers} instead of {format_bytes(before)}"
+    return f"{remedy.how}: {peaks} ({now / before - 1:+.0%}){caution}"
+
+
 def estimate_remedies(
-    names: Iterable[str], workload: Workload, spec: ModelSpec, stack: Stack, module: nn.Module
+    names: Iterable[str], workload: Workload, spec: "ModelSpec", stack: Stack, module: "nn.Module"
 ) -> tuple[list[Remedy], dict[str, str]]:
     """Those of `names` that lower a peak by 1 % or more, allocated before reserved, and why the others are not among them.
 
     `module` is the stage's own, whose class says how large a tile is.
     """
+    from profiler.estimation.estimator import estimate
+
     before = estimate(workload, spec, stack)
     found, left_out = [], {}
     for candidate in _candidates(set(names), workload, spec, stack, module):
@@ -75,7 +117,7 @@ def estimate_remedies(
 
 
 def _candidates(
-    names: set[str], workload: Workload, spec: ModelSpec, stack: Stack, module: nn.Module
+    names: set[str], workload: Workload, spec: "ModelSpec", stack: Stack, module: "nn.Module"
 ) -> list[Candidate]:
     found: list[Candidate] = []
 
@@ -108,7 +150,7 @@ def _candidates(
     return found
 
 
-def _half_tile(options: MemoryOptions, spec: ModelSpec, module: nn.Module) -> tuple[int, int] | None:
+def _half_tile(options: MemoryOptions, spec: "ModelSpec", module: "nn.Module") -> tuple[int, int] | None:
     """Half the tile in use, or half the class's own one, in pixels; None where the class names none by height and width.
 
     Sides are whole multiples of four latents, so that the overlaps of tiles, a quarter of a side, are whole latents.

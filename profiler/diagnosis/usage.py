@@ -48,7 +48,7 @@ class UsageTrace(Trace):
         self.freed_in[number] = self._open[-1]
 
     def execute(self, func: Any, args: Any, kwargs: Any) -> Any:
-        """Note what the op reads, run it, and note what it was priced as. A view reads nothing: it only names other bytes."""
+        """Note what the op reads, run it, and note what it was priced as. A view reads nothing: it names bytes anew."""
         op = len(self.ops) - 1
         self.call_of[op] = self._open[-1]
         if not _is_view(func):

@@ -7,7 +7,7 @@ from markupsafe import Markup
 from profiler.diagnosis.hotspots import Hotspots
 from profiler.diagnosis.lives import short_name
 from profiler.diagnosis.profile import STANDING
-from profiler.diagnosis.remedy import describe_remedy
+from profiler.diagnosis.remedies import describe_remedy
 from profiler.report.engine import asset, render
 from profiler.report.html import policy
 

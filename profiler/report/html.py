@@ -15,10 +15,9 @@ from markupsafe import Markup
 from profiler.comparison.case import Comparison, Pair
 from profiler.report import case, cells, charts, peers, words
 from profiler.report.cells import Cell, Footnotes, Step
-from profiler.report.contents import collect_contents
+from profiler.report.contents import RunInfo, collect_contents
 from profiler.report.engine import asset, render
 from profiler.report.peers import Peers
-from profiler.report.run_info import RunInfo
 
 # HTML ends cells, rows and list items by itself: without these tags a large report is a tenth smaller. No value can
 # hold one, since values are escaped.

@@ -5,9 +5,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from profiler.comparison.case import Comparison, to_frame
-from profiler.report.contents import collect_contents
+from profiler.report.contents import RunInfo, collect_contents
 from profiler.report.peers import Peers
-from profiler.report.run_info import RunInfo
 from profiler.report.words import QUESTION
 
 

@@ -14,10 +14,9 @@ from markupsafe import Markup
 from profiler.comparison.case import Comparison
 from profiler.report import cells, words
 from profiler.report.cells import COLUMNS, SIDES, Footnotes
-from profiler.report.contents import collect_contents
+from profiler.report.contents import RunInfo, collect_contents
 from profiler.report.engine import environment
 from profiler.report.peers import Peers
-from profiler.report.run_info import RunInfo
 
 PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ./:=+,_-]*")
 

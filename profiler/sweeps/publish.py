@@ -13,11 +13,11 @@ from profiler.errors import LatentmeterError
 from profiler.evidence.peers import Peer, baselines
 from profiler.files.store import RunStore, write_atomically
 from profiler.models.find import find_model
+from profiler.report.contents import RunInfo
 from profiler.report.html import render_html
 from profiler.report.json import render_json
 from profiler.report.markdown import render_markdown
 from profiler.report.peers import Peers
-from profiler.report.run_info import RunInfo
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -7,8 +7,8 @@ import re
 import pytest
 
 from profiler.comparison.case import compare_all
+from profiler.report.contents import RunInfo
 from profiler.report.html import render_html
-from profiler.report.run_info import RunInfo
 from tests.report import records_factory as make
 from tests.report.page import Page
 

@@ -5,8 +5,8 @@ import re
 import pytest
 
 from profiler.comparison.case import compare_all
+from profiler.report.contents import RunInfo
 from profiler.report.markdown import code, escape, render_markdown
-from profiler.report.run_info import RunInfo
 from profiler.report.words import write_answer
 from tests.report import records_factory as make
 

@@ -62,7 +62,9 @@ def test_a_gpu_beside_the_cpu_keeps_them_apart():
 
 
 def test_estimates_alone_are_called_estimates():
-    assert write_cautions(compare_all([make.estimate_only()])) == ["Every number here is estimated. Nothing was measured."]
+    assert write_cautions(compare_all([make.estimate_only()])) == [
+        "Every number here is estimated. Nothing was measured."
+    ]
 
 
 def test_dry_numbers_are_called_dry():
