@@ -74,7 +74,7 @@ def collect_contents(comparisons: Sequence[Comparison], about: RunInfo, others: 
         stack_rows=conditions.stack_rows(uses),
         peer_rows=peer_rows,
         peer_summary=peers.summarize_peers(peer_rows),
-        growth=growth.charts(comparisons),
+        growth=growth.draw_growth(comparisons),
         explained=[record for record in records if record.explanation],
         failed=[record for record in records if record.status != "ok"],
     )

@@ -54,7 +54,7 @@ class Chart:
     hidden: int
 
 
-def charts(comparisons: Iterable[Comparison]) -> list[Chart]:
+def draw_growth(comparisons: Iterable[Comparison]) -> list[Chart]:
     """Growth with frames and with area, or with all pixels where both change at once. Without a series, no chart."""
     rows = [row for row in comparisons if row.record.measurement or row.record.estimate]
     found = [_chart("frames", rows, "frames"), _chart("area in pixels", rows, "height", "width")]

@@ -95,6 +95,7 @@ def test_verdict_and_kind_are_shapes_not_only_colours():
     assert 'class="mark within hollow"' in svg
     drawn = charts.draw_agreement(compare_all([make.exact(), make.over(), make.on_cpu()]))
     assert drawn.shapes == ["within", "over", "hollow"]
+    assert charts.draw_agreement(compare_all([make.exact()])).shapes == ["within"]
 
 
 def test_rows_outside_the_tolerance_are_named():
