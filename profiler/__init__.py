@@ -1,7 +1,23 @@
 """latentmeter: how much GPU memory a latent diffusion model needs, estimated, measured and compared."""
 
 from profiler._version import __version__
-from profiler.api import compare, comparisons, estimate, estimate_call, explain, measure, run, to_frame
+from profiler.api import (
+    accuracy,
+    catalog,
+    compare,
+    comparisons,
+    coverage,
+    doctor,
+    estimate,
+    estimate_call,
+    explain,
+    find_model,
+    hotspots,
+    measure,
+    publish,
+    run,
+    to_frame,
+)
 from profiler.data.latent import estimate_video_latent_memory
 from profiler.data.workload import MemoryOptions, Workload
 
@@ -9,13 +25,20 @@ __all__ = [
     "MemoryOptions",
     "Workload",
     "__version__",
+    "accuracy",
+    "catalog",
     "compare",
     "comparisons",
+    "coverage",
+    "doctor",
     "estimate",
     "estimate_call",
     "estimate_video_latent_memory",
     "explain",
+    "find_model",
+    "hotspots",
     "measure",
+    "publish",
     "run",
     "to_frame",
 ]

@@ -13,17 +13,42 @@ from profiler.comparison.case import Comparison, compare_all, to_frame
 from profiler.data.records import CallEstimate, Estimate, Record
 from profiler.data.stack import DeviceName, Stack
 from profiler.data.workload import StageName
+from profiler.errors import UserError
 from profiler.machine.target import target_stack
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from profiler.comparison.runs import RunDifference
+    from profiler.diagnosis.hotspots import Hotspots
+    from profiler.diagnosis.profile import Profile
+    from profiler.evidence.accuracy import Known
+    from profiler.evidence.coverage import Trial
     from profiler.evidence.explain import Reason
+    from profiler.measurement.doctor import Finding
+    from profiler.models.spec import ModelSpec
     from profiler.stages.call import Modules
     from profiler.sweeps.run import Progress, RunOptions
 
 logger = logging.getLogger(__name__)
 
-__all__ = ["compare", "comparisons", "estimate", "estimate_call", "explain", "measure", "run", "to_frame"]
+__all__ = [
+    "accuracy",
+    "catalog",
+    "compare",
+    "comparisons",
+    "coverage",
+    "doctor",
+    "estimate",
+    "estimate_call",
+    "explain",
+    "find_model",
+    "hotspots",
+    "measure",
+    "publish",
+    "run",
+    "to_frame",
+]
 
 
 def estimate(
@@ -46,7 +71,6 @@ def estimate(
 
     Raises UserError, ModelError.
     """
-    from profiler.models.find import find_model
 
     # Everything that a user can mistake comes before torch is imported.
     spec = find_model(model)
@@ -106,7 +130,6 @@ def record(found: Estimate) -> None:
     Does nothing for an answer that came from disk, for what cannot be recorded, or was already.
     """
     from profiler.estimation.cache import EstimateCache, is_on
-    from profiler.models.find import find_model
 
     if "seconds" in found.notes or not is_on():
         return
@@ -130,7 +153,6 @@ def measure(
     Arguments as for `estimate`; `timeout` in seconds. Raises UserError for a workload or device that cannot be.
     """
     from profiler.measurement.process import measure_in_process, probe_stack
-    from profiler.models.find import find_model
 
     spec = find_model(model)
     asked = spec.workload(stage, **workload)
@@ -167,6 +189,47 @@ def run(
     return records
 
 
+def hotspots(
+    model: str,
+    stage: StageName = "decode",
+    *,
+    gpu: str | None = None,
+    torch: str | None = None,
+    cudnn: int | None = None,
+    device: DeviceName | None = None,
+    run: str | Path | None = None,
+    remedies: bool = True,
+    **workload: Any,
+) -> "tuple[Hotspots, Profile]":
+    """Hot spots of one stage, and the profile that they were read from.
+
+    Without a GPU by default, arguments as for `profiler.estimate`; measured here on `device`, or taken from the run in
+    folder `run`. Raises UserError, ModelError, and LatentmeterError where a measurement fails.
+    """
+    if sum(bool(source) for source in (device, run, gpu or torch or cudnn)) > 1:
+        raise UserError(
+            "--device, --measured and the stack of an estimate (--gpu, --torch, --cudnn) exclude each other"
+        )
+
+    spec = find_model(model)
+    asked = spec.workload(stage, **workload)
+    from profiler.diagnosis.collect import estimated, measured
+    from profiler.diagnosis.findings import find_all
+    from profiler.diagnosis.hotspots import summarize
+    from profiler.diagnosis.remedies import estimate_remedies
+    from profiler.diagnosis.sources import measure_events, read_events
+
+    if device is None and run is None:
+        profile, ran = estimated(asked, spec, target_stack(gpu, torch, cudnn)[0])
+    else:
+        measurement, events = read_events(Path(run), asked) if run else measure_events(asked, spec, device or "cuda")
+        profile, ran = measured(measurement, spec, events)
+    if not remedies:
+        return summarize(profile), profile
+    wanted = [name for finding in find_all(profile) for name in finding.options]
+    return summarize(profile, *estimate_remedies(wanted, profile.workload, spec, profile.stack, ran.module)), profile
+
+
 def compare(before: str | Path | Iterable[Record], after: str | Path | Iterable[Record]) -> "RunDifference":
     """Two runs side by side, by folder or by records: what rose, what fell, what is new or missing. See its `to_frame`."""
     from profiler.comparison.runs import difference
@@ -184,6 +247,79 @@ def explain(directory: str | Path, case: str | None = None, *, again: bool = Fal
     from profiler.evidence.explain import reasons
 
     return reasons(Path(directory), case, again=again)
+
+
+def accuracy(
+    sources: Sequence[str | Path] = (),
+    *,
+    gpu: str | None = None,
+    closed_form: bool = False,
+    follow: "Callable[[list[Known]], Iterable[Known]]" = iter,
+) -> "pd.DataFrame":
+    """Every estimate made anew, beside what is known and what others' formulas say: a row a case, sizes in bytes.
+
+    `sources` are run folders, folders of them, or files of published figures (default: `results/reference`); `gpu` keeps
+    one card's cases; with `closed_form` cuDNN's plans are left out. `follow` may show progress. Raises UserError.
+    """
+    from profiler.evidence.accuracy import collect, judge
+    from profiler.evidence.accuracy import to_frame as frame_of
+    from profiler.kernels.cudnn_plans import CLOSED_FORM
+    from profiler.machine.cards import find_gpu
+
+    cases = collect([Path(s) for s in sources or ["results/reference"]], find_gpu(gpu).name if gpu else None)
+    asked = CLOSED_FORM.set(closed_form)
+    try:
+        return frame_of(judge(follow(cases)))
+    finally:
+        CLOSED_FORM.reset(asked)
+
+
+def coverage(
+    classes: Sequence[str] = (), *, gpu: str = "h200", tell: "Callable[[int, int, list[Trial]], None]" = lambda *_: None
+) -> "list[Trial]":
+    """Every autoencoder and denoiser class of the installed diffusers, or `classes`, tried for card `gpu`.
+
+    `tell` gets how many are done, of how many, and the last one's trials. Raises UserError for a class that is not there.
+    """
+    from profiler.evidence.coverage import class_names, cover
+
+    known = class_names()
+    if unknown := set(classes) - known.keys():
+        raise UserError(f"diffusers has no autoencoder or denoiser class {', '.join(sorted(unknown))}")
+    names = {name: known[name] for name in classes} or known
+    trials = []
+    for done, found in enumerate(cover(names, gpu=gpu), 1):
+        trials += found
+        tell(done, len(names), found)
+    return sorted(trials, key=lambda trial: (trial.kind, trial.class_name))
+
+
+def doctor() -> "tuple[Stack, list[Finding], list[dict[str, Any]]]":
+    """This machine: its stack, what would hinder a measurement, and NVML's reading of each GPU."""
+    from profiler.measurement.doctor import examine
+
+    return examine()
+
+
+def catalog() -> "dict[str, ModelSpec]":
+    """Every model of the catalog by its id."""
+    from profiler.models.catalog import catalog as read
+
+    return read()
+
+
+def find_model(name: str) -> "ModelSpec":
+    """The model that `name` means, as for `estimate`. Raises UserError that names the near misses."""
+    from profiler.models.find import find_model as find
+
+    return find(name)
+
+
+def publish(directory: str | Path, tolerance: float | None = None) -> list[Path]:
+    """Write the report of the run in `directory` again: HTML, Markdown, JSON, CSV; returns their paths. Raises UserError."""
+    from profiler.sweeps.publish import publish as write
+
+    return write(Path(directory), tolerance)
 
 
 def _records(source: str | Path | Iterable[Record]) -> Iterable[Record]:

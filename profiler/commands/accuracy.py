@@ -1,4 +1,4 @@
-"""`latentmeter accuracy`."""
+"""`latentmeter accuracy`: how far estimates are from what is known."""
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -6,15 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
 
+from profiler import api
+from profiler.commands.options import EXIT_FAILED, Percent, emit, json_option
 from profiler.commands.tables import console
 
 if TYPE_CHECKING:
     import pandas as pd
-
-
-from profiler.commands.options import EXIT_FAILED, emit, json_option
 
 
 @click.command()
@@ -22,44 +20,35 @@ from profiler.commands.options import EXIT_FAILED, emit, json_option
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for accuracy.md, .csv and .json.")
 @click.option("--gpu", help="Only cases of this card.")
 @click.option("--closed-form", is_flag=True, help="Without cuDNN's plans, shipped or asked: as for a size of your own.")
-@click.option(
-    "--fail-over", type=click.FloatRange(min=0), help="Percent; a measured or dry case beyond it: exit code 1."
-)
+@click.option("--fail-over", type=Percent(), help="A measured or dry case beyond it makes the exit code 1.")
 @json_option
 def accuracy(
-    sources: tuple[Path, ...],
-    out: Path | None,
-    gpu: str | None,
-    closed_form: bool,
-    fail_over: float | None,
+    sources: tuple[Path, ...], out: Path | None, gpu: str | None, closed_form: bool, fail_over: float | None,
     as_json: bool,
-) -> None:
+) -> None:  # fmt: skip
     """How good the estimates are: made anew, against known figures, beside others' formulas.
 
     SOURCES are run folders, folders of them, or files of published figures. Default: results/reference.
     """
-    from profiler.evidence import accuracy as judging
-    from profiler.kernels.cudnn_plans import CLOSED_FORM
-    from profiler.machine.cards import find_gpu
+    from profiler.evidence.accuracy import beyond, conditions
     from profiler.sweeps.publish import accuracy_data, publish_accuracy
 
-    CLOSED_FORM.set(closed_form)
-    cases = judging.collect(sources or [Path("results/reference")], find_gpu(gpu).name if gpu else None)
-    frame = judging.to_frame(judging.judge(track(cases, "estimating")))
-    about = judging.conditions(frame, " ".join(["latentmeter", *sys.argv[1:]]))
+    frame = api.accuracy(sources, gpu=gpu, closed_form=closed_form, follow=lambda cases: follow(cases, "estimating"))
+    about = conditions(frame, " ".join(["latentmeter", *sys.argv[1:]]), closed_form=closed_form)
     paths = publish_accuracy(frame, about, out) if out else []
     emit(accuracy_data(frame, about), as_json, lambda _: show_accuracy(frame, about, paths))
-    if fail_over is not None and judging.beyond(frame, fail_over / 100):
+    if fail_over is not None and beyond(frame, fail_over):
         sys.exit(EXIT_FAILED)
 
 
-def track(cases: Sequence[Any], what: str) -> Iterable[Any]:
+def follow(cases: Sequence[Any], what: str) -> Iterable[Any]:
     """`cases`, one by one, with a progress bar on standard error; where that is no terminal, a line every twenty cases."""
+    from rich.console import Console
+    from rich.progress import track
+
     out = Console(stderr=True)
     if out.is_terminal:
-        from rich import progress
-
-        yield from progress.track(cases, description=what, console=out)
+        yield from track(cases, description=what, console=out)
         return
     for number, case in enumerate(cases):
         if number % 20 == 0:
@@ -69,12 +58,12 @@ def track(cases: Sequence[Any], what: str) -> Iterable[Any]:
 
 def show_accuracy(frame: "pd.DataFrame", about: Mapping[str, str], paths: Sequence[Path]) -> None:
     """The conditions and the summary, and where the whole table lies."""
-    from profiler.report.accuracy import summary
+    from profiler.report.accuracy import render_summary
 
     out = console()
     for name, text in about.items():
         out.print(f"{name}: {text}")
-    out.print("\n".join(["", *summary(frame), ""]))
+    out.print(f"\n{render_summary(frame)}\n")
     for path in paths:
         out.print(str(path))
     if not paths:

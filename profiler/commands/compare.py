@@ -1,37 +1,32 @@
-"""`latentmeter compare`."""
+"""`latentmeter compare`: two runs side by side."""
 
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from profiler.commands.tables import console, new_table
+from profiler import api
+from profiler.commands.options import EXIT_FAILED, Percent, emit, json_option
+from profiler.commands.tables import console, print_table
 from profiler.data.units import format_bytes, format_percent
 
 if TYPE_CHECKING:
     from profiler.comparison.runs import CaseDifference, RunDifference
 
-from profiler.commands.options import EXIT_FAILED, Percent, emit, json_option
-
 
 @click.command()
 @click.argument("run_a", type=click.Path(path_type=Path))
 @click.argument("run_b", type=click.Path(path_type=Path))
-@click.option(
-    "--fail-over", type=Percent(), help="Exit code 1 when a peak rose by more than this, or a case failed anew."
-)
+@click.option("--fail-over", type=Percent(), help="Exit code 1 when a peak rose by more, or a case failed anew.")
 @json_option
 def compare(run_a: Path, run_b: Path, fail_over: float | None, as_json: bool) -> None:
     """Two runs side by side: two cards, two torch versions, two commits. Cases are joined by key.
 
     A change is that of the allocated peak; --fail-over looks at allocated, reserved and device bytes.
     """
-    from dataclasses import asdict
-
-    from profiler import api
-
     found = api.compare(run_a, run_b)
     failures = [] if fail_over is None else found.failures(fail_over)
     data = asdict(found) | {"failures": [case.key for case in failures]}
@@ -46,15 +41,14 @@ def show_difference(found: "RunDifference", failures: "Sequence[CaseDifference]"
     out = console()
     for name, (before, after) in found.stack.items():
         out.print(f"{name}: {before} -> {after}")
-    table = new_table("case", "kind", "change", "before", "after", "allocated", "reserved", "device")
+    rows = []
     for case in (case for case in found.cases if case.change != "equal" or case in failures):
-        sizes = [
-            format_bytes(size) if size is not None else "-" for size in (case.allocated.before, case.allocated.after)
-        ]
+        sizes = (case.allocated.before, case.allocated.after)
+        texts = [format_bytes(size) if size is not None else "-" for size in sizes]
         shares = [format_percent(delta.share) if delta.bytes is not None else "-" for delta in case.deltas]
-        table.add_row(case.key, case.kind, case.change, *sizes, *shares)
-    if table.row_count:
-        out.print(table)
+        rows.append([case.key, case.kind, case.change, *texts, *shares])
+    if rows:
+        print_table(["case", "kind", "change", "before", "after", "allocated", "reserved", "device"], rows)
     out.print(sentence(found))
     for case in failures:
         out.print(f"FAILED {case.key}: {case.reason or 'rose by more than the limit'}")

@@ -1,19 +1,19 @@
-"""`latentmeter doctor`."""
+"""`latentmeter doctor`: what this machine has, before anything is measured."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from profiler.commands.options import emit, json_option
 from profiler.commands.tables import console
 from profiler.data.stack import Stack
 from profiler.data.units import format_bytes
 
 if TYPE_CHECKING:
     from profiler.measurement.doctor import Finding
-
-from profiler.commands.options import emit, json_option
 
 
 @click.command()
@@ -24,8 +24,6 @@ from profiler.commands.options import emit, json_option
 @json_option
 def doctor(context: bool, dump_card: Path | None, as_json: bool) -> None:
     """What this machine has, and what would hinder a measurement."""
-    from dataclasses import asdict
-
     from profiler.measurement.doctor import context_ladder, examine, write_card
 
     stack, findings, gpus = examine()
@@ -37,7 +35,7 @@ def doctor(context: bool, dump_card: Path | None, as_json: bool) -> None:
 
 
 def show_doctor(stack: Stack, findings: "Sequence[Finding]", ladder: Mapping[str, Any] | None) -> None:
-    """One line a finding."""
+    """One line a finding, then the stack, then what CUDA takes after each step of its start."""
     out = console()
     for finding in findings:
         out.print(f"{finding.level:8} {finding.subject}: {finding.text}")

@@ -1,17 +1,14 @@
-"""`latentmeter estimate`."""
+"""`latentmeter estimate`: what one stage needs, without a GPU."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from profiler.commands.tables import console, show_breakdown, show_levels, show_notes
-from profiler.data.records import Estimate
-from profiler.data.units import format_bytes
-
-if TYPE_CHECKING:
-    pass
-
+from profiler import api
 from profiler.commands.options import emit, gather, json_option, stack_options, workload_options
+from profiler.commands.tables import console, show_breakdown, show_levels, show_notes
+from profiler.data.records import Estimate, to_dict
+from profiler.data.units import format_bytes
 
 
 @click.command()
@@ -20,21 +17,14 @@ from profiler.commands.options import emit, gather, json_option, stack_options, 
 @stack_options
 @click.option("--no-cache", is_flag=True, help="Neither read nor keep anything on disk.")
 @json_option
-def estimate(
-    model: str, stage: Any, gpu: str | None, torch_version: str | None, cudnn: int | None, no_cache: bool, as_json: bool,
-    **values: Any,
-) -> None:  # fmt: skip
+def estimate(model: str, no_cache: bool, as_json: bool, **values: Any) -> None:
     """What MODEL needs for one stage, without a GPU.
 
     MODEL is a catalog id, a YAML file, a diffusers class, a component's config.json, a diffusers folder or a hub id. A first
     answer is traced; a process at low priority then records it for other heights and widths, which are answered without
     importing torch.
     """
-    from profiler import api
-    from profiler.data.records import to_dict
-
-    gather(values)
-    found = api.estimate(model, stage, gpu=gpu, torch=torch_version, cudnn=cudnn, cache=not no_cache, **values)
+    found = api.estimate(model, cache=not no_cache, **gather(values))
     emit(to_dict(found), as_json, lambda _: show_estimate(found))
     if not no_cache:
         api.record(found)

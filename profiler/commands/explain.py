@@ -1,17 +1,19 @@
-"""`latentmeter explain`."""
+"""`latentmeter explain`: the difference between estimate and measurement, event by event."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from profiler.commands.tables import console, new_table
+from profiler import api
+from profiler.commands.options import emit, json_option
+from profiler.commands.tables import console, print_table
+from profiler.data.records import Explanation
 
 if TYPE_CHECKING:
     from profiler.evidence.explain import Reason
-
-from profiler.commands.options import emit, json_option
 
 
 @click.command()
@@ -24,11 +26,7 @@ def explain(run: Path, case: str | None, again: bool, as_json: bool) -> None:
 
     CASE is a key or a part of keys; without it every case gets a line.
     """
-    from dataclasses import asdict
-
-    from profiler.evidence.explain import reasons
-
-    found = reasons(run, case, again=again)
+    found = api.explain(run, case, again=again)
     data = [
         {"key": r.record.key, "explanation": r.explanation and asdict(r.explanation), "missing": r.missing or None}
         for r in found
@@ -42,20 +40,23 @@ def show_reasons(found: "Sequence[Reason]") -> None:
     for reason in found:
         text = reason.explanation.text if reason.explanation else f"not explained: {reason.missing}"
         out.print(f"{reason.record.key}: {text}")
+    known = [reason.explanation for reason in found if reason.explanation]
     if len(found) > 1:
-        known = [reason.explanation for reason in found if reason.explanation]
         left = sum(abs(explanation.unexplained) for explanation in known)
         out.print(f"{len(known)} of {len(found)} cases have events; {left:,} B of their differences unexplained")
-        return
-    for explanation in [reason.explanation for reason in found if reason.explanation]:
-        table = new_table("measured minus estimated", "blocks", "term", "why", "where")
-        for cause in explanation.causes:
-            where = f"{cause.module} {cause.op}".strip()
-            table.add_row(f"{cause.bytes:+,} B", str(cause.blocks), cause.term, cause.why, where)
-        table.add_row(f"{explanation.unexplained:+,} B" if explanation.unexplained else "0 B", "", "", "unexplained")
-        table.add_row(f"{explanation.difference:+,} B", "", "", "difference of the allocated peaks")
-        out.print(table)
-        out.print(
-            f"{explanation.paired:,} blocks are in both streams, {explanation.only_measured:,} only in the measured, "
-            f"{explanation.only_estimated:,} only in the estimated one."
-        )
+    elif known:
+        _show_causes(known[0])
+
+
+def _show_causes(found: Explanation) -> None:
+    rows = [
+        [f"{cause.bytes:+,} B", str(cause.blocks), cause.term, cause.why, f"{cause.module} {cause.op}".strip()]
+        for cause in found.causes
+    ]
+    rows.append([f"{found.unexplained:+,} B" if found.unexplained else "0 B", "", "", "unexplained"])
+    rows.append([f"{found.difference:+,} B", "", "", "difference of the allocated peaks"])
+    print_table(["measured minus estimated", "blocks", "term", "why", "where"], rows)
+    console().print(
+        f"{found.paired:,} blocks are in both streams, {found.only_measured:,} only in the measured, "
+        f"{found.only_estimated:,} only in the estimated one."
+    )

@@ -1,18 +1,21 @@
-"""`latentmeter hotspots`."""
+"""`latentmeter hotspots`: where the peak is, why, and what would lower it."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from profiler.commands.options import emit, gather, json_option, stack_options, workload_options
-from profiler.commands.tables import console, new_table
+from profiler.commands.tables import console, print_table
 from profiler.data.units import format_bytes
-from profiler.diagnosis.hotspots import SMALL, Hotspots, _share, visible
-from profiler.diagnosis.lives import short
-from profiler.diagnosis.remedy import describe_remedy
-from profiler.errors import UserError
+
+if TYPE_CHECKING:
+    from profiler.diagnosis.hotspots import Hotspots
+
+BARS = " ▁▂▃▄▅▆▇█"
+COLUMNS = 72  # of the timeline
+TENSORS = 10
 
 
 @click.command()
@@ -28,26 +31,17 @@ from profiler.errors import UserError
 @click.option("--force", is_flag=True, help="Replace files that exist.")
 @json_option
 def hotspots(
-    model: str, stage: Any, gpu: str | None, torch_version: str | None, cudnn: int | None, device: Any,
-    measured: Path | None, no_remedies: bool, out: Path | None, exports: tuple[str, ...], export_dir: Path | None,
-    force: bool, as_json: bool, **values: Any,
+    model: str, measured: Path | None, no_remedies: bool, out: Path | None, exports: tuple[str, ...],
+    export_dir: Path | None, force: bool, as_json: bool, **values: Any,
 ) -> None:  # fmt: skip
     """Where the peak of one stage of MODEL is, why its bytes are alive, and what would take them away."""
-    from profiler.diagnosis import api
-    from profiler.diagnosis.export import export, parse, refuse_existing
+    from profiler import api
+    from profiler.diagnosis.export import parse_exports, refuse_existing, write_exports
 
-    if len([given for given in (device, measured, gpu or torch_version or cudnn) if given]) > 1:
-        raise UserError(
-            "--device, --measured and the stack of an estimate (--gpu, --torch, --cudnn) exclude each other"
-        )
-    gather(values)
-    paths = parse(exports, export_dir)
+    paths = parse_exports(exports, export_dir)
     refuse_existing([*paths.values(), *filter(None, [out])], force)
-    found, profile = api.hotspots(
-        model, stage, gpu=gpu, torch=torch_version, cudnn=cudnn, device=device, run=measured,
-        remedies=not no_remedies, **values,
-    )  # fmt: skip
-    export(profile, paths)
+    found, profile = api.hotspots(model, run=measured, remedies=not no_remedies, **gather(values))
+    write_exports(profile, paths)
     if out is not None:
         from profiler.report.hotspots import render_page
 
@@ -55,17 +49,8 @@ def hotspots(
     emit(found.to_dict(), as_json, lambda _: show_hotspots(found))
 
 
-BARS = " ▁▂▃▄▅▆▇█"
-
-
-COLUMNS = 72
-
-
-TENSORS = 10
-
-
-def show_hotspots(found: Hotspots) -> None:
-    """The whole answer."""
+def show_hotspots(found: "Hotspots") -> None:
+    """The whole answer: peak, findings with their remedies, timeline, tensors, modules, borrowers, notes."""
     out = console()
     out.print(found.workload.key)
     out.print(f"{found.source} for {found.stack.title}")
@@ -73,8 +58,20 @@ def show_hotspots(found: Hotspots) -> None:
     out.print(
         f"peak {format_bytes(found.allocated)} allocated{reserved}; {format_bytes(found.baseline)} before the call"
     )
-    out.print(f"at {found.peak_at.module or 'the stage itself'}: {found.peak_at.op}")
-    out.print()
+    out.print(f"at {found.peak_at.module or 'the stage itself'}: {found.peak_at.op}\n")
+    _show_findings(found)
+    _show_timeline(found)
+    _show_tensors(found)
+    _show_modules(found)
+    _show_borrowers(found)
+    for name, note in found.notes.items():
+        out.print(f"note: {name}: {note}")
+
+
+def _show_findings(found: "Hotspots") -> None:
+    from profiler.diagnosis.remedies import describe_remedy
+
+    out = console()
     for number, finding in enumerate(found.findings, 1):
         out.print(f"{number}. {format_bytes(finding.bytes)}  {finding.title}", style="bold")
         for line in finding.evidence:
@@ -86,14 +83,26 @@ def show_hotspots(found: Hotspots) -> None:
     for how, why in found.left_out.items():
         out.print(f"no remedy: {how}: {why}")
     out.print()
-    _timeline(found)
+
+
+def _show_timeline(found: "Hotspots") -> None:
+    """A line a group, to one scale; columns are equal stretches of points, each with its highest moment."""
+    from profiler.diagnosis.hotspots import SMALL
+    from profiler.diagnosis.profile import STANDING
+
+    out, points, top = console(), found.timeline.points, found.allocated - found.baseline
+    width = max(1, -(-len(points) // COLUMNS))
+    moments = [max(points[n : n + width], key=lambda point: point.allocated) for n in range(0, len(points), width)]
+    out.print(f"bytes alive above the {format_bytes(found.baseline)} before the call, highest moments in order")
+    rows = {"all": [max(0, point.allocated - found.baseline) for point in moments]}
+    for n, name in enumerate(found.timeline.groups):
+        if name not in STANDING:
+            rows[name] = [point.by_group[n] for point in moments]
+    rows = {name: values for name, values in rows.items() if max(values) > SMALL * top}
+    wide = max(map(len, rows), default=0)
+    for name, values in rows.items():
+        out.print(f"{name:{wide}}  {sparkline(values, top)}  {format_bytes(max(values))}")
     out.print()
-    _by_module(found)
-    _tensors(found)
-    _modules(found)
-    _workspace(found)
-    for name, note in found.notes.items():
-        out.print(f"note: {name}: {note}")
 
 
 def sparkline(values: Sequence[int], top: int) -> str:
@@ -101,55 +110,42 @@ def sparkline(values: Sequence[int], top: int) -> str:
     return "".join(BARS[-(-value * (len(BARS) - 1) // top) if top else 0] for value in values)
 
 
-def _timeline(found: Hotspots) -> None:
-    """A line a group, to one scale; columns are equal stretches of points, each with its highest moment."""
-    out, points, top = console(), found.timeline.points, found.allocated - found.baseline
-    width = max(1, -(-len(points) // COLUMNS))
-    moments = [max(points[n : n + width], key=lambda point: point.allocated) for n in range(0, len(points), width)]
-    out.print(f"bytes alive above the {format_bytes(found.baseline)} before the call, highest moments in order")
-    rows = [("all", [max(0, point.allocated - found.baseline) for point in moments])]
-    for n, name in enumerate(found.timeline.groups):
-        if name not in ("weights", "inputs"):
-            rows.append((name, [point.by_group[n] for point in moments]))
-    rows = [(name, values) for name, values in rows if max(values) > SMALL * top]
-    wide = max((len(name) for name, _ in rows), default=0)
-    for name, values in rows:
-        out.print(f"{name:{wide}}  {sparkline(values, top)}  {format_bytes(max(values))}")
+def _show_tensors(found: "Hotspots") -> None:
+    from profiler.diagnosis.hotspots import SMALL
+    from profiler.diagnosis.lives import short_name
+
+    sizes = {name: size for name, size in found.by_module.items() if size > SMALL * found.allocated}
+    sizes["the rest"] = found.allocated - sum(sizes.values())
+    console().print("at the peak: " + ", ".join(f"{name} {format_bytes(size)}" for name, size in sizes.items() if size))
+    rows = [
+        [
+            *(format_bytes(item.bytes), "x".join(map(str, item.shape)), item.dtype),
+            *(f"{item.module} {short_name(item.op)}".strip(), item.because),
+        ]
+        for item in found.made[:TENSORS]
+    ]
+    print_table(["alive at the peak", "shape", "dtype", "made in", "because"], rows)
 
 
-def _by_module(found: Hotspots) -> None:
-    sizes = [(name, size) for name, size in found.by_module.items() if size > SMALL * found.allocated]
-    rest = found.allocated - sum(size for _, size in sizes)
-    text = ", ".join(f"{name} {format_bytes(size)}" for name, size in [*sizes, ("the rest", rest)] if size)
-    console().print(f"at the peak: {text}")
+def _show_modules(found: "Hotspots") -> None:
+    rows = [
+        [
+            *("  " * depth + names, node.kind, str(node.calls or "")),
+            *map(format_bytes, (node.weights, node.own_peak, node.peak, node.produced, node.at_peak)),
+            f"{found.share_of(node):.1%}",
+        ]
+        for depth, names, node in found.visible_modules()
+    ]
+    sizes = ["weights", "own peak", "with children", "made in all", "at the peak"]
+    print_table(["module", "class", "calls", *sizes, "share"], rows)
 
 
-def _tensors(found: Hotspots) -> None:
-    rows = new_table("alive at the peak", "shape", "dtype", "made in", "because")
-    for item in [item for item in found.alive if item.why not in ("weights", "inputs")][:TENSORS]:
-        shape = "x".join(map(str, item.shape))
-        rows.add_row(
-            format_bytes(item.bytes), shape, item.dtype, f"{item.module} {short(item.op)}".strip(), item.because
-        )
-    console().print(rows)
+def _show_borrowers(found: "Hotspots") -> None:
+    from profiler.diagnosis.lives import short_name
 
-
-def _modules(found: Hotspots) -> None:
-    rows = new_table(
-        "module", "class", "calls", "weights", "own peak", "with children", "made in all", "at the peak", "share"
-    )
-    for depth, names, node in visible(found):
-        rows.add_row(
-            "  " * depth + names, node.kind, str(node.calls or ""),
-            *[format_bytes(size) for size in (node.weights, node.own_peak, node.peak, node.produced, node.at_peak)],
-            f"{_share(found, node):.1%}",
-        )  # fmt: skip
-    console().print(rows)
-
-
-def _workspace(found: Hotspots) -> None:
-    if found.workspace:
-        rows = new_table("most borrowed by one op", "calls", "module", "op", "as")
-        for item in found.workspace:
-            rows.add_row(format_bytes(item.bytes), str(item.calls), item.module, short(item.op), item.kernel)
-        console().print(rows)
+    rows = [
+        [format_bytes(item.bytes), str(item.calls), item.module, short_name(item.op), item.kernel]
+        for item in found.workspace
+    ]
+    if rows:
+        print_table(["most borrowed by one op", "calls", "module", "op", "as"], rows)

@@ -1,19 +1,15 @@
-"""`latentmeter measure`."""
+"""`latentmeter measure`: one stage with real tensors."""
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
-from rich.text import Text
 
-from profiler.commands.tables import console, show_breakdown, show_levels, show_notes
-from profiler.data.records import Record
-from profiler.data.units import format_bytes
-
-if TYPE_CHECKING:
-    pass
-
+from profiler import api
 from profiler.commands.options import EXIT_FAILED, emit, gather, json_option, workload_options
+from profiler.commands.tables import console, show_breakdown, show_levels, show_notes
+from profiler.data.records import Record, to_dict
+from profiler.data.units import format_bytes
 
 
 @click.command()
@@ -25,13 +21,9 @@ from profiler.commands.options import EXIT_FAILED, emit, gather, json_option, wo
 @click.option("--warm-calls", type=click.IntRange(0), default=3, show_default=True, help="Calls after the cold one.")
 @click.option("--timeout", type=float, default=600.0, show_default=True, help="Seconds.")
 @json_option
-def measure(model: str, stage: Any, device: Any, warm_calls: int, timeout: float, as_json: bool, **values: Any) -> None:
+def measure(model: str, as_json: bool, **values: Any) -> None:
     """Run one stage of MODEL with real tensors, in a process of its own."""
-    from profiler import api
-    from profiler.data.records import to_dict
-
-    gather(values)
-    record = api.measure(model, stage, device=device, warm_calls=warm_calls, timeout=timeout, **values)
+    record = api.measure(model, **gather(values))
     emit(to_dict(record), as_json, lambda _: show_measurement(record))
     sys.exit(0 if record.status == "ok" else EXIT_FAILED)
 
@@ -41,32 +33,23 @@ def show_measurement(record: Record) -> None:
     out = console()
     out.print(f"{record.key}: {record.status} in {record.seconds:.1f} s")
     if record.stack is not None:
-        out.print(
-            f"measured on {record.stack.title}" + (" (CPU numbers, no GPU)" if record.stack.device == "cpu" else "")
-        )
-    if record.failure is not None:
-        _failure(record)
+        on_cpu = " (CPU numbers, no GPU)" if record.stack.device == "cpu" else ""
+        out.print(f"measured on {record.stack.title}{on_cpu}")
+    if failure := record.failure:
+        out.print(f"{record.status} in phase '{failure.phase}': {failure.message}", style="bold")
+        if failure.requested_bytes is not None:
+            out.print(f"the allocation that failed: {format_bytes(failure.requested_bytes)}")
+        if failure.log:
+            out.print(failure.log)
     found = record.measurement
     if found is None:
         return
-    levels = {"baseline": found.baseline, "cold call, peak": found.peak}
-    for number, reading in enumerate(found.warm, start=1):
-        levels[f"warm call {number}, peak"] = reading.peak
-    show_levels(levels)
+    warm = {f"warm call {number}, peak": reading.peak for number, reading in enumerate(found.warm, start=1)}
+    show_levels({"baseline": found.baseline, "cold call, peak": found.peak} | warm)
     show_breakdown(found)
     if found.borrowed:
-        out.print("most borrowed while an op ran: " + "; ".join(
-            f"{format_bytes(b.bytes)} in {b.module or 'the stage'} ({b.op})" for b in found.borrowed[:3]))  # fmt: skip
+        worst = [f"{format_bytes(b.bytes)} in {b.module or 'the stage'} ({b.op})" for b in found.borrowed[:3]]
+        out.print(f"most borrowed while an op ran: {'; '.join(worst)}")
     for name, option in found.options.items():
         out.print(f"option {name}: {'applied' if option.applied else 'NOT applied'}: {option.detail}")
     show_notes(found.notes)
-
-
-def _failure(record: Record) -> None:
-    failure = record.failure
-    assert failure is not None
-    console().print(Text(f"{record.status} in phase '{failure.phase}': {failure.message}", style="bold"))
-    if failure.requested_bytes is not None:
-        console().print(f"the allocation that failed: {format_bytes(failure.requested_bytes)}")
-    if failure.log:
-        console().print(failure.log)

@@ -1,16 +1,15 @@
-"""`latentmeter models`."""
+"""`latentmeter models`: the catalog, or one model's file."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import click
 
-from profiler.commands.tables import PLAIN_WIDTH, console, new_table
+from profiler.commands.options import emit, json_option
+from profiler.commands.tables import PLAIN_WIDTH, console, print_table
 
 if TYPE_CHECKING:
     from profiler.models.spec import Component, ModelSpec
-
-from profiler.commands.options import emit, json_option
 
 
 @click.command()
@@ -22,11 +21,9 @@ def models(model: str | None, as_json: bool) -> None:
     from profiler.models.find import find_model
 
     if model is None:
-        emit(
-            {name: spec.model_dump(by_alias=True) for name, spec in catalog().items()},
-            as_json,
-            lambda _: show_models(catalog()),
-        )
+        specs = catalog()
+        data = {name: spec.model_dump(by_alias=True) for name, spec in specs.items()}
+        emit(data, as_json, lambda _: show_models(specs))
     else:
         spec = find_model(model)
         emit(spec.model_dump(by_alias=True), as_json, lambda _: show_model(spec))
@@ -34,26 +31,19 @@ def models(model: str | None, as_json: bool) -> None:
 
 def show_models(catalog: "Mapping[str, ModelSpec]") -> None:
     """One row a model, family by family."""
-    table = new_table("model", "family", "kind", "VAE", "denoiser", "default size", "latent C, s x t")
-    for spec in sorted(catalog.values(), key=lambda spec: (spec.kind, spec.family or "", spec.id)):
-        size = spec.default
-        clip = f"{size.frames}x{size.height}x{size.width}" if size else "none"
-        latent = spec.contract
-        compression = (
-            f"{latent.channels}, {latent.spatial_compression} x {latent.temporal_compression}" if latent else "?"
-        )
-        vae, denoiser = (_parameters(component) for component in (spec.vae, spec.denoiser))
-        table.add_row(spec.id, spec.family or "", spec.kind, vae, denoiser, clip, compression)
-    console().print(table)
+    specs = sorted(catalog.values(), key=lambda spec: (spec.kind, spec.family or "", spec.id))
+    print_table(
+        ["model", "family", "kind", "VAE", "denoiser", "default size", "latent C, s x t"],
+        [
+            [
+                *(spec.id, spec.family or "", spec.kind, _parameters(spec.vae), _parameters(spec.denoiser)),
+                f"{size.frames}x{size.height}x{size.width}" if (size := spec.default) else "none",
+                f"{c.channels}, {c.spatial_compression} x {c.temporal_compression}" if (c := spec.contract) else "?",
+            ]
+            for spec in specs
+        ],
+    )
     console().print("`latentmeter models ID` shows one with its sources; `latentmeter estimate ID` estimates it.")
-
-
-def _parameters(component: "Component | None") -> str:
-    """Parameters in millions or billions; `?` where they are not counted, `-` where the model has no such component."""
-    if component is None:
-        return "-"
-    count = component.parameters
-    return "?" if count is None else f"{count / 1e9:.2f} B" if count >= 1e9 else f"{count / 1e6:.1f} M"
 
 
 def show_model(spec: "ModelSpec") -> None:
@@ -62,3 +52,11 @@ def show_model(spec: "ModelSpec") -> None:
 
     data = spec.model_dump(by_alias=True, mode="json", exclude_none=True)
     console().print(yaml.safe_dump(data, sort_keys=False, width=PLAIN_WIDTH).rstrip())
+
+
+def _parameters(component: "Component | None") -> str:
+    """Parameters in millions or billions; `?` where they are not counted, `-` where the model has no such component."""
+    if component is None:
+        return "-"
+    count = component.parameters
+    return "?" if count is None else f"{count / 1e9:.2f} B" if count >= 1e9 else f"{count / 1e6:.1f} M"

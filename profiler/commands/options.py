@@ -1,4 +1,4 @@
-"""Options that several commands share, and how an answer is given."""
+"""What several commands share: options, exit codes, and how an answer is given."""
 
 import json
 from collections.abc import Callable
@@ -9,9 +9,11 @@ import click
 from profiler.data.workload import ATTENTIONS, DTYPES, STAGES, History, MemoryOptions, option_names
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-
-
 EXIT_FAILED, EXIT_USER = 1, 2
+
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="One JSON document on standard output, nothing else."
+)
 
 
 class Pixels(click.ParamType[tuple[int, ...]]):
@@ -26,6 +28,22 @@ class Pixels(click.ParamType[tuple[int, ...]]):
         if len(parts) != len(self.example.split("x")) or not all(part.isdigit() for part in parts):
             self.fail(f"{value!r} is not {self.name}, such as {self.example}", param, context)
         return tuple(int(part) for part in parts)
+
+
+class Percent(click.ParamType[float]):
+    """A share written as a percentage: 2 or 2%. Not below 0."""
+
+    name = "percent"
+
+    def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> float:
+        """0.02 of `2%`."""
+        try:
+            share = float(str(value).removesuffix("%")) / 100
+        except ValueError:
+            share = -1
+        if not share >= 0:
+            self.fail(f"{value!r} is not a percentage, such as 2%", param, context)
+        return share
 
 
 def workload_options(command: Command) -> Command:
@@ -61,7 +79,7 @@ def stack_options(command: Command) -> Command:
     """The options that name the stack of an estimate."""
     options = [
         click.option("--gpu", help="Card to estimate for. Default: this machine's, or an H200 where there is none."),
-        click.option("--torch", "torch_version", help="torch release to estimate for. Default: the installed one."),
+        click.option("--torch", help="torch release to estimate for. Default: the installed one."),
         click.option("--cudnn", type=int, help="cuDNN version as torch prints it (90701). Default: torch's own."),
     ]
     for option in reversed(options):
@@ -69,33 +87,16 @@ def stack_options(command: Command) -> Command:
     return command
 
 
-def gather(values: dict[str, Any]) -> None:
-    """Put the single options of `workload_options` into `options` and `history`, as the verbs take them."""
-    values["options"] = MemoryOptions(**{name: values.pop(name) for name in option_names()})
-    values["history"] = History(
-        sizes=values.pop("after"), empty_cache=values.pop("empty_cache"), device_map=values.pop("device_map")
-    )
-
-
-json_option = click.option(
-    "--json", "as_json", is_flag=True, help="One JSON document on standard output, nothing else."
-)
-
-
-class Percent(click.ParamType[float]):
-    """A share written as a percentage: 2 or 2%."""
-
-    name = "percent"
-
-    def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> float:
-        """0.02 of `2%`."""
-        try:
-            return float(str(value).removesuffix("%")) / 100
-        except ValueError:
-            self.fail(f"{value!r} is not a percentage, such as 2%", param, context)
+def gather(values: dict[str, Any]) -> dict[str, Any]:
+    """`values` as the verbs take them: what `workload_options` asks for one by one stands in `options` and `history`."""
+    rest = dict(values)
+    options = MemoryOptions(**{name: rest.pop(name) for name in option_names()})
+    history = History(sizes=rest.pop("after"), **{name: rest.pop(name) for name in ("empty_cache", "device_map")})
+    return rest | {"options": options, "history": history}
 
 
 def emit(data: dict[str, Any], as_json: bool, show: Callable[[dict[str, Any]], None]) -> None:
+    """Give the answer on standard output: `data` as one JSON document, or what `show` prints of it for a person."""
     if as_json:
         click.echo(json.dumps(data, indent=2, default=str))
     else:

@@ -1,26 +1,23 @@
-"""`latentmeter report`."""
+"""`latentmeter report`: the report of a run, written again from its records."""
 
 import sys
 from pathlib import Path
 
 import click
 
-from profiler.commands.options import (
-    EXIT_FAILED,
-)
+from profiler import api
+from profiler.commands.options import EXIT_FAILED, Percent
+from profiler.comparison.case import within_tolerance
 
 
 @click.command()
 @click.argument("directory", type=click.Path(path_type=Path))
-@click.option("--tolerance", type=click.FloatRange(min=0), help="Percent; a case outside it makes the exit code 1.")
+@click.option("--tolerance", type=Percent(), help="A case outside it makes the exit code 1.")
 def report(directory: Path, tolerance: float | None) -> None:
     """Write the report of the run in DIRECTORY again: HTML, Markdown, JSON, CSV."""
-    from profiler import api
-    from profiler.comparison.case import within_tolerance
     from profiler.sweeps.publish import publish
 
-    share = None if tolerance is None else tolerance / 100
-    for path in publish(directory, share):
+    for path in publish(directory, tolerance):
         click.echo(path)
-    if share is not None and not all(map(within_tolerance, api.comparisons(directory, share))):
+    if tolerance is not None and not all(map(within_tolerance, api.comparisons(directory, tolerance))):
         sys.exit(EXIT_FAILED)

@@ -1,4 +1,4 @@
-"""`latentmeter run`."""
+"""`latentmeter run`: the cases of a sweep, one by one, into a folder with its report."""
 
 import sys
 from collections.abc import Sequence
@@ -7,17 +7,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from profiler.commands.tables import console, new_table
-from profiler.comparison.case import Comparison, compare, compare_all
+from profiler.commands.options import EXIT_FAILED
+from profiler.commands.tables import console, print_table
+from profiler.comparison.case import Comparison, compare, compare_all, within_tolerance
 from profiler.data.records import Record
 from profiler.data.units import format_bytes, format_percent
+from profiler.errors import UserError
 
 if TYPE_CHECKING:
     from profiler.sweeps.plan import Plan
     from profiler.sweeps.run import Progress
-
-from profiler.commands.options import EXIT_FAILED
-from profiler.errors import UserError
 
 
 @click.command()
@@ -38,7 +37,6 @@ def run(
 
     Each case is saved as it ends. The same command again goes on where the run stood.
     """
-    from profiler.comparison.case import within_tolerance
     from profiler.sweeps.plan import find_sweep, plan_sweep
     from profiler.sweeps.publish import publish
     from profiler.sweeps.run import RunOptions, run_sweep
@@ -67,32 +65,35 @@ def show_progress(progress: "Progress") -> None:
         console().print(f"[{progress.number}/{progress.total}] {what} {progress.case.key}")
         return
     row = compare(record)
-    text = f"        {record.status}, {record.seconds:.1f} s"
-    if row.allocated.estimated is not None:
-        text += f", estimated {format_bytes(row.allocated.estimated)}"
-    if row.allocated.measured is not None:
-        text += (
-            f", measured {format_bytes(row.allocated.measured)} ({format_percent(row.allocated.error)}, {row.verdict})"
-        )
-    console().print(text + (f": {record.failure.message}" if record.failure else ""))
+    sizes, parts = row.allocated, [f"        {record.status}", f"{record.seconds:.1f} s"]
+    if sizes.estimated is not None:
+        parts.append(f"estimated {format_bytes(sizes.estimated)}")
+    if sizes.measured is not None:
+        parts.append(f"measured {format_bytes(sizes.measured)} ({format_percent(sizes.error)}, {row.verdict})")
+    console().print(", ".join(parts) + (f": {record.failure.message}" if record.failure else ""))
 
 
 def show_run(plan: "Plan", records: Sequence[Record], paths: Sequence[Path]) -> list[Comparison]:
     """The closing table of a run, where its report lies, and what to type next."""
     out = console()
     comparisons = compare_all(records)
-    table = new_table("case", "kind", "status", "estimated", "measured", "error", "verdict")
+    rows, kinds = [], set()
     for row in comparisons:
-        kind = row.record.measurement.device_kind if row.record.measurement else "estimated"
-        table.add_row(
-            row.record.key, kind, row.record.status, format_bytes(row.allocated.estimated),
-            format_bytes(row.allocated.measured) if row.record.measurement else "-",
-            format_percent(row.allocated.error) if row.record.measurement else "-", row.verdict,
-        )  # fmt: skip
-    out.print(table)
-    if any(row.record.measurement and row.record.measurement.device_kind == "dry" for row in comparisons):
+        measurement = row.record.measurement
+        kind = measurement.device_kind if measurement else "estimated"
+        kinds.add(kind)
+        figures = [format_bytes(row.allocated.measured), format_percent(row.allocated.error)]
+        rows.append(
+            [
+                *(row.record.key, kind, row.record.status, format_bytes(row.allocated.estimated)),
+                *(figures if measurement else ["-", "-"]),
+                row.verdict,
+            ]
+        )
+    print_table(["case", "kind", "status", "estimated", "measured", "error", "verdict"], rows)
+    if "dry" in kinds:
         out.print("Rows of kind 'dry': allocator and dispatcher real, kernels not executed; no GPU was measured.")
-    if any(row.record.stack and row.record.stack.device == "cpu" for row in comparisons):
+    if any(record.stack and record.stack.device == "cpu" for record in records):
         out.print("Measured rows are CPU numbers: no GPU was used. Rows of kind 'estimated' were not measured.")
     if len(records) < len(plan.cases):
         out.print(f"{len(records)} of {len(plan.cases)} cases done: the same command goes on with the rest.")

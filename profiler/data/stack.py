@@ -3,7 +3,6 @@
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from typing import Literal
 
 DeviceName = Literal["cuda", "cpu"]
@@ -72,6 +71,8 @@ def differing_fields(a: Stack, b: Stack) -> list[str]:
 
 def installed(distribution: str) -> str | None:
     """Version of an installed distribution, without importing it."""
+    from importlib.metadata import PackageNotFoundError, version  # slow to import, and seldom asked
+
     try:
         return version(distribution)
     except PackageNotFoundError:

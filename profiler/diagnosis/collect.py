@@ -82,7 +82,14 @@ def _usage(stage: Stage, trace: UsageTrace) -> Usage:
 
 
 def translated(traced: Profile, stream: Events) -> Usage:
-    """The trace's usage in the numbers of `stream`: blocks by their pairs, ops by the longest list that both have."""
+    """The trace's usage with its blocks and ops renumbered as they are in `stream`.
+
+    The two streams come from the same call, but one may hold ops that the other does not. A block of the trace gets the
+    number of the block of the stream that `pair` finds for it; what has no partner is left out. The lists of ops are
+    laid side by side as `diff` does with lines: ops in the longest sequence that stands in both get each other's number.
+    For example, of the traced ops (conv, add, mul) and the measured ones (conv, empty, add, mul), `add` is op 1 of the trace
+    and op 2 of the stream.
+    """
     usage, start, other = traced.usage, _first_op(traced), _first_op(stream)
     op_of = {start + a: other + b for a, b in align(traced.ops[start:], stream.ops[other:])}
     twin = pair(stream, traced)

@@ -1,7 +1,8 @@
 """What stands out at the peak, each by a rule of its own, with the bytes at stake and the tensors that show it.
 
 A rule looks at facts of the trace: who made a tensor, who reads it next, what an op borrowed. Findings overlap: one tensor
-may be a float32 copy and wait for a residual. `options` are those that could help; whether one does, the estimator says.
+may be a float32 copy and also wait to be added as a residual. A finding's `options` might help; `estimate_remedies` finds
+out which of them do.
 """
 
 from collections import Counter
@@ -11,8 +12,8 @@ from math import prod
 
 from profiler.data.events import Block
 from profiler.data.units import format_bytes
-from profiler.diagnosis.lives import BORROWED, KEPT, SPENT, Alive, Why, alive_at_peak, short
-from profiler.diagnosis.profile import Profile
+from profiler.diagnosis.lives import BORROWED, KEPT, SPENT, Alive, Why, alive_at_peak, short_name
+from profiler.diagnosis.profile import STANDING, Profile, ancestors
 
 WORTH = 0.05  # of what the call adds to the baseline: smaller findings are left out
 EVIDENCE = 5
@@ -48,27 +49,27 @@ class Scene:
     alive: list[Alive]
 
     def pick(self, wanted: Callable[[Alive], bool]) -> list[Alive]:
-        """The living for which `wanted` holds."""
+        """The blocks alive for which `wanted` holds."""
         return [item for item in self.alive if wanted(item)]
 
     def because(self, *why: Why) -> list[Alive]:
-        """The living whose reason is one of `why`."""
+        """The blocks alive for one of these reasons."""
         return self.pick(lambda item: item.why in why)
 
 
-def find(profile: Profile) -> list[Finding]:
+def find_all(profile: Profile) -> list[Finding]:
     """The findings of every rule that are worth a line, largest first; what is reserved beside the peak comes last."""
     scene = Scene(profile, profile.alive, alive_at_peak(profile))
     found = [rule(scene) for rule in RULES]
-    found += [finding(why, title, scene.because(why)) for why, title in REASONS.items()]
+    found += [make_finding(why, title, scene.because(why)) for why, title in REASONS.items()]
     worth = WORTH * (profile.peak - profile.baseline)
     return sorted((f for f in found if f and f.bytes >= worth), key=lambda f: (f.rule == "reserved", -f.bytes))
 
 
-def weights(scene: Scene) -> Finding | None:
+def find_weights(scene: Scene) -> Finding | None:
     """Weights that are most of the peak bound what anything else could save."""
     found = scene.because("weights")
-    size = total(found)
+    size = sum_bytes(found)
     if size < scene.profile.peak / 2:
         return None
     share = f"{size / scene.profile.peak:.0%}"
@@ -81,47 +82,44 @@ def weights(scene: Scene) -> Finding | None:
     )
 
 
-def fp32_stage(scene: Scene) -> Finding | None:
+def find_fp32_stage(scene: Scene) -> Finding | None:
     """A stage that runs in float32 from end to end."""
     found = scene.pick(lambda item: item.dtype == "float32" and scene.profile.workload.dtype == "fp32")
-    return finding("fp32-stage", "the whole stage runs in float32", found, ("bf16",))
+    return make_finding("fp32-stage", "the whole stage runs in float32", found, ("bf16",))
 
 
-def place(scene: Scene) -> Finding | None:
-    """The innermost module that holds most of what the call adds."""
-    found = scene.pick(lambda item: item.why not in ("weights", "inputs") and item.because != KEPT)
-    path, inside = "", found
-    for depth in range(DEPTH):
-        sums = Counter[str]()
-        for item in inside:
-            parts = item.module.split(".")
-            if item.module and len(parts) > depth:
-                sums[".".join(parts[: depth + 1])] += item.bytes
-        heaviest, size = next(iter(sums.most_common(1)), ("", 0))
-        if size < MOSTLY * total(found):
-            break
-        path = heaviest
-        inside = [item for item in found if item.module == path or item.module.startswith(path + ".")]
+def find_heaviest_module(scene: Scene) -> Finding | None:
+    """The innermost module, at most three levels down, that holds most of what the call adds."""
+    found = scene.pick(lambda item: item.why not in STANDING and item.because != KEPT)
+    sums = Counter[str]()
+    for item in found:
+        sums.update(dict.fromkeys(ancestors(item.module)[-1 - DEPTH : -1], item.bytes))
+    # More than half is in at most one module of each depth, and that of a deeper one lies within it.
+    path = max((path for path, size in sums.items() if size >= MOSTLY * sum_bytes(found)), key=len, default="")
     kind = scene.profile.usage.classes.get(path, "")
     if not path or kind == "ModuleList":
         return None
     workload = scene.profile.workload
+    inside = [item for item in found if path in ancestors(item.module)]
     full = [item for item in inside if item.shape[-2:] == (workload.height, workload.width)]
-    where = " at full resolution" if total(full) > total(inside) / 2 else ""
-    return finding("place", f"{path} ({kind}){where} holds most of what the call adds", inside, LESS_RESOLUTION)
+    where = " at full resolution" if sum_bytes(full) > sum_bytes(inside) / 2 else ""
+    return make_finding("place", f"{path} ({kind}){where} holds most of what the call adds", inside, LESS_RESOLUTION)
 
 
-def convolution_workspace(scene: Scene) -> Finding | None:
-    """The convolution of the peak borrows; copies of input and output into channels-last order are told by their size."""
+def find_convolution_workspace(scene: Scene) -> Finding | None:
+    """Workspace that the convolution of the peak borrows.
+
+    Where it is about as large as input and output together, it is their copies in channels-last order.
+    """
     profile = scene.profile
     kernel = profile.usage.kernels.get(profile.peak_op)
     if kernel is None or not kernel.name.startswith("convolution"):
         return None
     found = scene.pick(lambda item: item.because == BORROWED)
-    around = total(scene.because("read", "written"))
-    staged = total(found) >= STAGING * around and "channels-last" not in profile.workload.options.key
+    around = sum_bytes(scene.because("read", "written"))
+    staged = sum_bytes(found) >= STAGING * around and "channels-last" not in profile.workload.options.key
     text = "copies its NCHW input and output into channels-last order" if staged else "borrows workspace"
-    made = finding(
+    made = make_finding(
         "convolution-workspace",
         f"the convolution {profile.ops[profile.peak_op][0]} {text}",
         found,
@@ -132,25 +130,25 @@ def convolution_workspace(scene: Scene) -> Finding | None:
     return made
 
 
-def upcast(scene: Scene) -> Finding | None:
+def find_upcast(scene: Scene) -> Finding | None:
     """float32 tensors in a 16-bit stage: casts, and what is computed from them."""
     dtype = scene.profile.workload.dtype
     made = scene.pick(lambda item: item.term in ("activations", "outputs") and dtype != "fp32")
     found = [item for item in made if item.dtype == "float32"]
-    casts = sum(short(item.op) == "_to_copy" for item in found)
-    return finding("upcast", f"float32 tensors in a {dtype} stage, {casts} of them by a cast", found)
+    casts = sum(short_name(item.op) == "_to_copy" for item in found)
+    return make_finding("upcast", f"float32 tensors in a {dtype} stage, {casts} of them by a cast", found)
 
 
-def caches(scene: Scene) -> Finding | None:
+def find_caches(scene: Scene) -> Finding | None:
     """Features that one call of a module leaves for its next call."""
     found = scene.because("cache")
-    spent = total(item for item in found if item.because == SPENT)
+    spent = sum_bytes(item for item in found if item.because == SPENT)
     title = "causal feature caches" + (f", {format_bytes(spent)} of them not read again" if spent else "")
-    return finding("caches", title, found, LESS_RESOLUTION)
+    return make_finding("caches", title, found, LESS_RESOLUTION)
 
 
-def finished_pixels(scene: Scene) -> Finding | None:
-    """Pixels that are decoded already and wait to be joined; more than one clip of them are copies."""
+def find_finished_pixels(scene: Scene) -> Finding | None:
+    """Pixels that are decoded already and wait to be joined. Where they are more than the whole clip, copies wait too."""
     profile = scene.profile
     if profile.workload.stage not in ("decode", "roundtrip"):
         return None
@@ -159,19 +157,19 @@ def finished_pixels(scene: Scene) -> Finding | None:
     found = [item for item in made if len(item.shape) == len(shape) and item.shape[1] == shape[1]]
     elements = sum(prod(item.shape) for item in found)
     title = f"finished pixels wait: {elements / prod(shape):.1f} x the whole answer"
-    return finding("finished-pixels", title, found, LESS_RESOLUTION)
+    return make_finding("finished-pixels", title, found, LESS_RESOLUTION)
 
 
-def join(scene: Scene) -> Finding | None:
+def find_join(scene: Scene) -> Finding | None:
     """The peak is a concatenation, which holds its inputs beside its result."""
     module, op = scene.profile.ops[scene.profile.peak_op]
-    if short(op) not in ("cat", "stack"):
+    if short_name(op) not in ("cat", "stack"):
         return None
-    title = f"{short(op)} in {module or 'the stage'} holds its inputs beside its result"
-    return finding("join", title, scene.because("read", "written"), LESS_RESOLUTION)
+    title = f"{short_name(op)} in {module or 'the stage'} holds its inputs beside its result"
+    return make_finding("join", title, scene.because("read", "written"), LESS_RESOLUTION)
 
 
-def attention(scene: Scene) -> Finding | None:
+def find_attention(scene: Scene) -> Finding | None:
     """Scores of an attention that no fused kernel takes, and scratch of one that does."""
     profile = scene.profile
     around = [(op, k) for op, k in profile.usage.kernels.items() if op <= profile.peak_op < k.end]
@@ -182,10 +180,10 @@ def attention(scene: Scene) -> Finding | None:
     found = [item for item, block in zip(scene.alive, scene.blocks, strict=True) if block.number in within]
     name = kernel.name.removeprefix("attention ")
     what = "leaves the fused kernels, its scores are whole tensors" if name == "math" else f"runs as {name}"
-    return finding("attention", f"attention {profile.ops[op][0]} {what} ({kernel.detail})", found, ("attention",))
+    return make_finding("attention", f"attention {profile.ops[op][0]} {what} ({kernel.detail})", found, ("attention",))
 
 
-def unused_reserve(scene: Scene) -> Finding | None:
+def find_unused_reserve(scene: Scene) -> Finding | None:
     """Segments that hold no block at the peak of reserved bytes: what fragmentation costs."""
     profile = scene.profile
     if profile.reserved is None:
@@ -196,37 +194,45 @@ def unused_reserve(scene: Scene) -> Finding | None:
 
 
 RULES: tuple[Callable[[Scene], Finding | None], ...] = (
-    *(weights, fp32_stage, place, convolution_workspace, upcast, caches, finished_pixels, join, attention),
-    unused_reserve,
+    find_weights,
+    find_fp32_stage,
+    find_heaviest_module,
+    find_convolution_workspace,
+    find_upcast,
+    find_caches,
+    find_finished_pixels,
+    find_join,
+    find_attention,
+    find_unused_reserve,
 )
 
 
-def finding(name: str, title: str, found: Iterable[Alive], options: tuple[str, ...] = ()) -> Finding | None:
-    """A finding over living blocks, with the largest as evidence, alike ones together; None for none."""
+def make_finding(name: str, title: str, found: Iterable[Alive], options: tuple[str, ...] = ()) -> Finding | None:
+    """A finding about the blocks `found`, the largest of them as evidence, equal ones on one line. None without blocks."""
     found = list(found)
     if not found:
         return None
     alike: dict[tuple[object, ...], list[Alive]] = {}
     for item in found:
         alike.setdefault((item.bytes, item.shape, item.dtype, item.op, item.why), []).append(item)
-    groups = sorted(alike.values(), key=lambda group: -total(group))
-    lines = [describe(group) for group in groups[:EVIDENCE]]
+    groups = sorted(alike.values(), key=lambda group: -sum_bytes(group))
+    lines = [describe_alike(group) for group in groups[:EVIDENCE]]
     rest = [item for group in groups[EVIDENCE:] for item in group]
     if rest:
-        lines.append(f"{format_bytes(total(rest))} in {len(rest)} more")
-    return Finding(rule=name, title=title, bytes=total(found), evidence=lines, options=options)
+        lines.append(f"{format_bytes(sum_bytes(rest))} in {len(rest)} more")
+    return Finding(rule=name, title=title, bytes=sum_bytes(found), evidence=lines, options=options)
 
 
-def describe(group: list[Alive]) -> str:
+def describe_alike(group: list[Alive]) -> str:
     """A line of evidence for blocks of one shape and maker; the first speaks for those of other modules."""
     first, others = group[0], len({item.module for item in group}) - 1
     times = f"{len(group)} x " if len(group) > 1 else ""
     shape = "x".join(map(str, first.shape))
     also = f" and {others} more module{'s' if others > 1 else ''}" if others else ""
-    made = f"{first.module or 'the stage'} ({short(first.op)}){also}"
+    made = f"{first.module or 'the stage'} ({short_name(first.op)}){also}"
     return f"{times}{format_bytes(first.bytes)}  {shape} {first.dtype}, {made}: {first.because}"
 
 
-def total(found: Iterable[Alive]) -> int:
+def sum_bytes(found: Iterable[Alive]) -> int:
     """Bytes together."""
     return sum(item.bytes for item in found)

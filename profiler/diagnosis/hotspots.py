@@ -1,4 +1,4 @@
-"""The answer to `latentmeter hotspots`: one record of plain data over a profile."""
+"""The answer to `latentmeter hotspots`: everything that a profile says, as one record of plain data."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -8,18 +8,24 @@ from typing import Any
 from profiler.data.records import PeakAt
 from profiler.data.stack import Stack
 from profiler.data.workload import Workload
-from profiler.diagnosis import timeline as time
-from profiler.diagnosis.borrowers import Borrower
-from profiler.diagnosis.findings import Finding
-from profiler.diagnosis.lives import Alive
-from profiler.diagnosis.profile import Source
-from profiler.diagnosis.remedy import Remedy
-from profiler.diagnosis.tree import Node
+from profiler.diagnosis.borrowers import Borrower, worst_borrowers
+from profiler.diagnosis.findings import Finding, find_all
+from profiler.diagnosis.lives import Alive, alive_at_peak
+from profiler.diagnosis.profile import STANDING, Profile, Source
+from profiler.diagnosis.remedies import Remedy
+from profiler.diagnosis.timeline import Timeline, bytes_at_peak, make_timeline
+from profiler.diagnosis.tree import Node, make_tree
+
+DEPTH = 4  # of rows in the tree
+SMALL = 0.02  # of the peak: modules, and lines of the timeline, below it are left out
 
 
 @dataclass(frozen=True, kw_only=True)
 class Hotspots:
-    """Where the bytes of one workload are. `by_module` adds up to `allocated`; `modules` begin with the stage itself."""
+    """Where the bytes of one workload are. `by_module` adds up to `allocated`; `modules` begin with the stage itself.
+
+    `left_out` says of each option that is no remedy why it is none.
+    """
 
     workload: Workload
     stack: Stack
@@ -28,7 +34,7 @@ class Hotspots:
     baseline: int
     reserved: int | None
     peak_at: PeakAt
-    timeline: time.Timeline
+    timeline: Timeline
     by_module: dict[str, int]
     alive: Sequence[Alive]
     modules: Sequence[Node]
@@ -45,34 +51,58 @@ class Hotspots:
             plain["saving"] = remedy.saving
         return data
 
+    @property
+    def made(self) -> list[Alive]:
+        """What is alive at the peak and did not stand there before the call, largest first."""
+        return [item for item in self.alive if item.why not in STANDING]
+
     def remedies_of(self, finding: Finding) -> list[Remedy]:
         """The remedies that a finding's options turned out to be, best first."""
         return [remedy for remedy in self.remedies if remedy.name in finding.options]
 
+    def share_of(self, node: Node) -> float:
+        """The module's share of the peak, its weights included: 0.5 is half."""
+        return (node.at_peak + node.weights) / self.allocated
 
-DEPTH = 4  # of rows in the tree
+    def visible_modules(self) -> Iterator[tuple[int, str, Node]]:
+        """Modules worth a row: how deep it is indented, its path from the row that it stands under, and the node.
+
+        Neighbours with equal figures, as the blocks of a transformer, share a row: `blocks.0 and 29 alike`.
+        """
+        shown: list[str] = []
+        nodes = [node for node in self.modules if not node.path or (node.calls and self.share_of(node) > SMALL)]
+        for _, group in groupby(nodes, key=lambda n: (_parent(n), n.kind, n.weights, n.own_peak, n.peak, n.at_peak)):
+            alike = list(group)
+            first = alike[0]
+            while shown and shown[-1] and not first.path.startswith(shown[-1] + "."):
+                shown.pop()
+            if len(shown) <= DEPTH:
+                name = first.path.removeprefix(shown[-1]).lstrip(".") if shown else "the stage"
+                yield len(shown), name + (f" and {len(alike) - 1} alike" if len(alike) > 1 else ""), first
+            shown.append(first.path)
 
 
-SMALL = 0.02  # of the peak: modules, and lines of the timeline, below it are left out
-
-
-def visible(found: Hotspots) -> Iterator[tuple[int, str, Node]]:
-    """Modules worth a row: depth among those shown, path from the one above, node. Equal numbered neighbours share a row."""
-    shown: list[str] = []
-    nodes = [node for node in found.modules if not node.path or (node.calls and _share(found, node) > SMALL)]
-    for _, group in groupby(nodes, key=lambda n: (_parent(n), n.kind, n.weights, n.own_peak, n.peak, n.at_peak)):
-        alike = list(group)
-        first = alike[0]
-        while shown and shown[-1] and not first.path.startswith(shown[-1] + "."):
-            shown.pop()
-        if len(shown) <= DEPTH:
-            name = first.path.removeprefix(shown[-1]).lstrip(".") if shown else "the stage"
-            yield len(shown), name + (f" and {len(alike) - 1} alike" if len(alike) > 1 else ""), first
-        shown.append(first.path)
-
-
-def _share(found: Hotspots, node: Node) -> float:
-    return (node.at_peak + node.weights) / found.allocated
+def summarize(profile: Profile, remedies: Sequence[Remedy] = (), left_out: dict[str, str] | None = None) -> Hotspots:
+    """Everything that a profile says; `remedies` and `left_out` as `estimate_remedies` gives them."""
+    module, op = profile.ops[profile.peak_op]
+    return Hotspots(
+        workload=profile.workload,
+        stack=profile.stack,
+        source=profile.source,
+        allocated=profile.peak,
+        baseline=profile.baseline,
+        reserved=profile.reserved,
+        peak_at=PeakAt(module=module, op=op),
+        timeline=make_timeline(profile),
+        by_module=bytes_at_peak(profile),
+        alive=alive_at_peak(profile),
+        modules=make_tree(profile),
+        workspace=worst_borrowers(profile),
+        findings=find_all(profile),
+        remedies=remedies,
+        left_out=left_out or {},
+        notes=profile.notes,
+    )
 
 
 def _parent(node: Node) -> str:

@@ -1,7 +1,6 @@
 """Why a block is alive at the peak: who reads it next, or who holds it though nobody does."""
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Literal
 
 from profiler.data.events import Block
@@ -27,25 +26,27 @@ class Alive(AliveTensor):
 
 def alive_at_peak(profile: Profile) -> list[Alive]:
     """Every block alive at the peak, largest first."""
-    caches = cache_makers(profile)
-    return [_alive(profile, block, *explain(profile, block, caches)) for block in profile.alive]
+    caches = find_cache_makers(profile)
+    found = []
+    for block in profile.alive:
+        why, because = reason_of(profile, block, caches)
+        found.append(
+            Alive(
+                bytes=profile.sizes[block.number],
+                shape=block.shape,
+                dtype=block.dtype,
+                term=block.term,
+                module=profile.module(block),
+                op=profile.op(block),
+                why=why,
+                because=because,
+            )
+        )
+    return found
 
 
-def _alive(profile: Profile, block: Block, why: Why, because: str) -> Alive:
-    return Alive(
-        bytes=profile.sizes[block.number],
-        shape=block.shape,
-        dtype=block.dtype,
-        term=block.term,
-        module=profile.module(block),
-        op=profile.op(block),
-        why=why,
-        because=because,
-    )
-
-
-def explain(profile: Profile, block: Block, caches: set[tuple[str, str]]) -> tuple[Why, str]:
-    """The reason in a word and in words. `caches` as `cache_makers` gives them."""
+def reason_of(profile: Profile, block: Block, caches: set[tuple[str, str]]) -> tuple[Why, str]:
+    """Why `block` is alive at the peak, in a word and in words. `caches` as `find_cache_makers` gives them."""
     if block.term == "weights":
         return "weights", RESIDENT
     if block.term == "inputs":
@@ -54,7 +55,7 @@ def explain(profile: Profile, block: Block, caches: set[tuple[str, str]]) -> tup
         return "workspace", BORROWED if block.op == profile.peak_op and block.phase == "cold" else KEPT
     reads = profile.usage.reads.get(block.number, [])
     following = next((op for op in reads if op > profile.peak_op), None)
-    later = _place(profile, following)
+    later = _name_op(profile, following)
     if (profile.module(block), profile.op(block)) in caches:
         return "cache", f"kept for the next call: read by {later}" if later else SPENT
     if block.op == profile.peak_op:
@@ -68,32 +69,29 @@ def explain(profile: Profile, block: Block, caches: set[tuple[str, str]]) -> tup
         holder = (profile.usage.calls[call].path if call >= 0 else "") or "the stage"
         if not reads:
             return "unread", f"never read; held by {holder}"
-        return "held", f"last read by {_place(profile, reads[-1])}; held by {holder}"
-    adds = short(profile.ops[following][1]) in ("add", "add_")
-    if adds and reads[0] < profile.peak_op and _above(profile, following):
+        return "held", f"last read by {_name_op(profile, reads[-1])}; held by {holder}"
+    adds = short_name(profile.ops[following][1]) in ("add", "add_")
+    if adds and reads[0] < profile.peak_op and _is_branch_of(profile, following):
         return "residual", f"added by {later}"
     return "waits", f"used next by {later}"
 
 
-def cache_makers(profile: Profile) -> set[tuple[str, str]]:
+def find_cache_makers(profile: Profile) -> set[tuple[str, str]]:
     """(module, op) of blocks that one call of a module leaves for a later call of the same module: feature caches."""
-    stacks = partial(call_stack, profile)
     found = set()
     for number, reads in profile.usage.reads.items():
         block = profile.blocks[number]
         place = (profile.module(block), profile.op(block))
         if block.phase != "cold" or place in found:
             continue
-        made = stacks(block.op)
-        for op in reads:
-            read = stacks(op)
-            if any(made[path] != call for path, call in read.items() if path in made):
-                found.add(place)
-                break
+        made = calls_around(profile, block.op)
+        readers = (calls_around(profile, op) for op in reads)
+        if any(made.get(path, call) != call for around in readers for path, call in around.items()):
+            found.add(place)
     return found
 
 
-def call_stack(profile: Profile, op: int) -> dict[str, int]:
+def calls_around(profile: Profile, op: int) -> dict[str, int]:
     """The calls around an op, innermost first: module path to call number."""
     stack: dict[str, int] = {}
     number = profile.usage.call_of.get(op, -1)
@@ -104,19 +102,19 @@ def call_stack(profile: Profile, op: int) -> dict[str, int]:
     return stack
 
 
-def _place(profile: Profile, op: int | None) -> str:
+def _name_op(profile: Profile, op: int | None) -> str:
     if op is None:
         return ""
     module, name = profile.ops[op]
-    return f"{module or 'the stage'} ({short(name)})"
+    return f"{module or 'the stage'} ({short_name(name)})"
 
 
-def _above(profile: Profile, op: int) -> bool:
+def _is_branch_of(profile: Profile, op: int) -> bool:
     """Whether the peak stands in the module of `op` or below it: a branch whose result that op adds."""
     module, at = profile.ops[op][0], profile.ops[profile.peak_op][0]
     return not module or at == module or at.startswith(module + ".")
 
 
-def short(op: str) -> str:
+def short_name(op: str) -> str:
     """`aten._to_copy.default` is `_to_copy`."""
     return op.removeprefix("aten.").rsplit(".", 1)[0]

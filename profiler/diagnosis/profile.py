@@ -6,11 +6,11 @@ from functools import cached_property
 from typing import Literal
 
 from profiler.data.events import Block
-from profiler.data.records import AppliedOption
 from profiler.data.stack import Stack
 from profiler.data.workload import Workload
 
 Source = Literal["estimated", "measured", "dry"]
+STANDING = ("weights", "inputs")  # what stands before the call
 
 
 @dataclass(slots=True)
@@ -25,7 +25,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """What a convolution or attention was priced as, how, and the op after its last (a kernel taken apart has many)."""
+    """What a convolution or attention was priced as, how, and the op after its last one: some run as several ops."""
 
     name: str
     detail: str
@@ -47,10 +47,11 @@ class Usage:
 
 @dataclass(frozen=True, kw_only=True)
 class Profile:
-    """A stream of births (`n`) and deaths (`~n`) of blocks, with the bytes that the allocator hands out for each.
+    """The blocks of a call, and what becomes of them: event `n` is the birth of block `n`, event `~n` its death.
 
-    `ops[i]` is (module path, op name); `peak_event` the birth by which allocated bytes are highest; `reserved` the peak of
-    reserved bytes, None on the CPU; `cache_emptied_at` the events before which cached segments were given back.
+    `sizes[n]` are the bytes that the allocator hands out for block `n`; `ops[i]` is (module path, op name); `peak_event`
+    the birth by which allocated bytes are highest; `reserved` the peak of reserved bytes, None on the CPU;
+    `cache_emptied_at` the events before which cached segments were given back.
     """
 
     workload: Workload
@@ -65,7 +66,6 @@ class Profile:
     cache_emptied_at: set[int] = field(default_factory=set)
     usage: Usage
     output_shapes: tuple[tuple[int, ...], ...] = ()
-    options: dict[str, AppliedOption] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
 
     @cached_property

@@ -3,31 +3,62 @@
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any
-
-from torch import nn
+from typing import TYPE_CHECKING, Any, Literal
 
 from profiler.data.stack import Stack
+from profiler.data.units import format_bytes
 from profiler.data.workload import VAE_STAGES, MemoryOptions, Workload
-from profiler.diagnosis.remedy import Remedy
 from profiler.errors import LatentmeterError
-from profiler.estimation.estimator import estimate
-from profiler.models.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from profiler.models.spec import ModelSpec
 
 WORTH = 0.01  # of the peak
 FUSED = ("flash", "efficient", "cudnn")
-EXPANDABLE = "expandable_segments:True"
+VARIABLE, EXPANDABLE = "PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Remedy:
+    """An option, how to ask for it, the peaks with it and without it (bytes), and what it costs besides."""
+
+    name: str
+    how: str
+    allocated: int
+    allocated_before: int
+    reserved: int | None
+    reserved_before: int | None
+    caution: str = ""
+
+    @property
+    def lowers(self) -> Literal["allocated", "reserved"]:
+        """The quantity that it is for."""
+        return "reserved" if self.name == "expandable_segments" else "allocated"
+
+    @property
+    def peaks(self) -> tuple[int, int]:
+        """That quantity's peak with the option and without it."""
+        if self.lowers == "reserved":
+            assert self.reserved is not None and self.reserved_before is not None
+            return self.reserved, self.reserved_before
+        return self.allocated, self.allocated_before
+
+    @property
+    def saving(self) -> int:
+        """Bytes that the peak is lower by."""
+        return self.peaks[1] - self.peaks[0]
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """The workload and stack with an option on."""
+    """The workload and stack with the option `name` on; `how` is what to type for it."""
 
     name: str
     how: str
     workload: Workload
     stack: Stack
-    caution: str = ""
 
 
 CAUTIONS = {
@@ -38,13 +69,23 @@ CAUTIONS = {
 }
 
 
-def remedies(
-    names: Iterable[str], workload: Workload, spec: ModelSpec, stack: Stack, module: nn.Module
+def describe_remedy(remedy: Remedy) -> str:
+    """What to type and what it is worth."""
+    now, before = remedy.peaks
+    caution = f"; {remedy.caution}" if remedy.caution else ""
+    peaks = f"{format_bytes(now)} {remedy.lowers} instead of {format_bytes(before)}"
+    return f"{remedy.how}: {peaks} ({now / before - 1:+.0%}){caution}"
+
+
+def estimate_remedies(
+    names: Iterable[str], workload: Workload, spec: "ModelSpec", stack: Stack, module: "nn.Module"
 ) -> tuple[list[Remedy], dict[str, str]]:
     """Those of `names` that lower a peak by 1 % or more, allocated before reserved, and why the others are not among them.
 
     `module` is the stage's own, whose class says how large a tile is.
     """
+    from profiler.estimation.estimator import estimate
+
     before = estimate(workload, spec, stack)
     found, left_out = [], {}
     for candidate in _candidates(set(names), workload, spec, stack, module):
@@ -65,7 +106,7 @@ def remedies(
             allocated_before=before.peak.allocated_bytes,
             reserved=after.peak.reserved_bytes,
             reserved_before=before.peak.reserved_bytes,
-            caution=candidate.caution or CAUTIONS.get(candidate.name, ""),
+            caution=CAUTIONS.get(candidate.name, ""),
         )
         lower, higher = remedy.peaks
         if remedy.saving >= WORTH * higher:
@@ -76,47 +117,47 @@ def remedies(
 
 
 def _candidates(
-    names: set[str], workload: Workload, spec: ModelSpec, stack: Stack, module: nn.Module
+    names: set[str], workload: Workload, spec: "ModelSpec", stack: Stack, module: "nn.Module"
 ) -> list[Candidate]:
-    options = workload.options
-    found = []
+    found: list[Candidate] = []
 
-    def add(name: str, how: str, **changes: Any) -> None:
-        if name in names and (changed := replace(options, **changes)) != options:
-            found.append(Candidate(name, how, replace(workload, options=changed), stack))
+    def add(name: str, how: str, stack: Stack = stack, **changes: Any) -> None:
+        changed = replace(workload, **changes)
+        if name in names and (changed, stack) != original:
+            found.append(Candidate(name, how, changed, stack))
 
+    def add_option(name: str, how: str, **changes: Any) -> None:
+        add(name, how, options=replace(workload.options, **changes))
+
+    original = workload, stack
     if workload.stage in VAE_STAGES:
-        add("tiling", "--tiling", tiling=True)
-        if tile := _half_tile(options, spec, module):
-            add("tile", f"--tiling --tile {tile[0]}x{tile[1]}", tiling=True, tile=tile)
+        add_option("tiling", "--tiling", tiling=True)
+        if tile := _half_tile(workload.options, spec, module):
+            add_option("tile", f"--tiling --tile {tile[0]}x{tile[1]}", tiling=True, tile=tile)
         if workload.frames > 1:
-            add("framewise", "--framewise", framewise=True)
+            add_option("framewise", "--framewise", framewise=True)
         if workload.batch > 1:
-            add("slicing", "--slicing", slicing=True)
-    add("channels_last", "--channels-last", channels_last=True)
+            add_option("slicing", "--slicing", slicing=True)
+    add_option("channels_last", "--channels-last", channels_last=True)
     for kernel in FUSED:
-        add("attention", f"--attention {kernel}", attention=kernel)
-    if "bf16" in names and workload.dtype == "fp32" and options.autocast is None:
-        found.append(Candidate("bf16", "--dtype bf16", replace(workload, dtype="bf16"), stack, CAUTIONS["bf16"]))
-    if "expandable_segments" in names and not _expandable(stack):
-        variable = "PYTORCH_CUDA_ALLOC_CONF"
-        settings = stack.settings | {variable: ",".join(filter(None, [stack.settings.get(variable), EXPANDABLE]))}
-        found.append(
-            Candidate("expandable_segments", f"{variable}={EXPANDABLE}", workload, replace(stack, settings=settings))
-        )
+        add_option("attention", f"--attention {kernel}", attention=kernel)
+    if workload.dtype == "fp32" and workload.options.autocast is None:
+        add("bf16", "--dtype bf16", dtype="bf16")
+    if not any(re.search(EXPANDABLE, value) for value in stack.settings.values()):
+        others = stack.settings.get(VARIABLE)
+        settings = stack.settings | {VARIABLE: ",".join(filter(None, [others, EXPANDABLE]))}
+        add("expandable_segments", f"{VARIABLE}={EXPANDABLE}", replace(stack, settings=settings))
     return found
 
 
-def _half_tile(options: MemoryOptions, spec: ModelSpec, module: nn.Module) -> tuple[int, int] | None:
-    """Half the tile in use, or half the class's own, in whole quads of latents, so that overlaps stay whole; None where
-    the class names none by height and width."""
+def _half_tile(options: MemoryOptions, spec: "ModelSpec", module: "nn.Module") -> tuple[int, int] | None:
+    """Half the tile in use, or half the class's own one, in pixels; None where the class names none by height and width.
+
+    Sides are whole multiples of four latents, so that the overlaps of tiles, a quarter of a side, are whole latents.
+    """
     sides = [getattr(module, f"tile_sample_min_{side}", None) for side in ("height", "width")]
     height, width = options.tile or sides
     if not isinstance(height, int) or not isinstance(width, int):
         return None
     quad = 4 * spec.latent.spatial_compression
     return max(quad, height // 2 // quad * quad), max(quad, width // 2 // quad * quad)
-
-
-def _expandable(stack: Stack) -> bool:
-    return any(re.search(EXPANDABLE, value) for value in stack.settings.values())

@@ -4,16 +4,16 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 
 from profiler.data.events import Block
-from profiler.diagnosis.profile import Profile
+from profiler.diagnosis.profile import STANDING, Profile
 
 DEPTH = 3  # of the module paths that bytes are added up by
 FEW = 8  # groups, and numbered siblings that are told apart
-RESIDENT = ("weights", "inputs", "workspace")
+RESIDENT = (*STANDING, "workspace")
 
 
 @dataclass(frozen=True)
 class Point:
-    """A moment: the event, the module and op whose allocation or free it is, and bytes alive by group."""
+    """The moment after an event: the module and op of the block that came or went, and the bytes alive, by group too."""
 
     event: int
     module: str
@@ -24,7 +24,9 @@ class Point:
 
 @dataclass(frozen=True)
 class Timeline:
-    """`groups` name the columns of each point; `points` are the highest moments of equal stretches, in order."""
+    """`groups` name the columns of each point. The events of the call are cut into stretches of equal length, and each
+    stretch gives one of the `points`: its moment with the most bytes allocated.
+    """
 
     groups: tuple[str, ...]
     points: tuple[Point, ...]
@@ -35,14 +37,12 @@ class Timeline:
         return max(self.points, key=lambda point: point.allocated)
 
 
-def timeline(profile: Profile, points: int = 400) -> Timeline:
+def make_timeline(profile: Profile, points: int = 400) -> Timeline:
     """The first call as at most `points` moments; the peak is one of them."""
     group_of = Grouping(profile)
-    most = Counter[str]()
-    for block in profile.alive:
-        most[group_of(block)] += profile.sizes[block.number]
-    named = [name for name in RESIDENT if most[name]]
-    named += [name for name, _ in most.most_common() if name not in RESIDENT][: FEW - len(named)]
+    largest = bytes_at_peak(profile)
+    named = [name for name in RESIDENT if name in largest]
+    named += [name for name in largest if name not in RESIDENT][: FEW - len(named)]
     column = {name: number for number, name in enumerate(named)}
     alive = [0] * (len(named) + 1)
     stretch = max(1, -(-(len(profile.events) - profile.first_event) // points))
@@ -56,7 +56,7 @@ def timeline(profile: Profile, points: int = 400) -> Timeline:
     return Timeline((*named, "other modules"), tuple(best.values()))
 
 
-def at_peak(profile: Profile) -> dict[str, int]:
+def bytes_at_peak(profile: Profile) -> dict[str, int]:
     """Bytes alive at the peak by group, largest first."""
     group_of, sums = Grouping(profile), Counter[str]()
     for block in profile.alive:
@@ -65,7 +65,10 @@ def at_peak(profile: Profile) -> dict[str, int]:
 
 
 class Grouping:
-    """The group of a block: its term, or the head of its module path with numbered siblings as `*` where they are many."""
+    """Names the group of a block: its term where that is weights, inputs or workspace, else the head of its module's path.
+
+    Where more than eight modules are numbered siblings, they are one group: `blocks.7.attn.to_q` is in `blocks.*`.
+    """
 
     def __init__(self, profile: Profile) -> None:
         self.profile = profile

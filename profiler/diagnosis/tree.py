@@ -1,16 +1,19 @@
 """The module tree, with what each module's own ops and its whole subtree make and keep."""
 
-from collections import Counter, defaultdict
+from collections import Counter
 from dataclasses import dataclass
 
-from profiler.diagnosis.profile import Profile, ancestors
+from profiler.diagnosis.profile import STANDING, Profile, ancestors
+
+Place = str | tuple[str]  # the path of a module with all below it; in a tuple, of its own ops alone
 
 
 @dataclass(frozen=True, kw_only=True)
 class Node:
-    """A module. All in bytes; `own_` counts what its own ops made, the rest its subtree, both without weights and inputs.
+    """A module. Sizes are in bytes and, but for `own_peak`, count what it and all modules below it make.
 
-    `peak` is the most alive at once, `produced` all that was ever made, `at_peak` what is alive at the stage's peak.
+    `peak` is the most that is alive at once, `own_peak` the most that its own ops have alive at once, `produced` all that is
+    ever made, `at_peak` what is alive at the stage's peak; weights and inputs are in none of these.
     """
 
     path: str
@@ -23,22 +26,23 @@ class Node:
     at_peak: int
 
 
-def tree(profile: Profile) -> list[Node]:
+def make_tree(profile: Profile) -> list[Node]:
     """Every module that makes or owns a block, in the order of their paths; the stage itself (empty path) first."""
-    own, inclusive, weights = Levels(), Levels(), Counter[str]()
-    at_peak = Counter[str]()
+    weights, now, most, produced = (Counter[Place]() for _ in range(4))
+    at_peak = now
     for event, block, birth, _ in profile.steps():
         module, size = profile.module(block), profile.sizes[block.number]
         above = ancestors(module)
-        if block.term in ("weights", "inputs"):
-            for path in above if birth else ():
-                weights[path] += size
+        if block.term in STANDING:
+            weights.update(dict.fromkeys(above if birth else (), size))
             continue
-        own.add(module, size if birth else -size)
-        for path in above:
-            inclusive.add(path, size if birth else -size)
+        places: list[Place] = [*above, (module,)]
+        for place in places:
+            now[place] += size if birth else -size
+            most[place] = max(most[place], now[place])
+            produced[place] += size if birth else 0
         if event == profile.peak_event:
-            at_peak = inclusive.now.copy()
+            at_peak = now.copy()
     calls = _calls(profile)
     return [
         Node(
@@ -46,27 +50,13 @@ def tree(profile: Profile) -> list[Node]:
             kind=profile.usage.classes.get(path, ""),
             calls=calls[path],
             weights=weights[path],
-            own_peak=own.most[path],
-            peak=inclusive.most[path],
-            produced=inclusive.produced[path],
+            own_peak=most[path,],
+            peak=most[path],
+            produced=produced[path],
             at_peak=at_peak[path],
         )
-        for path in sorted({*weights, *inclusive.most}, key=_natural)
+        for path in sorted({path for path in (*weights, *most) if isinstance(path, str)}, key=_natural)
     ]
-
-
-class Levels:
-    """Bytes by module: now, the most at once, and all that was ever added."""
-
-    def __init__(self) -> None:
-        self.now, self.produced = Counter[str](), Counter[str]()
-        self.most: dict[str, int] = defaultdict(int)
-
-    def add(self, path: str, size: int) -> None:
-        """Bytes come (positive) or go."""
-        self.now[path] += size
-        self.produced[path] += max(size, 0)
-        self.most[path] = max(self.most[path], self.now[path])
 
 
 def _calls(profile: Profile) -> Counter[str]:

@@ -19,7 +19,7 @@ class UsageTrace(Trace):
     """`reads[block]` are the ops that read it, rising; `calls` in order of entry; `kernels[op]` what an op ran as.
 
     `call_of[op]` is the innermost call around it, `freed_in[block]` the one that is running when it dies: -1 is the stage.
-    Every call is traced, also where it repeats one: a copy has no reads.
+    Calls that repeat an earlier one are traced like any other: copied from it they would have no reads of their own.
     """
 
     def __init__(self, *args: Any) -> None:
@@ -43,12 +43,12 @@ class UsageTrace(Trace):
         self.calls[self._open.pop()].end = len(self.ops)
 
     def release(self, number: int) -> None:
-        """Note in whose hands it was: a module's variables die while its call is still open."""
+        """Note which call is running: a variable of a module's `forward` dies while that call is still open."""
         super().release(number)
         self.freed_in[number] = self._open[-1]
 
     def execute(self, func: Any, args: Any, kwargs: Any) -> Any:
-        """Note what the op reads, run it, and note what it was priced as. A view reads nothing."""
+        """Note what the op reads, run it, and note what it was priced as. A view reads nothing: it names bytes anew."""
         op = len(self.ops) - 1
         self.call_of[op] = self._open[-1]
         if not _is_view(func):

@@ -172,16 +172,16 @@ def beyond(frame: "pd.DataFrame", share: float) -> bool:
     return bool((found.loc[asked, "error"].abs() > share).any())
 
 
-def conditions(frame: "pd.DataFrame", command: str) -> dict[str, str]:
+def conditions(frame: "pd.DataFrame", command: str, *, closed_form: bool = False) -> dict[str, str]:
     """What the reader must know of a table: command, date, versions, and where convolution workspace came from."""
-    from profiler.kernels.cudnn_plans import CLOSED_FORM, front_end_version
+    from profiler.kernels.cudnn_plans import front_end_version
 
     planned, closed = int(frame["planned"].sum()), int(frame["closed_form"].sum())
     return {
         "command": command,
         "date": datetime.now(UTC).date().isoformat(),
         "latentmeter": f"{__version__}, torch {installed('torch')}, diffusers {installed('diffusers')}",
-        "planner": "not asked, nor are shipped plans" if CLOSED_FORM.get() else front_end_version() or "not installed",
+        "planner": "not asked, nor are shipped plans" if closed_form else front_end_version() or "not installed",
         "convolutions": f"{planned:,} by cuDNN's own plans, {closed:,} by the closed form",
         "cases": f"{len(frame)}, {int((frame['reason'] == '').sum())} of them compared",
     }

@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import Any
 
-from profiler.data.records import AliveTensor, AppliedOption, Estimate, Measurement, Memory, PeakAt, Reading, Record
+from profiler.data.records import AliveTensor, AppliedOption, Estimate, Measurement, Reading, Record
 from profiler.data.units import format_bytes
 from profiler.data.workload import option_names
-from profiler.report.cells import NO_REASON, Cell, Footnotes
+from profiler.report.cells import Cell, Footnotes, find_note
 
 BORROWED = 5  # ops that a section names
 OPEN_NOTES = 3  # cases that may print one and the same note in full
@@ -48,16 +48,6 @@ class OptionRow:
     measured: AppliedOption | None
 
 
-@dataclass(frozen=True)
-class PeakSide:
-    """Where the peak of one side stands, what it adds to what was resident, and why its place is unknown if it is."""
-
-    title: str
-    at: PeakAt | None
-    growth: str | None
-    why: str
-
-
 def reading_table(measurement: Measurement, notes: Footnotes) -> ReadingTable:
     """Phases from process start to the last warm call: sizes for a reader, counts and seconds as they are."""
     named = _phases(measurement)
@@ -84,13 +74,13 @@ def option_rows(record: Record) -> list[OptionRow]:
     return [OptionRow(name, name in asked, estimated.get(name), measured.get(name)) for name in names]
 
 
-def alive(record: Record) -> Estimate | Measurement | None:
+def side_with_tensors(record: Record) -> Estimate | Measurement | None:
     """The side that the table of largest tensors is taken from: the measured one where it has any."""
     sides = [side for side in (record.measurement, record.estimate) if side is not None and side.largest]
     return sides[0] if sides else None
 
 
-def alike(tensors: Iterable[AliveTensor]) -> list[tuple[int, AliveTensor]]:
+def count_alike(tensors: Iterable[AliveTensor]) -> list[tuple[int, AliveTensor]]:
     """How many there are of each, in order: layers often hold several of one size and maker."""
     return [(count, tensor) for tensor, count in Counter(tensors).items()]
 
@@ -101,16 +91,16 @@ def sizes_in_common(estimate: Estimate, measurement: Measurement) -> int:
     return (counts[0] & counts[1]).total()
 
 
-def peak_sides(record: Record) -> list[PeakSide]:
-    """The measured peak and the estimated one; one entry for both where they say the same."""
-    sides = [
-        PeakSide(title, side.peak_at, _growth(side.baseline, side.peak), side.notes.get("peak_at", NO_REASON))
-        for title, side in (("Measured", record.measurement), ("Estimated", record.estimate))
-        if side is not None
-    ]
-    if len(sides) == 2 and (sides[0].at, sides[0].growth) == (sides[1].at, sides[1].growth):
-        return [replace(sides[0], title="Measured and estimated")]
-    return sides
+def peak_sides(record: Record) -> list[tuple[str, Estimate | Measurement]]:
+    """The sides whose peaks a section describes, with a title; one for both where the reader would see the same figures."""
+    measured, estimated = record.measurement, record.estimate
+    if measured and estimated and _peak_facts(measured) == _peak_facts(estimated):
+        return [("Measured and estimated", measured)]
+    return [(title, side) for title, side in (("Measured", measured), ("Estimated", estimated)) if side]
+
+
+def _peak_facts(side: Estimate | Measurement) -> tuple[object, ...]:
+    return side.peak_at, format_bytes(side.baseline.allocated_bytes), format_bytes(side.peak.allocated_bytes)
 
 
 def common_notes(records: Iterable[Record]) -> frozenset[str]:
@@ -156,14 +146,6 @@ def _nvml_text(field: str, value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _growth(baseline: Memory, peak: Memory) -> str | None:
-    low, high = baseline.allocated_bytes, peak.allocated_bytes
-    if low is None or high is None:
-        return None
-    rise = format_bytes(high - low)
-    return f"{format_bytes(low)} resident before the call, {format_bytes(high)} at the peak: {rise} more"
-
-
 def _phases(measurement: Measurement) -> list[tuple[str, Reading, str]]:
     """Name, reading and seconds of each phase in order; the warm calls stand before the watched one."""
 
@@ -196,5 +178,4 @@ def _reading_cell(measurement: Measurement, reading: Reading, field: str, second
 def _why(measurement: Measurement, field: str, phase: str = "") -> str:
     if field == "seconds":
         return "the time of this phase means nothing"
-    keys: Iterable[str] = (f"{phase}.{field}", field) if phase else (field,)
-    return next((measurement.notes[key] for key in keys if key in measurement.notes), NO_REASON)
+    return find_note((f"{phase}.{field}", field), measurement.notes)

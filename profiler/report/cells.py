@@ -1,17 +1,18 @@
 """Figures ready to print: the rows of the table and of the waterfall, and the reason of every unknown as a footnote."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from profiler.comparison.case import Comparison, Pair
 from profiler.data.records import Record
 from profiler.data.units import format_bytes, format_percent
 from profiler.report.engine import format_exact
-from profiler.report.words import Provenance, borrowed, card, clip_size, judged, kind
+from profiler.report.words import added_workspace, card_of, format_clip, is_judged, provenance_of
 
 Side = Literal["estimated", "measured"]
 Role = Literal["latent", "term", "total"]
+SIDES: tuple[Side, Side] = ("estimated", "measured")
 
 UNITS = (
     "KiB, MiB and GiB are 2\u00b9\u2070, 2\u00b2\u2070 and 2\u00b3\u2070 bytes. "
@@ -19,13 +20,6 @@ UNITS = (
     "with a minus too low."
 )
 NO_REASON = "no reason was recorded"
-SHORT_KINDS: dict[Provenance, str] = {
-    "measured": "measured",
-    "dry": "dry",
-    "cpu": "measured (CPU)",
-    "estimated": "estimated",
-    "none": "none",
-}
 COLUMNS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("Workload", ("model", "stage", "frames \u00d7 height \u00d7 width", "batch", "dtype", "options")),
     ("Case", ("kind", "status")),
@@ -33,10 +27,11 @@ COLUMNS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("Reserved", ("estimated", "measured")),
     ("Device", ("estimated", "measured")),
 )
+TENSOR_TERMS = ("weights", "inputs", "outputs", "activations", "workspace")  # they add up to allocated
 STEPS: tuple[tuple[str, Role], ...] = (
-    *(("latent", "latent"), ("weights", "term"), ("inputs", "term"), ("outputs", "term"), ("activations", "term")),
-    *(("workspace", "term"), ("allocated", "total"), ("cached", "term"), ("reserved", "total")),
-    *(("context", "term"), ("device", "total")),
+    ("latent", "latent"),
+    *((name, "term") for name in TENSOR_TERMS),
+    *(("allocated", "total"), ("cached", "term"), ("reserved", "total"), ("context", "term"), ("device", "total")),
 )
 
 
@@ -91,12 +86,16 @@ class Step:
         return {"latent": "latent", "total": f"peak.{self.name}_bytes"}.get(self.role, f"terms.{self.name}")
 
 
+def find_note(fields: Sequence[str], *notes: Mapping[str, str]) -> str:
+    """The first of `notes` about one of `fields`, the earlier ones before the later."""
+    return next((found[field] for found in notes for field in fields if field in found), NO_REASON)
+
+
 def why_unknown(record: Record, side: Side, field: str) -> str:
     """Why `field` (dotted, as `peak.device_bytes`) of one side is unknown, from the notes of the record."""
     source = record.estimate if side == "estimated" else record.measurement
     if source is not None:
-        keys = (field, field.split(".")[0])
-        return next((notes[key] for notes in (source.notes, record.notes) for key in keys if key in notes), NO_REASON)
+        return find_note((field, field.split(".")[0]), source.notes, record.notes)
     if side == "estimated":
         return record.notes.get("estimate", "no estimate was made")
     ended = "estimate only" if record.status == "ok" else record.status
@@ -106,25 +105,26 @@ def why_unknown(record: Record, side: Side, field: str) -> str:
 def table_row(comparison: Comparison, notes: Footnotes) -> list[Cell]:
     """One case in the order of COLUMNS."""
     record, workload = comparison.record, comparison.record.workload
+    provenance = provenance_of(comparison)
     cells = [
         *(Cell(workload.model), Cell(workload.stage)),
-        Cell(clip_size(workload), workload.frames * workload.height * workload.width),
+        Cell(format_clip(workload), workload.frames * workload.height * workload.width),
         *(Cell(str(workload.batch), workload.batch), Cell(workload.dtype), Cell(workload.options.key or "none")),
-        *(
-            Cell(SHORT_KINDS[kind(comparison)], detail="" if kind(comparison) == "cpu" else card(record)),
-            Cell(record.status),
-        ),
+        Cell("measured (CPU)") if provenance == "cpu" else Cell(provenance, detail=card_of(record)),
+        Cell(record.status),
     ]
     for quantity in ("allocated", "reserved", "device"):
-        cells += _pair_cells(record, getattr(comparison, quantity), f"peak.{quantity}_bytes", notes)
+        for side in SIDES:
+            reason = why_unknown(record, side, f"peak.{quantity}_bytes")
+            cells.append(notes.size(getattr(getattr(comparison, quantity), side), reason))
         if quantity == "allocated":
-            cells += [_error_cell(record, comparison.allocated, notes), verdict_cell(comparison)]
+            cells += [_error_cell(record, comparison.allocated, notes), _verdict_cell(comparison)]
     return cells
 
 
-def verdict_cell(comparison: Comparison) -> Cell:
+def _verdict_cell(comparison: Comparison) -> Cell:
     """The verdict on allocated bytes, with its tolerance and its reason."""
-    limit = f"tolerance {comparison.tolerance * 100:g} %" if judged(comparison) else ""
+    limit = f"tolerance {comparison.tolerance * 100:g} %" if is_judged(comparison) else ""
     return Cell(comparison.verdict, detail="; ".join(part for part in (limit, comparison.reason) if part))
 
 
@@ -136,7 +136,7 @@ def waterfall_steps(comparison: Comparison) -> list[Step]:
         "latent": Pair(estimated=estimate.latent.get("memory_bytes") if estimate else None, measured=None),
         **{name: getattr(comparison, name) for name in ("allocated", "reserved", "device")},
     }
-    workspace, extra = pairs["workspace"], borrowed(comparison)
+    workspace, extra = pairs["workspace"], added_workspace(comparison)
     filled = bool(extra) and workspace.estimated is None
     if filled:
         pairs["workspace"] = Pair(estimated=extra, measured=workspace.measured)
@@ -159,26 +159,26 @@ def step_cells(comparison: Comparison, step: Step, notes: Footnotes) -> list[Cel
     return [estimated, measured, difference]
 
 
+def side_cells(comparison: Comparison, side: Side, notes: Footnotes) -> list[Cell]:
+    """The steps of one side, rounded; the latent is that of the estimate on both."""
+    found = []
+    for step in waterfall_steps(comparison):
+        source: Side = "estimated" if step.role == "latent" else side
+        cell = notes.size(getattr(step.pair, source), why_unknown(comparison.record, source, step.field))
+        stands_in = step.borrowed and side == "estimated"
+        found.append(replace(cell, text=f"{cell.text} as measured") if stands_in else cell)
+    return found
+
+
 def unexplained(steps: Sequence[Step]) -> Pair:
     """Allocated bytes that the five terms leave over, each side: 0 where the account closes, None if unknown."""
     pairs = {step.name: step.pair for step in steps}
-    terms = [pairs[name] for name in ("weights", "inputs", "outputs", "activations", "workspace")]
-    return Pair(
-        estimated=_rest(pairs["allocated"].estimated, [term.estimated for term in terms]),
-        measured=_rest(pairs["allocated"].measured, [term.measured for term in terms]),
-    )
 
+    def rest(side: Side) -> int | None:
+        total, *terms = (getattr(pairs[name], side) for name in ("allocated", *TENSOR_TERMS))
+        return None if None in (total, *terms) else total - sum(terms)
 
-def _rest(total: int | None, parts: Sequence[int | None]) -> int | None:
-    known = [part for part in parts if part is not None]
-    return None if total is None or len(known) < len(parts) else total - sum(known)
-
-
-def _pair_cells(record: Record, pair: Pair, field: str, notes: Footnotes) -> list[Cell]:
-    return [
-        notes.size(pair.estimated, why_unknown(record, "estimated", field)),
-        notes.size(pair.measured, why_unknown(record, "measured", field)),
-    ]
+    return Pair(estimated=rest("estimated"), measured=rest("measured"))
 
 
 def _error_cell(record: Record, pair: Pair, notes: Footnotes) -> Cell:

@@ -12,11 +12,12 @@ from math import ceil, floor, log2, log10
 from markupsafe import Markup
 
 from profiler.comparison.case import Comparison
-from profiler.data.units import format_bytes, format_percent
+from profiler.data.units import format_bytes
 from profiler.report.cells import Step, waterfall_steps
-from profiler.report.engine import environment
-from profiler.report.words import clip_size, kind, name
+from profiler.report.engine import render
+from profiler.report.words import format_clip, name_of, provenance_of
 
+SHAPES = {"exact": "within", "within": "within", "over": "over", "under": "under"}  # of a verdict
 LABELS = 5  # points outside their tolerance that are named in the chart of errors
 HAIRLINE = 1.0  # width of a bar that would be invisible
 LATENT_SHARE = 1 / 50  # below this share of the whole, the waterfall writes the latent's share beside its bar
@@ -72,58 +73,52 @@ class LinearAxis:
 
 @dataclass(frozen=True)
 class Mark:
-    """A point of both charts: its places, its shape (the verdict), the words of its tooltips and of its label."""
+    """A row as a point of both charts: its places, its shape (the verdict), and its label, empty for most."""
 
     x: float
     y: float
     error_y: float
+    row: Comparison
+    name: str
     shape: str
     filled: bool
-    name: str
-    sizes: str
-    error: str
-    label: str = ""
-    anchor: str = "start"
+    label: str
+    anchor: str
 
 
-def drawable(comparisons: Iterable[Comparison]) -> list[Comparison]:
-    """The rows with both numbers, both above 0 (a logarithm needs that)."""
-    return [row for row in comparisons if (row.allocated.estimated or 0) > 0 and (row.allocated.measured or 0) > 0]
+@dataclass(frozen=True)
+class Agreement:
+    """Estimated against measured: two drawings, the rows that they show, and the shapes in them for the legend.
+
+    `errors` is the distance from the line of `scatter`, magnified. The shapes are verdicts, and `hollow` for numbers of no
+    real GPU.
+    """
+
+    scatter: Markup
+    errors: Markup
+    rows: Sequence[Comparison]
+    shapes: Sequence[str]
 
 
-def scatter(comparisons: Iterable[Comparison]) -> Markup | None:
-    """Estimated over measured allocated bytes, both logarithmic, with y = x and the tolerance; None without a pair."""
-    rows = drawable(comparisons)
+def draw_agreement(comparisons: Iterable[Comparison]) -> Agreement | None:
+    """The rows with both numbers, both above 0 (a logarithm needs that); None without one."""
+    rows = [row for row in comparisons if (row.allocated.estimated or 0) > 0 and (row.allocated.measured or 0) > 0]
     if not rows:
         return None
-    x, y = _scatter_axes(rows)
-    bands = [
-        (limit, log2(1 + limit), -log2(1 - limit))
-        for limit in sorted({row.tolerance for row in rows if row.tolerance < 1})
-    ]
-    return _draw(
-        "scatter.svg", x=x, y=y, unit=abs(y.end - y.start) / (y.high - y.low), bands=bands, marks=_marks(rows, x, y)
-    )
-
-
-def errors(comparisons: Iterable[Comparison]) -> Markup | None:
-    """The error of each row over its measured bytes: the distance from y = x, magnified; None without a pair."""
-    rows = drawable(comparisons)
-    if not rows:
-        return None
-    x, y = _scatter_axes(rows)
-    axis = _error_axis(rows)
-    bands = [
-        (axis.at(min(limit, axis.reach)), axis.at(-min(limit, axis.reach))) for limit in {row.tolerance for row in rows}
-    ]
-    return _draw("errors.svg", x=x, y=axis, bands=bands, marks=_marks(rows, x, y))
-
-
-def shapes(comparisons: Iterable[Comparison]) -> list[str]:
-    """The shapes that the two charts draw, for their legend: verdicts, and `hollow` for numbers of no real GPU."""
-    rows = drawable(comparisons)
-    present = {_shape(row) for row in rows} | {"hollow" for row in rows if kind(row) != "measured"}
-    return [shape for shape in ("within", "over", "under", "other", "hollow") if shape in present]
+    sizes = [size for row in rows for size in (row.allocated.estimated, row.allocated.measured) if size]
+    x, y = LogAxis.over(sizes, 58, 390), LogAxis.over(sizes, 324, 24)
+    limits = {row.tolerance for row in rows}
+    reach = max(abs(row.allocated.error or 0) * 1.15 for row in rows)
+    axis = LinearAxis(max(reach, 0.001, *(limit * 1.6 for limit in limits)), 324, 24)
+    marks = _marks(rows, x, y, axis)
+    bands = [(limit, log2(1 + limit), -log2(1 - limit)) for limit in sorted(limits) if limit < 1]
+    unit = abs(y.end - y.start) / (y.high - y.low)
+    scatter = render("scatter.svg", x=x, y=y, unit=unit, bands=bands, marks=marks)
+    edges = [(axis.at(min(limit, axis.reach)), axis.at(-min(limit, axis.reach))) for limit in limits]
+    errors = render("errors.svg", x=x, y=axis, bands=edges, marks=marks)
+    present = {mark.shape for mark in marks} | {"hollow" for mark in marks if not mark.filled}
+    shapes = [shape for shape in ("within", "over", "under", "other", "hollow") if shape in present]
+    return Agreement(scatter, errors, rows, shapes)
 
 
 def waterfall(comparison: Comparison, number: int) -> Markup | None:
@@ -134,7 +129,7 @@ def waterfall(comparison: Comparison, number: int) -> Markup | None:
     ]
     if not sizes:
         return None
-    return _draw("waterfall.svg", number=number, title=name(comparison), **_Waterfall(steps, sizes).drawing())
+    return render("waterfall.svg", number=number, title=name_of(comparison), **_Waterfall(steps, sizes).drawing())
 
 
 def power_label(power: int) -> str:
@@ -178,25 +173,19 @@ class _Waterfall:
         }
 
     def _latent(self, y: float, step: Step) -> dict[str, object]:
-        size, top = step.pair.estimated, y + self.height / 2 - 4.5
-        if not size:
-            return {"size": size, "y": top, "share": "", "text": format_bytes(size)}
-        share = f"1/{self.whole / size:,.0f} of {self._largest}" if size < self.whole * LATENT_SHARE else ""
-        width = max(self._scale(size), HAIRLINE)
+        size = step.pair.estimated or 0
         return {
             "size": size,
-            "y": top,
-            "w": width,
-            "dot": self.log.at(size),
-            "share": share,
-            "text": format_bytes(size),
+            "y": y + self.height / 2 - 4.5,
+            "w": max(self._scale(size), HAIRLINE),
+            "dot": self.log.at(size) if size else None,
+            "share": f"1/{self.whole / size:,.0f} of {self._largest}" if 0 < size < self.whole * LATENT_SHARE else "",
+            "text": format_bytes(step.pair.estimated),
         }
 
     def _layer(self, rows: Sequence[tuple[float, Step]], offset: float, side: str) -> dict[str, object]:
-        """One side as three paths and its numbers. A term starts where the ones before it end; a total starts at 0."""
-        paths: dict[str, list[str]] = {"term": [], "total": [], "dot": []}
-        numbers = []
-        end = 0
+        """One side's bars and numbers. A term starts where the ones before it end; a total starts at 0."""
+        bars, numbers, end = [], [], 0
         for y, step in rows:
             size: int | None = getattr(step.pair, side)
             same = step.borrowed and side == "estimated"
@@ -206,10 +195,9 @@ class _Waterfall:
             start = 0 if step.role == "total" else end
             end = start + size
             if size > 0:
-                paths[step.role].append(_bar(self.LEFT + self._scale(start), y + offset, self._scale(size)))
-                paths["dot"].append(f"M{self.log.at(size):.1f} {y + offset + 4.5:g}h0")
-        terms, totals, dots = ("".join(path) for path in paths.values())
-        return {"side": side, "terms": terms, "totals": totals, "dots": dots, "numbers": numbers}
+                width = max(self._scale(size), HAIRLINE)
+                bars.append((step.role, self.LEFT + self._scale(start), y + offset, width, self.log.at(size)))
+        return {"side": side, "bars": bars, "numbers": numbers}
 
     def _scale(self, size: int) -> float:
         return size / self.whole * self.WIDTH
@@ -219,24 +207,7 @@ def _primary(step: Step) -> int | None:
     return step.pair.measured if step.pair.measured is not None else step.pair.estimated
 
 
-def _bar(x: float, y: float, width: float) -> str:
-    """A bar 9 high as a path; one that would be invisible is drawn as a hairline."""
-    width = round(max(width, HAIRLINE), 1)
-    return f"M{round(x, 1):g} {y:g}h{width:g}v9h-{width:g}z"
-
-
-def _scatter_axes(rows: Sequence[Comparison]) -> tuple[LogAxis, LogAxis]:
-    sizes = [size for row in rows for size in (row.allocated.estimated, row.allocated.measured) if size]
-    return LogAxis.over(sizes, 58, 390), LogAxis.over(sizes, 324, 24)
-
-
-def _error_axis(rows: Sequence[Comparison]) -> LinearAxis:
-    reach = max(abs(row.allocated.error or 0) * 1.15 for row in rows)
-    return LinearAxis(max(reach, 0.001, *(row.tolerance * 1.6 for row in rows)), 324, 24)
-
-
-def _marks(rows: Sequence[Comparison], x: LogAxis, y: LogAxis) -> list[Mark]:
-    axis = _error_axis(rows)
+def _marks(rows: Sequence[Comparison], x: LogAxis, y: LogAxis, axis: LinearAxis) -> list[Mark]:
     named: list[tuple[float, float]] = []
     marks = []
     for row in sorted(rows, key=lambda row: abs(row.allocated.error or 0), reverse=True):
@@ -248,26 +219,16 @@ def _marks(rows: Sequence[Comparison], x: LogAxis, y: LogAxis) -> list[Mark]:
             named.append(place)
         marks.append(
             Mark(
-                *(place[0], y.at(estimated), place[1]),
-                shape=_shape(row),
-                filled=kind(row) == "measured",
-                name=f"{name(row)} {clip_size(row.record.workload)}: ",
-                sizes=f"estimated {format_bytes(estimated)}, measured {format_bytes(measured)}",
-                error=format_percent(row.allocated.error),
-                label=_shorten(name(row)) if label else "",
+                *(place[0], y.at(estimated), place[1], row),
+                name=f"{name_of(row)} {format_clip(row.record.workload)}",
+                shape=SHAPES.get(row.verdict, "other"),
+                filled=provenance_of(row) == "measured",
+                label=_shorten(name_of(row)) if label else "",
                 anchor="start" if place[0] < 224 else "end",
             )
         )
     return marks
 
 
-def _shape(row: Comparison) -> str:
-    return {"exact": "within", "within": "within", "over": "over", "under": "under"}.get(row.verdict, "other")
-
-
 def _shorten(text: str, most: int = 28) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}\u2026"
-
-
-def _draw(template: str, **context: object) -> Markup:
-    return Markup(environment().get_template(template).render(context))

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from profiler.comparison.case import Comparison
 from profiler.data.stack import Stack, format_cudnn
 from profiler.data.units import format_bytes
-from profiler.report.words import KINDS, kind, plural
+from profiler.report.words import PROVENANCES, plural, provenance_of
 
-GPU_FIELDS = ("GPU", "compute capability", "multiprocessors", "device memory", "driver", "CUDA", "cuDNN")
 NO_GPU = "none: CPU"
 
 
@@ -52,8 +51,8 @@ def stack_rows(uses: Sequence[StackUse]) -> list[StackRow]:
 
 def kinds(comparisons: Iterable[Comparison]) -> list[str]:
     """Each kind of number that is present, in words, with its count of cases."""
-    counts = Counter(kind(comparison) for comparison in comparisons)
-    return [f"{words} ({plural(counts[place], 'case')})" for place, words in KINDS.items() if counts[place]]
+    counts = Counter(provenance_of(comparison) for comparison in comparisons)
+    return [f"{words} ({plural(counts[place], 'case')})" for place, words in PROVENANCES.items() if counts[place]]
 
 
 def period(comparisons: Sequence[Comparison]) -> str:
@@ -62,32 +61,32 @@ def period(comparisons: Sequence[Comparison]) -> str:
         return "no case was run"
     starts = sorted(comparison.record.started for comparison in comparisons)
     seconds = sum(comparison.record.seconds for comparison in comparisons)
+    if len(starts) == 1:
+        return f"{starts[0]}, {seconds:.1f} s"
     span = starts[0] if starts[0] == starts[-1] else f"{starts[0]} to {starts[-1]}"
-    return (
-        f"{span} (start of the first and the last), {seconds:.1f} s in all"
-        if len(starts) > 1
-        else f"{span}, {seconds:.1f} s"
-    )
+    return f"{span} (start of the first and the last), {seconds:.1f} s in all"
 
 
 def _roles(comparison: Comparison) -> list[tuple[str, Stack]]:
     record = comparison.record
-    roles = [
-        (role, side.stack)
-        for role, side in (("measured on", record.measurement), ("estimated for", record.estimate))
-        if side
-    ]
+    sides = {"measured on": record.measurement, "estimated for": record.estimate}
+    roles = [(role, side.stack) for role, side in sides.items() if side]
     if record.stack is not None and record.measurement is None and record.status != "ok":
         roles.append(("tried on", record.stack))
     return roles
 
 
 def _facts(stack: Stack) -> dict[str, str]:
-    cudnn = None if stack.cudnn is None else format_cudnn(stack.cudnn)
-    capability = None if stack.capability is None else ".".join(map(str, stack.capability))
-    total = None if stack.device_total_bytes is None else format_bytes(stack.device_total_bytes)
-    gpu = (stack.gpu, capability, stack.multiprocessors, total, stack.driver, stack.cuda, cudnn)
+    gpu = {
+        "GPU": stack.gpu,
+        "compute capability": stack.capability and ".".join(map(str, stack.capability)),
+        "multiprocessors": stack.multiprocessors,
+        "device memory": stack.device_total_bytes and format_bytes(stack.device_total_bytes),
+        "driver": stack.driver,
+        "CUDA": stack.cuda,
+        "cuDNN": stack.cudnn and format_cudnn(stack.cudnn),
+    }
     missing = NO_GPU if stack.device == "cpu" else "not recorded"
-    facts = {label: missing if value is None else str(value) for label, value in zip(GPU_FIELDS, gpu, strict=True)}
+    facts = {label: missing if value is None else str(value) for label, value in gpu.items()}
     versions = {"torch": stack.torch, "diffusers": stack.diffusers, "Python": stack.python}
-    return {**facts, **{label: value or "not recorded" for label, value in versions.items()}, **stack.settings}
+    return facts | {label: value or "not recorded" for label, value in versions.items()} | stack.settings

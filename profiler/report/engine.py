@@ -4,6 +4,7 @@ from functools import cache
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from profiler.data.units import format_bytes, format_percent
 
@@ -20,6 +21,11 @@ def environment() -> Environment:
     )
     engine.filters |= {"size": format_bytes, "exact": format_exact, "percent": format_percent, "shape": format_shape}
     return engine
+
+
+def render(template: str, **context: object) -> Markup:
+    """A template's text: markup that other templates may take as it is."""
+    return Markup(environment().get_template(template).render(context))
 
 
 @cache

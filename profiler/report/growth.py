@@ -1,20 +1,19 @@
 """How the peak grows with frames and with area: cases that differ in nothing else, as lines on two logarithmic axes."""
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from math import log2
+from math import log2, prod
+from typing import Any
 
 from markupsafe import Markup
 
 from profiler.comparison.case import Comparison
-from profiler.data.workload import Workload
 from profiler.report.charts import LogAxis
-from profiler.report.engine import environment
-from profiler.report.words import card, name, plural
+from profiler.report.engine import render
+from profiler.report.words import card_of, name_of, plural
 
 MOST = 6  # lines that can be told apart
-Coordinate = Callable[[Workload], int]
 
 
 @dataclass(frozen=True)
@@ -55,43 +54,37 @@ class Chart:
     hidden: int
 
 
-def charts(comparisons: Iterable[Comparison]) -> list[Chart]:
+def draw_growth(comparisons: Iterable[Comparison]) -> list[Chart]:
     """Growth with frames and with area, or with all pixels where both change at once. Without a series, no chart."""
     rows = [row for row in comparisons if row.record.measurement or row.record.estimate]
-    found = [
-        _chart("frames", rows, lambda w: w.frames, lambda w: replace(w, frames=1)),
-        _chart("area in pixels", rows, lambda w: w.height * w.width, lambda w: replace(w, height=1, width=1)),
-    ]
-    whole = _chart(
-        "pixels of the clip",
-        rows,
-        lambda w: w.frames * w.height * w.width,
-        lambda w: replace(w, frames=1, height=1, width=1),
-    )
+    found = [_chart("frames", rows, "frames"), _chart("area in pixels", rows, "height", "width")]
+    whole = _chart("pixels of the clip", rows, "frames", "height", "width")
     return [chart for chart in found if chart] or [chart for chart in (whole,) if chart]
 
 
-def _chart(over: str, rows: Sequence[Comparison], x: Coordinate, rest: Callable[[Workload], Workload]) -> Chart | None:
+def _chart(over: str, rows: Sequence[Comparison], *axes: str) -> Chart | None:
+    """The chart over the product of `axes`: cases are one series where their workloads differ in these alone."""
     groups: dict[Hashable, list[Comparison]] = defaultdict(list)
     for row in rows:
-        groups[rest(row.record.workload), card(row.record)].append(row)
-    series = [line for group in groups.values() if (line := _series(group, x, over)) is not None]
+        rest: Any = dict.fromkeys(axes, 1)
+        groups[replace(row.record.workload, **rest), card_of(row.record)].append(row)
+    series = [line for group in groups.values() if (line := _series(group, over, axes)) is not None]
     series.sort(key=lambda line: -line.points[-1].size)
     drawn = series[:MOST]
     return Chart(_draw(over, drawn), over, drawn, len(series) - len(drawn)) if drawn else None
 
 
-def _series(rows: Sequence[Comparison], x: Coordinate, over: str) -> Series | None:
-    points = {
-        x(row.record.workload): Point(x(row.record.workload), row.allocated.estimated, row.allocated.measured)
-        for row in rows
-    }
-    known = [points[at] for at in sorted(points) if points[at].size]
+def _series(rows: Sequence[Comparison], over: str, axes: Sequence[str]) -> Series | None:
+    points = {}
+    for row in rows:
+        x = prod(getattr(row.record.workload, axis) for axis in axes)
+        points[x] = Point(x, row.allocated.estimated, row.allocated.measured)
+    known = [points[x] for x in sorted(points) if points[x].size]
     if len(known) < 2:
         return None
     work = rows[0].record.workload
     fixed = {"frames": f"{work.height}\u00d7{work.width}", "area in pixels": plural(work.frames, "frame")}.get(over, "")
-    parts = [name(rows[0]), fixed, work.dtype, work.options.key, card(rows[0].record)]
+    parts = [name_of(rows[0]), fixed, work.dtype, work.options.key, card_of(rows[0].record)]
     return Series(", ".join(part for part in parts if part), known)
 
 
@@ -104,24 +97,15 @@ def _draw(over: str, series: Sequence[Series]) -> Markup:
         return 64 + (log2(at) - low) / (high - low) * 306
 
     ticks = {place(at): f"{at:,}" for at in sorted({point.x for point in points})}
-    return Markup(
-        environment()
-        .get_template("growth.svg")
-        .render(
-            over=over,
-            y=y,
-            ticks=_apart(ticks),
-            slope=abs(y.end - y.start) / (y.high - y.low) * (high - low),
-            lines=[
-                {
-                    "name": line.name,
-                    "estimated": [(place(p.x), y.at(p.estimated)) for p in line.points if p.estimated],
-                    "measured": [(place(p.x), y.at(p.measured)) for p in line.points if p.measured],
-                }
-                for line in series
-            ],
-            labels=_labels([(place(line.points[-1].x), y.at(line.points[-1].size)) for line in series]),
-        )
+    return render(
+        "growth.svg",
+        over=over,
+        y=y,
+        ticks=_apart(ticks),
+        slope=abs(y.end - y.start) / (y.high - y.low) * (high - low),
+        series=series,
+        place=place,
+        labels=_labels([(place(line.points[-1].x), y.at(line.points[-1].size)) for line in series]),
     )
 
 

@@ -1,14 +1,14 @@
 """Hot spots as one HTML file: findings, the timeline as stacked areas, the module tree. Nothing is loaded, nothing runs."""
 
-from dataclasses import dataclass
+from typing import Any
 
 from markupsafe import Markup
 
-from profiler.data.units import format_bytes
-from profiler.diagnosis.hotspots import Hotspots, visible
-from profiler.diagnosis.lives import short
-from profiler.diagnosis.remedy import describe_remedy
-from profiler.report.engine import asset, environment
+from profiler.diagnosis.hotspots import Hotspots
+from profiler.diagnosis.lives import short_name
+from profiler.diagnosis.profile import STANDING
+from profiler.diagnosis.remedies import describe_remedy
+from profiler.report.engine import asset, render
 from profiler.report.html import policy
 
 LEFT, RIGHT, TOP, BOTTOM = 62.0, 1000.0, 10.0, 300.0
@@ -17,49 +17,29 @@ TICKS = 4
 TENSORS = 40
 
 
-@dataclass(frozen=True)
-class Layer:
-    """A group as an SVG path, with its bytes at the peak for the legend."""
-
-    name: str
-    path: str
-    at_peak: int
-
-
-@dataclass(frozen=True)
-class Chart:
-    """Stacked areas: bytes upwards from `floor`, allocator events to the right."""
-
-    layers: list[Layer]
-    ticks: list[tuple[float, str]]
-    floor: int
-    peak_x: float
-
-
 def render_page(found: Hotspots) -> str:
     """The page as text."""
     style = asset("style.css") + asset("hotspots.css")
-    return (
-        environment()
-        .get_template("hotspots.html")
-        .render(
-            found=found,
-            chart=chart(found),
-            tree=list(visible(found)),
-            short=short,
-            alive=[item for item in found.alive if item.why not in ("weights", "inputs")][:TENSORS],
-            best=next((remedy for remedy in found.remedies if remedy.lowers == "allocated"), None),
-            remedy=describe_remedy,
-            style=Markup(style),
-            policy=policy(style, ""),
-        )
+    return render(
+        "hotspots.html",
+        found=found,
+        chart=timeline_chart(found),
+        tree=list(found.visible_modules()),
+        short_name=short_name,
+        alive=found.made[:TENSORS],
+        best=next((remedy for remedy in found.remedies if remedy.lowers == "allocated"), None),
+        remedy=describe_remedy,
+        style=Markup(style),
+        policy=policy(style, ""),
     )
 
 
-def chart(found: Hotspots) -> Chart:
-    """The timeline's geometry."""
-    points, groups = found.timeline.points, found.timeline.groups
-    resident = sum(n in ("weights", "inputs") for n in groups)
+def timeline_chart(found: Hotspots) -> dict[str, Any]:
+    """What `areas.svg` draws: stacked areas, allocator events to the right, bytes upwards from `floor`.
+
+    A layer is a group of modules: its upper and its lower edge as (x, bytes), and its bytes at the peak for the legend.
+    """
+    points, groups, peak = found.timeline.points, found.timeline.groups, found.timeline.peak
     floor = found.baseline if found.baseline > MOSTLY_RESIDENT * found.allocated else 0
     first, last = points[0].event, points[-1].event
     x = [LEFT + (point.event - first) / max(1, last - first) * (RIGHT - LEFT) for point in points]
@@ -68,13 +48,11 @@ def chart(found: Hotspots) -> Chart:
         return BOTTOM - max(0, size - floor) / max(1, found.allocated - floor) * (BOTTOM - TOP)
 
     layers, below = [], [0] * len(points)
-    peak = found.timeline.peak
     for n, name in enumerate(groups):
         above = [base + point.by_group[n] for base, point in zip(below, points, strict=True)]
-        if n >= resident or not floor:
-            forth = " ".join(f"{a:.1f},{y(size):.1f}" for a, size in zip(x, above, strict=True))
-            back = " ".join(f"{a:.1f},{y(size):.1f}" for a, size in reversed(list(zip(x, below, strict=True))))
-            layers.append(Layer(name, f"M{forth} L{back}Z", peak.by_group[n]))
+        if not floor or name not in STANDING:
+            edges = {"upper": list(zip(x, above, strict=True)), "lower": list(zip(x, below, strict=True))}
+            layers.append({"name": name, "at_peak": peak.by_group[n], **edges})
         below = above
-    sizes = [floor + (found.allocated - floor) * n // TICKS for n in range(TICKS + 1)]
-    return Chart(layers, [(y(size), format_bytes(size)) for size in sizes], floor, x[points.index(peak)])
+    ticks = [floor + (found.allocated - floor) * n // TICKS for n in range(TICKS + 1)]
+    return {"layers": layers, "ticks": ticks, "floor": floor, "y": y, "peak_x": x[points.index(peak)]}

@@ -13,11 +13,11 @@ from hashlib import sha256
 from markupsafe import Markup
 
 from profiler.comparison.case import Comparison, Pair
-from profiler.report import case, cells, charts, conditions, growth, peers, words
+from profiler.report import case, cells, charts, peers, words
 from profiler.report.cells import Cell, Footnotes, Step
-from profiler.report.engine import asset, environment
+from profiler.report.contents import RunInfo, collect_contents
+from profiler.report.engine import asset, render
 from profiler.report.peers import Peers
-from profiler.report.run_info import RunInfo
 
 # HTML ends cells, rows and list items by itself: without these tags a large report is a tenth smaller. No value can
 # hold one, since values are escaped.
@@ -46,30 +46,18 @@ def render_html(comparisons: Sequence[Comparison], about: RunInfo, others: Peers
     """
     notes = Footnotes()
     common = case.common_notes(comparison.record for comparison in comparisons)
-    sections = [_section(number, comparison, common, notes) for number, comparison in enumerate(comparisons, 1)]
-    uses = conditions.stack_uses(comparisons)
     style, script = asset("style.css"), asset("page.js")
-    template = environment().get_template("report.html")
-    text = template.render(
-        about=about,
+    text = render(
+        "report.html",
+        **vars(collect_contents(comparisons, about, others)),
         words=words,
         case=case,
         cells=cells,
-        comparisons=comparisons,
-        sections=sections,
+        peers=peers,
+        sections=[_section(number, row, common, notes) for number, row in enumerate(comparisons, 1)],
         notes=notes,
         open_cases=OPEN_CASES,
-        kinds=conditions.kinds(comparisons),
-        period=conditions.period(comparisons),
-        uses=uses,
-        stack_rows=conditions.stack_rows(uses),
-        scatter=charts.scatter(comparisons),
-        errors=charts.errors(comparisons),
-        shapes=charts.shapes(comparisons),
-        growth=growth.charts(comparisons),
-        peers=peers,
-        peer_rows=peers.peer_rows(comparisons, others or {}),
-        drawn=charts.drawable(comparisons),
+        agreement=charts.draw_agreement(comparisons),
         style=Markup(style),
         script=Markup(script),
         policy=policy(style, script),

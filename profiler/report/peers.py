@@ -1,45 +1,25 @@
 """Others' formulas on the rows of a report: how far each is from the measured figure that it is meant for."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from statistics import median
 
 from profiler.comparison.case import Comparison, Pair
 from profiler.data.records import Estimate, Measurement
-from profiler.data.units import format_bytes, format_percent
 from profiler.evidence.peers import QUANTITY, Peer
 
 OURS = "latentmeter"
-QUANTITIES = {"reserved_growth": "Growth of reserved", "allocated": "Allocated", "weights": "Weights"}
+QUANTITY_TITLES = {"reserved_growth": "Growth of reserved", "allocated": "Allocated", "weights": "Weights"}
 PREDICTORS: dict[str, list[Peer]] = {
-    quantity: [peer for peer, meant in QUANTITY.items() if meant == quantity] for quantity in QUANTITIES
+    quantity: [peer for peer, meant in QUANTITY.items() if meant == quantity] for quantity in QUANTITY_TITLES
 }
 Peers = Mapping[str, Mapping[Peer, int | None]]  # by key of the record, bytes
+# By key of the record and by quantity: the pairs of every predictor, this project's first, all with the same measured bytes.
+PeerRows = Mapping[str, Mapping[str, Sequence[Pair]]]
 
 
-@dataclass(frozen=True)
-class PeerRow:
-    """A case: for each quantity the measured bytes and, predictor by predictor, the pair; None where there is none."""
-
-    key: str
-    pairs: Mapping[str, Sequence[Pair]]
-
-    @property
-    def texts(self) -> list[str]:
-        """Cells in the order of the columns: a measured size, then errors."""
-        return [
-            text
-            for pairs in self.pairs.values()
-            for text in (
-                format_bytes(pairs[0].measured),
-                *("none" if pair.estimated is None else format_percent(pair.error) for pair in pairs),
-            )
-        ]
-
-
-def peer_rows(comparisons: Sequence[Comparison], peers: Peers) -> list[PeerRow]:
+def peer_rows(comparisons: Sequence[Comparison], peers: Peers) -> PeerRows:
     """A row for each case that was measured and has formulas."""
-    rows = []
+    rows = {}
     for comparison in comparisons:
         record = comparison.record
         if record.measurement is None or record.key not in peers:
@@ -50,22 +30,22 @@ def peer_rows(comparisons: Sequence[Comparison], peers: Peers) -> list[PeerRow]:
         for quantity, names in PREDICTORS.items():
             figures = [ours.get(quantity), *(peers[record.key].get(name) for name in names)]
             pairs[quantity] = [Pair(estimated=figure, measured=known[quantity]) for figure in figures]
-        rows.append(PeerRow(record.key, pairs))
+        rows[record.key] = pairs
     return rows
 
 
-def summary(rows: Sequence[PeerRow]) -> list[str]:
+def summarize_peers(rows: PeerRows) -> list[str]:
     """Each predictor's median distance from the measured figure, and over how many cases."""
     lines = []
     for quantity, names in PREDICTORS.items():
         parts = []
         for at, name in enumerate([OURS, *names]):
-            errors = [row.pairs[quantity][at].error for row in rows]
+            errors = [pairs[quantity][at].error for pairs in rows.values()]
             known = [abs(error) for error in errors if error is not None]
             if known:
                 parts.append(f"{name} {median(known) * 100:.2f} % ({len(known)})")
         if parts:
-            lines.append(f"{QUANTITIES[quantity]}: {', '.join(parts)}")
+            lines.append(f"{QUANTITY_TITLES[quantity]}: {', '.join(parts)}")
     return lines
 
 

@@ -1,6 +1,6 @@
-"""The answer in one sentence, what a reader must not miss, and the largest peaks: words made from data, no markup.
+"""Sentences made from data, without markup: the answer, what a reader must not miss, the largest peaks, names and sizes.
 
-Every case lands in exactly one part of the sentence, so that none is left out in silence.
+Every case lands in exactly one part of the answer, so that none is left out in silence.
 """
 
 from collections import Counter
@@ -15,7 +15,7 @@ from profiler.data.workload import Workload
 Provenance = Literal["measured", "dry", "cpu", "estimated", "none"]
 
 QUESTION = "How much memory does each workload need, and can the estimate be trusted?"
-KINDS: dict[Provenance, str] = {
+PROVENANCES: dict[Provenance, str] = {
     "measured": "measured on a GPU",
     "dry": "dry: the real CUDA build and its allocator, no kernel run",
     "cpu": "measured on the CPU",
@@ -26,19 +26,20 @@ PLACES: dict[Provenance, str] = {"measured": "on a GPU", "dry": "in dry CUDA", "
 FAILED = ("oom", "timeout", "crash", "invalid")
 
 
-def answer(comparisons: Sequence[Comparison]) -> str:
+def write_answer(comparisons: Sequence[Comparison]) -> str:
     """How many estimates hold, the worst one, and how many cases have no verdict and why."""
     if not comparisons:
         return "Nothing was run, so there is nothing to answer from."
-    parts = [_closeness(place, [row for row in comparisons if judged(row) and kind(row) == place]) for place in PLACES]
-    parts += _without_verdict([row for row in comparisons if not judged(row)])
+    judged = [row for row in comparisons if is_judged(row)]
+    parts = [_count_close(place, [row for row in judged if provenance_of(row) == place]) for place in PLACES]
+    parts += _count_without_verdict([row for row in comparisons if not is_judged(row)])
     return "; ".join(part for part in parts if part) + "."
 
 
-def cautions(comparisons: Iterable[Comparison]) -> list[str]:
+def write_cautions(comparisons: Iterable[Comparison]) -> list[str]:
     """What a reader must know about the kind of the numbers, in plain sentences."""
     rows = list(comparisons)
-    present = {kind(row) for row in rows}
+    present = {provenance_of(row) for row in rows}
     lines = []
     if "cpu" in present and "measured" in present:
         lines.append("Rows measured on the CPU are CPU numbers: they say nothing about a GPU.")
@@ -48,7 +49,7 @@ def cautions(comparisons: Iterable[Comparison]) -> list[str]:
         lines.append("Dry run: allocator and dispatcher real, kernels not executed. No GPU was measured there.")
     if present and present <= {"estimated", "none"}:
         lines.append("Every number here is estimated. Nothing was measured.")
-    if any(borrowed(row) for row in rows):
+    if any(added_workspace(row) for row in rows):
         lines.append(
             "On the CPU the estimate covers tensors only. What CPU kernels borrowed beyond tensors was measured and is "
             "added to both sides, so an error there is an error about tensors."
@@ -56,34 +57,30 @@ def cautions(comparisons: Iterable[Comparison]) -> list[str]:
     return lines
 
 
-def explained(comparisons: Iterable[Comparison]) -> str:
-    """How many of the differences are explained event by event, and the bytes that are not; empty without events."""
-    found = [row.record.explanation for row in comparisons if row.record.explanation]
-    if not found:
-        return ""
-    left = sum(abs(item.unexplained) for item in found)
-    rest = (
-        "every byte of their differences is explained"
-        if not left
-        else f"{left:,} B of their differences are not explained"
-    )
-    return f"Both sides' events of {plural(len(found), 'case')} were laid side by side: {rest}"
-
-
-def largest_peaks(comparisons: Iterable[Comparison]) -> list[str]:
+def write_largest_peaks(comparisons: Iterable[Comparison]) -> list[str]:
     """The largest allocated peak of each kind of number."""
     lines = []
     rows = list(comparisons)
-    for place, words in KINDS.items():
-        peaks = [(size, row) for row in rows if kind(row) == place and (size := peak(row)) is not None]
+    for provenance, words in PROVENANCES.items():
+        peaks = [(size, row) for row in rows if provenance_of(row) == provenance and (size := peak_of(row)) is not None]
         if peaks:
             size, row = max(peaks, key=lambda pair: pair[0])
-            where = f"{name(row)}, {clip_size(row.record.workload)}"
+            where = f"{name_of(row)}, {format_clip(row.record.workload)}"
             lines.append(f"Largest peak {words}: {format_bytes(size)} allocated by {where}")
     return lines
 
 
-def kind(comparison: Comparison) -> Provenance:
+def write_explained(comparisons: Iterable[Comparison]) -> list[str]:
+    """How many of the differences are explained event by event, and the bytes that are not; no line without events."""
+    found = [row.record.explanation for row in comparisons if row.record.explanation]
+    if not found:
+        return []
+    left = sum(abs(item.unexplained) for item in found)
+    rest = f"{left:,} B of their differences are not" if left else "every byte of their differences is"
+    return [f"Both sides' events of {plural(len(found), 'case')} were laid side by side: {rest} explained"]
+
+
+def provenance_of(comparison: Comparison) -> Provenance:
     """Where the numbers of a row come from."""
     record = comparison.record
     if record.measurement:
@@ -92,18 +89,18 @@ def kind(comparison: Comparison) -> Provenance:
     return "estimated" if record.estimate else "none"
 
 
-def judged(comparison: Comparison) -> bool:
+def is_judged(comparison: Comparison) -> bool:
     """Whether the estimate was laid beside the measurement and got a verdict."""
     return comparison.verdict != "not comparable"
 
 
-def peak(comparison: Comparison) -> int | None:
+def peak_of(comparison: Comparison) -> int | None:
     """Allocated bytes at the peak: measured where that is known, else estimated."""
     pair = comparison.allocated
     return pair.measured if pair.measured is not None else pair.estimated
 
 
-def borrowed(comparison: Comparison) -> int:
+def added_workspace(comparison: Comparison) -> int:
     """Measured workspace, in bytes, that the comparison added to an estimate of tensors only; 0 where it did not."""
     estimate = comparison.record.estimate
     if estimate is None or estimate.peak.allocated_bytes is None or comparison.allocated.estimated is None:
@@ -111,17 +108,17 @@ def borrowed(comparison: Comparison) -> int:
     return comparison.allocated.estimated - estimate.peak.allocated_bytes
 
 
-def name(comparison: Comparison) -> str:
-    """The workload in two words."""
+def name_of(comparison: Comparison) -> str:
+    """The workload in two words: `sd1.5 decode`."""
     return f"{comparison.record.workload.model} {comparison.record.workload.stage}"
 
 
-def clip_size(workload: Workload) -> str:
+def format_clip(workload: Workload) -> str:
     """Frames, height and width; the last two in pixels."""
     return f"{workload.frames}\u00d7{workload.height}\u00d7{workload.width}"
 
 
-def card(record: Record) -> str:
+def card_of(record: Record) -> str:
     """What the numbers of a record are for: the name of a GPU, or the CPU."""
     source = record.measurement or record.estimate
     stack = source.stack if source else record.stack
@@ -135,28 +132,28 @@ def plural(count: int, word: str) -> str:
     return f"{count} {word}{'' if count == 1 else 's'}"
 
 
-def tolerances(rows: Iterable[Comparison]) -> str:
+def format_tolerances(rows: Iterable[Comparison]) -> str:
     """The tolerance of these rows: one percentage, or the span of several."""
     limits = [f"{limit * 100:g} %" for limit in sorted({row.tolerance for row in rows})]
     return limits[0] if len(limits) == 1 else f"{limits[0]} to {limits[-1]}"
 
 
-def _closeness(place: Provenance, rows: list[Comparison]) -> str:
+def _count_close(place: Provenance, rows: list[Comparison]) -> str:
     if not rows:
         return ""
     good = sum(row.verdict in ("exact", "within") for row in rows)
-    text = f"{good} of {plural(len(rows), 'workload')} within {tolerances(rows)} {PLACES[place]}"
+    text = f"{good} of {plural(len(rows), 'workload')} within {format_tolerances(rows)} {PLACES[place]}"
     worst = max(rows, key=lambda row: abs(row.allocated.error or 0))
     if not worst.allocated.difference:
         return f"{text}, exact to the byte"
-    return f"{text}, worst {format_percent(worst.allocated.error)}: {name(worst)}"
+    return f"{text}, worst {format_percent(worst.allocated.error)}: {name_of(worst)}"
 
 
-def _without_verdict(rows: list[Comparison]) -> list[str]:
+def _count_without_verdict(rows: list[Comparison]) -> list[str]:
     failed = Counter(row.record.status for row in rows if row.record.status in FAILED)
     skipped = sum(row.record.status == "skipped" for row in rows)
     fine = [row for row in rows if row.record.status == "ok"]
-    estimated = [row for row in fine if kind(row) == "estimated"]
+    estimated = [row for row in fine if provenance_of(row) == "estimated"]
     parts = []
     if failed:
         parts.append(f"{failed.total()} failed ({', '.join(f'{count} {status}' for status, count in failed.items())})")
@@ -165,7 +162,7 @@ def _without_verdict(rows: list[Comparison]) -> list[str]:
     if len(fine) > len(estimated):
         parts.append(f"{len(fine) - len(estimated)} not comparable")
     if estimated:
-        cards = ", ".join(sorted({card(row.record) for row in estimated}))
+        cards = ", ".join(sorted({card_of(row.record) for row in estimated}))
         full = sum(row.record.estimate is not None and row.record.estimate.fits is False for row in estimated)
         fits = f", {full} of them more than fits" if full else ""
         parts.append(f"{plural(len(estimated), 'workload')} estimated for {cards}, nothing measured{fits}")

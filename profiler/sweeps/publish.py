@@ -14,11 +14,11 @@ from profiler.evidence.peers import Peer, baselines
 from profiler.files.store import RunStore, write_atomically
 from profiler.models.find import find_model
 from profiler.models.spec import ModelSpec
+from profiler.report.contents import RunInfo
 from profiler.report.html import render_html
 from profiler.report.json import render_json
 from profiler.report.markdown import render_markdown
 from profiler.report.peers import Peers
-from profiler.report.run_info import RunInfo
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,11 +68,11 @@ def _others(comparisons: Iterable[Comparison], models: Mapping[str, ModelSpec]) 
 
 def publish_accuracy(frame: "pd.DataFrame", about: Mapping[str, str], directory: Path) -> list[Path]:
     """Write `accuracy.md`, `accuracy.csv` (a row a case) and `accuracy.json` into `directory`; returns their paths."""
-    from profiler.report.accuracy import render
+    from profiler.report.accuracy import render_accuracy
 
     directory.mkdir(parents=True, exist_ok=True)
     texts = {
-        "accuracy.md": render(frame, about),
+        "accuracy.md": render_accuracy(frame, about),
         "accuracy.csv": frame.to_csv(index=False),
         "accuracy.json": json.dumps(accuracy_data(frame, about), separators=(",", ":")) + "\n",
     }

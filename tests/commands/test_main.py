@@ -107,7 +107,7 @@ MISTAKES: list[tuple[list[str], list[str]]] = [
     (["run", "quickstart", "--resume", "--force"], ["--resume and --force exclude each other"]),
     (["report", "no/such/folder"], ["no/such/folder: no run here", "`latentmeter run CONFIG --out`"]),
     (["report", "tests"], ["tests: no run here"]),
-    (["report", "tests", "--tolerance", "-1"], ["-1.0 is not in the range x>=0"]),
+    (["report", "tests", "--tolerance", "-1"], ["'-1' is not a percentage"]),
     (["latent", "--frames", "81"], ["Missing option '--height'"]),
     ([*LATENT, "--frames", "0"], ["num_frames"]),
     (["estimat"], ["No such command 'estimat'"]),

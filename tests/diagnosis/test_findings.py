@@ -3,13 +3,13 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-from profiler.diagnosis.findings import Finding, find
+from profiler.diagnosis.findings import Finding, find_all
 from profiler.diagnosis.profile import Profile
 from tests.diagnosis.handmade import Story
 
 
 def by_rule(profile: Profile) -> dict[str, Finding]:
-    return {finding.rule: finding for finding in find(profile)}
+    return {finding.rule: finding for finding in find_all(profile)}
 
 
 def test_causal_caches(tiny: Callable[..., Profile]) -> None:

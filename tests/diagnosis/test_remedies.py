@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from profiler.api import estimate
 from profiler.data.workload import MemoryOptions
-from profiler.diagnosis.remedies import remedies
+from profiler.diagnosis.remedies import estimate_remedies
 from profiler.machine.target import target_stack
 from profiler.models.find import find_model
 from profiler.stages.stage import Stage
@@ -17,7 +17,7 @@ def test_savings_are_the_estimators_own() -> None:
     name, size = "tests/models/tiny-video.yaml", {"height": 64, "width": 64}
     spec = find_model(name)
     workload = spec.workload("decode", **size)
-    found, left_out = remedies(EVERY, workload, spec, STACK, Stage(workload, spec).module)
+    found, left_out = estimate_remedies(EVERY, workload, spec, STACK, Stage(workload, spec).module)
     plain = estimate(name, gpu="h200", **size).peak.allocated_bytes
     by_name = {remedy.name: remedy for remedy in found}
     channels_last = estimate(name, gpu="h200", options=MemoryOptions(channels_last=True), **size).peak.allocated_bytes
@@ -32,7 +32,7 @@ def test_savings_are_the_estimators_own() -> None:
 def test_an_option_that_breaks_the_model_is_left_out() -> None:
     spec = find_model("tests/models/tiny-causal.yaml")
     workload = spec.workload("decode")
-    found, left_out = remedies(("tiling",), workload, spec, STACK, Stage(workload, spec).module)
+    found, left_out = estimate_remedies(("tiling",), workload, spec, STACK, Stage(workload, spec).module)
     assert not found and "the contract says" in left_out["--tiling"]
 
 
@@ -42,4 +42,4 @@ def test_what_is_on_already_is_not_proposed() -> None:
     expandable = replace(STACK, settings={"PYTORCH_ALLOC_CONF": "expandable_segments:True"})
     module = Stage(workload, spec).module
     asked = ("tiling", "channels_last", "slicing", "expandable_segments")
-    assert remedies(asked, workload, spec, expandable, module) == ([], {})
+    assert estimate_remedies(asked, workload, spec, expandable, module) == ([], {})

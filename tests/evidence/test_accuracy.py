@@ -16,7 +16,7 @@ from profiler.data.workload import History
 from profiler.errors import UserError
 from profiler.evidence import accuracy
 from profiler.files.store import RunStore
-from profiler.report.accuracy import render, summary
+from profiler.report.accuracy import render_accuracy, render_summary
 
 ROOT = Path(__file__).parents[2]
 IMAGES = ROOT / "results" / "reference" / "dry-h200-torch2.13.0" / "images"
@@ -68,7 +68,7 @@ def test_a_case_that_ran_out_of_memory_stays_with_its_reason(reference: Path) ->
     frame = accuracy.to_frame(accuracy.judge(accuracy.collect([reference])))
     (left,) = frame[frame["reason"] != ""].to_dict("records")
     assert (left["status"], left["fits"]) == ("oom", True)
-    page = render(frame, {"date": "2026-11-20"})
+    page = render_accuracy(frame, {"date": "2026-11-20"})
     assert "sd1.5/encode/1x512x512/b1/bf16 | oom | fits" in page
     assert "Dry runs" in page
     assert "Measured on a GPU" not in page
@@ -88,7 +88,7 @@ def test_published_figures_are_a_kind_of_their_own() -> None:
     frame = accuracy.to_frame(accuracy.judge(case for case in cases if case.source in ("P008", "P028")))
     found = accuracy.errors(frame)
     assert list(found[found["who"] == "latentmeter"]["equal"]) == [True, True]  # to the last printed digit
-    assert summary(frame)[0] == "Published by others:"
+    assert render_summary(frame).startswith("Published by others:\n")
 
 
 @pytest.mark.parametrize(("figure", "before"), [("P086", (256,)), ("P087", (256, 512))])

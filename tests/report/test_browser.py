@@ -13,8 +13,8 @@ import pytest
 
 from profiler.comparison.case import compare_all
 from profiler.data.records import Record
+from profiler.report.contents import RunInfo
 from profiler.report.html import render_html
-from profiler.report.run_info import RunInfo
 from tests.report import records_factory as make
 
 playwright = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install -e '.[dev]'")

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from profiler.comparison.case import compare, compare_all
-from profiler.report.case import alike, option_rows, peak_sides, reading_table
+from profiler.report.case import count_alike, option_rows, peak_sides, reading_table
 from profiler.report.cells import Footnotes, step_cells, unexplained, waterfall_steps, why_unknown
 from profiler.report.conditions import period, stack_rows, stack_uses
 from tests.report import records_factory as make
@@ -45,13 +45,13 @@ def test_an_option_that_was_asked_for_and_not_reported_is_shown():
 
 
 def test_the_two_peaks_are_told_once_where_they_agree():
-    assert [side.title for side in peak_sides(make.exact())] == ["Measured and estimated"]
-    assert [side.title for side in peak_sides(make.over())] == ["Measured", "Estimated"]
+    assert [title for title, _ in peak_sides(make.exact())] == ["Measured and estimated"]
+    assert [title for title, _ in peak_sides(make.over())] == ["Measured", "Estimated"]
 
 
 def test_tensors_that_are_alike_are_counted():
     first, second, *_ = make.alive(1 << 30)
-    assert alike((first, second, first)) == [(2, first), (1, second)]
+    assert count_alike((first, second, first)) == [(2, first), (1, second)]
 
 
 def test_the_reason_of_an_unknown_comes_from_the_notes_or_says_that_there_is_none():

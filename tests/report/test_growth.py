@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from profiler.comparison.case import compare_all
 from profiler.data.units import MIB
-from profiler.report.growth import Chart, charts
+from profiler.report.growth import Chart, draw_growth
 from tests.report import records_factory as make
 
 
@@ -15,7 +15,7 @@ def sized(frames: int = 81, height: int = 480, activations: int = 1_000, model: 
 
 
 def draw(*records) -> list[Chart]:
-    return charts(compare_all(records))
+    return draw_growth(compare_all(records))
 
 
 def test_a_line_joins_cases_that_differ_in_frames_alone():
@@ -54,3 +54,11 @@ def test_lines_that_end_in_one_place_share_a_label():
 
 def test_without_two_sizes_there_is_no_chart():
     assert draw(*make.sample()) == []
+
+
+def test_a_case_without_a_known_peak_is_no_point():
+    record = sized(41)
+    peak = replace(record.measurement.peak, allocated_bytes=None)
+    unknown = replace(record, estimate=None, measurement=replace(record.measurement, peak=peak))
+    (chart,) = draw(unknown, sized(61), sized(81))
+    assert [point.x for point in chart.series[0].points] == [61, 81]

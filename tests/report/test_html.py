@@ -7,8 +7,8 @@ import re
 import pytest
 
 from profiler.comparison.case import compare_all
+from profiler.report.contents import RunInfo
 from profiler.report.html import render_html
-from profiler.report.run_info import RunInfo
 from tests.report import records_factory as make
 from tests.report.page import Page
 
@@ -52,7 +52,7 @@ def test_the_page_has_no_inline_style_and_no_handler_which_the_policy_would_stop
     ]
 
 
-@pytest.mark.parametrize("field", ["title", "command", "created", "version", "config_name", "directory", "kind_note"])
+@pytest.mark.parametrize("field", ["title", "command", "created", "version", "config_name", "directory"])
 def test_hostile_conditions_stay_text(field):
     fields = {"title": "sample", field: make.HOSTILE}
     assert_harmless(render(make.exact(), about=RunInfo(**fields)))

@@ -5,9 +5,9 @@ import re
 import pytest
 
 from profiler.comparison.case import compare_all
+from profiler.report.contents import RunInfo
 from profiler.report.markdown import code, escape, render_markdown
-from profiler.report.run_info import RunInfo
-from profiler.report.words import answer
+from profiler.report.words import write_answer
 from tests.report import records_factory as make
 
 ABOUT = RunInfo(
@@ -30,7 +30,7 @@ def test_the_whole_report_looks_as_it_should(snapshot):
 
 def test_the_answer_stands_at_the_top():
     lines = render(*make.sample()).splitlines()
-    assert lines[4] == f"**{answer(compare_all(make.sample()))}**"
+    assert lines[4] == f"**{write_answer(compare_all(make.sample()))}**"
 
 
 @pytest.mark.parametrize("records", [make.sample(), [make.hostile()]], ids=["sample", "hostile"])

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from profiler.comparison.case import compare_all
-from profiler.report.words import answer, cautions, largest_peaks
+from profiler.report.words import write_answer, write_cautions, write_largest_peaks
 from tests.report import records_factory as make
 
 
@@ -25,11 +25,11 @@ from tests.report import records_factory as make
     ],
 )
 def test_the_answer_is_one_sentence_from_the_data(records, sentence):
-    assert answer(compare_all(records)) == sentence
+    assert write_answer(compare_all(records)) == sentence
 
 
 def test_no_case_is_left_out_of_the_answer():
-    text = answer(compare_all(make.sample()))
+    text = write_answer(compare_all(make.sample()))
     assert text == (
         "2 of 3 workloads within 1 % on a GPU, worst +1.89 %: ltx-video-2b decode; "
         "1 of 1 workload within 1 % on the CPU, exact to the byte; "
@@ -40,43 +40,45 @@ def test_no_case_is_left_out_of_the_answer():
 
 def test_several_tolerances_are_not_called_one():
     records = [replace(make.exact(), tolerance=0.01), replace(make.over(), tolerance=0.05)]
-    assert answer(compare_all(records)).startswith("2 of 2 workloads within 1 % to 5 % on a GPU, worst +1.89 %")
+    assert write_answer(compare_all(records)).startswith("2 of 2 workloads within 1 % to 5 % on a GPU, worst +1.89 %")
 
 
 def test_an_estimate_that_does_not_fit_is_said():
     record = make.estimate_only()
     full = replace(record, estimate=replace(record.estimate, fits=False))
-    assert "nothing measured, 1 of them more than fits." in answer(compare_all([full, record]))
+    assert "nothing measured, 1 of them more than fits." in write_answer(compare_all([full, record]))
 
 
 def test_cpu_numbers_are_called_cpu_numbers():
-    lines = cautions(compare_all([make.on_cpu(), make.estimate_only()]))
+    lines = write_cautions(compare_all([make.on_cpu(), make.estimate_only()]))
     assert lines[0] == "These are CPU numbers. No GPU was measured."
     assert "added to both sides" in lines[1]
 
 
 def test_a_gpu_beside_the_cpu_keeps_them_apart():
-    assert cautions(compare_all([make.on_cpu(), make.exact()]))[0].startswith(
+    assert write_cautions(compare_all([make.on_cpu(), make.exact()]))[0].startswith(
         "Rows measured on the CPU are CPU numbers"
     )
 
 
 def test_estimates_alone_are_called_estimates():
-    assert cautions(compare_all([make.estimate_only()])) == ["Every number here is estimated. Nothing was measured."]
+    assert write_cautions(compare_all([make.estimate_only()])) == [
+        "Every number here is estimated. Nothing was measured."
+    ]
 
 
 def test_dry_numbers_are_called_dry():
     record = make.exact()
     dry = replace(record, measurement=replace(record.measurement, device_kind="dry"))
-    assert "No GPU was measured there" in cautions(compare_all([dry]))[0]
+    assert "No GPU was measured there" in write_cautions(compare_all([dry]))[0]
 
 
 def test_gpu_numbers_need_no_caution():
-    assert cautions(compare_all([make.exact()])) == []
+    assert write_cautions(compare_all([make.exact()])) == []
 
 
 def test_the_largest_peak_is_named_by_kind_of_number():
-    assert largest_peaks(compare_all([make.on_cpu(), make.estimate_only()])) == [
+    assert write_largest_peaks(compare_all([make.on_cpu(), make.estimate_only()])) == [
         "Largest peak measured on the CPU: 3.342 GiB allocated by wan2.1-t2v-1.3b decode, 5\u00d7256\u00d7256",
         "Largest peak estimated, nothing measured: 31.866 GiB allocated by wan2.1-t2v-14b denoise, 81\u00d7720\u00d71280",
     ]

@@ -109,7 +109,7 @@ def test_a_case_finds_its_model_and_its_plan_once(
     planned: list[Any] = []
     plan_sweep = plan.plan_sweep
     monkeypatch.setattr(plan, "plan_sweep", lambda sweep: planned.append(sweep) or plan_sweep(sweep))
-    for name in ("profiler.sweeps.publish.find_model", "profiler.api.find_model"):
+    for name in ("profiler.sweeps.publish.find_model", "profiler.evidence.accuracy.find_model"):
         monkeypatch.setattr(name, lambda name: found.append(name) or find_model(name), raising=False)
     profiler.run(sweep_file({"model": IMAGE, "stages": ["decode", "encode"]}), tmp_path / "run")
     assert found == [IMAGE]

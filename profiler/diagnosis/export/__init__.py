@@ -19,7 +19,7 @@ WRITERS: Mapping[str, tuple[str, Writer]] = {
 }
 
 
-def parse(texts: tuple[str, ...], directory: Path | None) -> dict[str, Path]:
+def parse_exports(texts: tuple[str, ...], directory: Path | None) -> dict[str, Path]:
     """Files by kind, of `KIND=FILE` texts and a directory for all kinds. Raises UserError."""
     paths = {kind: directory / name for kind, (name, _) in WRITERS.items()} if directory else {}
     for text in texts:
@@ -37,7 +37,7 @@ def refuse_existing(paths: list[Path], force: bool) -> None:
         raise UserError(f"{', '.join(taken)}: exists already; --force replaces it")
 
 
-def export(profile: Profile, paths: Mapping[str, Path]) -> None:
+def write_exports(profile: Profile, paths: Mapping[str, Path]) -> None:
     """Write each kind to its file; folders are made."""
     for kind, path in paths.items():
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -5,7 +5,7 @@ from bisect import bisect_left
 from typing import Any
 
 from profiler.diagnosis.profile import Profile
-from profiler.diagnosis.timeline import timeline
+from profiler.diagnosis.timeline import make_timeline
 
 POINTS = 20_000
 PROCESS, MODULES = 1, 1
@@ -28,7 +28,10 @@ def _names(profile: Profile) -> list[dict[str, Any]]:
 
 
 def _slices(profile: Profile) -> list[dict[str, Any]]:
-    """Calls that allocate; an op's time is that of its first allocation, or of the next op's."""
+    """The calls that allocate, from their first op to their last.
+
+    The time of an op is the event of its first allocation; for an op without one, of the next op's that has one.
+    """
     births = [block for block in profile.blocks if block.phase == "cold"]
     ops, ends = [block.op for block in births], len(profile.events)
 
@@ -47,7 +50,7 @@ def _slices(profile: Profile) -> list[dict[str, Any]]:
 
 
 def _counters(profile: Profile) -> list[dict[str, Any]]:
-    found = timeline(profile, POINTS)
+    found = make_timeline(profile, POINTS)
     return [
         {
             "name": "allocated bytes",

@@ -33,21 +33,20 @@ def snapshot(profile: Profile) -> dict[str, Any]:
         event = {"action": action, "addr": address, "size": size, "stream": 0, "time_us": len(trace), "frames": frames}
         trace.append(event)
 
-    for event, number in enumerate(profile.events):
+    for event, block, birth, _ in profile.steps():
         if event in profile.cache_emptied_at:
             allocator.empty_cache()
             for start in _unused(segments, live):
                 note("segment_free", start, segments.pop(start), [])
-        block = profile.blocks[number if number >= 0 else ~number]
         stack = frames(profile, block)
-        if number < 0:
-            piece = live.pop(~number)
+        if not birth:
+            piece = live.pop(block.number)
             for action in ("free_requested", "free_completed"):
                 note(action, piece.address, piece.size, stack)
             allocator.free(piece)
             continue
         before = allocator.reserved
-        piece = live[number] = allocator.malloc(block.bytes)
+        piece = live[block.number] = allocator.malloc(block.bytes)
         grown = allocator.reserved - before
         if grown:
             expandable = isinstance(piece, Range)
@@ -76,13 +75,16 @@ def frames(profile: Profile, block: Block) -> list[dict[str, Any]]:
 
 
 def _mapped_end(piece: Range) -> int:
-    """Pages are mapped up to the first page boundary behind the block: nothing is unmapped without a limit."""
+    """Where the mapped pages end, for a block that had pages mapped: at the first page boundary behind it.
+
+    Pages are given back only where the device is full, and this replay has no such limit.
+    """
     end = piece.address + piece.size - piece.base
     return piece.base + -(-end // piece.unit) * piece.unit
 
 
 def _unused(segments: dict[int, int], live: dict[int, Piece]) -> list[int]:
-    """Segments that hold no block. Of an expandable one, which gives back single pages, this is not the whole truth."""
+    """Segments that hold no block. An expandable segment also gives back single pages; that is not shown."""
     used = {start for start, size in segments.items() for p in live.values() if start <= p.address < start + size}
     return [start for start in segments if start not in used]
 

@@ -1,0 +1,44 @@
+"""Where a measured profile comes from: a measurement made now, or a case of a run that kept its allocator's events."""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from profiler.data.events import Stream
+from profiler.data.records import Measurement
+from profiler.data.stack import DeviceName
+from profiler.data.workload import Workload
+from profiler.errors import LatentmeterError, UserError
+from profiler.files.store import RunStore
+from profiler.files.streams import read_stream
+from profiler.measurement.process import measure_in_process
+from profiler.models.spec import ModelSpec
+
+
+def measure_events(workload: Workload, spec: ModelSpec, device: DeviceName) -> tuple[Measurement, Stream]:
+    """One cold call in a process of its own, with its allocator's events. Raises LatentmeterError where that fails."""
+    with TemporaryDirectory(prefix="latentmeter-") as folder:
+        path = Path(folder, "events.json.gz")
+        outcome = measure_in_process(workload, spec, device, warm_calls=0, events=path)
+        if outcome.measurement is None or not path.exists():
+            failure = outcome.failure.message if outcome.failure else "no events were recorded"
+            raise LatentmeterError(f"{workload.key}: {outcome.status}: {failure}")
+        return outcome.measurement, read_stream(path)
+
+
+def read_events(directory: Path, workload: Workload) -> tuple[Measurement, Stream]:
+    """The case of a run that is this workload, or else the only one of its model and stage. Raises UserError."""
+    store = RunStore(directory)
+    store.header()
+    kept = {
+        record.key: (record.measurement, path)
+        for record in store.records()
+        if record.measurement and (path := store.event_path(record.workload, "measured")).exists()
+    }
+    wanted = (workload.model, workload.stage)
+    alike = {k: case for k, case in kept.items() if (case[0].workload.model, case[0].workload.stage) == wanted}
+    found = [case for case in alike.values() if case[0].workload == workload] or list(alike.values())
+    if len(found) != 1:
+        keys = "\n  ".join(alike or kept) or "none"
+        raise UserError(f"{directory}: no single case is {workload.key}; with measured events it has:\n  {keys}")
+    measurement, path = found[0]
+    return measurement, read_stream(path)

@@ -1,0 +1,80 @@
+"""What a report says, in every form of it: worked out once, then rendered as HTML, Markdown or JSON."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from profiler.comparison.case import Comparison
+from profiler.data.records import Record
+from profiler.report import conditions, growth, peers, words
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunInfo:
+    """What a report prints about its run and no record holds: what was asked, when, and from where.
+
+    All but `title` may be left out; the page then says "not recorded".
+
+    `created` is the report's date as text (ISO 8601); `version` latentmeter's own.
+    """
+
+    title: str
+    command: str | None = None
+    created: str | None = None
+    version: str | None = None
+    config_name: str | None = None
+    directory: str | None = None
+
+    @property
+    def facts(self) -> list[tuple[str, str]]:
+        """Label and text of each condition, in the order of reading."""
+        facts = [
+            ("Command", self.command),
+            ("Config", self.config_name),
+            ("Results", self.directory),
+            ("Report written", self.created),
+            ("latentmeter", self.version),
+        ]
+        return [(label, text or "not recorded") for label, text in facts]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contents:
+    """The parts in the order of reading. `headlines` stand below the answer; `explained` are the cases with events."""
+
+    about: RunInfo
+    comparisons: Sequence[Comparison]
+    answer: str
+    headlines: list[str]
+    cautions: list[str]
+    kinds: list[str]
+    period: str
+    uses: list[conditions.StackUse]
+    stack_rows: list[conditions.StackRow]
+    peer_rows: peers.PeerRows
+    peer_summary: list[str]
+    growth: list[growth.Chart]
+    explained: list[Record]
+    failed: list[Record]
+
+
+def collect_contents(comparisons: Sequence[Comparison], about: RunInfo, others: peers.Peers | None = None) -> Contents:
+    """The contents over `comparisons`, in their order; `others` are the figures of others' formulas."""
+    records = [comparison.record for comparison in comparisons]
+    uses = conditions.stack_uses(comparisons)
+    peer_rows = peers.peer_rows(comparisons, others or {})
+    return Contents(
+        about=about,
+        comparisons=comparisons,
+        answer=words.write_answer(comparisons),
+        headlines=words.write_largest_peaks(comparisons) + words.write_explained(comparisons),
+        cautions=words.write_cautions(comparisons),
+        kinds=conditions.kinds(comparisons),
+        period=conditions.period(comparisons),
+        uses=uses,
+        stack_rows=conditions.stack_rows(uses),
+        peer_rows=peer_rows,
+        peer_summary=peers.summarize_peers(peer_rows),
+        growth=growth.draw_growth(comparisons),
+        explained=[record for record in records if record.explanation],
+        failed=[record for record in records if record.status != "ok"],
+    )
