@@ -4,7 +4,7 @@ from collections import defaultdict
 
 from profiler.allocator.caching import Block as Piece
 from profiler.allocator.caching import CachingAllocator, OutOfMemory, PlainAllocator
-from profiler.data.events import Block, Events
+from profiler.data.events import Block, Events, alive_at
 from profiler.data.records import AliveTensor, Memory, PeakAt
 
 LARGEST = 10
@@ -93,9 +93,7 @@ class Replay:
 
     def alive(self) -> list[Block]:
         """Blocks alive at the peak, largest first."""
-        at = self.peak_event
-        alive = [b for b in self.trace.blocks if b.born <= at and (b.died is None or b.died > at)]
-        return sorted(alive, key=lambda block: -self.sizes[block.number])
+        return sorted(alive_at(self.trace.blocks, self.peak_event), key=lambda block: -self.sizes[block.number])
 
     def terms(self) -> dict[str, int | None]:
         """Allocated bytes at the peak by term; a term with nothing alive is a true 0."""

@@ -38,7 +38,7 @@ def coverage(classes: tuple[str, ...], gpu: str, out: Path | None, as_json: bool
         show_trial(done, len(names), found)
     trials.sort(key=lambda trial: (trial.kind, trial.class_name))
     if out is not None:
-        out.write_text(to_markdown(trials, gpu))
+        out.write_text(to_markdown(trials, gpu), encoding="utf-8")
     data = {"summary": summary(trials), "trials": [asdict(trial) for trial in trials]}
     emit(data, as_json, lambda _: show_coverage(trials))
     sys.exit(EXIT_FAILED if any(trial.status == "failed" for trial in trials) else 0)

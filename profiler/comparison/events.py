@@ -14,8 +14,8 @@ from typing import Literal
 
 from profiler.allocator.histories import allocator_of
 from profiler.allocator.replay import Replay
-from profiler.data.align import _lives, pair, place_of
-from profiler.data.events import Block, Events
+from profiler.data.align import pair, place_of
+from profiler.data.events import Block, Events, alive_at
 from profiler.data.records import Cause, Estimate, Explanation, Measurement
 from profiler.data.stack import Stack
 
@@ -39,7 +39,7 @@ class Side:
 
     def alive(self, at: int) -> dict[int, int]:
         """Bytes of every block alive after event `at`, by its number."""
-        return {b.number: self.sizes[b.number] for b in self.events.blocks if _lives(b, at)}
+        return {b.number: self.sizes[b.number] for b in alive_at(self.events.blocks, at)}
 
 
 def explain_peaks(
@@ -98,7 +98,7 @@ def _same_moment(at: int, side: Side, other: Side, partner: dict[int, int]) -> i
     back = {b: a for a, b in partner.items()}
     while position + 1 < len(others.events) and others.events[position + 1] < 0:
         twin = back.get(~others.events[position + 1])
-        if twin is not None and _lives(blocks[twin], at):
+        if twin is not None and blocks[twin].lives(at):
             break
         position += 1
     return position

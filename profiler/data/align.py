@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from itertools import groupby, pairwise
 
-from profiler.data.events import Block, Events
+from profiler.data.events import Block, Events, alive_at
 
 MOST_DIFFERENCES = 2000  # time and memory go with its square: some three seconds
 
@@ -111,7 +111,7 @@ def _pair_resident(a: Events, b: Events) -> dict[int, int]:
 def _resident(side: Events) -> list[Block]:
     """What is alive when the call begins."""
     start = next((block.born for block in side.blocks if block.phase == "cold"), len(side.events))
-    return [block for block in side.blocks if block.phase != "cold" and _lives(block, start - 1)]
+    return [block for block in alive_at(side.blocks, start - 1) if block.phase != "cold"]
 
 
 def _queues(blocks: Iterable[Block], key: Callable[[Block], Hashable]) -> dict[Hashable, list[int]]:
@@ -120,7 +120,3 @@ def _queues(blocks: Iterable[Block], key: Callable[[Block], Hashable]) -> dict[H
     for block in blocks:
         queues[key(block)].insert(0, block.number)
     return queues
-
-
-def _lives(block: Block, at: int) -> bool:
-    return block.born <= at and (block.died is None or block.died > at)

@@ -12,6 +12,7 @@ import sys
 import time
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, fields, is_dataclass, replace
 from datetime import UTC, datetime
 from functools import cache, cached_property
@@ -25,6 +26,7 @@ from profiler.data.workload import Workload
 from profiler.estimation.answer import answer, closed_form
 from profiler.estimation.recording import Elsewhere, grid_of, replay
 from profiler.files.paths import CONFIGS, cache_folder
+from profiler.files.write import write_atomically
 from profiler.kernels.cudnn_plans import front_end_version
 from profiler.models.spec import ModelSpec
 
@@ -160,13 +162,8 @@ def _write(path: Path, data: dict[str, Any]) -> None:
     """Write whole or not at all; a disk that takes nothing is no error."""
     if not is_on():
         return
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.new")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(zlib.compress(json.dumps(data, separators=(",", ":")).encode(), 1))
-        temporary.replace(path)
-    except OSError:
-        return
+    with suppress(OSError):
+        write_atomically(path, zlib.compress(json.dumps(data, separators=(",", ":")).encode(), 1))
 
 
 def _read(path: Path) -> Any:

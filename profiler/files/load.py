@@ -28,7 +28,7 @@ def read_as(kind: type[Checked], path: Path, what: str) -> Checked:
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file. Raises UserError where it cannot be read or holds none."""
     try:
-        data = yaml.load(path.read_text(), Loader)
+        data = yaml.load(path.read_text(encoding="utf-8"), Loader)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -46,7 +46,7 @@ def describe(error: ValidationError) -> str:
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file. Raises UserError where it cannot be read or holds none."""
     try:
-        data = json.loads(path.read_text())
+        data = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(
             f"{path}: {error.strerror}; a diffusers folder holds model_index.json and a folder a component"

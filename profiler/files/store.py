@@ -19,6 +19,7 @@ from profiler.data.records import SCHEMA, Record, from_dict, to_dict
 from profiler.data.workload import Workload
 from profiler.errors import UserError
 from profiler.files.load import describe
+from profiler.files.write import write_atomically
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +79,7 @@ class RunStore:
     def header(self) -> RunHeader:
         """The header. Raises UserError where there is none or it cannot be read."""
         try:
-            data = json.loads(self.header_path.read_text())
+            data = json.loads(self.header_path.read_text(encoding="utf-8"))
             _check_schema(data, self.header_path)
             header: RunHeader = from_dict(RunHeader, data)
         except OSError as error:
@@ -101,7 +102,7 @@ class RunStore:
         """Put one record on disk, whole, before returning."""
         line = json.dumps(to_dict(record), separators=(",", ":")) + "\n"
         self._cut_torn_line()
-        with self.records_path.open("a") as stream:
+        with self.records_path.open("a", encoding="utf-8") as stream:
             stream.write(line)
             stream.flush()
             os.fsync(stream.fileno())
@@ -139,13 +140,6 @@ class RunStore:
 def file_stem(workload: Workload) -> str:
     """A file name for a case: file systems end names at 255 bytes, and the end of a key is what differs."""
     return workload.slug[-200:]
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Replace `path` by `text`, whole or not at all."""
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.write_text(text)
-    temporary.replace(path)
 
 
 def _check_schema(data: Any, path: Path) -> None:

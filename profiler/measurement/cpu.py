@@ -171,7 +171,7 @@ def _intervals(tree: list[Any]) -> list[_Interval]:
 def _resident(name: str) -> int | None:
     """A line of /proc/self/status in bytes: VmRSS (resident now) or VmHWM (its peak); None where there is no such file."""
     try:
-        match = re.search(rf"^{name}:\s+(\d+) kB", STATUS.read_text(), re.MULTILINE)
+        match = re.search(rf"^{name}:\s+(\d+) kB", STATUS.read_text(encoding="utf-8"), re.MULTILINE)
     except OSError:
         return None
     return int(match.group(1)) * 1024 if match else None
@@ -180,6 +180,6 @@ def _resident(name: str) -> int | None:
 def _reset_resident_peak() -> None:
     """Start VmHWM anew (proc_pid_clear_refs(5), value 5). Where that is not allowed, peaks run on from the start."""
     try:
-        CLEAR_REFS.write_text("5")
+        CLEAR_REFS.write_text("5", encoding="utf-8")
     except OSError:
         return

@@ -140,7 +140,7 @@ def write_card(path: Path, ladder: dict[str, Any] | None = None) -> None:
     }
     name = card["name"].removeprefix("NVIDIA ").removeprefix("GeForce ")
     data = {"id": re.sub(r"[^a-z0-9]+", "-", name.lower()), **card, "context_bytes": context, "sources": sources}
-    path.write_text(yaml.safe_dump(data, sort_keys=False, default_flow_style=None, width=120))
+    path.write_text(yaml.safe_dump(data, sort_keys=False, default_flow_style=None, width=120), encoding="utf-8")
 
 
 def _ask(module: str) -> dict[str, Any]:

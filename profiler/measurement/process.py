@@ -53,7 +53,7 @@ def measure_in_process(
     with tempfile.TemporaryDirectory(prefix="latentmeter-") as folder:
         request, progress = Path(folder, "request.json"), Path(folder, "progress.jsonl")
         asked = {"workload": to_dict(workload), "device": device, "warm_calls": warm_calls}
-        request.write_text(json.dumps(asked | {"events": str(events) if events else None}))
+        request.write_text(json.dumps(asked | {"events": str(events) if events else None}), encoding="utf-8")
         log = log or Path(folder, "worker.log")
         with log.open("wb") as output:
             code = _run([request, progress], output, timeout)
@@ -101,7 +101,8 @@ def _events(progress: Path) -> list[dict[str, Any]]:
     """The worker's events; a last line that was cut off is left out."""
     if not progress.exists():
         return []
-    return [json.loads(line) for line in progress.read_text().splitlines(keepends=True) if line.endswith("\n")]
+    lines = progress.read_text(encoding="utf-8").split("\n")
+    return [json.loads(line) for line in lines[:-1]]
 
 
 def _outcome(code: int | None, events: list[dict[str, Any]], timeout: float, log: Path) -> Outcome:
@@ -136,5 +137,5 @@ def _crash(code: int, phase: Phase, tail: str) -> Failure:
 
 
 def _tail(log: Path) -> str:
-    lines = log.read_text(errors="replace").splitlines()
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     return "\n".join(lines[-LOG_LINES:])

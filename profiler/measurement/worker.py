@@ -37,8 +37,8 @@ def main() -> None:
     """Read the request, measure, write events; exit code 0 with a result, 3 with a failure."""
     request_path, progress_path = sys.argv[1:3]
     threading.Thread(target=_die_with_parent, daemon=True).start()
-    request = json.loads(Path(request_path).read_text())
-    with Path(progress_path).open("a") as stream:
+    request = json.loads(Path(request_path).read_text(encoding="utf-8"))
+    with Path(progress_path).open("a", encoding="utf-8") as stream:
         workload, events = from_dict(Workload, request["workload"]), request["events"]
         worker = Worker(workload, request["device"], request["warm_calls"], stream, Path(events) if events else None)
         sys.exit(0 if worker.run() else EXIT_FAILED)

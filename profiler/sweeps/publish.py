@@ -11,7 +11,8 @@ from profiler._version import __version__
 from profiler.comparison.case import Comparison, compare_all, to_frame
 from profiler.errors import LatentmeterError
 from profiler.evidence.peers import Peer, baselines
-from profiler.files.store import RunStore, write_atomically
+from profiler.files.store import RunStore
+from profiler.files.write import write_atomically
 from profiler.models.find import find_model
 from profiler.report.html import render_html
 from profiler.report.json import render_json
