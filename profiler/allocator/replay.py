@@ -2,8 +2,7 @@
 
 from collections import defaultdict
 
-from profiler.allocator.caching import Block as Piece
-from profiler.allocator.caching import CachingAllocator, OutOfMemory, PlainAllocator
+from profiler.allocator.caching import CachingAllocator, OutOfMemory, Piece, PlainAllocator
 from profiler.data.events import Block, Events, alive_at
 from profiler.data.records import AliveTensor, Memory, PeakAt
 
