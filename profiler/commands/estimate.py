@@ -1,5 +1,6 @@
 """`latentmeter estimate`."""
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -31,11 +32,10 @@ def estimate(
     importing torch.
     """
     from profiler import api
-    from profiler.data.records import to_dict
 
     gather(values)
     found = api.estimate(model, stage, gpu=gpu, torch=torch_version, cudnn=cudnn, cache=not no_cache, **values)
-    emit(to_dict(found), as_json, lambda _: show_estimate(found))
+    emit(asdict(found), as_json, lambda _: show_estimate(found))
     if not no_cache:
         api.record(found)
 

@@ -1,6 +1,7 @@
 """`latentmeter measure`."""
 
 import sys
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -26,11 +27,10 @@ from profiler.commands.options import EXIT_FAILED, emit, gather, json_option, wo
 def measure(model: str, stage: Any, device: Any, warm_calls: int, timeout: float, as_json: bool, **values: Any) -> None:
     """Run one stage of MODEL with real tensors, in a process of its own."""
     from profiler import api
-    from profiler.data.records import to_dict
 
     gather(values)
     record = api.measure(model, stage, device=device, warm_calls=warm_calls, timeout=timeout, **values)
-    emit(to_dict(record), as_json, lambda _: show_measurement(record))
+    emit(asdict(record), as_json, lambda _: show_measurement(record))
     sys.exit(0 if record.status == "ok" else EXIT_FAILED)
 
 
@@ -66,5 +66,7 @@ def _failure(record: Record) -> None:
     console().print(Text(f"{record.status} in phase '{failure.phase}': {failure.message}", style="bold"))
     if failure.requested_bytes is not None:
         console().print(f"the allocation that failed: {format_bytes(failure.requested_bytes)}")
+    if failure.readings:
+        show_levels({f"phase '{reading.phase}', peak": reading.peak for reading in failure.readings})
     if failure.log:
         console().print(failure.log)

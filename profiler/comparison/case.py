@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from profiler.data.records import KINDS, TERMS, Estimate, Measurement, Memory, Record
+from profiler.data.records import TERMS, Estimate, Measurement, Record, Side
 from profiler.data.shown import Shown
 from profiler.data.stack import differing_fields
 from profiler.data.units import format_bytes, format_percent
@@ -61,7 +61,7 @@ class Comparison(Shown):
     def headline(self) -> str:
         """Key, verdict and its reason, and what the measured numbers are."""
         measurement = self.record.measurement
-        kind = KINDS[measurement.device_kind] if measurement else "nothing measured"
+        kind = measurement.kind if measurement else "nothing measured"
         reason = f": {self.reason}" if self.reason else ""
         return f"{self.record.key}, {kind}, {self.verdict} (tolerance {self.tolerance * 100:g} %){reason}"
 
@@ -144,9 +144,8 @@ def to_frame(comparisons: Iterable[Comparison]) -> "pd.DataFrame":
 
 
 def _pair(name: str, estimate: Estimate | None, measurement: Measurement | None) -> Pair:
-    def peak(side: Estimate | Measurement | None) -> int | None:
-        memory: Memory | None = side.peak if side is not None else None
-        return None if memory is None else getattr(memory, name)
+    def peak(side: Side | None) -> int | None:
+        return getattr(side.peak, name) if side else None
 
     return Pair(estimated=peak(estimate), measured=peak(measurement))
 

@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from profiler.data.units import format_bytes
-
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -46,13 +44,3 @@ class Shown:
         ]
         body = "".join(f"<tr>{line}</tr>" for line in lines)
         return f"<p>{escape(self.headline)}</p><table>{body}</table>"
-
-
-def level_rows(levels: dict[str, Any], terms: Any, names: Sequence[str]) -> list[list[str]]:
-    """Allocated, reserved and device bytes of each level, then the terms of the last one."""
-    rows = [
-        [name, *(format_bytes(getattr(level, f"{name}_bytes")) for level in levels.values())]
-        for name in ("allocated", "reserved", "device")
-    ]
-    blank = [""] * (len(levels) - 1)
-    return rows + [[name, *blank, format_bytes(getattr(terms, name))] for name in names]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from profiler._version import __version__
 from profiler.comparison.case import compare
-from profiler.data.records import Estimate, Measurement, Record
+from profiler.data.records import Estimate, Record, figures
 from profiler.data.stack import Stack, installed
 from profiler.data.workload import Workload
 from profiler.errors import LatentmeterError, UserError
@@ -202,7 +202,7 @@ def _recorded(record: Record, source: str, context: int | None) -> Known:
         source=source,
         workload=record.workload,
         stack=found.stack if found else record.stack,
-        figures=_figures(found),
+        figures=figures(found),
         record=record,
     )
 
@@ -240,24 +240,9 @@ def _judge(case: Known) -> Judged:
     except LatentmeterError as error:
         return Judged(known=case, estimate=None, predicted={}, peers={}, status=status, reason=str(error))
     peers: Figures = {name: found.bytes for name, found in baselines(case.workload, spec).items()}
-    predicted, reason = _figures(made), ""
+    predicted, reason = figures(made), ""
     if case.record is not None:
         row = compare(replace(case.record, estimate=made))
         predicted["allocated"] = row.allocated.estimated  # on the CPU: with what kernels were measured to borrow
         reason = row.reason if row.verdict == "not comparable" else ""
     return Judged(known=case, estimate=made, predicted=predicted, peers=peers, status=status, reason=reason)
-
-
-def _figures(side: Estimate | Measurement | None) -> Figures:
-    if side is None:
-        return {}
-    peak, base = side.peak.reserved_bytes, side.baseline.reserved_bytes
-    warm = side.warm if isinstance(side, Estimate) else next((call.peak for call in side.warm[-1:]), None)
-    return {
-        "allocated": side.peak.allocated_bytes,
-        "reserved": peak,
-        "reserved_growth": peak - base if peak is not None and base is not None else None,
-        "weights": side.terms.weights,
-        "warm_allocated": warm.allocated_bytes if warm else None,
-        "warm_reserved": warm.reserved_bytes if warm else None,
-    }

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from profiler.data.records import Explanation, Record
+from profiler.data.explanation import Explanation
+from profiler.data.records import Record
 from profiler.errors import LatentmeterError, UserError
 from profiler.files.store import RunStore
 

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
-from profiler.data.records import SCHEMA, Record, from_dict, to_dict
+from profiler.data.records import SCHEMA, Record, from_dict
 from profiler.data.workload import Workload
 from profiler.errors import UserError
 from profiler.files.load import describe
@@ -100,7 +100,7 @@ class RunStore:
 
     def append(self, record: Record) -> None:
         """Put one record on disk, whole, before returning."""
-        line = json.dumps(to_dict(record), separators=(",", ":")) + "\n"
+        line = json.dumps(asdict(record), separators=(",", ":")) + "\n"
         self._cut_torn_line()
         with self.records_path.open("a", encoding="utf-8") as stream:
             stream.write(line)

@@ -83,10 +83,9 @@ class CpuMeter(Meter):
                 notes.resident_peak, notes.resident_end = _resident("VmHWM"), _resident("VmRSS")
 
     def readings(self) -> tuple[Reading, ...]:
-        """One a phase, after the meter was left."""
+        """One a phase, after the meter was left; none before."""
         phases = [interval for interval in self._intervals if interval.label == "phase"]
-        pairs = zip(self._phases, phases, strict=True)
-        return tuple(self._reading(notes, interval) for notes, interval in pairs)
+        return tuple(self._reading(*pair) for pair in zip(self._phases, phases, strict=False))
 
     def watch(self) -> Observer:
         """An observer that marks each op in the event tree."""

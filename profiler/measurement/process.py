@@ -10,11 +10,11 @@ import signal
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from profiler.data.records import Failure, Measurement, Phase, Reading, Status, from_dict, to_dict
+from profiler.data.records import Failure, Measurement, Phase, Reading, Status, from_dict
 from profiler.data.stack import DeviceName, Stack
 from profiler.data.workload import Workload
 from profiler.errors import UserError
@@ -28,13 +28,12 @@ EXIT_FAILED = 3  # the worker itself said why
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """How a measurement ended. `readings` are the phases that a failed one completed (CUDA)."""
+    """How a measurement ended."""
 
     status: Status
     measurement: Measurement | None = None
     failure: Failure | None = None
     stack: Stack | None = None
-    readings: tuple[Reading, ...] = ()
 
 
 def measure_in_process(
@@ -52,7 +51,7 @@ def measure_in_process(
     """
     with tempfile.TemporaryDirectory(prefix="latentmeter-") as folder:
         request, progress = Path(folder, "request.json"), Path(folder, "progress.jsonl")
-        asked = {"workload": to_dict(workload), "device": device, "warm_calls": warm_calls}
+        asked = {"workload": asdict(workload), "device": device, "warm_calls": warm_calls}
         request.write_text(json.dumps(asked | {"events": str(events) if events else None}), encoding="utf-8")
         log = log or Path(folder, "worker.log")
         with log.open("wb") as output:
@@ -113,14 +112,16 @@ def _outcome(code: int | None, events: list[dict[str, Any]], timeout: float, log
     tail = _tail(log)
     if "result" in last:
         measurement = from_dict(Measurement, last["result"]["measurement"])
-        return Outcome(status="ok", measurement=measurement, stack=measurement.stack, readings=measurement.readings)
+        return Outcome(status="ok", measurement=measurement, stack=measurement.stack)
     if code is None:
         failure = Failure(phase=phase, message=f"no result within {timeout:g} s, stopped in phase '{phase}'", log=tail)
-        return Outcome(status="timeout", failure=failure, stack=stack, readings=readings)
-    if code == EXIT_FAILED and "failure" in last:
+        status: Status = "timeout"
+    elif code == EXIT_FAILED and "failure" in last:
         failure = replace(from_dict(Failure, last["failure"]["failure"]), log=tail, exit_code=code)
-        return Outcome(status=last["failure"]["status"], failure=failure, stack=stack, readings=readings)
-    return Outcome(status="crash", failure=_crash(code, phase, tail), stack=stack, readings=readings)
+        status = last["failure"]["status"]
+    else:
+        failure, status = _crash(code, phase, tail), "crash"
+    return Outcome(status=status, failure=replace(failure, readings=readings), stack=stack)
 
 
 def _crash(code: int, phase: Phase, tail: str) -> Failure:

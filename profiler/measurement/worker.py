@@ -13,13 +13,13 @@ import sys
 import threading
 import traceback
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TextIO
 
 import torch
 
-from profiler.data.records import Failure, Measurement, Memory, Phase, Reading, Terms, from_dict, to_dict
+from profiler.data.records import Failure, Measurement, Memory, Phase, Reading, Terms, from_dict
 from profiler.data.workload import Workload
 from profiler.errors import MODEL_FAILURES, LatentmeterError
 from profiler.files.streams import write_stream
@@ -62,14 +62,16 @@ class Worker:
         self._stream = stream
         self._phase: Phase = "start"
         self._requested: int | None = None
+        self._meter: Meter | None = None
+        self._told = 0  # readings that are written already
         self._device = device
         self._events = events
 
     def run(self) -> bool:
         """Measure; True if there is a result. Failures of the workload become events, not tracebacks."""
         try:
-            meter = self._make_meter()
-            self._emit("result", measurement=to_dict(self._measure(meter)))
+            meter = self._meter = self._make_meter()
+            self._emit("result", measurement=asdict(self._measure(meter)))
             self._save_events(meter)
         except torch.OutOfMemoryError as error:
             self._fail("oom", str(error), self._requested or parse_requested(str(error)))
@@ -103,7 +105,7 @@ class Worker:
 
     def _measure(self, meter: Meter) -> Measurement:
         with meter:
-            self._emit("stack", stack=to_dict(meter.stack))
+            self._emit("stack", stack=asdict(meter.stack))
             stage, shapes, watch = self._phases(meter)
         readings = meter.readings()
         by_phase = {reading.phase: reading for reading in readings}
@@ -170,8 +172,13 @@ class Worker:
         self._emit("phase", phase=phase)
         with meter.phase(phase):
             yield
-        for reading in meter.readings()[-1:] if meter.device.type == "cuda" else ():
-            self._emit("reading", reading=to_dict(reading))
+        self._tell_readings(meter)
+
+    def _tell_readings(self, meter: Meter) -> None:
+        """Write each reading as soon as it is there: on CUDA at the end of its phase, on the CPU when the meter is left."""
+        for reading in meter.readings()[self._told :]:
+            self._emit("reading", reading=asdict(reading))
+            self._told += 1
 
     def _terms(self, peak: Memory, found: Attribution | None, by_phase: dict[Phase, Reading]) -> Terms:
         """The breakdown, with reserved and device bytes above it.
@@ -208,8 +215,10 @@ class Worker:
         return notes
 
     def _fail(self, status: str, message: str, requested: int | None) -> None:
+        if self._meter is not None:
+            self._tell_readings(self._meter)
         failure = Failure(phase=self._phase, message=message.splitlines()[0], requested_bytes=requested)
-        self._emit("failure", status=status, failure=to_dict(failure))
+        self._emit("failure", status=status, failure=asdict(failure))
 
     def _emit(self, event: str, **data: Any) -> None:
         self._stream.write(json.dumps({"event": event, **data}) + "\n")

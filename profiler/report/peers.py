@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from profiler.comparison.case import Comparison, Pair
-from profiler.data.records import Estimate, Measurement
+from profiler.data.records import figures
 from profiler.data.units import format_bytes, format_percent
 from profiler.evidence.peers import QUANTITY, Peer
 
@@ -44,12 +44,12 @@ def peer_rows(comparisons: Sequence[Comparison], peers: Peers) -> list[PeerRow]:
         record = comparison.record
         if record.measurement is None or record.key not in peers:
             continue
-        known, ours = _figures(record.measurement), _figures(record.estimate)
+        known, ours = figures(record.measurement), figures(record.estimate)
         ours["allocated"] = comparison.allocated.estimated  # on the CPU with what its kernels were measured to borrow
         pairs = {}
         for quantity, names in PREDICTORS.items():
-            figures = [ours.get(quantity), *(peers[record.key].get(name) for name in names)]
-            pairs[quantity] = [Pair(estimated=figure, measured=known[quantity]) for figure in figures]
+            sizes = [ours.get(quantity), *(peers[record.key].get(name) for name in names)]
+            pairs[quantity] = [Pair(estimated=size, measured=known[quantity]) for size in sizes]
         rows.append(PeerRow(record.key, pairs))
     return rows
 
@@ -67,11 +67,3 @@ def summary(rows: Sequence[PeerRow]) -> list[str]:
         if parts:
             lines.append(f"{QUANTITIES[quantity]}: {', '.join(parts)}")
     return lines
-
-
-def _figures(side: Estimate | Measurement | None) -> dict[str, int | None]:
-    if side is None:
-        return {}
-    peak, base = side.peak.reserved_bytes, side.baseline.reserved_bytes
-    growth = peak - base if peak is not None and base is not None else None
-    return {"reserved_growth": growth, "allocated": side.peak.allocated_bytes, "weights": side.terms.weights}

@@ -13,7 +13,7 @@ import torch
 from profiler.comparison.events import explain
 from profiler.data.align import pair
 from profiler.data.events import Block, Stream
-from profiler.data.records import Explanation
+from profiler.data.explanation import Explanation
 from profiler.estimation.estimator import estimate_with_events
 from profiler.files.streams import read_stream
 from profiler.kernels import prices

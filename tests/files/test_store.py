@@ -3,7 +3,7 @@
 import json
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from profiler.data.records import SCHEMA, Estimate, Failure, Measurement, Memory, Record, Status, Terms, to_dict
+from profiler.data.records import SCHEMA, Estimate, Failure, Measurement, Memory, Record, Status, Terms
 from profiler.data.stack import Stack
 from profiler.data.workload import STAGES, MemoryOptions, Workload
 from profiler.errors import UserError
@@ -78,7 +78,7 @@ def store(tmp_path: Path) -> Iterator[RunStore]:
 
 def as_text(records: Sequence[Record]) -> list[str]:
     """JSON text: what a list of JSON was, a tuple or a list, is the same there."""
-    return [json.dumps(to_dict(record)) for record in records]
+    return [json.dumps(asdict(record)) for record in records]
 
 
 def test_every_kind_of_record_comes_back_as_it_was(store: RunStore) -> None:
