@@ -2,19 +2,15 @@
 
 import sys
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 from rich.text import Text
 
+from profiler.commands.options import EXIT_FAILED, emit, gather, json_option, workload_options
 from profiler.commands.tables import console, show_breakdown, show_levels, show_notes
 from profiler.data.records import Record
 from profiler.data.units import format_bytes
-
-if TYPE_CHECKING:
-    pass
-
-from profiler.commands.options import EXIT_FAILED, emit, gather, json_option, workload_options
 
 
 @click.command()

@@ -2,16 +2,12 @@
 
 import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
 from profiler.data.records import TERMS, Estimate, Measurement, Memory
 from profiler.data.units import format_bytes
-
-if TYPE_CHECKING:
-    pass
 
 PLAIN_WIDTH = 160
 

@@ -10,9 +10,9 @@ from profiler.data.units import format_bytes, format_percent
 from profiler.evidence.peers import QUANTITY, Peer
 
 OURS = "latentmeter"
-QUANTITIES = {"reserved_growth": "Growth of reserved", "allocated": "Allocated", "weights": "Weights"}
+HEADINGS = {"reserved_growth": "Growth of reserved", "allocated": "Allocated", "weights": "Weights"}
 PREDICTORS: dict[str, list[Peer]] = {
-    quantity: [peer for peer, meant in QUANTITY.items() if meant == quantity] for quantity in QUANTITIES
+    quantity: [peer for peer, meant in QUANTITY.items() if meant == quantity] for quantity in HEADINGS
 }
 Peers = Mapping[str, Mapping[Peer, int | None]]  # by key of the record, bytes
 
@@ -65,5 +65,5 @@ def summary(rows: Sequence[PeerRow]) -> list[str]:
             if known:
                 parts.append(f"{name} {median(known) * 100:.2f} % ({len(known)})")
         if parts:
-            lines.append(f"{QUANTITIES[quantity]}: {', '.join(parts)}")
+            lines.append(f"{HEADINGS[quantity]}: {', '.join(parts)}")
     return lines
