@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import click
 
 from profiler.commands.tables import console, new_table
-from profiler.data.units import format_bytes
 
 if TYPE_CHECKING:
     from profiler.evidence.coverage import Trial
@@ -56,8 +55,6 @@ def show_coverage(trials: "Sequence[Trial]") -> None:
 
     table = new_table("class", "stage", "result", "case", "peak allocated", "remark")
     for trial in trials:
-        peak = format_bytes(trial.peak_bytes) if trial.peak_bytes is not None else "-"
-        remark = trial.reason or trial.notes or ""
-        table.add_row(trial.class_name, trial.stage or "-", trial.status, trial.key or "-", peak, remark)
+        table.add_row(*trial.cells)
     console().print(table)
     console().print(summary(trials))

@@ -17,13 +17,11 @@ if TYPE_CHECKING:
     from profiler.sweeps.run import Progress
 
 from profiler.commands.options import EXIT_FAILED
-from profiler.errors import UserError
 
 
 @click.command()
 @click.argument("config")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the run. Default: results/<name of the sweep>.")
-@click.option("--resume", is_flag=True, help="Go on with the run in the folder (the default where there is one).")
 @click.option("--force", is_flag=True, help="Replace the run in the folder.")
 @click.option("--retry", is_flag=True, help="Run cases again that ended in a timeout or crash.")
 @click.option("--budget-minutes", type=float, help="Stop cleanly within this time; run again to go on.")
@@ -31,7 +29,7 @@ from profiler.errors import UserError
     "--events/--no-events", default=None, help="Keep each case's allocator events. Default: as the sweep says."
 )
 def run(
-    config: str, out: Path | None, resume: bool, force: bool, retry: bool, budget_minutes: float | None,
+    config: str, out: Path | None, force: bool, retry: bool, budget_minutes: float | None,
     events: bool | None,
 ) -> None:  # fmt: skip
     """Run the sweep CONFIG (a file, or the name of a shipped one) and write its report.
@@ -43,8 +41,6 @@ def run(
     from profiler.sweeps.publish import publish
     from profiler.sweeps.run import RunOptions, run_sweep
 
-    if resume and force:
-        raise UserError("--resume and --force exclude each other")
     sweep = find_sweep(config)
     if events is not None:
         sweep = sweep.model_copy(update={"events": events})

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from profiler.data.records import TERMS, Estimate, Measurement, Record, Side
-from profiler.data.shown import Shown
+from profiler.data.shown import Shown, frame_of
 from profiler.data.stack import differing_fields
 from profiler.data.units import format_bytes, format_percent
 
@@ -133,14 +133,7 @@ COLUMNS = (
 
 def to_frame(comparisons: Iterable[Comparison]) -> "pd.DataFrame":
     """One row a case, sizes in bytes, unknown as NA: what the CSV holds. Without a case it has its columns."""
-    import pandas as pd
-
-    # As objects first: a column of integers with a gap would be read as floats, which are exact to 2^53 bytes only.
-    frame = pd.DataFrame([_row(comparison) for comparison in comparisons], columns=COLUMNS, dtype=object)
-    kinds = {"_bytes": "Int64", "_error": "Float64"}
-    return frame.astype(
-        {name: kind for name in COLUMNS for end, kind in kinds.items() if name.endswith(end)}
-    ).infer_objects()
+    return frame_of([comparison.row for comparison in comparisons], COLUMNS).infer_objects()
 
 
 def _pair(name: str, estimate: Estimate | None, measurement: Measurement | None) -> Pair:

@@ -25,7 +25,7 @@ MOST_CAUSES = 20
 
 @dataclass(frozen=True)
 class Side:
-    """A stream replayed, looked at in one moment: `at` is the event just played."""
+    """One of the two streams, replayed: how many bytes each block takes, how high the peak is and at which event."""
 
     events: Events
     sizes: list[int]
@@ -126,7 +126,11 @@ def _differences(m: Side, at_m: int, e: Side, at_e: int, partner: dict[int, int]
 
 
 def _elsewhere(side: Side, at: int, name: Literal["measured", "estimated"]) -> Iterable[Cause]:
-    """What the side's own peak is higher by than this moment."""
+    """The bytes by which this side's own peak is above what is alive on it at event `at`, the moment that is compared.
+
+    If both sides are compared where the measured peak stands (900 MiB), and the estimate, then at 850 MiB, has its own
+    peak of 870 MiB at another moment, these are 20 MiB.
+    """
     higher = side.peak - sum(side.alive(at).values())
     if higher:
         block = side.events.blocks[side.events.events[side.peak_event]]

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from profiler.data.records import LEVELS, Record, Side
+from profiler.data.shown import frame_of
 from profiler.data.stack import Stack
 from profiler.data.units import format_bytes, format_percent
 
@@ -72,19 +73,14 @@ class RunDifference:
 
     def to_frame(self) -> "pd.DataFrame":
         """One row a case, sizes in bytes, unknown as NA."""
-        import pandas as pd
-
-        rows = [
-            {"key": case.key, "kind": case.kind, "change": case.change, "reason": case.reason}
-            | {
-                f"{name}_{side}_bytes": getattr(getattr(case, name), side)
-                for name in LEVELS
-                for side in ("before", "after")
-            }
-            for case in self.cases
-        ]
-        frame = pd.DataFrame(rows, dtype=object)
-        return frame.astype({name: "Int64" for name in frame if str(name).endswith("_bytes")})
+        sides = [(name, side) for name in LEVELS for side in ("before", "after")]
+        return frame_of(
+            [
+                {"key": case.key, "kind": case.kind, "change": case.change, "reason": case.reason}
+                | {f"{name}_{side}_bytes": getattr(getattr(case, name), side) for name, side in sides}
+                for case in self.cases
+            ]
+        )
 
 
 def difference(before: Iterable[Record], after: Iterable[Record]) -> RunDifference:

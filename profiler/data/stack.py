@@ -3,7 +3,6 @@
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from typing import Literal
 
 DeviceName = Literal["cuda", "cpu"]
@@ -68,11 +67,3 @@ def differing_fields(a: Stack, b: Stack) -> list[str]:
     """Names of the fields in which two stacks differ, for a reader."""
     left, right = asdict(a), asdict(b)
     return [name for name in left if left[name] != right[name]]
-
-
-def installed(distribution: str) -> str | None:
-    """Version of an installed distribution, without importing it."""
-    try:
-        return version(distribution)
-    except PackageNotFoundError:
-        return None

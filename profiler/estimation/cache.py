@@ -21,11 +21,11 @@ from types import NoneType
 from typing import Any, get_args, get_origin, get_type_hints
 
 from profiler.data.records import Estimate
-from profiler.data.stack import Stack, installed
+from profiler.data.stack import Stack
 from profiler.data.workload import Workload
 from profiler.estimation.answer import answer, closed_form
 from profiler.estimation.recording import Elsewhere, grid_of, replay
-from profiler.files.paths import CONFIGS, cache_folder
+from profiler.files.paths import CONFIGS, cache_folder, installed
 from profiler.files.write import write_atomically
 from profiler.kernels.cudnn_plans import front_end_version
 from profiler.models.spec import ModelSpec

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from profiler.data.stack import Stack
-from profiler.files.paths import CONFIGS, cache_folder
+from profiler.files.paths import CONFIGS, cache_folder, installed
 from profiler.files.write import write_atomically
 from profiler.kernels.convolution import Convolution
 from profiler.machine.cards import gpu_named
@@ -136,8 +136,6 @@ def front_end_version() -> str | None:
     """The installed cuDNN front-end and library, as text; None where the front-end is missing."""
     if importlib.util.find_spec("cudnn") is None:
         return None
-    from profiler.data.stack import installed
-
     names = ("nvidia-cudnn-frontend", "nvidia-cudnn-cu13", "nvidia-cudnn-cu12")
     return "-".join(version for version in map(installed, names) if version)
 

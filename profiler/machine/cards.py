@@ -6,10 +6,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, PositiveInt
 
-from profiler.data.stack import Stack, installed
+from profiler.data.stack import Stack
 from profiler.errors import UserError
 from profiler.files.load import read_as
-from profiler.files.paths import CONFIGS
+from profiler.files.paths import CONFIGS, installed
 
 GPUS = CONFIGS / "gpus"
 DEFAULT_GPU = "h200"

@@ -5,7 +5,8 @@ import platform
 
 import torch
 
-from profiler.data.stack import DeviceName, Stack, installed
+from profiler.data.stack import DeviceName, Stack
+from profiler.files.paths import installed
 from profiler.machine.nvml import query
 
 DRY = "LATENTMETER_DRY"  # set by scripts/dry_cuda: the libraries below torch are stubs, and no kernel runs

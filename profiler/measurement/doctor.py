@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from profiler.data.stack import Stack, format_cudnn, installed
+from profiler.data.stack import Stack, format_cudnn
 from profiler.data.units import format_bytes
 from profiler.errors import UserError
+from profiler.files.paths import installed
 from profiler.machine import nvml
 from profiler.measurement.process import probe_stack
 

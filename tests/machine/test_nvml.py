@@ -35,7 +35,10 @@ answer = sampler.summary()
 
 def ask(environment: Environment, code: str) -> Any:
     """What `code` leaves in `answer`, in a fresh process; what it writes to stderr (a thread's traceback) fails."""
-    script = f"import json, os, sys, time\nfrom profiler.machine import nvml, sampler as sampling\n{code}\nprint(json.dumps(answer))"
+    imports = (
+        "import json, os, sys, time\nfrom profiler.machine import nvml\nimport profiler.machine.sampler as sampling"
+    )
+    script = f"{imports}\n{code}\nprint(json.dumps(answer))"
     done = subprocess.run(
         [sys.executable, "-c", script], env=environment, cwd=ROOT, capture_output=True, text=True, timeout=60
     )
