@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from profiler.data.records import TERMS, Estimate, Measurement, Record, Side
+from profiler.data.records import TERMS, Estimate, Measurement, Record
 from profiler.data.shown import Shown, frame_of
 from profiler.data.stack import differing_fields
 from profiler.data.units import format_bytes, format_percent
@@ -24,7 +24,7 @@ DEFAULT_TOLERANCE = 0.01
 HARMLESS_FIELDS = frozenset({"python", "driver"})
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Pair:
     """One quantity from both sides, in bytes."""
 
@@ -85,16 +85,13 @@ def compare(record: Record, tolerance: float | None = None) -> Comparison:
     tolerance = tolerance if tolerance is not None else record.tolerance or DEFAULT_TOLERANCE
     estimate, measurement = record.estimate, record.measurement
     borrowed = _measured_only_workspace(estimate, measurement)
-    allocated = _pair("allocated_bytes", estimate, measurement)
+    allocated = _pair("peak", "allocated_bytes", estimate, measurement)
     if borrowed is not None and allocated.estimated is not None:
         allocated = Pair(estimated=allocated.estimated + borrowed, measured=allocated.measured)
     verdict, reason = _verdict(record, allocated, tolerance)
     if borrowed:
-        reason = (
-            f"{reason}; CPU kernels borrowed {borrowed:,} B more than tensors (measured, added to both sides)".lstrip(
-                "; "
-            )
-        )
+        more = f"CPU kernels borrowed {borrowed:,} B more than tensors (measured, added to both sides)"
+        reason = f"{reason}; {more}".lstrip("; ")
     if record.explanation and allocated.difference:
         reason = f"{record.explanation.text}; {reason}".rstrip("; ")
     return Comparison(
@@ -103,9 +100,9 @@ def compare(record: Record, tolerance: float | None = None) -> Comparison:
         reason=reason,
         tolerance=tolerance,
         allocated=allocated,
-        reserved=_pair("reserved_bytes", estimate, measurement),
-        device=_pair("device_bytes", estimate, measurement),
-        terms={name: _term(name, estimate, measurement) for name in TERMS},
+        reserved=_pair("peak", "reserved_bytes", estimate, measurement),
+        device=_pair("peak", "device_bytes", estimate, measurement),
+        terms={name: _pair("terms", name, estimate, measurement) for name in TERMS},
     )
 
 
@@ -136,18 +133,9 @@ def to_frame(comparisons: Iterable[Comparison]) -> "pd.DataFrame":
     return frame_of([comparison.row for comparison in comparisons], COLUMNS).infer_objects()
 
 
-def _pair(name: str, estimate: Estimate | None, measurement: Measurement | None) -> Pair:
-    def peak(side: Side | None) -> int | None:
-        return getattr(side.peak, name) if side else None
-
-    return Pair(estimated=peak(estimate), measured=peak(measurement))
-
-
-def _term(name: str, estimate: Estimate | None, measurement: Measurement | None) -> Pair:
-    return Pair(
-        estimated=getattr(estimate.terms, name) if estimate else None,
-        measured=getattr(measurement.terms, name) if measurement else None,
-    )
+def _pair(part: str, name: str, *sides: Estimate | Measurement | None) -> Pair:
+    """The size `name` of the sides' `part` (`peak` or `terms`), of the estimate and of the measurement."""
+    return Pair(*(getattr(getattr(side, part), name) if side else None for side in sides))
 
 
 def _measured_only_workspace(estimate: Estimate | None, measurement: Measurement | None) -> int | None:

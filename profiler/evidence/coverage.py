@@ -5,7 +5,7 @@ import re
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from multiprocessing import get_context
 from typing import Any, Literal
@@ -120,13 +120,12 @@ def _try_stage(class_name: str, kind: Kind, stage: StageName, gpu: str) -> Trial
         model = spec.id
         found = estimate(_workload(spec, stage), spec, assumed_stack(find_gpu(gpu)))
     except LatentmeterError as error:
-        return Trial(class_name, kind, stage, "failed", model=model, reason=" ".join(str(error).split()),
-                     seconds=time.perf_counter() - started)  # fmt: skip
-    return Trial(
-        class_name, kind, stage, "ok", model=model, key=found.workload.key, peak_bytes=found.peak.allocated_bytes,
-        notes="; ".join(found.notes[name] for name in ("masks", "choices") if name in found.notes) or None,
-        seconds=time.perf_counter() - started,
-    )  # fmt: skip
+        trial = Trial(class_name, kind, stage, "failed", model=model, reason=" ".join(str(error).split()))
+    else:
+        notes = "; ".join(found.notes[name] for name in ("masks", "choices") if name in found.notes) or None
+        size = found.peak.allocated_bytes
+        trial = Trial(class_name, kind, stage, "ok", model, found.workload.key, peak_bytes=size, notes=notes)
+    return replace(trial, seconds=time.perf_counter() - started)
 
 
 def _workload(spec: Any, stage: StageName) -> Any:
