@@ -10,7 +10,7 @@ CONFIGS = _PACKAGE / "configs" if (_PACKAGE / "configs").is_dir() else _PACKAGE.
 
 
 def cache_folder() -> Path:
-    """Where this package keeps what it may lose."""
+    """The folder for what can be made again, such as answers and plans of before."""
     return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "latentmeter"
 
 

@@ -157,7 +157,10 @@ def _alone_denoiser(module: nn.Module, config: Config) -> ModelSpec:
 
 
 def _patch(module: nn.Module, grid: list[Any]) -> Triple:
-    """By the config; tokens of a class that does not patch itself are 2x2 patches made by its pipeline."""
+    """The patch (t, h, w) that one token stands for, by the config.
+
+    A class that takes tokens and names no patch, as FLUX does, gets them from its pipeline as patches of 2x2 positions.
+    """
     config: Any = module.config
     size = config.get("patch_size") or 1
     if isinstance(size, (tuple, list)):
