@@ -98,11 +98,6 @@ class Side(Shown):
         raise NotImplementedError
 
     @property
-    def warm_peak(self) -> Memory | None:
-        """The peak of a later call in the same process, the last one where there are several."""
-        raise NotImplementedError
-
-    @property
     def headline(self) -> str:
         """Workload, kind, stack and peak."""
         peak = format_bytes(self.peak.allocated_bytes)
@@ -163,10 +158,6 @@ class Estimate(Side):
     def kind(self) -> str:
         return "estimated"
 
-    @property
-    def warm_peak(self) -> Memory | None:
-        return self.warm
-
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
@@ -214,10 +205,6 @@ class Measurement(Side):
     @property
     def kind(self) -> str:
         return MEASURED[self.device_kind]
-
-    @property
-    def warm_peak(self) -> Memory | None:
-        return self.warm[-1].peak if self.warm else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -280,11 +267,12 @@ class Record(Shown):
         return row
 
 
-def figures(side: Side | None) -> dict[str, int | None]:
+def figures(side: Estimate | Measurement | None) -> dict[str, int | None]:
     """The sizes by which a side is judged, in bytes, by the name of their quantity; empty for no side."""
     if side is None:
         return {}
-    peak, base, warm = side.peak.reserved_bytes, side.baseline.reserved_bytes, side.warm_peak
+    peak, base = side.peak.reserved_bytes, side.baseline.reserved_bytes
+    warm = side.warm if isinstance(side, Estimate) else next((call.peak for call in side.warm[-1:]), None)
     return {
         "allocated": side.peak.allocated_bytes,
         "reserved": peak,
