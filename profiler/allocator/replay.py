@@ -3,7 +3,7 @@
 from collections import defaultdict
 
 from profiler.allocator.caching import CachingAllocator, OutOfMemory, Piece, PlainAllocator
-from profiler.data.events import Block, Events, alive_at
+from profiler.data.events import Block, Events, alive_at, first_event, place_of
 from profiler.data.records import AliveTensor, Memory, PeakAt
 
 LARGEST = 10
@@ -30,7 +30,7 @@ class Replay:
         self.squeezed = 0
         self.sizes = [0] * len(trace.blocks)
         self._pieces: dict[int, Piece] = {}
-        self._start = next((b.born for b in trace.blocks if b.phase == "cold"), len(trace.events))
+        self._start = first_event(trace)
         self._play(0, self._start, 1, trace.cache_emptied_at)
         if smaller_first:
             self._call(shrink=2)
@@ -113,7 +113,7 @@ class Replay:
         return tuple(self._describe(block) for block in self.alive()[:LARGEST])
 
     def _describe(self, block: Block) -> AliveTensor:
-        module, op = self.trace.ops[block.op] if block.phase == "cold" else ("", block.phase)
+        module, op = place_of(self.trace, block)
         return AliveTensor(
             bytes=self.sizes[block.number], shape=block.shape, dtype=block.dtype, term=block.term, module=module, op=op
         )

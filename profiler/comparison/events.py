@@ -14,8 +14,8 @@ from typing import Literal
 
 from profiler.allocator.histories import allocator_of
 from profiler.allocator.replay import Replay
-from profiler.data.align import pair, place_of
-from profiler.data.events import Block, Events, alive_at
+from profiler.data.align import pair
+from profiler.data.events import Block, Events, alive_at, place_of
 from profiler.data.explanation import Cause, Explanation
 from profiler.data.records import Estimate, Measurement
 from profiler.data.stack import Stack

@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from itertools import groupby, pairwise
 
-from profiler.data.events import Block, Events, alive_at
+from profiler.data.events import Block, Events, alive_at, first_event, place_of
 
 MOST_DIFFERENCES = 2000  # time and memory go with its square: some three seconds
 
@@ -60,11 +60,6 @@ def _walk_back(trail: "list[array[int]]", i: int, j: int) -> list[tuple[int, int
     return pairs[::-1]
 
 
-def place_of(events: Events, block: Block) -> tuple[str, str]:
-    """The module and op that made a block; before the call, its phase."""
-    return events.ops[block.op] if block.phase == "cold" and block.op >= 0 else ("", block.phase)
-
-
 def pair(a: Events, b: Events) -> dict[int, int]:
     """For each block of `a` that has a counterpart in `b`, the two blocks' numbers.
 
@@ -114,8 +109,7 @@ def _pair_resident(a: Events, b: Events) -> dict[int, int]:
 
 def _resident(side: Events) -> list[Block]:
     """What is alive when the call begins."""
-    start = next((block.born for block in side.blocks if block.phase == "cold"), len(side.events))
-    return [block for block in alive_at(side.blocks, start - 1) if block.phase != "cold"]
+    return [block for block in alive_at(side.blocks, first_event(side) - 1) if block.phase != "cold"]
 
 
 def _queues(blocks: Iterable[Block], key: Callable[[Block], Hashable]) -> dict[Hashable, list[int]]:

@@ -54,6 +54,16 @@ class Events(Protocol):
     def cache_emptied_at(self) -> set[int]: ...
 
 
+def place_of(events: Events, block: Block) -> tuple[str, str]:
+    """The module and op that made a block; before the call, its phase."""
+    return events.ops[block.op] if block.phase == "cold" and block.op >= 0 else ("", block.phase)
+
+
+def first_event(events: Events) -> int:
+    """The position of the call's first event: what comes before are weights, inputs, and calls of other sizes."""
+    return next((block.born for block in events.blocks if block.phase == "cold"), len(events.events))
+
+
 @dataclass(frozen=True)
 class Stream:
     """Events from the first weight to the end of the cold call, recorded or read back."""

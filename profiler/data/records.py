@@ -211,7 +211,8 @@ class Measurement(Side):
 class Failure:
     """Why a case has no complete measurement. `requested_bytes` is the allocation that failed, where one did.
 
-    `readings` are those of the phases before, and of the phase that failed as far as it came: all that was measured.
+    `readings` are those of the phases before, and of the phase that failed as far as it came. On the CPU they are known when
+    the process ends by itself: after a crash or a timeout there are none.
     """
 
     phase: Phase

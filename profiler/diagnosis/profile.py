@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
-from profiler.data.events import Block, alive_at
+from profiler.data.events import Block, alive_at, first_event
 from profiler.data.records import AppliedOption
 from profiler.data.stack import Stack
 from profiler.data.workload import Workload
@@ -71,7 +71,7 @@ class Profile:
     @cached_property
     def first_event(self) -> int:
         """The first event of the first call."""
-        return next((b.born for b in self.blocks if b.phase == "cold"), len(self.events))
+        return first_event(self)
 
     @cached_property
     def alive(self) -> list[Block]:

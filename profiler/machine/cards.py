@@ -1,6 +1,7 @@
 """Cards that an estimate can be for, from `configs/gpus/*.yaml`, and the stack that is assumed on them."""
 
 import difflib
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -92,9 +93,7 @@ def assumed_stack(card: Gpu, torch_version: str | None = None, cudnn: int | None
     )
     if stack.torch_release < (2, 0, 0):
         raise UserError(f"torch: expected a release such as 2.7.1, got {torch_version!r}")
-    if cudnn is not None:
-        return stack
-    return assumed_stack(card, release, bundled_cudnn(stack.torch_release))
+    return stack if cudnn is not None else replace(stack, cudnn=bundled_cudnn(stack.torch_release))
 
 
 def bundled_cudnn(release: tuple[int, int, int]) -> int:
