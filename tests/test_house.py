@@ -121,3 +121,19 @@ def test_the_house_stays_small() -> None:
     assert sum(lines.values()) <= MOST_LINES
     assert {str(path): n for path, n in lines.items() if n > MOST_LINES_A_FILE} == {}
     assert len(list(PACKAGE.glob("*.py"))) <= MOST_FILES_AT_THE_TOP
+
+
+def test_every_text_file_is_read_and_written_as_utf_8() -> None:
+    """Else what is written here cannot be read under another locale, and `report` fails on the first sign beyond ASCII."""
+    unnamed = []
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+                continue
+            modes = [argument.value for argument in node.args if isinstance(argument, ast.Constant)]
+            opens_text = node.func.attr == "open" and modes and isinstance(modes[0], str) and "b" not in modes[0]
+            if (node.func.attr in ("read_text", "write_text") or opens_text) and not any(
+                keyword.arg == "encoding" for keyword in node.keywords
+            ):
+                unnamed.append(f"{path.relative_to(ROOT)}:{node.lineno}")
+    assert unnamed == []

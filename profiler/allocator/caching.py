@@ -8,14 +8,8 @@ allocator altogether.
 from bisect import bisect_left, insort
 from dataclasses import dataclass
 
-from profiler.allocator.settings import AllocatorSettings
-from profiler.data.units import MIB
-
-MIN_BLOCK = 512
-SMALL_SIZE = MIB  # requests up to this come from the small pool
-SMALL_SEGMENT = 2 * MIB
-MIN_LARGE_ALLOC = 10 * MIB  # smaller requests get a segment of the large-segment size
-ROUND_LARGE = 2 * MIB  # larger ones get multiples of this
+from profiler.allocator.settings import MIN_BLOCK, ROUND_LARGE, SMALL_SIZE, AllocatorSettings
+from profiler.data.units import round_up
 
 
 class OutOfMemory(MemoryError):
@@ -27,16 +21,23 @@ class OutOfMemory(MemoryError):
 
 
 @dataclass(slots=True, eq=False)
-class Block:
-    """A piece of a segment; `previous` and `next` are its neighbours in the same segment."""
+class Piece:
+    """A part of a segment, handed out or free; `previous` and `next` are its neighbours in the same segment.
+
+    Of an expandable segment: `mapped` says whether pages lie under it, `unit` is the size of a page (0 in other segments),
+    `base` the segment's first address.
+    """
 
     address: int
     size: int
     small: bool
     free: bool = True
     requested: int = 0
-    previous: "Block | None" = None
-    next: "Block | None" = None
+    previous: "Piece | None" = None
+    next: "Piece | None" = None
+    mapped: bool = True
+    unit: int = 0
+    base: int = 0
 
 
 class CachingAllocator:
@@ -55,10 +56,10 @@ class CachingAllocator:
         self.peak_allocated = self.peak_reserved = self.peak_requested = 0
         self.retries = self.ooms = self.segments = 0
         # Best fit takes the smallest sufficient block, at the lowest address among equals: (size, address, block), sorted.
-        self._pools: dict[bool, list[tuple[int, int, Block]]] = {True: [], False: []}
+        self._pools: dict[bool, list[tuple[int, int, Piece]]] = {True: [], False: []}
         self._next_address = 1 << 40
 
-    def malloc(self, size: int) -> Block:
+    def malloc(self, size: int) -> Piece:
         """Allocate `size` > 0 bytes. Raises OutOfMemory."""
         rounded = self.settings.round(size)
         small = rounded <= SMALL_SIZE
@@ -81,15 +82,12 @@ class CachingAllocator:
         self.peak_requested = max(self.peak_requested, self.requested)
         return block
 
-    def free(self, block: Block) -> None:
-        """Give `block` back to its pool, merged with free neighbours (try_merge_blocks)."""
+    def free(self, block: Piece) -> None:
+        """Give `block` back to its pool."""
         self.allocated -= block.size
         self.requested -= block.requested
         block.free = True
-        for neighbour in (block.previous, block.next):
-            if neighbour is not None and neighbour.free:
-                self._remove(neighbour)
-                join(block, neighbour)
+        self._merge(block)
         self._insert(block)
 
     def empty_cache(self) -> None:
@@ -103,7 +101,7 @@ class CachingAllocator:
         self.peak_allocated, self.peak_reserved = self.allocated, self.reserved
         self.peak_requested = self.requested
 
-    def _take_free(self, size: int, small: bool) -> Block | None:
+    def _take_free(self, size: int, small: bool) -> Piece | None:
         """Best fit; with a maximum split size, neither side of it may use the other's blocks (get_free_block)."""
         pool = self._pools[small]
         index = bisect_left(pool, (size, 0))
@@ -117,12 +115,12 @@ class CachingAllocator:
                 return None
         return pool.pop(index)[2]
 
-    def _new_segment(self, size: int, small: bool) -> Block | None:
+    def _new_segment(self, size: int, small: bool) -> Piece | None:
         segment = self.settings.segment_size(size)
         if self._above_limit(segment) or not self._has_room(segment):
             return None
-        block = Block(self._next_address, segment, small)
-        self._next_address += -(-segment // ROUND_LARGE) * ROUND_LARGE
+        block = Piece(self._next_address, segment, small)
+        self._next_address += round_up(segment, ROUND_LARGE)
         self.segments += 1
         self._reserve(segment)
         return block
@@ -138,7 +136,7 @@ class CachingAllocator:
         self.reserved += size
         self.peak_reserved = max(self.peak_reserved, self.reserved)
 
-    def _release(self, block: Block) -> None:
+    def _release(self, block: Piece) -> None:
         self._remove(block)
         self.reserved -= block.size
         self.segments -= 1
@@ -159,37 +157,45 @@ class CachingAllocator:
             self._release(pool[index][2])
         return found >= wanted
 
-    def _split(self, block: Block, size: int) -> None:
+    def _split(self, block: Piece, size: int) -> None:
         """Hand out the head, keep the tail (should_split): a large block keeps a tail of up to 1 MiB unsplit."""
-        if not self._should_split(block, size):
-            return
-        tail = cut(block, size)
-        self._insert(tail)
+        if self._should_split(block, size):
+            self._insert(cut(block, size))
 
-    def _should_split(self, block: Block, size: int) -> bool:
+    def _should_split(self, block: Piece, size: int) -> bool:
         rest = block.size - size
         if block.small:
             return rest >= MIN_BLOCK
         return rest > SMALL_SIZE and (self.settings.max_split is None or size < self.settings.max_split)
 
-    def _insert(self, block: Block) -> None:
+    def _merge(self, block: Piece) -> None:
+        """Let `block` swallow its neighbours that are free, and mapped as it is (try_merge_blocks)."""
+        for neighbour in (block.previous, block.next):
+            if neighbour is not None and neighbour.free and neighbour.mapped == block.mapped:
+                self._remove(neighbour)
+                _join(block, neighbour)
+
+    def _insert(self, block: Piece) -> None:
         insort(self._pools[block.small], (block.size, block.address, block))
 
-    def _remove(self, block: Block) -> None:
+    def _remove(self, block: Piece) -> None:
         pool = self._pools[block.small]
         pool.pop(bisect_left(pool, (block.size, block.address)))
 
 
-def cut(block: Block, size: int) -> Block:
+def cut(block: Piece, size: int) -> Piece:
     """Shorten `block` to `size` bytes; returns the rest as its new neighbour, of the same kind."""
-    tail = type(block)(block.address + size, block.size - size, block.small, previous=block, next=block.next)
+    tail = Piece(
+        block.address + size, block.size - size, block.small, previous=block, next=block.next,
+        mapped=block.mapped, unit=block.unit, base=block.base,
+    )  # fmt: skip
     if block.next is not None:
         block.next.previous = tail
     block.next, block.size = tail, size
     return tail
 
 
-def join(block: Block, neighbour: Block) -> None:
+def _join(block: Piece, neighbour: Piece) -> None:
     """Let `block` swallow a neighbour of its segment."""
     if neighbour is block.previous:
         block.address, block.previous = neighbour.address, neighbour.previous
@@ -209,13 +215,13 @@ class PlainAllocator:
         self.allocated = self.peak_allocated = 0
         self.reserved = self.peak_reserved = None
 
-    def malloc(self, size: int) -> Block:
+    def malloc(self, size: int) -> Piece:
         """Allocate `size` bytes."""
         self.allocated += size
         self.peak_allocated = max(self.peak_allocated, self.allocated)
-        return Block(0, size, small=False, free=False, requested=size)
+        return Piece(0, size, small=False, free=False, requested=size)
 
-    def free(self, block: Block) -> None:
+    def free(self, block: Piece) -> None:
         """Free `block`."""
         self.allocated -= block.size
 

@@ -5,18 +5,10 @@ could become. Functions of c10/cuda/CUDACachingAllocator.cpp stand in parenthese
 """
 
 from bisect import bisect_left
-from dataclasses import dataclass
 
-from profiler.allocator.caching import MIN_BLOCK, SMALL_SEGMENT, Block, CachingAllocator, cut, join
-
-
-@dataclass(slots=True, eq=False)
-class Range(Block):
-    """A block of an expandable segment: `unit` is its page size, `base` the segment's first address."""
-
-    mapped: bool = True
-    unit: int = SMALL_SEGMENT
-    base: int = 0
+from profiler.allocator.caching import CachingAllocator, Piece, cut
+from profiler.allocator.settings import MIN_BLOCK, SMALL_SEGMENT
+from profiler.data.units import round_up
 
 
 class ExpandableAllocator(CachingAllocator):
@@ -25,24 +17,15 @@ class ExpandableAllocator(CachingAllocator):
     def __init__(self, device_total: int, capacity: int | None = None, **rest: object) -> None:
         super().__init__(capacity, **rest)  # type: ignore[arg-type]
         self._device_total = device_total
-        self._unmapped: dict[bool, list[Range]] = {True: [], False: []}
-
-    def free(self, block: Block) -> None:
-        """Give `block` back, merged with free neighbours that are mapped as it is."""
-        self.allocated -= block.size
-        self.requested -= block.requested
-        block.free = True
-        for neighbour in (block.previous, block.next):
-            self._merge(_range(block), neighbour)
-        self._insert(block)
+        self._unmapped: dict[bool, list[Piece]] = {True: [], False: []}
 
     def empty_cache(self) -> None:
         """Unmap every whole page that free blocks cover (unmap_block)."""
         for pool in self._pools.values():
             for _, _, block in list(pool):
-                self._unmap(_range(block))
+                self._unmap(block)
 
-    def _take_free(self, size: int, small: bool) -> Block | None:
+    def _take_free(self, size: int, small: bool) -> Piece | None:
         pool = self._pools[small]
         index = bisect_left(pool, (size, 0))
         if index == len(pool):
@@ -51,7 +34,7 @@ class ExpandableAllocator(CachingAllocator):
             index += 1
         return pool.pop(index)[2]
 
-    def _new_segment(self, size: int, small: bool) -> Block | None:
+    def _new_segment(self, size: int, small: bool) -> Piece | None:
         """Map pages for `size` bytes where free space is (try_allocate_expandable_block)."""
         if self._above_limit(self.settings.segment_size(size)):
             return None
@@ -59,99 +42,88 @@ class ExpandableAllocator(CachingAllocator):
         if not block.mapped and not self._map(block, min(block.size, size)):
             return None
         while block.size < size:
-            following = _range(block.next)
+            following = block.next
+            assert following is not None  # the run of free blocks is long enough
             if not self._map(following, min(size - block.size, following.size)):
                 return None
             block = following  # mapping merged what stood before into it
         self._remove(block)
         return block
 
-    def _find_space(self, size: int, small: bool) -> Range:
+    def _find_space(self, size: int, small: bool) -> Piece:
         """A run of free blocks that is long enough, or a new address range (find_expandable_block)."""
         for candidate in sorted(self._unmapped[small], key=lambda b: b.address):
             first = candidate
             if first.previous is not None and first.previous.free:
-                first = _range(first.previous)
-            total, block = 0, first
+                first = first.previous
+            total = 0
+            block: Piece | None = first
             while total < size and block is not None and block.free:
                 total += block.size
-                block = block.next  # type: ignore[assignment]
+                block = block.next
             if total >= size:
                 return first
         unit = SMALL_SEGMENT if small else self.settings.large_segment
-        length = (self._device_total + self._device_total // 8 + unit - 1) // unit * unit
-        fresh = Range(self._next_address, length, small, mapped=False, unit=unit, base=self._next_address)
+        length = round_up(self._device_total + self._device_total // 8, unit)
+        fresh = Piece(self._next_address, length, small, mapped=False, unit=unit, base=self._next_address)
         self._next_address += length + 2 * SMALL_SEGMENT
-        self._unmapped[small].append(fresh)
+        self._insert(fresh)
         return fresh
 
-    def _map(self, block: Range, size: int) -> bool:
+    def _map(self, block: Piece, size: int) -> bool:
         """Map the head of an unmapped block, in whole pages (map_block)."""
-        pages = -(-size // block.unit) * block.unit
+        pages = round_up(size, block.unit)
         if not self._has_room(pages):
             return False
-        self._unmapped[block.small].remove(block)
+        self._remove(block)
         block.mapped = True
         if pages < block.size:
-            rest = self._cut(block, pages)
+            rest = cut(block, pages)
             rest.mapped = False
-            self._unmapped[block.small].append(rest)
-        for neighbour in (block.previous, block.next):
-            self._merge(block, neighbour)
+            self._insert(rest)
+        self._merge(block)
         self._insert(block)
         self._reserve(pages)
         return True
 
-    def _unmap(self, block: Range) -> None:
-        start = block.base + -(-(block.address - block.base) // block.unit) * block.unit
+    def _unmap(self, block: Piece) -> None:
+        start = block.base + round_up(block.address - block.base, block.unit)
         end = block.base + (block.address + block.size - block.base) // block.unit * block.unit
         if start >= end:
             return
         self._remove(block)
         if start > block.address:
             head = block
-            block = self._cut(head, start - head.address)
+            block = cut(head, start - head.address)
             self._insert(head)
         if end < block.address + block.size:
-            self._insert(self._cut(block, end - block.address))
+            self._insert(cut(block, end - block.address))
         block.mapped = False
         self.reserved -= block.size
-        for neighbour in (block.previous, block.next):
-            self._merge(block, neighbour)
+        self._merge(block)
         if block.previous is not None or block.next is not None:
+            self._insert(block)
+
+    def _insert(self, block: Piece) -> None:
+        if block.mapped:
+            super()._insert(block)
+        else:
             self._unmapped[block.small].append(block)
 
-    def _merge(self, block: Range, neighbour: Block | None) -> None:
-        if neighbour is None or not neighbour.free or _range(neighbour).mapped != block.mapped:
-            return
+    def _remove(self, block: Piece) -> None:
         if block.mapped:
-            self._remove(neighbour)
+            super()._remove(block)
         else:
-            self._unmapped[neighbour.small].remove(_range(neighbour))
-        join(block, neighbour)
+            self._unmapped[block.small].remove(block)
 
-    def _should_split(self, block: Block, size: int) -> bool:
+    def _should_split(self, block: Piece, size: int) -> bool:
         return block.size - size >= MIN_BLOCK
-
-    def _split(self, block: Block, size: int) -> None:
-        if self._should_split(block, size):
-            self._insert(self._cut(_range(block), size))
-
-    def _cut(self, block: Range, size: int) -> Range:
-        tail = _range(cut(block, size))
-        tail.mapped, tail.unit, tail.base = block.mapped, block.unit, block.base
-        return tail
 
     def _release_oversize(self, size: int) -> bool:
         return False
 
 
-def _range(block: Block | None) -> Range:
-    assert isinstance(block, Range)
-    return block
-
-
-def _could_become(block: Block) -> int:
+def _could_become(block: Piece) -> int:
     """The size of a free block with the unmapped space behind it."""
     following = block.next
-    return block.size + (following.size if isinstance(following, Range) and not following.mapped else 0)
+    return block.size + (following.size if following is not None and not following.mapped else 0)

@@ -2,9 +2,8 @@
 
 from collections import defaultdict
 
-from profiler.allocator.caching import Block as Piece
-from profiler.allocator.caching import CachingAllocator, OutOfMemory, PlainAllocator
-from profiler.data.events import Block, Events
+from profiler.allocator.caching import CachingAllocator, OutOfMemory, Piece, PlainAllocator
+from profiler.data.events import Block, Events, alive_at, first_event, place_of
 from profiler.data.records import AliveTensor, Memory, PeakAt
 
 LARGEST = 10
@@ -31,7 +30,7 @@ class Replay:
         self.squeezed = 0
         self.sizes = [0] * len(trace.blocks)
         self._pieces: dict[int, Piece] = {}
-        self._start = next((b.born for b in trace.blocks if b.phase == "cold"), len(trace.events))
+        self._start = first_event(trace)
         self._play(0, self._start, 1, trace.cache_emptied_at)
         if smaller_first:
             self._call(shrink=2)
@@ -95,9 +94,7 @@ class Replay:
 
     def alive(self) -> list[Block]:
         """Blocks alive at the peak, largest first."""
-        at = self.peak_event
-        alive = [b for b in self.trace.blocks if b.born <= at and (b.died is None or b.died > at)]
-        return sorted(alive, key=lambda block: -self.sizes[block.number])
+        return sorted(alive_at(self.trace.blocks, self.peak_event), key=lambda block: -self.sizes[block.number])
 
     def terms(self) -> dict[str, int | None]:
         """Allocated bytes at the peak by term; a term with nothing alive is a true 0."""
@@ -118,7 +115,7 @@ class Replay:
         return tuple(self._describe(block) for block in self.alive()[:LARGEST])
 
     def _describe(self, block: Block) -> AliveTensor:
-        module, op = self.trace.ops[block.op] if block.phase == "cold" else ("", block.phase)
+        module, op = place_of(self.trace, block)
         return AliveTensor(
             bytes=self.sizes[block.number], shape=block.shape, dtype=block.dtype, term=block.term, module=module, op=op
         )

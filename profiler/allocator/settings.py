@@ -6,10 +6,16 @@ Source: c10/core/AllocatorConfig.h and c10/cuda/CUDAAllocatorConfig.h. Settings 
 from dataclasses import dataclass
 
 from profiler.data.stack import Stack
-from profiler.data.units import MIB
+from profiler.data.units import MIB, round_up
 from profiler.errors import UserError
 
+# The allocator's own names and sizes (CUDACachingAllocator.cpp): kMinBlockSize, kSmallSize, kSmallBuffer, kMinLargeAlloc and
+# kRoundLarge.
 MIN_BLOCK = 512
+SMALL_SIZE = MIB  # requests up to this come from the small pool
+SMALL_SEGMENT = 2 * MIB
+MIN_LARGE_ALLOC = 10 * MIB  # smaller requests get a segment of the large-segment size
+ROUND_LARGE = 2 * MIB  # larger ones get multiples of this
 WITHOUT_EFFECT = {
     "backend",
     "garbage_collection_threshold",
@@ -30,19 +36,15 @@ class AllocatorSettings:
 
     def round(self, size: int) -> int:
         """The size that a request is rounded up to (round_size)."""
-        if size < MIN_BLOCK:
-            return MIN_BLOCK
         if self.roundup_divisions > 1 and size > MIN_BLOCK * self.roundup_divisions:
             return round_to_division(size, self.roundup_divisions)
-        return -(-size // MIN_BLOCK) * MIN_BLOCK
+        return max(MIN_BLOCK, round_up(size, MIN_BLOCK))
 
     def segment_size(self, size: int) -> int:
         """The segment that the driver is asked for when no free block fits (get_allocation_size)."""
-        if size <= MIB:
-            return 2 * MIB
-        if size < 10 * MIB:
-            return self.large_segment
-        return -(-size // (2 * MIB)) * 2 * MIB
+        if size <= SMALL_SIZE:
+            return SMALL_SEGMENT
+        return self.large_segment if size < MIN_LARGE_ALLOC else round_up(size, ROUND_LARGE)
 
 
 def round_to_division(size: int, divisions: int) -> int:
@@ -53,7 +55,7 @@ def round_to_division(size: int, divisions: int) -> int:
     step = floor >> (divisions.bit_length() - 1)
     if step == 0:
         return floor << 1
-    return -(-size // step) * step
+    return round_up(size, step)
 
 
 def settings_of(stack: Stack) -> AllocatorSettings:

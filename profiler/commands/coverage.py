@@ -11,7 +11,6 @@ import click
 from profiler import api
 from profiler.commands.options import EXIT_FAILED, emit, json_option
 from profiler.commands.tables import console, print_table
-from profiler.data.units import format_bytes
 
 if TYPE_CHECKING:
     from profiler.evidence.coverage import Trial
@@ -42,15 +41,5 @@ def show_progress(done: int, total: int, trials: "Sequence[Trial]") -> None:
 
 def show_coverage(trials: "Sequence[Trial]", summary: str) -> None:
     """One row a stage, then the summary."""
-    print_table(
-        ["class", "stage", "result", "case", "peak allocated", "remark"],
-        [
-            [
-                *(trial.class_name, trial.stage or "-", trial.status, trial.key or "-"),
-                format_bytes(trial.peak_bytes) if trial.peak_bytes is not None else "-",
-                trial.reason or trial.notes or "",
-            ]
-            for trial in trials
-        ],
-    )
+    print_table(["class", "stage", "result", "case", "peak allocated", "remark"], [trial.cells for trial in trials])
     console().print(summary)

@@ -1,5 +1,6 @@
 """`latentmeter estimate`: what one stage needs, without a GPU."""
 
+from dataclasses import asdict
 from typing import Any
 
 import click
@@ -7,7 +8,7 @@ import click
 from profiler import api
 from profiler.commands.options import emit, gather, json_option, stack_options, workload_options
 from profiler.commands.tables import console, show_breakdown, show_levels, show_notes
-from profiler.data.records import Estimate, to_dict
+from profiler.data.records import Estimate
 from profiler.data.units import format_bytes
 
 
@@ -25,7 +26,7 @@ def estimate(model: str, no_cache: bool, as_json: bool, **values: Any) -> None:
     importing torch.
     """
     found = api.estimate(model, cache=not no_cache, **gather(values))
-    emit(to_dict(found), as_json, lambda _: show_estimate(found))
+    emit(asdict(found), as_json, lambda _: show_estimate(found))
     if not no_cache:
         api.record(found)
 

@@ -10,7 +10,7 @@ import click
 from profiler import api
 from profiler.commands.options import emit, json_option
 from profiler.commands.tables import console, print_table
-from profiler.data.records import Explanation
+from profiler.data.explanation import Explanation
 
 if TYPE_CHECKING:
     from profiler.evidence.explain import Reason

@@ -1,6 +1,7 @@
 """`latentmeter measure`: one stage with real tensors."""
 
 import sys
+from dataclasses import asdict
 from typing import Any
 
 import click
@@ -8,7 +9,7 @@ import click
 from profiler import api
 from profiler.commands.options import EXIT_FAILED, emit, gather, json_option, workload_options
 from profiler.commands.tables import console, show_breakdown, show_levels, show_notes
-from profiler.data.records import Record, to_dict
+from profiler.data.records import Record
 from profiler.data.units import format_bytes
 
 
@@ -24,7 +25,7 @@ from profiler.data.units import format_bytes
 def measure(model: str, as_json: bool, **values: Any) -> None:
     """Run one stage of MODEL with real tensors, in a process of its own."""
     record = api.measure(model, **gather(values))
-    emit(to_dict(record), as_json, lambda _: show_measurement(record))
+    emit(asdict(record), as_json, lambda _: show_measurement(record))
     sys.exit(0 if record.status == "ok" else EXIT_FAILED)
 
 
@@ -39,6 +40,8 @@ def show_measurement(record: Record) -> None:
         out.print(f"{record.status} in phase '{failure.phase}': {failure.message}", style="bold")
         if failure.requested_bytes is not None:
             out.print(f"the allocation that failed: {format_bytes(failure.requested_bytes)}")
+        if failure.readings:
+            show_levels({f"phase '{reading.phase}', peak": reading.peak for reading in failure.readings})
         if failure.log:
             out.print(failure.log)
     found = record.measurement

@@ -12,7 +12,6 @@ from profiler.commands.tables import console, print_table
 from profiler.comparison.case import Comparison, compare, compare_all, within_tolerance
 from profiler.data.records import Record
 from profiler.data.units import format_bytes, format_percent
-from profiler.errors import UserError
 
 if TYPE_CHECKING:
     from profiler.sweeps.plan import Plan
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("config")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the run. Default: results/<name of the sweep>.")
-@click.option("--resume", is_flag=True, help="Go on with the run in the folder (the default where there is one).")
 @click.option("--force", is_flag=True, help="Replace the run in the folder.")
 @click.option("--retry", is_flag=True, help="Run cases again that ended in a timeout or crash.")
 @click.option("--budget-minutes", type=float, help="Stop cleanly within this time; run again to go on.")
@@ -30,7 +28,7 @@ if TYPE_CHECKING:
     "--events/--no-events", default=None, help="Keep each case's allocator events. Default: as the sweep says."
 )
 def run(
-    config: str, out: Path | None, resume: bool, force: bool, retry: bool, budget_minutes: float | None,
+    config: str, out: Path | None, force: bool, retry: bool, budget_minutes: float | None,
     events: bool | None,
 ) -> None:  # fmt: skip
     """Run the sweep CONFIG (a file, or the name of a shipped one) and write its report.
@@ -41,8 +39,6 @@ def run(
     from profiler.sweeps.publish import publish
     from profiler.sweeps.run import RunOptions, run_sweep
 
-    if resume and force:
-        raise UserError("--resume and --force exclude each other")
     sweep = find_sweep(config)
     if events is not None:
         sweep = sweep.model_copy(update={"events": events})

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from profiler.data.records import KINDS, TERMS, Estimate, Measurement, Memory, Record
-from profiler.data.shown import Shown
+from profiler.data.records import TERMS, Estimate, Measurement, Record
+from profiler.data.shown import Shown, frame_of
 from profiler.data.stack import differing_fields
 from profiler.data.units import format_bytes, format_percent
 
@@ -24,7 +24,7 @@ DEFAULT_TOLERANCE = 0.01
 HARMLESS_FIELDS = frozenset({"python", "driver"})
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Pair:
     """One quantity from both sides, in bytes."""
 
@@ -61,7 +61,7 @@ class Comparison(Shown):
     def headline(self) -> str:
         """Key, verdict and its reason, and what the measured numbers are."""
         measurement = self.record.measurement
-        kind = KINDS[measurement.device_kind] if measurement else "nothing measured"
+        kind = measurement.kind if measurement else "nothing measured"
         reason = f": {self.reason}" if self.reason else ""
         return f"{self.record.key}, {kind}, {self.verdict} (tolerance {self.tolerance * 100:g} %){reason}"
 
@@ -85,16 +85,13 @@ def compare(record: Record, tolerance: float | None = None) -> Comparison:
     tolerance = tolerance if tolerance is not None else record.tolerance or DEFAULT_TOLERANCE
     estimate, measurement = record.estimate, record.measurement
     borrowed = _measured_only_workspace(estimate, measurement)
-    allocated = _pair("allocated_bytes", estimate, measurement)
+    allocated = _pair("peak", "allocated_bytes", estimate, measurement)
     if borrowed is not None and allocated.estimated is not None:
         allocated = Pair(estimated=allocated.estimated + borrowed, measured=allocated.measured)
     verdict, reason = _verdict(record, allocated, tolerance)
     if borrowed:
-        reason = (
-            f"{reason}; CPU kernels borrowed {borrowed:,} B more than tensors (measured, added to both sides)".lstrip(
-                "; "
-            )
-        )
+        more = f"CPU kernels borrowed {borrowed:,} B more than tensors (measured, added to both sides)"
+        reason = f"{reason}; {more}".lstrip("; ")
     if record.explanation and allocated.difference:
         reason = f"{record.explanation.text}; {reason}".rstrip("; ")
     return Comparison(
@@ -103,9 +100,9 @@ def compare(record: Record, tolerance: float | None = None) -> Comparison:
         reason=reason,
         tolerance=tolerance,
         allocated=allocated,
-        reserved=_pair("reserved_bytes", estimate, measurement),
-        device=_pair("device_bytes", estimate, measurement),
-        terms={name: _term(name, estimate, measurement) for name in TERMS},
+        reserved=_pair("peak", "reserved_bytes", estimate, measurement),
+        device=_pair("peak", "device_bytes", estimate, measurement),
+        terms={name: _pair("terms", name, estimate, measurement) for name in TERMS},
     )
 
 
@@ -133,29 +130,12 @@ COLUMNS = (
 
 def to_frame(comparisons: Iterable[Comparison]) -> "pd.DataFrame":
     """One row a case, sizes in bytes, unknown as NA: what the CSV holds. Without a case it has its columns."""
-    import pandas as pd
-
-    # As objects first: a column of integers with a gap would be read as floats, which are exact to 2^53 bytes only.
-    frame = pd.DataFrame([_row(comparison) for comparison in comparisons], columns=COLUMNS, dtype=object)
-    kinds = {"_bytes": "Int64", "_error": "Float64"}
-    return frame.astype(
-        {name: kind for name in COLUMNS for end, kind in kinds.items() if name.endswith(end)}
-    ).infer_objects()
+    return frame_of([comparison.row for comparison in comparisons], COLUMNS).infer_objects()
 
 
-def _pair(name: str, estimate: Estimate | None, measurement: Measurement | None) -> Pair:
-    def peak(side: Estimate | Measurement | None) -> int | None:
-        memory: Memory | None = side.peak if side is not None else None
-        return None if memory is None else getattr(memory, name)
-
-    return Pair(estimated=peak(estimate), measured=peak(measurement))
-
-
-def _term(name: str, estimate: Estimate | None, measurement: Measurement | None) -> Pair:
-    return Pair(
-        estimated=getattr(estimate.terms, name) if estimate else None,
-        measured=getattr(measurement.terms, name) if measurement else None,
-    )
+def _pair(part: str, name: str, *sides: Estimate | Measurement | None) -> Pair:
+    """The size `name` of the sides' `part` (`peak` or `terms`), of the estimate and of the measurement."""
+    return Pair(*(getattr(getattr(side, part), name) if side else None for side in sides))
 
 
 def _measured_only_workspace(estimate: Estimate | None, measurement: Measurement | None) -> int | None:

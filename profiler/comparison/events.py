@@ -14,9 +14,10 @@ from typing import Literal
 
 from profiler.allocator.histories import allocator_of
 from profiler.allocator.replay import Replay
-from profiler.data.align import _lives, pair, place_of
-from profiler.data.events import Block, Events
-from profiler.data.records import Cause, Estimate, Explanation, Measurement
+from profiler.data.align import pair
+from profiler.data.events import Block, Events, alive_at, place_of
+from profiler.data.explanation import Cause, Explanation
+from profiler.data.records import Estimate, Measurement
 from profiler.data.stack import Stack
 
 MOST_CAUSES = 20
@@ -24,7 +25,7 @@ MOST_CAUSES = 20
 
 @dataclass(frozen=True)
 class Side:
-    """A stream replayed, looked at in one moment: `at` is the event just played."""
+    """One of the two streams, replayed: how many bytes each block takes, how high the peak is and at which event."""
 
     events: Events
     sizes: list[int]
@@ -39,13 +40,13 @@ class Side:
 
     def alive(self, at: int) -> dict[int, int]:
         """Bytes of every block alive after event `at`, by its number."""
-        return {b.number: self.sizes[b.number] for b in self.events.blocks if _lives(b, at)}
+        return {b.number: self.sizes[b.number] for b in alive_at(self.events.blocks, at)}
 
 
 def explain_peaks(
     estimate: Estimate, measurement: Measurement, estimated: Events, measured: Events
 ) -> Explanation | None:
-    """`explain` for the two sides of a record; None where a peak is unknown.
+    """`find_causes` for the two sides of a record; None where a peak is unknown.
 
     On the CPU, streams hold tensors: what kernels borrowed beyond them, measured in the same run, is a cause by itself.
     """
@@ -53,26 +54,28 @@ def explain_peaks(
     if peaks[0] is None or peaks[1] is None:
         return None
     if measurement.device_kind != "cpu":
-        return explain(estimated, measured, measurement.stack, peaks[0], peaks[1])
+        return find_causes(estimated, measured, measurement.stack, peaks[0], peaks[1])
     borrowed = measurement.terms.workspace or 0
-    found = explain(estimated, measured, measurement.stack, peaks[0], peaks[1] - borrowed)
+    found = find_causes(estimated, measured, measurement.stack, peaks[0], peaks[1] - borrowed)
     cause = Cause(
         bytes=borrowed, module="", op="", term="workspace", why="borrowed by CPU kernels, for which there is no rule"
     )
     return replace(found, difference=peaks[1] - peaks[0], causes=(cause, *found.causes)) if borrowed else found
 
 
-def explain(estimated: Events, measured: Events, stack: Stack, estimated_peak: int, measured_peak: int) -> Explanation:
+def find_causes(
+    estimated: Events, measured: Events, stack: Stack, estimated_peak: int, measured_peak: int
+) -> Explanation:
     """Take the difference of two allocated peaks (bytes, by the counters) apart by the streams behind them."""
     e, m = Side.of(estimated, stack), Side.of(measured, stack)
     partner = pair(measured, estimated)
     back = {b: a for a, b in partner.items()}
     if m.peak >= e.peak:
-        at_m, at_e = m.peak_event, _same_moment(m.peak_event, m, e, partner)
+        at_m, at_e = m.peak_event, _same_moment(m.peak_event, m, e, partner, back)
     else:
-        at_m, at_e = _same_moment(e.peak_event, e, m, back), e.peak_event
+        at_m, at_e = _same_moment(e.peak_event, e, m, back, partner), e.peak_event
     causes = [
-        *_differences(m, at_m, e, at_e, partner),
+        *_differences(m, at_m, e, at_e, partner, back),
         *_elsewhere(m, at_m, "measured"),
         *_elsewhere(e, at_e, "estimated"),
     ]
@@ -87,7 +90,7 @@ def explain(estimated: Events, measured: Events, stack: Stack, estimated_peak: i
     )
 
 
-def _same_moment(at: int, side: Side, other: Side, partner: dict[int, int]) -> int:
+def _same_moment(at: int, side: Side, other: Side, partner: dict[int, int], back: dict[int, int]) -> int:
     """The event of `other` that stands where event `at` does in `side`.
 
     It is the birth of the last block that has a partner, then the deaths that follow it and have happened in `side` too.
@@ -95,19 +98,19 @@ def _same_moment(at: int, side: Side, other: Side, partner: dict[int, int]) -> i
     blocks, others = side.events.blocks, other.events
     known = [n for n in side.events.events[: at + 1] if n >= 0 and n in partner]
     position = others.blocks[partner[known[-1]]].born if known else -1
-    back = {b: a for a, b in partner.items()}
     while position + 1 < len(others.events) and others.events[position + 1] < 0:
         twin = back.get(~others.events[position + 1])
-        if twin is not None and _lives(blocks[twin], at):
+        if twin is not None and blocks[twin].lives(at):
             break
         position += 1
     return position
 
 
-def _differences(m: Side, at_m: int, e: Side, at_e: int, partner: dict[int, int]) -> Iterable[Cause]:
+def _differences(
+    m: Side, at_m: int, e: Side, at_e: int, partner: dict[int, int], back: dict[int, int]
+) -> Iterable[Cause]:
     """Causes within one moment: measured minus estimated."""
     alive_m, alive_e = m.alive(at_m), e.alive(at_e)
-    back = {b: a for a, b in partner.items()}
     for number, size in alive_m.items():
         block, twin = m.events.blocks[number], partner.get(number)
         if twin is None:
@@ -125,7 +128,11 @@ def _differences(m: Side, at_m: int, e: Side, at_e: int, partner: dict[int, int]
 
 
 def _elsewhere(side: Side, at: int, name: Literal["measured", "estimated"]) -> Iterable[Cause]:
-    """What the side's own peak is higher by than this moment."""
+    """The bytes by which this side's own peak is above what is alive on it at event `at`, the moment that is compared.
+
+    If both sides are compared where the measured peak stands (900 MiB), and the estimate, then at 850 MiB, has its own
+    peak of 870 MiB at another moment, these are 20 MiB.
+    """
     higher = side.peak - sum(side.alive(at).values())
     if higher:
         block = side.events.blocks[side.events.events[side.peak_event]]
@@ -152,12 +159,9 @@ def _joined(causes: Iterable[Cause]) -> list[Cause]:
 
 def _few(causes: list[Cause]) -> list[Cause]:
     """The largest, and the sum of the others."""
-    rest = causes[MOST_CAUSES:]
+    kept, rest = causes[:MOST_CAUSES], causes[MOST_CAUSES:]
     if not rest:
-        return causes
-    blocks = sum(cause.blocks for cause in rest)
+        return kept
+    size, blocks = sum(cause.bytes for cause in rest), sum(cause.blocks for cause in rest)
     why = f"{len(rest)} smaller causes together"
-    return [
-        *causes[:MOST_CAUSES],
-        Cause(bytes=sum(c.bytes for c in rest), module="", op="", term="", why=why, blocks=blocks),
-    ]
+    return [*kept, Cause(bytes=size, module="", op="", term="", why=why, blocks=blocks)]

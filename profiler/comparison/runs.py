@@ -9,7 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from profiler.data.records import Estimate, Measurement, Record
+from profiler.data.records import LEVELS, Record, Side
+from profiler.data.shown import frame_of
 from profiler.data.stack import Stack
 from profiler.data.units import format_bytes, format_percent
 
@@ -17,10 +18,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Change = Literal["rose", "fell", "equal", "new", "missing", "not comparable"]
-QUANTITIES = ("allocated_bytes", "reserved_bytes", "device_bytes")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Delta:
     """One quantity in both runs, in bytes; unknown is None."""
 
@@ -73,19 +73,14 @@ class RunDifference:
 
     def to_frame(self) -> "pd.DataFrame":
         """One row a case, sizes in bytes, unknown as NA."""
-        import pandas as pd
-
-        rows = [
-            {"key": case.key, "kind": case.kind, "change": case.change, "reason": case.reason}
-            | {
-                f"{name}_{side}_bytes": getattr(getattr(case, name), side)
-                for name in ("allocated", "reserved", "device")
-                for side in ("before", "after")
-            }
-            for case in self.cases
-        ]
-        frame = pd.DataFrame(rows, dtype=object)
-        return frame.astype({name: "Int64" for name in frame if str(name).endswith("_bytes")})
+        sides = [(name, side) for name in LEVELS for side in ("before", "after")]
+        return frame_of(
+            [
+                {"key": case.key, "kind": case.kind, "change": case.change, "reason": case.reason}
+                | {f"{name}_{side}_bytes": getattr(getattr(case, name), side) for name, side in sides}
+                for case in self.cases
+            ]
+        )
 
 
 def difference(before: Iterable[Record], after: Iterable[Record]) -> RunDifference:
@@ -115,21 +110,20 @@ def _case(key: str, old: Record | None, new: Record | None) -> CaseDifference:
 def _row(
     key: str,
     kind: str,
-    old: Estimate | Measurement | None,
-    new: Estimate | Measurement | None,
+    old: Side | None,
+    new: Side | None,
     change: Change,
     reason: str,
 ) -> CaseDifference:
     allocated, reserved, device = (
-        Delta(before=getattr(old.peak, name) if old else None, after=getattr(new.peak, name) if new else None)
-        for name in QUANTITIES
+        Delta(*(getattr(side.peak, f"{name}_bytes") if side else None for side in (old, new))) for name in LEVELS
     )
     return CaseDifference(
         key=key, kind=kind, change=change, reason=reason, allocated=allocated, reserved=reserved, device=device
     )
 
 
-def _numbers(record: Record | None) -> tuple[str, Estimate | Measurement | None]:
+def _numbers(record: Record | None) -> tuple[str, Side | None]:
     """The kind of a record's numbers and the side that has them: the measured one before the estimated one."""
     if record is None:
         return "none", None

@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from itertools import groupby, pairwise
 
-from profiler.data.events import Block, Events
+from profiler.data.events import Block, Events, alive_at, first_event, place_of
 
 MOST_DIFFERENCES = 2000  # time and memory go with its square: some three seconds
 
@@ -33,7 +33,10 @@ def align(a: Sequence[Hashable], b: Sequence[Hashable]) -> list[tuple[int, int]]
 
 
 def _reach(trail: "list[array[int]]", cost: int, diagonal: int) -> tuple[int, int]:
-    """The better diagonal to come from at one difference less, and how far into `a` its step leads."""
+    """Where a way with `cost` differences to this diagonal starts: the diagonal it leaves, and how far into `a` it is then.
+
+    A diagonal is reached from its two neighbours at one difference less, of which the one that has come further is taken.
+    """
     if cost == 0:
         return 0, 0
     row = trail[cost - 1]
@@ -57,15 +60,11 @@ def _walk_back(trail: "list[array[int]]", i: int, j: int) -> list[tuple[int, int
     return pairs[::-1]
 
 
-def place_of(events: Events, block: Block) -> tuple[str, str]:
-    """The module and op that made a block; before the call, its phase."""
-    return events.ops[block.op] if block.phase == "cold" and block.op >= 0 else ("", block.phase)
-
-
 def pair(a: Events, b: Events) -> dict[int, int]:
-    """The block of `b` for each block of `a` that has one: the same op, the same size, in order.
+    """For each block of `a` that has a counterpart in `b`, the two blocks' numbers.
 
-    In an op, what is left over pairs by term though sizes differ. What was there before the call pairs by phase and size.
+    Blocks of the call pair within one op: those of one size in order, then the others in order if they are of one term, as
+    where both sides borrow a workspace but of another size. Blocks that were there before the call pair by phase and size.
     """
     runs_a, runs_b = _runs(a), _runs(b)
     matched = align([place for place, _ in runs_a], [place for place, _ in runs_b])
@@ -84,7 +83,7 @@ def _runs(side: Events) -> list[tuple[tuple[str, str], list[Block]]]:
 
 
 def _groups(runs: Sequence[tuple[tuple[str, str], list[Block]]], matched: Sequence[int]) -> list[list[Block]]:
-    """The blocks from each matched run to the next: a run that only one side shows belongs to the one before it."""
+    """Blocks in as many groups as runs are matched, and one more: a run that only one side has goes with the one before."""
     ends = [0, *matched, len(runs)]
     return [[block for _, blocks in runs[start:end] for block in blocks] for start, end in pairwise(ends)]
 
@@ -110,17 +109,12 @@ def _pair_resident(a: Events, b: Events) -> dict[int, int]:
 
 def _resident(side: Events) -> list[Block]:
     """What is alive when the call begins."""
-    start = next((block.born for block in side.blocks if block.phase == "cold"), len(side.events))
-    return [block for block in side.blocks if block.phase != "cold" and _lives(block, start - 1)]
+    return [block for block in alive_at(side.blocks, first_event(side) - 1) if block.phase != "cold"]
 
 
 def _queues(blocks: Iterable[Block], key: Callable[[Block], Hashable]) -> dict[Hashable, list[int]]:
-    """Numbers of blocks by key, the first one last."""
+    """Numbers of blocks by key, in reverse order: `pop` takes the first."""
     queues: dict[Hashable, list[int]] = defaultdict(list)
     for block in blocks:
         queues[key(block)].insert(0, block.number)
     return queues
-
-
-def _lives(block: Block, at: int) -> bool:
-    return block.born <= at and (block.died is None or block.died > at)

@@ -4,6 +4,7 @@ Both sides have the same shape, so that one replay and one comparison serve both
 JSON: tens of kilobytes for thousands of events.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -12,7 +13,7 @@ from typing import Any, Protocol
 class Block:
     """One storage or one borrowed buffer, from birth to death. `born` and `died` are positions in the event stream.
 
-    `price`: the call by which a rule found the size, if one did (`estimate/prices.py`).
+    `price`: the call by which a rule found the size, if one did (`kernels/prices.py`).
     """
 
     number: int
@@ -25,6 +26,15 @@ class Block:
     born: int
     died: int | None = None
     price: Any = None
+
+    def lives(self, moment: int) -> bool:
+        """Whether it is there after event `moment`; before the first event, at -1, nothing is."""
+        return self.born <= moment and (self.died is None or self.died > moment)
+
+
+def alive_at(blocks: Iterable[Block], moment: int) -> list[Block]:
+    """The blocks that are there after event `moment`, in their order."""
+    return [block for block in blocks if block.lives(moment)]
 
 
 class Events(Protocol):
@@ -42,6 +52,16 @@ class Events(Protocol):
     def ops(self) -> list[tuple[str, str]]: ...
     @property
     def cache_emptied_at(self) -> set[int]: ...
+
+
+def place_of(events: Events, block: Block) -> tuple[str, str]:
+    """The module and op that made a block; before the call, its phase."""
+    return events.ops[block.op] if block.phase == "cold" and block.op >= 0 else ("", block.phase)
+
+
+def first_event(events: Events) -> int:
+    """The position of the call's first event: what comes before are weights, inputs, and calls of other sizes."""
+    return next((block.born for block in events.blocks if block.phase == "cold"), len(events.events))
 
 
 @dataclass(frozen=True)

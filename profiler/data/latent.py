@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from math import prod
 from typing import Literal, TypedDict, get_args
 
-from profiler.data.units import MIB
+from profiler.data.units import ELEMENT_BYTES, MIB, ceil_div
 from profiler.errors import UserError
 
 LatentDtype = Literal["fp32", "fp16", "bf16", "fp8"]
 Layout = Literal["BCTHW", "BTCHW", "BTHWC", "BCHW"]
 Triple = tuple[int, int, int]
 
-DTYPE_BYTES: dict[LatentDtype, int] = {"fp32": 4, "fp16": 2, "bf16": 2, "fp8": 1}
+LATENT_DTYPES: tuple[LatentDtype, ...] = get_args(LatentDtype)
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 
 
@@ -265,11 +265,6 @@ def _is_size(value: object) -> bool:
 
 
 def _dtype_bytes(name: str, dtype: LatentDtype) -> int:
-    if not isinstance(dtype, str) or dtype not in DTYPE_BYTES:  # a list would fail in the lookup, as a TypeError
-        raise UserError(f"{name}: no dtype {dtype!r}; one of {', '.join(DTYPE_BYTES)}")
-    return DTYPE_BYTES[dtype]
-
-
-def ceil_div(size: int, divisor: int) -> int:
-    """`size / divisor`, rounded up."""
-    return -(-size // divisor)
+    if dtype not in LATENT_DTYPES:
+        raise UserError(f"{name}: no dtype {dtype!r}; one of {', '.join(LATENT_DTYPES)}")
+    return ELEMENT_BYTES[dtype]

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from profiler.data.shown import Shown, level_rows
+from profiler.data.explanation import Explanation
+from profiler.data.shown import Shown
 from profiler.data.stack import Stack
 from profiler.data.units import format_bytes
 from profiler.data.workload import Workload
@@ -18,7 +19,8 @@ SCHEMA = 1
 Status = Literal["ok", "oom", "timeout", "crash", "invalid", "skipped"]
 DeviceKind = Literal["cuda", "dry", "cpu"]
 Phase = Literal["start", "model", "earlier", "inputs", "cold", "warm", "attribution"]
-KINDS: dict[DeviceKind, str] = {"cuda": "measured", "dry": "dry run", "cpu": "measured (CPU)"}
+MEASURED: dict[DeviceKind, str] = {"cuda": "measured", "dry": "dry run", "cpu": "measured (CPU)"}
+LEVELS = ("allocated", "reserved", "device")
 TERMS = ("weights", "inputs", "outputs", "activations", "workspace", "cached", "context")
 
 
@@ -81,8 +83,55 @@ class AppliedOption:
     detail: str
 
 
+class Side(Shown):
+    """What an estimate and a measurement have in common, and how they show it. Adds no field to their records."""
+
+    stack: Stack
+    baseline: Memory
+    peak: Memory
+    terms: Terms
+
+    @property
+    def subject(self) -> str:
+        """What was run: a workload's key, or a call of the user's own, which has none."""
+        workload: Workload | None = getattr(self, "workload", None)
+        return workload.key if workload else "a call"
+
+    @property
+    def kind(self) -> str:
+        """Where the numbers come from, in words."""
+        raise NotImplementedError
+
+    @property
+    def headline(self) -> str:
+        """Workload, kind, stack and peak."""
+        peak = format_bytes(self.peak.allocated_bytes)
+        place = "for" if self.kind == "estimated" else "on"
+        return f"{self.subject}, {self.kind} {place} {self.stack.title}: {peak} allocated at the peak"
+
+    @property
+    def table(self) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+        """Baseline and peak, and the terms of the peak."""
+        return ["", "baseline", "peak"], _rows([self.baseline, self.peak], [self.terms])
+
+    @property
+    def row(self) -> dict[str, Any]:
+        """Baseline, peak and terms, in bytes."""
+        row: dict[str, Any] = {"key": self.subject, "kind": self.kind, "stack": self.stack.title}
+        for name, level in (("baseline", self.baseline), ("peak", self.peak)):
+            row |= {f"{name}_{field}": value for field, value in asdict(level).items()}
+        return row | {f"{name}_bytes": value for name, value in asdict(self.terms).items()}
+
+
+def _rows(levels: Sequence[Memory | None], terms: Sequence[Terms | None]) -> list[list[str]]:
+    """A row a level and a row a term, with a cell for each column; terms fill the last columns, as many as there are."""
+    blank = [""] * (len(levels) - len(terms))
+    rows = [[name, *(format_bytes(getattr(level, f"{name}_bytes", None)) for level in levels)] for name in LEVELS]
+    return rows + [[name, *blank, *(format_bytes(getattr(part, name, None)) for part in terms)] for name in TERMS]
+
+
 @dataclass(frozen=True, kw_only=True, repr=False)
-class CallEstimate(Shown):
+class CallEstimate(Side):
     """The estimator's answer for any call on one stack. `baseline`: weights and inputs resident; `peak`: the cold call.
 
     `warm` is the peak of a second call in the same process; `safe_reserved_bytes` the highest reserved peak over the
@@ -108,19 +157,8 @@ class CallEstimate(Shown):
     notes: dict[str, str] = field(default_factory=dict)
 
     @property
-    def headline(self) -> str:
-        """What was estimated, kind, stack and peak."""
-        return _headline(self, "estimated")
-
-    @property
-    def table(self) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
-        """Baseline and peak, and the terms of the peak."""
-        return ["", "baseline", "peak"], level_rows({"baseline": self.baseline, "peak": self.peak}, self.terms, TERMS)
-
-    @property
-    def row(self) -> dict[str, Any]:
-        """Baseline, peak and terms, in bytes."""
-        return _row(self, "estimated")
+    def kind(self) -> str:
+        return "estimated"
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -148,7 +186,7 @@ class Reading:
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class Measurement(Shown):
+class Measurement(Side):
     """What one fresh process saw. `peak` is the cold call's; `warm` the later calls'; `nvml` the sampler's summary.
 
     `device_kind` says where the numbers come from: a real GPU, the real CUDA build with no kernel run (dry), or the CPU.
@@ -175,72 +213,17 @@ class Measurement(Shown):
     notes: dict[str, str] = field(default_factory=dict)
 
     @property
-    def headline(self) -> str:
-        """Workload, kind, stack and peak."""
-        return _headline(self, KINDS[self.device_kind])
-
-    @property
-    def table(self) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
-        """Baseline and peak, and the terms of the peak."""
-        return ["", "baseline", "peak"], level_rows({"baseline": self.baseline, "peak": self.peak}, self.terms, TERMS)
-
-    @property
-    def row(self) -> dict[str, Any]:
-        """Baseline, peak and terms, in bytes."""
-        return _row(self, KINDS[self.device_kind])
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cause:
-    """Part of a difference at the peak, measured minus estimated: `blocks` of one term that one op made, and `why`."""
-
-    bytes: int
-    module: str
-    op: str
-    term: str
-    why: str
-    blocks: int = 1
-
-    @property
-    def text(self) -> str:
-        """Bytes, what and where, in words."""
-        what = f" of {self.term}" if self.term else ""
-        where = f" in {self.module or 'the stage itself'} ({self.op})" if self.op else ""
-        return f"{_signed(self.bytes)}{what} {self.why}{where}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Explanation:
-    """Measured minus estimated allocated peak, in bytes, taken apart: causes and `unexplained` add up to `difference`.
-
-    `paired` blocks are in both streams; the others in one.
-    """
-
-    difference: int
-    causes: tuple[Cause, ...]
-    unexplained: int
-    paired: int
-    only_measured: int
-    only_estimated: int
-
-    @property
-    def text(self) -> str:
-        """How much, on which side, and the three largest causes."""
-        if not self.difference and not self.causes and not self.unexplained:
-            return "equal to the byte"
-        parts = [cause.text for cause in self.causes[:3]]
-        if len(self.causes) > 3:
-            parts.append(f"{len(self.causes) - 3} smaller causes")
-        if self.unexplained:
-            parts.append(f"{_signed(self.unexplained)} unexplained")
-        side = "measured" if self.difference > 0 else "estimated"
-        head = f"{side} {format_bytes(abs(self.difference))} more" if self.difference else "equal peaks"
-        return f"{head}: {'; '.join(parts)}"
+    def kind(self) -> str:
+        return MEASURED[self.device_kind]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """Why a case has no complete measurement. `requested_bytes` is the allocation that failed, where one did."""
+    """Why a case has no complete measurement. `requested_bytes` is the allocation that failed, where one did.
+
+    `readings` are those of the phases before, and of the phase that failed as far as it came. On the CPU they are known when
+    the process ends by itself: after a crash or a timeout there are none.
+    """
 
     phase: Phase
     message: str
@@ -248,6 +231,7 @@ class Failure:
     exit_code: int | None = None
     requested_bytes: int | None = None
     log: str | None = None
+    readings: tuple[Reading, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -281,15 +265,9 @@ class Record(Shown):
     @property
     def table(self) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
         """The peaks of both sides, and their terms."""
-        sides = {"estimated": self.estimate, "measured": self.measurement}
-        rows = [
-            [name, *(format_bytes(getattr(side.peak, f"{name}_bytes") if side else None) for side in sides.values())]
-            for name in ("allocated", "reserved", "device")
-        ]
-        rows += [
-            [n, *(format_bytes(getattr(side.terms, n) if side else None) for side in sides.values())] for n in TERMS
-        ]
-        return ["peak", *sides], rows
+        sides = (self.estimate, self.measurement)
+        rows = _rows([side.peak if side else None for side in sides], [side.terms if side else None for side in sides])
+        return ["peak", "estimated", "measured"], rows
 
     @property
     def row(self) -> dict[str, Any]:
@@ -300,30 +278,20 @@ class Record(Shown):
         return row
 
 
-def _headline(side: CallEstimate | Measurement, kind: str) -> str:
-    peak = format_bytes(side.peak.allocated_bytes)
-    place = "for" if kind == "estimated" else "on"
-    return f"{_key(side)}, {kind} {place} {side.stack.title}: {peak} allocated at the peak"
-
-
-def _row(side: CallEstimate | Measurement, kind: str) -> dict[str, Any]:
-    row: dict[str, Any] = {"key": _key(side), "kind": kind, "stack": side.stack.title}
-    for name, level in (("baseline", side.baseline), ("peak", side.peak)):
-        row |= {f"{name}_{field}": value for field, value in asdict(level).items()}
-    return row | {f"{name}_bytes": value for name, value in asdict(side.terms).items()}
-
-
-def _key(side: CallEstimate | Measurement) -> str:
-    return side.workload.key if isinstance(side, (Estimate, Measurement)) else "a call"
-
-
-def _signed(size: int) -> str:
-    return f"{'+' if size > 0 else '-'}{format_bytes(abs(size))}"
-
-
-def to_dict(record: Any) -> dict[str, Any]:
-    """A record (any dataclass of this module) as JSON-ready data."""
-    return asdict(record)
+def figures(side: Estimate | Measurement | None) -> dict[str, int | None]:
+    """The sizes by which a side is judged, in bytes, by the name of their quantity; empty for no side."""
+    if side is None:
+        return {}
+    peak, base = side.peak.reserved_bytes, side.baseline.reserved_bytes
+    warm = side.warm if isinstance(side, Estimate) else next((call.peak for call in side.warm[-1:]), None)
+    return {
+        "allocated": side.peak.allocated_bytes,
+        "reserved": peak,
+        "reserved_growth": peak - base if peak is not None and base is not None else None,
+        "weights": side.terms.weights,
+        "warm_allocated": warm.allocated_bytes if warm else None,
+        "warm_reserved": warm.reserved_bytes if warm else None,
+    }
 
 
 def from_dict(kind: type[Any], data: dict[str, Any]) -> Any:

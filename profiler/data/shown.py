@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from profiler.data.units import format_bytes
-
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -30,10 +28,7 @@ class Shown:
 
     def to_frame(self) -> "pd.DataFrame":
         """One row; sizes in bytes, unknown as NA."""
-        import pandas as pd
-
-        frame = pd.DataFrame([self.row], dtype=object)
-        return frame.astype({name: "Int64" for name in frame if str(name).endswith("_bytes")})
+        return frame_of([self.row])
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.headline}>"
@@ -48,11 +43,14 @@ class Shown:
         return f"<p>{escape(self.headline)}</p><table>{body}</table>"
 
 
-def level_rows(levels: dict[str, Any], terms: Any, names: Sequence[str]) -> list[list[str]]:
-    """Allocated, reserved and device bytes of each level, then the terms of the last one."""
-    rows = [
-        [name, *(format_bytes(getattr(level, f"{name}_bytes")) for level in levels.values())]
-        for name in ("allocated", "reserved", "device")
-    ]
-    blank = [""] * (len(levels) - 1)
-    return rows + [[name, *blank, format_bytes(getattr(terms, name))] for name in names]
+def frame_of(rows: list[dict[str, Any]], columns: tuple[str, ...] | None = None) -> "pd.DataFrame":
+    """A data frame of `rows`: sizes (`..._bytes`) are integers and errors (`..._error`) fractions, unknown is NA.
+
+    Without a row it has its `columns`.
+    """
+    import pandas as pd
+
+    # As objects first: a column of integers with a gap would be read as floats, which are exact to 2^53 bytes only.
+    frame = pd.DataFrame(rows, columns=columns, dtype=object)
+    kinds = {"_bytes": "Int64", "_error": "Float64"}
+    return frame.astype({name: kind for name in frame for end, kind in kinds.items() if str(name).endswith(end)})

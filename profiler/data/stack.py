@@ -67,13 +67,3 @@ def differing_fields(a: Stack, b: Stack) -> list[str]:
     """Names of the fields in which two stacks differ, for a reader."""
     left, right = asdict(a), asdict(b)
     return [name for name in left if left[name] != right[name]]
-
-
-def installed(distribution: str) -> str | None:
-    """Version of an installed distribution, without importing it."""
-    from importlib.metadata import PackageNotFoundError, version  # slow to import, and seldom asked
-
-    try:
-        return version(distribution)
-    except PackageNotFoundError:
-        return None

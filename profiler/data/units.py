@@ -1,7 +1,21 @@
-"""Sizes for a reader. Inside the program every size is an integer number of bytes."""
+"""Sizes: whole numbers of bytes inside the program, text with a unit for a reader."""
 
 MIB = 1 << 20
 GIB = 1 << 30
+# Bytes of one element, by this project's names of element types and by torch's.
+ELEMENT_BYTES = {
+    "fp32": 4, "fp16": 2, "bf16": 2, "fp8": 1, "float64": 8, "float32": 4, "float16": 2, "bfloat16": 2,
+}  # fmt: skip
+
+
+def ceil_div(size: int, divisor: int) -> int:
+    """`size / divisor`, rounded up."""
+    return -(-size // divisor)
+
+
+def round_up(size: int, multiple: int) -> int:
+    """The next multiple of `multiple` that is not below `size`."""
+    return ceil_div(size, multiple) * multiple
 
 
 def format_bytes(size: int | None) -> str:

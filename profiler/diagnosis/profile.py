@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
-from profiler.data.events import Block
+from profiler.data.events import Block, alive_at, first_event
 from profiler.data.stack import Stack
 from profiler.data.workload import Workload
 
@@ -71,14 +71,12 @@ class Profile:
     @cached_property
     def first_event(self) -> int:
         """The first event of the first call."""
-        return next((b.born for b in self.blocks if b.phase == "cold"), len(self.events))
+        return first_event(self)
 
     @cached_property
     def alive(self) -> list[Block]:
         """Blocks alive at the peak, largest first."""
-        at = self.peak_event
-        alive = [b for b in self.blocks if b.born <= at and (b.died is None or b.died > at)]
-        return sorted(alive, key=lambda block: -self.sizes[block.number])
+        return sorted(alive_at(self.blocks, self.peak_event), key=lambda block: -self.sizes[block.number])
 
     @cached_property
     def peak_op(self) -> int:
@@ -93,8 +91,7 @@ class Profile:
     @cached_property
     def baseline(self) -> int:
         """Allocated bytes before the call: weights, inputs, and what libraries kept of earlier calls."""
-        start = self.first_event
-        return self.size([b for b in self.blocks if b.born < start and (b.died is None or b.died >= start)])
+        return self.size(alive_at(self.blocks, self.first_event - 1))
 
     def size(self, blocks: list[Block]) -> int:
         """Allocated bytes of `blocks` together."""

@@ -13,6 +13,7 @@ import sys
 import time
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, fields, is_dataclass, replace
 from datetime import UTC, datetime
 from functools import cache, cached_property
@@ -21,11 +22,12 @@ from types import NoneType
 from typing import Any, get_args, get_origin, get_type_hints
 
 from profiler.data.records import Estimate
-from profiler.data.stack import Stack, installed
+from profiler.data.stack import Stack
 from profiler.data.workload import Workload
 from profiler.estimation.answer import answer, closed_form, estimate_of
 from profiler.estimation.recording import Elsewhere, grid_of, replay
-from profiler.files.paths import CONFIGS, cache_folder
+from profiler.files.paths import CONFIGS, cache_folder, installed
+from profiler.files.write import write_atomically
 from profiler.kernels.cudnn_plans import front_end_version
 from profiler.models.spec import ModelSpec
 
@@ -163,13 +165,8 @@ def _write(path: Path, data: dict[str, Any]) -> None:
     """Write whole or not at all; a disk that takes nothing is no error."""
     if not is_on():
         return
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.new")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(zlib.compress(json.dumps(data, separators=(",", ":")).encode(), 1))
-        temporary.replace(path)
-    except OSError:
-        return
+    with suppress(OSError):
+        write_atomically(path, zlib.compress(json.dumps(data, separators=(",", ":")).encode(), 1))
 
 
 def _read(path: Path) -> Any:

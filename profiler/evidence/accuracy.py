@@ -5,8 +5,8 @@ the stack of its figure. Each predictor is judged on the quantities that it is f
 stays in the table with its reason.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import mode
@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from profiler._version import __version__
 from profiler.comparison.case import compare
-from profiler.data.records import Estimate, Measurement, Record
-from profiler.data.stack import Stack, installed
+from profiler.data.records import Estimate, Record, figures
+from profiler.data.stack import Stack
 from profiler.data.workload import Workload
 from profiler.errors import LatentmeterError, UserError
-from profiler.evidence.peers import QUANTITY, baselines
+from profiler.evidence.peers import QUANTITY, Peer, peer_figures
 from profiler.evidence.published import Published, read_published
+from profiler.files.paths import installed
 from profiler.files.store import RunStore
 from profiler.models.find import find_model
 
@@ -54,11 +55,11 @@ class Judged:
     """A case with its estimate. `reason` says why it is not comparable; empty where it is."""
 
     known: Known
-    estimate: Estimate | None
-    predicted: Figures
-    peers: Figures
     status: str
     reason: str
+    estimate: Estimate | None = None
+    predicted: Figures = field(default_factory=dict)
+    peers: Mapping[Peer, int | None] = field(default_factory=dict)
 
     @property
     def row(self) -> dict[str, Any]:
@@ -83,7 +84,7 @@ class Judged:
             "safe_reserved": self.estimate.safe_reserved_bytes if self.estimate else None,
             **{f"known {name}": known.figures.get(name) for name in QUANTITIES},
             **{f"{OURS} {name}": self.predicted.get(name) for name in QUANTITIES},
-            **{f"{peer} {QUANTITY[peer]}": size for peer, size in self.peers.items()},  # type: ignore[index]
+            **{f"{peer} {QUANTITY[peer]}": size for peer, size in self.peers.items()},
         }
 
     def _convolutions(self, route: str) -> int | None:
@@ -145,7 +146,12 @@ def errors(frame: "pd.DataFrame") -> "pd.DataFrame":
 
 
 def summarize(found: "pd.DataFrame", by: Sequence[str]) -> "pd.DataFrame":
-    """`errors` by `by`, predictor and quantity: `rows`, `median` (of sizes of errors), `worst` (signed), `equal`."""
+    """What `errors` found, a row for each group of cases, predictor and quantity; `by` names the columns that make a group.
+
+    Columns: `rows` counts the comparisons, `median` is that of the errors' sizes, `worst` the largest error with its sign,
+    `equal` counts estimates that are the known figure. By ["gpu"], one of the rows says how
+    good this project's reserved bytes are on an H200.
+    """
     keys = [*by, "who", "quantity"]
     found = found.assign(size=found["error"].abs())
     worst = found.loc[found.groupby(keys)["size"].idxmax()].set_index(keys)["error"]
@@ -154,7 +160,7 @@ def summarize(found: "pd.DataFrame", by: Sequence[str]) -> "pd.DataFrame":
 
 
 def side_by_side(found: "pd.DataFrame") -> "pd.DataFrame":
-    """`summarize` by kind for each peer, with this project's on the same rows beside it (suffix `_ours`)."""
+    """For each peer its `summarize` by kind, and this project's on the very same cases beside it (suffix `_ours`)."""
     import pandas as pd
 
     same = [*GROUP, "key", "quantity"]
@@ -202,7 +208,7 @@ def _recorded(record: Record, source: str, context: int | None) -> Known:
         source=source,
         workload=record.workload,
         stack=found.stack if found else record.stack,
-        figures=_figures(found),
+        figures=figures(found),
         record=record,
     )
 
@@ -233,31 +239,16 @@ def _judge(case: Known) -> Judged:
 
     status = case.record.status if case.record else "ok"
     if case.stack is None:
-        return Judged(known=case, estimate=None, predicted={}, peers={}, status=status, reason="no stack recorded")
+        return Judged(known=case, status=status, reason="no stack recorded")
     try:
         spec = find_model(case.workload.model)
         made = estimate(case.workload, spec, case.stack, context_bytes=case.context_bytes)
     except LatentmeterError as error:
-        return Judged(known=case, estimate=None, predicted={}, peers={}, status=status, reason=str(error))
-    peers: Figures = {name: found.bytes for name, found in baselines(case.workload, spec).items()}
-    predicted, reason = _figures(made), ""
+        return Judged(known=case, status=status, reason=str(error))
+    predicted, reason = figures(made), ""
     if case.record is not None:
         row = compare(replace(case.record, estimate=made))
         predicted["allocated"] = row.allocated.estimated  # on the CPU: with what kernels were measured to borrow
         reason = row.reason if row.verdict == "not comparable" else ""
-    return Judged(known=case, estimate=made, predicted=predicted, peers=peers, status=status, reason=reason)
-
-
-def _figures(side: Estimate | Measurement | None) -> Figures:
-    if side is None:
-        return {}
-    peak, base = side.peak.reserved_bytes, side.baseline.reserved_bytes
-    warm = side.warm if isinstance(side, Estimate) else next((call.peak for call in side.warm[-1:]), None)
-    return {
-        "allocated": side.peak.allocated_bytes,
-        "reserved": peak,
-        "reserved_growth": peak - base if peak is not None and base is not None else None,
-        "weights": side.terms.weights,
-        "warm_allocated": warm.allocated_bytes if warm else None,
-        "warm_reserved": warm.reserved_bytes if warm else None,
-    }
+    peers = peer_figures(case.workload, spec)
+    return Judged(known=case, status=status, reason=reason, estimate=made, predicted=predicted, peers=peers)

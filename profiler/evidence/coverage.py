@@ -5,12 +5,12 @@ import re
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from multiprocessing import get_context
 from typing import Any, Literal
 
-from profiler.data.units import format_bytes
+from profiler.data.units import format_bytes, round_up
 from profiler.data.workload import StageName
 from profiler.errors import LatentmeterError, UserError
 
@@ -35,6 +35,12 @@ class Trial:
     notes: str | None = None
     reason: str | None = None
     seconds: float = 0.0
+
+    @property
+    def cells(self) -> list[str]:
+        """What a table says of it: class, stage, result, case, peak allocated, remark."""
+        peak = format_bytes(self.peak_bytes) if self.peak_bytes is not None else "-"
+        return [self.class_name, self.stage or "-", self.status, self.key or "-", peak, self.reason or self.notes or ""]
 
 
 def class_names() -> dict[str, Kind]:
@@ -104,37 +110,30 @@ def try_class(class_name: str, kind: Kind, gpu: str) -> list[Trial]:
 def _try_stage(class_name: str, kind: Kind, stage: StageName, gpu: str) -> Trial:
     from profiler.estimation.estimator import estimate
     from profiler.machine.cards import assumed_stack, find_gpu
-    from profiler.models.catalog import catalog
+    from profiler.models.catalog import models_with
     from profiler.models.component import read_class
 
     started, model = time.perf_counter(), class_name
-    part = "vae" if kind == "autoencoder" else "denoiser"
     try:
-        same = [
-            spec for spec in catalog().values() if getattr(spec, part) and getattr(spec, part).class_name == class_name
-        ]
+        same = models_with("vae" if kind == "autoencoder" else "denoiser", class_name)
         spec = same[0] if same else read_class(class_name)
         model = spec.id
-        found = estimate(_workload(spec, stage), spec, assumed_stack(find_gpu(gpu), None, None))
+        found = estimate(_workload(spec, stage), spec, assumed_stack(find_gpu(gpu)))
     except LatentmeterError as error:
-        return Trial(class_name, kind, stage, "failed", model=model, reason=" ".join(str(error).split()),
-                     seconds=time.perf_counter() - started)  # fmt: skip
-    return Trial(
-        class_name, kind, stage, "ok", model=model, key=found.workload.key, peak_bytes=found.peak.allocated_bytes,
-        notes="; ".join(found.notes[name] for name in ("masks", "choices") if name in found.notes) or None,
-        seconds=time.perf_counter() - started,
-    )  # fmt: skip
+        trial = Trial(class_name, kind, stage, "failed", model=model, reason=" ".join(str(error).split()))
+    else:
+        notes = "; ".join(found.notes[name] for name in ("masks", "choices") if name in found.notes) or None
+        size = found.peak.allocated_bytes
+        trial = Trial(class_name, kind, stage, "ok", model, found.workload.key, peak_bytes=size, notes=notes)
+    return replace(trial, seconds=time.perf_counter() - started)
 
 
 def _workload(spec: Any, stage: StageName) -> Any:
     """A small clip for an autoencoder where its contract takes one, else the published size."""
     if stage == "denoise":
         return spec.workload(stage)
-    rule = spec.latent.frame_rule
-    step, _, first = rule.partition("k+")
-    frames = (
-        1 if rule in ("image", "any") else -(-16 // int(step.rstrip("k"))) * int(step.rstrip("k")) + int(first or 0)
-    )
+    step, _, first = spec.latent.frame_rule.partition("k")
+    frames = round_up(16, int(step)) + int(first or 0) if step.isdigit() else 1
     try:
         return spec.workload(stage, frames=frames, **SMALL)
     except UserError:
@@ -173,10 +172,5 @@ def to_markdown(trials: Sequence[Trial], gpu: str) -> str:
         "| class | stage | result | case | peak allocated | remark |",
         "|---|---|---|---|---|---|",
     ]
-    for trial in trials:
-        peak = format_bytes(trial.peak_bytes) if trial.peak_bytes is not None else "-"
-        remark = (trial.reason or trial.notes or "").replace("|", "/")
-        lines.append(
-            f"| {trial.class_name} | {trial.stage or '-'} | {trial.status} | {trial.key or '-'} | {peak} | {remark} |"
-        )
+    lines += ["| " + " | ".join(cell.replace("|", "/") for cell in trial.cells) + " |" for trial in trials]
     return "\n".join(lines) + "\n"

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from profiler.data.records import Explanation, Record
+from profiler.data.explanation import Explanation
+from profiler.data.records import Record
 from profiler.errors import LatentmeterError, UserError
 from profiler.files.store import RunStore
 
@@ -25,10 +26,10 @@ def reasons(directory: Path, case: str | None = None, *, again: bool = False) ->
     """
     store = RunStore(directory)
     store.header()
-    return list(_reasons(store, choose(store.records(), case), again))
+    return list(_reasons(store, named(store.records(), case), again))
 
 
-def choose(records: list[Record], case: str | None) -> list[Record]:
+def named(records: list[Record], case: str | None) -> list[Record]:
     """The records whose key is `case`, or else has it as a part; all for None."""
     if case is None:
         return records

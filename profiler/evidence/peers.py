@@ -7,14 +7,14 @@ Each formula is given as its numbers, with where they were read, and compared on
     weights+20%         allocated bytes of an inference, by the same tool's documentation
 
 ComfyUI's figures are for its own implementations of the networks, InvokeAI's for the diffusers classes. None stands where
-a peer has no formula; the reason says so.
+a peer has no formula.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from math import prod
 from typing import Any, Literal
 
-from profiler.data.units import MIB
+from profiler.data.units import ELEMENT_BYTES, MIB
 from profiler.data.workload import Workload
 from profiler.models.spec import ModelSpec, Size
 
@@ -28,16 +28,6 @@ SOURCES: dict[Peer, str] = {
     "weights-only": "huggingface/accelerate estimate-memory @16cb6eb8: parameters times the dtype",
     "weights+20%": "huggingface/accelerate estimate-memory documentation: up to an additional 20 % for inference",
 }
-ELEMENT = {"fp32": 4, "fp16": 2, "bf16": 2}
-
-
-@dataclass(frozen=True)
-class Baseline:
-    """A peer's figure in bytes, or None with the reason."""
-
-    bytes: int | None
-    reason: str
-
 
 # Bytes per byte of an element, of T, H, W: pixels for encode, latent for decode. Batch is not in ComfyUI's formulas.
 Formula = Callable[[int, int, int], float]
@@ -86,40 +76,36 @@ INVOKE_VAE = {
 }
 
 
-def baselines(workload: Workload, spec: ModelSpec) -> dict[Peer, Baseline]:
-    """Every peer's figure for `workload`."""
+def peer_figures(workload: Workload, spec: ModelSpec) -> dict[Peer, int | None]:
+    """Every peer's figure for `workload`, in bytes; None where it has no formula."""
+    comfyui = _comfyui_denoiser if workload.stage == "denoise" else _comfyui_vae
+    invokeai, weights = _invokeai(workload, spec), _weights(workload, spec)
     return {
-        "comfyui": _comfyui(workload, spec),
-        "invokeai": _invokeai(workload, spec),
-        "weights-only": _weights(workload, spec, "weights-only", 1.0),
-        "weights+20%": _weights(workload, spec, "weights+20%", 1.2),
+        "comfyui": _bytes(workload, comfyui(workload, spec)),
+        "invokeai": _bytes(workload, invokeai),
+        "weights-only": _bytes(workload, weights),
+        "weights+20%": _bytes(workload, weights and weights * 1.2),
     }
 
 
-def _comfyui(workload: Workload, spec: ModelSpec) -> Baseline:
-    if workload.stage == "denoise":
-        return _comfyui_denoiser(workload, spec)
+def _bytes(workload: Workload, elements: float | None) -> int | None:
+    """Formulas count in bytes for each byte of an element: 2 for fp16 and bf16, 4 for fp32."""
+    return None if elements is None else round(elements * ELEMENT_BYTES[workload.dtype])
+
+
+def _comfyui_vae(workload: Workload, spec: ModelSpec) -> float | None:
     pair = COMFY_VAE.get(_vae_class(spec))
-    if pair is None or workload.stage not in ("encode", "decode"):
-        return Baseline(None, f"ComfyUI has no formula for {workload.stage} of {_class(workload, spec)}")
-    if workload.options.tiling:
-        return Baseline(None, "ComfyUI tiles in a way of its own")
+    if pair is None or workload.stage not in ("encode", "decode") or workload.options.tiling:
+        return None  # it tiles in a way of its own
     encode, decode = pair
-    frames, height, width = _latent(workload, spec)
     if workload.stage == "encode":
-        value = encode(workload.frames, workload.height, workload.width)
-    else:
-        value = decode(frames, height, width)
-    return Baseline(round(value * ELEMENT[workload.dtype] * _at_once(workload)), SOURCES["comfyui"])
+        return encode(workload.frames, workload.height, workload.width) * _at_once(workload)
+    return decode(*_latent(workload, spec)) * _at_once(workload)
 
 
-def _comfyui_denoiser(workload: Workload, spec: ModelSpec) -> Baseline:
+def _comfyui_denoiser(workload: Workload, spec: ModelSpec) -> float | None:
     factor = _comfyui_factor(spec)
-    if factor is None:
-        return Baseline(None, f"ComfyUI has no factor for {_class(workload, spec)}")
-    frames, height, width = _latent(workload, spec)
-    area = workload.batch * frames * height * width
-    return Baseline(round(area * ELEMENT[workload.dtype] * 0.01 * factor * MIB), SOURCES["comfyui"])
+    return None if factor is None else workload.batch * prod(_latent(workload, spec)) * 0.01 * factor * MIB
 
 
 def _comfyui_factor(spec: ModelSpec) -> float | None:
@@ -141,30 +127,25 @@ def _width(config: dict[str, Any]) -> int:
     return width
 
 
-def _invokeai(workload: Workload, spec: ModelSpec) -> Baseline:
-    pair = INVOKE_VAE.get(_vae_class(spec))
-    if pair is None or workload.stage not in ("encode", "decode"):
-        return Baseline(None, f"InvokeAI has no formula for {workload.stage} of {_class(workload, spec)}")
-    if workload.options.tiling and workload.options.tile is None:
-        return Baseline(None, "InvokeAI's formula wants the tile size")
-    element = ELEMENT[workload.dtype]
-    height, width = workload.options.tile or (workload.height, workload.width)
-    value = height * width * element * pair[workload.stage == "decode"] * (1.25 if workload.options.tile else 1)
-    if _vae_class(spec).startswith("AutoencoderKLWan"):
-        copies = 2 if workload.stage == "decode" else 1
-        value += copies * 3 * workload.frames * workload.height * workload.width * element
-    if _vae_class(spec) == "AutoencoderKL" and spec.latent.channels == 4 and workload.dtype == "fp32":
-        value += 250 * MIB  # the SD and SDXL formula counts the larger fp32 weights in
-    return Baseline(round(value * _at_once(workload)), SOURCES["invokeai"])
+def _invokeai(workload: Workload, spec: ModelSpec) -> float | None:
+    name, options = _vae_class(spec), workload.options
+    if name not in INVOKE_VAE or workload.stage not in ("encode", "decode"):
+        return None
+    if options.tiling and options.tile is None:
+        return None  # its formula wants the size of a tile
+    decodes = workload.stage == "decode"
+    height, width = options.tile or (workload.height, workload.width)
+    value = height * width * INVOKE_VAE[name][decodes] * (1.25 if options.tile else 1)
+    if name.startswith("AutoencoderKLWan"):
+        value += (2 if decodes else 1) * 3 * workload.frames * workload.height * workload.width
+    if name == "AutoencoderKL" and spec.latent.channels == 4 and workload.dtype == "fp32":
+        value += 250 * MIB / ELEMENT_BYTES["fp32"]  # the SD and SDXL formula counts the larger fp32 weights in
+    return value * _at_once(workload)
 
 
-def _weights(workload: Workload, spec: ModelSpec, peer: Peer, factor: float) -> Baseline:
-    component = spec.component(workload.stage)
-    if component.parameters is None:
-        return Baseline(None, f"no published parameter count of {component.class_name}")
-    if workload.stage == "patch-embed":
-        return Baseline(None, "counts whole components")
-    return Baseline(round(component.parameters * ELEMENT[workload.dtype] * factor), SOURCES[peer])
+def _weights(workload: Workload, spec: ModelSpec) -> float | None:
+    """Parameters of the whole component; None where no count is published, or only a part of the component runs."""
+    return None if workload.stage == "patch-embed" else spec.component(workload.stage).parameters
 
 
 def _at_once(workload: Workload) -> int:
@@ -184,7 +165,3 @@ def _vae_class(spec: ModelSpec) -> str:
     assert spec.vae is not None
     name = spec.vae.class_name
     return f"{name}, 48 channels" if name == "AutoencoderKLWan" and spec.latent.channels == 48 else name
-
-
-def _class(workload: Workload, spec: ModelSpec) -> str:
-    return spec.component(workload.stage).class_name

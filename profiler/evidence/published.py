@@ -3,12 +3,11 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import PositiveInt, TypeAdapter, ValidationError
+from pydantic import PositiveInt
 
 from profiler.data.stack import Stack
 from profiler.data.workload import DtypeName, StageName, Workload
-from profiler.errors import UserError
-from profiler.files.load import describe, read_yaml
+from profiler.files.load import read_as
 from profiler.machine.cards import assumed_stack, find_gpu
 from profiler.models.spec import Size, Strict
 
@@ -45,10 +44,12 @@ class Published(Strict):
         return assumed_stack(find_gpu(self.gpu), self.torch, self.cudnn)
 
 
+class Figures(Strict):
+    """The file."""
+
+    figures: list[Published]
+
+
 def read_published(path: Path) -> list[Published]:
     """The figures of a file. Raises UserError with every error and its place."""
-    data = read_yaml(path)
-    try:
-        return TypeAdapter(list[Published]).validate_python(data.get("figures"))
-    except ValidationError as error:
-        raise UserError(f"{path}: not a file of published figures\n{describe(error)}") from error
+    return read_as(Figures, path, "a file of published figures").figures

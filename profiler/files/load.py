@@ -1,6 +1,7 @@
 """Reads YAML and JSON files that a person wrote: every error at once, each with its place."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,8 +11,6 @@ from pydantic import BaseModel, ValidationError
 from profiler.errors import UserError
 
 Checked = TypeVar("Checked", bound=BaseModel)
-
-
 # libyaml, where PyYAML was built with it, reads eight times faster.
 Loader: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -27,12 +26,21 @@ def read_as(kind: type[Checked], path: Path, what: str) -> Checked:
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file. Raises UserError where it cannot be read or holds none."""
+    return _mapping(path, "YAML", lambda text: yaml.load(text, Loader))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file. Raises UserError where it cannot be read or holds none."""
+    return _mapping(path, "JSON", json.loads)
+
+
+def _mapping(path: Path, form: str, parse: Callable[[str], Any]) -> dict[str, Any]:
     try:
-        data = yaml.load(path.read_text(), Loader)
+        data = parse(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not YAML: {error}") from error
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: no JSON, or no UTF-8
+        raise UserError(f"{path}: not {form}: {error}") from error
     if not isinstance(data, dict):
         raise UserError(f"{path}: expected a mapping at the top, found {type(data).__name__}")
     return data
@@ -41,18 +49,3 @@ def read_yaml(path: Path) -> dict[str, Any]:
 def describe(error: ValidationError) -> str:
     """pydantic's errors, a line each: dotted place, then what is wrong."""
     return "\n".join(f"  {'.'.join(map(str, item['loc'])) or 'top'}: {item['msg']}" for item in error.errors())
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file. Raises UserError where it cannot be read or holds none."""
-    try:
-        data = json.loads(path.read_text())
-    except OSError as error:
-        raise UserError(
-            f"{path}: {error.strerror}; a diffusers folder holds model_index.json and a folder a component"
-        ) from error
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}: not JSON: {error}") from error
-    if not isinstance(data, dict):
-        raise UserError(f"{path}: expected an object")
-    return data

@@ -15,10 +15,11 @@ from typing import Any, Literal
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
-from profiler.data.records import SCHEMA, Record, from_dict, to_dict
+from profiler.data.records import SCHEMA, Record, from_dict
 from profiler.data.workload import Workload
 from profiler.errors import UserError
 from profiler.files.load import describe
+from profiler.files.write import write_atomically
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,15 +79,12 @@ class RunStore:
     def header(self) -> RunHeader:
         """The header. Raises UserError where there is none or it cannot be read."""
         try:
-            data = json.loads(self.header_path.read_text())
-            _check_schema(data, self.header_path)
-            header: RunHeader = from_dict(RunHeader, data)
+            text = self.header_path.read_bytes()
         except OSError as error:
             raise UserError(
                 f"{self.directory}: no run here (no run.json); `latentmeter run CONFIG --out` makes one"
             ) from error
-        except (json.JSONDecodeError, UnicodeDecodeError, ValidationError) as error:
-            raise UserError(f"{self.header_path}: not a run header: {error}") from error
+        header: RunHeader = _read(RunHeader, text, str(self.header_path), "a run header")
         return header
 
     def event_path(self, workload: Workload, side: Literal["measured", "estimated"]) -> Path:
@@ -99,9 +97,9 @@ class RunStore:
 
     def append(self, record: Record) -> None:
         """Put one record on disk, whole, before returning."""
-        line = json.dumps(to_dict(record), separators=(",", ":")) + "\n"
+        line = json.dumps(asdict(record), separators=(",", ":")) + "\n"
         self._cut_torn_line()
-        with self.records_path.open("a") as stream:
+        with self.records_path.open("a", encoding="utf-8") as stream:
             stream.write(line)
             stream.flush()
             os.fsync(stream.fileno())
@@ -110,13 +108,7 @@ class RunStore:
         """The last record of every key, in the order in which keys first came. Raises UserError for a damaged line."""
         found: dict[str, Record] = {}
         for number, line in enumerate(self._lines(), start=1):
-            try:
-                data = json.loads(line)
-                _check_schema(data, self.records_path)
-                record: Record = from_dict(Record, data)
-            except (json.JSONDecodeError, UnicodeDecodeError, ValidationError) as error:
-                detail = describe(error) if isinstance(error, ValidationError) else str(error)
-                raise UserError(f"{self.records_path}, line {number}: not a record: {detail}") from error
+            record: Record = _read(Record, line, f"{self.records_path}, line {number}", "a record")
             found[record.key] = record
         return list(found.values())
 
@@ -141,16 +133,17 @@ def file_stem(workload: Workload) -> str:
     return workload.slug[-200:]
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Replace `path` by `text`, whole or not at all."""
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.write_text(text)
-    temporary.replace(path)
-
-
-def _check_schema(data: Any, path: Path) -> None:
-    schema = data.get("schema") if isinstance(data, dict) else None
-    if isinstance(schema, int) and schema > SCHEMA:
-        raise UserError(
-            f"{path}: written by a newer latentmeter (schema {schema}, this one reads {SCHEMA}): upgrade latentmeter"
-        )
+def _read(kind: type[Any], text: bytes, place: str, what: str) -> Any:
+    """The dataclass `kind` in a piece of JSON. Raises UserError that says where it stands and why it is not `what`."""
+    try:
+        data = json.loads(text)
+        schema = data.get("schema") if isinstance(data, dict) else None
+        if isinstance(schema, int) and schema > SCHEMA:
+            raise UserError(
+                f"{place}: written by a newer latentmeter (schema {schema}, this one reads {SCHEMA}): upgrade latentmeter"
+            )
+        return from_dict(kind, data)
+    except ValidationError as error:
+        raise UserError(f"{place}: not {what}: {describe(error)}") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{place}: not {what}: {error}") from error

@@ -5,10 +5,9 @@ import json
 from pathlib import Path
 
 from profiler.data.events import Block, Events, Stream
+from profiler.files.write import write_atomically
 
 SCHEMA = 1
-
-
 COLUMNS = ("bytes", "op", "term", "phase", "shape", "dtype")
 
 
@@ -17,9 +16,7 @@ def write_stream(path: Path, found: Events) -> None:
     columns = {name: [getattr(block, name) for block in found.blocks] for name in COLUMNS}
     data = {"schema": SCHEMA, **columns, "events": found.events, "ops": found.ops}
     data["cache_emptied_at"] = sorted(found.cache_emptied_at)
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.write_bytes(gzip.compress(json.dumps(data, separators=(",", ":")).encode(), mtime=0))
-    temporary.replace(path)
+    write_atomically(path, gzip.compress(json.dumps(data, separators=(",", ":")).encode(), mtime=0))
 
 
 def read_stream(path: Path) -> Stream:

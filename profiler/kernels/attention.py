@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from math import prod
 
 from profiler.data.stack import Stack
+from profiler.data.units import ELEMENT_BYTES, ceil_div, round_up
 from profiler.data.workload import ATTENTION_PACKAGES, AttentionName
-from profiler.kernels.convolution import HALF, ITEM_SIZE
+from profiler.kernels.convolution import HALF
 
 MASK_ALIGNMENT = 16  # the memory-efficient kernel reads bias rows of a multiple of this many elements
 
@@ -39,7 +40,7 @@ class Buffers:
     after: tuple[int, ...] = ()
 
 
-def choose(call: Attention, stack: Stack, pinned: AttentionName | None = None) -> AttentionName:
+def choose_kernel(call: Attention, stack: Stack, pinned: AttentionName | None = None) -> AttentionName:
     """The kernel that `torch.nn.functional.scaled_dot_product_attention` runs; `pinned` if that one can run."""
     if len(call.q) != 4 or not call.packed:
         return "math"  # check_tensor_shapes and check_last_dim_stride_equals_1_dense, of every fused kernel
@@ -59,7 +60,7 @@ def buffers(call: Attention, kernel: AttentionName, processors: int | None = Non
 
     The math path has no scratch of its own: its tensors are traced.
     """
-    size = ITEM_SIZE[call.dtype]
+    size = ELEMENT_BYTES[call.dtype]
     batch, heads, length, depth = call.q
     width = call.v[-1]
     mask = _mask_buffers(call, kernel)
@@ -71,11 +72,11 @@ def buffers(call: Attention, kernel: AttentionName, processors: int | None = Non
         # flash_api.cpp of that package: log-sum-exp in fp32 and the state of the random numbers, as torch's copy of it.
         return Buffers(after=(batch * heads * length * 4, 16))
     if kernel == "flash":
-        padded = _round_up(depth, 8)
+        padded = round_up(depth, 8)
         copies = [prod(t) // depth * padded * size for t in (call.q, call.k, call.v)] if padded != depth else []
         rows = batch * heads * length * 4
         splits = _flash_splits(call, processors) if processors else 1
-        partial = (splits * rows, splits * rows * _round_up(depth, 32 if depth <= 128 else 64)) if splits > 1 else ()
+        partial = (splits * rows, splits * rows * round_up(depth, 32 if depth <= 128 else 64)) if splits > 1 else ()
         return Buffers(
             before=tuple(copies), after=(rows, *partial, 16, 8)
         )  # log-sum-exp, those of splits, seed, offset
@@ -93,23 +94,15 @@ def _flash_splits(call: Attention, processors: int) -> int:
     """
     batch, heads, length, depth = call.q
     block = 256 if depth <= 64 else 128 if depth <= 128 else 64
-    blocks = _ceil_div(call.k[-2], block)
-    work, slots = batch * heads * _ceil_div(length, 64), 2 * processors
+    blocks = ceil_div(call.k[-2], block)
+    work, slots = batch * heads * ceil_div(length, 64), 2 * processors
     if work >= 0.8 * slots:
         return 1
     sizes = range(1, min(128, slots, blocks) + 1)
-    usable = [n for n in sizes if n == 1 or _ceil_div(blocks, n) != _ceil_div(blocks, n - 1)]
-    occupancy = {n: work * n / slots / _ceil_div(work * n, slots) for n in usable}
+    usable = [n for n in sizes if n == 1 or ceil_div(blocks, n) != ceil_div(blocks, n - 1)]
+    occupancy = {n: work * n / slots / ceil_div(work * n, slots) for n in usable}
     best = max(occupancy.values())
     return next(n for n in usable if occupancy[n] >= 0.85 * best)
-
-
-def _ceil_div(size: int, part: int) -> int:
-    return -(-size // part)
-
-
-def _round_up(size: int, multiple: int) -> int:
-    return _ceil_div(size, multiple) * multiple
 
 
 def _mask_buffers(call: Attention, kernel: AttentionName) -> tuple[int, ...]:
@@ -117,12 +110,12 @@ def _mask_buffers(call: Attention, kernel: AttentionName) -> tuple[int, ...]:
     mask = call.mask
     if mask is None:
         return ()
-    size = ITEM_SIZE[call.dtype]
+    size = ELEMENT_BYTES[call.dtype]
     converted = (prod(mask) * size,) if call.mask_is_bool else ()
     row = mask[-1]
     if kernel != "efficient" or row % MASK_ALIGNMENT == 0:
         return converted
-    return (*converted, prod(mask) // row * (-(-row // MASK_ALIGNMENT) * MASK_ALIGNMENT) * size)
+    return (*converted, prod(mask) // row * round_up(row, MASK_ALIGNMENT) * size)
 
 
 def _prefers_cudnn(stack: Stack) -> bool:

@@ -10,9 +10,9 @@ from math import prod
 from typing import Literal
 
 from profiler.data.stack import Stack
+from profiler.data.units import ELEMENT_BYTES, round_up
 
 HALF = ("float16", "bfloat16")
-ITEM_SIZE = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
 PLAN_HEADER = 16  # bytes that a staging plan takes besides its copies
 HOPPER_HEADER = 131  # and what every plan of Hopper's own tensor-core engines takes, also without copies
 Copies = Literal["input", "both"] | None  # what an engine stages besides the weights
@@ -36,7 +36,7 @@ class Convolution:
     @property
     def element_size(self) -> int:
         """Bytes of an element."""
-        return ITEM_SIZE[self.dtype]
+        return ELEMENT_BYTES[self.dtype]
 
     @property
     def kernel_volume(self) -> int:
@@ -116,16 +116,12 @@ def _copies_bytes(conv: Convolution, *, output: bool) -> int:
     1x1 weights are the same in both orders and are not copied.
     """
     align = 16 // conv.element_size
-    elements = conv.x[0] * _pad(conv.x[1], align) * prod(conv.x[2:])
+    elements = conv.x[0] * round_up(conv.x[1], align) * prod(conv.x[2:])
     if output:
-        elements += conv.y[0] * _pad(conv.y[1], align) * prod(conv.y[2:])
+        elements += conv.y[0] * round_up(conv.y[1], align) * prod(conv.y[2:])
     if conv.kernel_volume > 1:
-        elements += _pad(conv.weight[0], align) * _pad(conv.weight[1], align) * conv.kernel_volume
+        elements += round_up(conv.weight[0], align) * round_up(conv.weight[1], align) * conv.kernel_volume
     return elements * conv.element_size + PLAN_HEADER
-
-
-def _pad(channels: int, align: int) -> int:
-    return -(-channels // align) * align
 
 
 def _is_depthwise(conv: Convolution) -> bool:

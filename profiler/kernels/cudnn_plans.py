@@ -10,7 +10,6 @@ import hashlib
 import importlib.util
 import json
 import logging
-import os
 import subprocess
 import sys
 from contextvars import ContextVar
@@ -20,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from profiler.data.stack import Stack
-from profiler.files.paths import CONFIGS, cache_folder
+from profiler.files.paths import CONFIGS, cache_folder, installed
+from profiler.files.write import write_atomically
 from profiler.kernels.convolution import Convolution
 from profiler.machine.cards import gpu_named
 
@@ -72,10 +72,7 @@ class Planner:
             self._server.communicate()
             self._server = None
         if self._new:
-            self.cache_path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = self.cache_path.with_suffix(f".{os.getpid()}")
-            temporary.write_text(json.dumps(self._cache))
-            temporary.replace(self.cache_path)
+            write_atomically(self.cache_path, json.dumps(self._cache))
 
     @cached_property
     def _shipped(self) -> dict[str, int | None]:
@@ -84,7 +81,7 @@ class Planner:
     @cached_property
     def _cache(self) -> dict[str, int]:
         try:
-            plans: dict[str, int] = json.loads(self.cache_path.read_text())
+            plans: dict[str, int] = json.loads(self.cache_path.read_text(encoding="utf-8"))
         except (OSError, json.JSONDecodeError):
             return {}  # nothing asked before, or a file that a dying process left: ask again
         return plans
@@ -130,10 +127,10 @@ def shipped_plans(card: str, record: str) -> dict[str, int | None]:
     path = CONFIGS / "plans" / f"{card}.json"
     if not path.is_file():
         return {}
-    data = json.loads(path.read_text())
+    data = json.loads(path.read_text(encoding="utf-8"))
     if data["record"] != record:
         return {}
-    questions = (CONFIGS / "plans" / "questions.txt").read_text().splitlines()
+    questions = (CONFIGS / "plans" / "questions.txt").read_text(encoding="utf-8").splitlines()
     return dict(zip(questions, data["bytes"], strict=False))
 
 
@@ -142,8 +139,6 @@ def front_end_version() -> str | None:
     """The installed cuDNN front-end and library, as text; None where the front-end is missing."""
     if importlib.util.find_spec("cudnn") is None:
         return None
-    from profiler.data.stack import installed
-
     names = ("nvidia-cudnn-frontend", "nvidia-cudnn-cu13", "nvidia-cudnn-cu12")
     return "-".join(version for version in map(installed, names) if version)
 

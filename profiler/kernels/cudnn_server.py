@@ -1,11 +1,12 @@
 """Answers the planner's questions with cuDNN in this process: `python -m profiler.kernels.cudnn_server`.
 
-The first line is a card's property record, each further line a question of `planner.question_of`; each answer is a line:
+The first line is a card's property record, each further line a question of `cudnn_plans.question_of`; each answer is a line:
 workspace bytes, or null where cuDNN builds no plan. Never imports torch, whose own cuDNN would be the one loaded.
 """
 
 import json
 import sys
+from math import prod
 from typing import Any
 
 import cudnn
@@ -37,7 +38,7 @@ def workspace(device: Any, question: str) -> int:
     """
     name, *numbers, _, memory_order, mode = question.split()
     x, w, padding, stride, dilation = ([int(n) for n in text.split(",")] for text in numbers)
-    dtype, order = DTYPES[name], ORDERS[memory_order]
+    dtype = DTYPES[name]
     geometry = {"padding": padding, "stride": stride, "dilation": dilation}
     y = [x[0], w[0], *output_size(x[2:], w[2:], **geometry)]
     graph = cudnn.pygraph(
@@ -46,10 +47,10 @@ def workspace(device: Any, question: str) -> int:
         intermediate_data_type=cudnn.data_type.FLOAT,
         device_property=device,
     )
-    image = graph.tensor(name="x", dim=x, stride=order(x), data_type=dtype)
-    weight = graph.tensor(name="w", dim=w, stride=order(w), data_type=dtype)
+    image = graph.tensor(name="x", dim=x, stride=strides(x, memory_order), data_type=dtype)
+    weight = graph.tensor(name="w", dim=w, stride=strides(w, memory_order), data_type=dtype)
     out = graph.conv_fprop(image=image, weight=weight, compute_data_type=cudnn.data_type.FLOAT, **geometry)
-    out.set_output(True).set_data_type(dtype).set_dim(y).set_stride(order(y))
+    out.set_output(True).set_data_type(dtype).set_dim(y).set_stride(strides(y, memory_order))
     graph.validate()
     graph.build_operation_graph()
     graph.create_execution_plans([cudnn.heur_mode.A])
@@ -70,26 +71,13 @@ def output_size(
     return [(n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, p, s, d in geometry]
 
 
-def contiguous(shape: list[int]) -> list[int]:
-    """Strides of NCHW or NCDHW order."""
-    strides = [1] * len(shape)
-    for index in range(len(shape) - 2, -1, -1):
-        strides[index] = strides[index + 1] * shape[index + 1]
-    return strides
+def strides(shape: list[int], order: str) -> list[int]:
+    """Strides of a tensor (N, C, *spatial) whose memory order is `contiguous` or `channels_last`."""
+    axes = list(range(len(shape)))  # from the one that memory runs along slowest
+    if order == "channels_last":
+        axes.append(axes.pop(1))
+    return [prod(shape[inner] for inner in axes[axes.index(axis) + 1 :]) for axis in range(len(shape))]
 
-
-def channels_last(shape: list[int]) -> list[int]:
-    """Strides of NHWC or NDHWC order."""
-    strides, step = [0] * len(shape), shape[1]
-    strides[1] = 1
-    for index in range(len(shape) - 1, 1, -1):
-        strides[index] = step
-        step *= shape[index]
-    strides[0] = step
-    return strides
-
-
-ORDERS = {"contiguous": contiguous, "channels_last": channels_last}
 
 if __name__ == "__main__":
     main()

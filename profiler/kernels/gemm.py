@@ -1,12 +1,7 @@
 """What cuBLAS borrows."""
 
-from typing import TYPE_CHECKING
-
 from profiler.data.stack import Stack
 from profiler.data.units import MIB
-
-if TYPE_CHECKING:
-    pass
 
 
 def cublas_workspace_bytes(stack: Stack) -> int:

@@ -60,12 +60,16 @@ class Prices:
 
     def attention(self, call: Attention, pinned: AttentionName | None) -> AttentionName:
         """The kernel that runs."""
-        kernel = attention.choose(call, self.stack, pinned)
+        kernel = attention.choose_kernel(call, self.stack, pinned)
         self.routes[f"attention {kernel}"] += 1
         return kernel
 
     def buffers(self, call: Attention, kernel: AttentionName) -> tuple[int, ...]:
-        """Its scratch: BEFORE sizes, then AFTER, those that it does not take being 0."""
+        """The sizes of its scratch, always as many: BEFORE buffers taken before the output, AFTER taken after it.
+
+        A kernel that takes fewer has zeros at the end of each half: 2 before and 1 after are (a, b, 0, 0, c, 0, 0, 0, 0).
+        A buffer's place in this tuple thus names it, also where another size of the call takes another number of them.
+        """
         needs = attention.buffers(call, kernel, self.stack.multiprocessors)
         before, after = needs.before, needs.after
         return (*before, *[0] * (BEFORE - len(before)), *after, *[0] * (AFTER - len(after)))

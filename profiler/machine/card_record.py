@@ -57,12 +57,7 @@ def properties(found: Any) -> dict[str, Any]:
     runtime = ctypes.CDLL(f"libcudart.so.{(torch.version.cuda or '').split('.')[0]}")
     device, version = torch.cuda.current_device(), ctypes.c_int()
     runtime.cudaDriverGetVersion(ctypes.byref(version))
-    record: dict[str, Any] = {
-        name: [_attribute(runtime, n, device) for n in number]
-        if isinstance(number, list)
-        else _attribute(runtime, number, device)
-        for name, number in ATTRIBUTES.items()
-    }
+    record: dict[str, Any] = {name: _attribute(runtime, number, device) for name, number in ATTRIBUTES.items()}
     return record | {
         "totalGlobalMem": found.total_memory,
         "cudaDeviceId": device,
@@ -72,7 +67,9 @@ def properties(found: Any) -> dict[str, Any]:
     }
 
 
-def _attribute(runtime: ctypes.CDLL, number: int, device: int) -> int:
+def _attribute(runtime: ctypes.CDLL, number: int | list[int], device: int) -> Any:
+    if isinstance(number, list):
+        return [_attribute(runtime, one, device) for one in number]
     value = ctypes.c_int()
     error = runtime.cudaDeviceGetAttribute(ctypes.byref(value), number, device)
     if error:

@@ -1,15 +1,16 @@
 """Cards that an estimate can be for, from `configs/gpus/*.yaml`, and the stack that is assumed on them."""
 
 import difflib
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, PositiveInt
 
-from profiler.data.stack import Stack, installed
+from profiler.data.stack import Stack
 from profiler.errors import UserError
 from profiler.files.load import read_as
-from profiler.files.paths import CONFIGS
+from profiler.files.paths import CONFIGS, installed
 
 GPUS = CONFIGS / "gpus"
 DEFAULT_GPU = "h200"
@@ -59,7 +60,9 @@ def gpus() -> dict[str, Gpu]:
 def gpu_named(name: str | None) -> Gpu | None:
     """The card whose own name is `name`, as CUDA says it; reads the files that mention it."""
     mentions = (
-        path.name.removesuffix(".yaml") for path in sorted(GPUS.glob("*.yaml")) if name and name in path.read_text()
+        path.name.removesuffix(".yaml")
+        for path in sorted(GPUS.glob("*.yaml"))
+        if name and name in path.read_text(encoding="utf-8")
     )
     return next((card for card in map(gpu, mentions) if card.name == name), None)
 
@@ -90,9 +93,7 @@ def assumed_stack(card: Gpu, torch_version: str | None = None, cudnn: int | None
     )
     if stack.torch_release < (2, 0, 0):
         raise UserError(f"torch: expected a release such as 2.7.1, got {torch_version!r}")
-    if cudnn is not None:
-        return stack
-    return assumed_stack(card, release, bundled_cudnn(stack.torch_release))
+    return stack if cudnn is not None else replace(stack, cudnn=bundled_cudnn(stack.torch_release))
 
 
 def bundled_cudnn(release: tuple[int, int, int]) -> int:

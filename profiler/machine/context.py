@@ -15,7 +15,7 @@ from profiler.machine.nvml import devices, used_bytes
 
 
 def main() -> None:
-    """Climb the ladder on the current CUDA device; exit code 3 without one."""
+    """Use one family of kernels after the other on the current CUDA device; exit code 3 without one."""
     before = {d["uuid"]: used_bytes(d["uuid"]).value for d in devices().value or []}
     if not torch.cuda.is_available():
         sys.stderr.write("no CUDA device\n")

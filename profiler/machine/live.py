@@ -2,10 +2,12 @@
 
 import os
 import platform
+from dataclasses import replace
 
 import torch
 
-from profiler.data.stack import DeviceName, Stack, installed
+from profiler.data.stack import DeviceName, Stack
+from profiler.files.paths import installed
 from profiler.machine.nvml import query
 
 DRY = "LATENTMETER_DRY"  # set by scripts/dry_cuda: the libraries below torch are stubs, and no kernel runs
@@ -29,20 +31,17 @@ VARIABLES = (
 def live_stack(device: DeviceName) -> Stack:
     """The stack of `device` (CUDA: its current device). Reading properties takes no memory on the device."""
     settings = {name: os.environ[name] for name in VARIABLES if name in os.environ}
+    stack = Stack(
+        device=device, torch=torch.__version__, diffusers=installed("diffusers"), python=platform.python_version()
+    )
     if device == "cpu":
-        return Stack(
-            device="cpu",
-            gpu=None,
-            torch=torch.__version__,
-            diffusers=installed("diffusers"),
-            python=platform.python_version(),
-            settings=settings | {"threads": str(torch.get_num_threads()), "cpu": platform.machine()},
-        )
+        settings |= {"threads": str(torch.get_num_threads()), "cpu": platform.machine()}
+        return replace(stack, settings=settings)
     properties = torch.cuda.get_device_properties()
     settings["cudnn.benchmark"] = str(torch.backends.cudnn.benchmark).lower()
     settings["allow_tf32"] = str(torch.backends.cudnn.allow_tf32).lower()
-    return Stack(
-        device="cuda",
+    return replace(
+        stack,
         driver=query("nvmlSystemGetDriverVersion").value,
         gpu=properties.name,
         capability=(properties.major, properties.minor),
@@ -50,9 +49,6 @@ def live_stack(device: DeviceName) -> Stack:
         device_total_bytes=properties.total_memory,
         cuda=torch.version.cuda,
         cudnn=torch.backends.cudnn.version(),
-        torch=torch.__version__,
-        diffusers=installed("diffusers"),
-        python=platform.python_version(),
         settings=settings,
     )
 

@@ -5,47 +5,29 @@ question). An NVML error becomes a `Value` without a value and with a reason in 
 missing driver, a lost GPU or a question that a card cannot answer. A GPU is found by its UUID, never by index: CUDA and
 NVML number devices differently.
 
-`snapshot` answers once, `Sampler` follows a measurement from a thread of its own. Both give JSON-ready data in which an
-unknown quantity is None with its reason under `reasons`. Memory is what the whole device holds, for all processes;
+`snapshot` answers once; `sampler.py` follows a measurement. Both give JSON-ready data in which an unknown quantity is None
+with its reason under `reasons`. Memory is what the whole device holds, for all processes;
 `process_bytes` is this process's part, absent where the driver lists no such pid (a container sees other pids than the
 driver) or lists it with 0 bytes. Bytes are integers; the unit of anything else ends its name.
 """
 
 import functools
 import os
-import threading
-import time
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
 MEMORY = ("total_bytes", "reserved_bytes", "free_bytes", "used_bytes")
-QUANTITIES = (
-    *MEMORY,
-    "process_bytes",
-    "others_bytes",
-    "power_mw",
-    "sm_clock_mhz",
-    "memory_clock_mhz",
-    "temperature_c",
-)
-NOTE = "sampled: each maximum is a lower bound, because what rises and falls between two samples is missed"
-PATIENCE_SECONDS = 10.0  # how long a sampler waits for a driver that has stopped answering
+GAUGES = (
+    *MEMORY, "process_bytes", "others_bytes", "power_mw", "sm_clock_mhz", "memory_clock_mhz", "temperature_c",
+)  # fmt: skip
 
-# Bits that hold the clocks down, by NVML's own names. Bit 0, an idle GPU, is no throttling and is left out.
-THROTTLES = {
-    1 << 1: "applications_clocks_setting",
-    1 << 2: "sw_power_cap",
-    1 << 3: "hw_slowdown",
-    1 << 4: "sync_boost",
-    1 << 5: "sw_thermal_slowdown",
-    1 << 6: "hw_thermal_slowdown",
-    1 << 7: "hw_power_brake_slowdown",
-    1 << 8: "display_clock_setting",
-    1 << 9: "board_limit",
-    1 << 10: "reliability",
-}
+# What holds the clocks down, by NVML's own names, in the order of its bits from 0 on.
+THROTTLES = (
+    "gpu_idle", "applications_clocks_setting", "sw_power_cap", "hw_slowdown", "sync_boost", "sw_thermal_slowdown",
+    "hw_thermal_slowdown", "hw_power_brake_slowdown", "display_clock_setting", "board_limit", "reliability",
+)  # fmt: skip
 
 # Constants of nvml.h, part of its binary interface.
 _MEMORY_V2 = 0x02000028
@@ -126,15 +108,10 @@ def _first(*questions: tuple[Any, ...]) -> Value[Any]:
     return failure
 
 
-def find(uuid: str | None, pci_bus_id: str | None = None) -> Value[Any]:
-    """NVML's handle of the GPU or MIG slice with this UUID, with or without its prefix (torch prints it without).
-
-    `pci_bus_id` ("00000000:01:00.0") is used only where the UUID is None: it names the card, never a slice of it.
-    """
-    if uuid is None and pci_bus_id is None:
-        return Value(reason="the GPU's UUID is not known, and an index would not name the same GPU to NVML")
+def find(uuid: str | None) -> Value[Any]:
+    """NVML's handle of the GPU or MIG slice with this UUID, with or without its prefix (torch prints it without)."""
     if uuid is None:
-        return query("nvmlDeviceGetHandleByPciBusId", pci_bus_id)
+        return Value(reason="the GPU's UUID is not known, and an index would not name the same GPU to NVML")
     for name in [uuid] if uuid.startswith(("GPU-", "MIG-")) else [f"GPU-{uuid}", f"MIG-{uuid}"]:
         handle = query("nvmlDeviceGetHandleByUUID", name)
         if handle.code not in (_NOT_FOUND, _INVALID_ARGUMENT):
@@ -219,10 +196,12 @@ def _throttles(handle: Value[Any]) -> Value[list[str]]:
     )
     if mask.value is None:
         return mask
-    return Value([THROTTLES.get(1 << n, hex(1 << n)) for n in range(1, 64) if mask.value >> n & 1])
+    bits = [bit for bit in range(1, 64) if mask.value >> bit & 1]  # from 1 on: an idle GPU is not held down
+    return Value([THROTTLES[bit] if bit < len(THROTTLES) else hex(1 << bit) for bit in bits])
 
 
-def _read(handle: Value[Any]) -> dict[str, Value[Any]]:
+def read_gauges(handle: Value[Any]) -> dict[str, Value[Any]]:
+    """All of GAUGES and what stands beside them, each a value or a reason."""
     # The list comes before the device's memory: a process that grows in between then stays below `used`.
     listed = _first(
         ("nvmlDeviceGetComputeRunningProcesses_v3", handle), ("nvmlDeviceGetComputeRunningProcesses_v2", handle)
@@ -251,17 +230,17 @@ def _plain(values: dict[str, Value[Any]]) -> dict[str, Any]:
     return data | {"reasons": {name: given.reason for name, given in values.items() if given.reason is not None}}
 
 
-def snapshot(uuid: str | None, pci_bus_id: str | None = None) -> dict[str, Any]:
-    """One reading of one GPU: `uuid`, `name`, `driver`, all of QUANTITIES, `memory_version` (2 or 1),
+def snapshot(uuid: str | None) -> dict[str, Any]:
+    """One reading of one GPU: `uuid`, `name`, `driver`, all of GAUGES, `memory_version` (2 or 1),
     `used_includes_reserved`, `others` (list of pid and bytes), `throttle` (list of names), and `reasons`.
     """
-    handle = find(uuid, pci_bus_id)
-    return _plain({**_names(handle), "driver": query("nvmlSystemGetDriverVersion"), **_read(handle)})
+    handle = find(uuid)
+    return _plain({**_names(handle), "driver": query("nvmlSystemGetDriverVersion"), **read_gauges(handle)})
 
 
-def used_bytes(uuid: str | None, pci_bus_id: str | None = None) -> Value[int]:
+def used_bytes(uuid: str | None) -> Value[int]:
     """Bytes used on the device by all processes, as `snapshot` gives them: for a difference of two moments."""
-    return _memory(find(uuid, pci_bus_id))["used_bytes"]
+    return _memory(find(uuid))["used_bytes"]
 
 
 def devices() -> Value[list[dict[str, Any]]]:
@@ -271,114 +250,3 @@ def devices() -> Value[list[dict[str, Any]]]:
         return count
     handles = [query("nvmlDeviceGetHandleByIndex", index) for index in range(count.value)]
     return Value([_plain({**_names(handle), "total_bytes": _memory(handle)["total_bytes"]}) for handle in handles])
-
-
-class Sampler:
-    """Reads one GPU every `interval_seconds` from a daemon thread, between `start` and `stop` or in a `with` block.
-
-    The first sample is taken by `start` and the last by `stop`, in the caller's thread, so a short block has two. Runs
-    once. NVML that fails midway, or is not there at all, leaves reasons in `summary`, never an exception.
-    """
-
-    def __init__(self, uuid: str | None, pci_bus_id: str | None = None, interval_seconds: float = 0.02) -> None:
-        if not interval_seconds > 0:
-            raise ValueError(f"interval_seconds: expected a positive number, got {interval_seconds!r}")
-        self._interval = interval_seconds
-        self._handle = find(uuid, pci_bus_id)
-        self._samples = 0
-        self._sampled_at: float | None = None
-        self._largest_gap: float | None = None
-        self._ranges: dict[str, tuple[int, int, int, int]] = {}  # first, lowest, highest, last
-        self._facts: dict[str, Any] = {}  # last known value of what is no quantity
-        self._absent: dict[str, tuple[int, str]] = {}  # in how many samples, and the last reason
-        self._lock = threading.Lock()  # over the fields above; never held while the driver is asked
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="nvml-sampler", daemon=True)
-
-    def start(self) -> None:
-        """Take the first sample and let the thread go on. Without a device there is one sample, of reasons."""
-        self._sample()
-        if self._handle.reason is None:
-            self._thread.start()
-
-    def stop(self) -> None:
-        """End the thread and take the last sample. A thread that hangs in the driver is left behind."""
-        if self._thread.ident is None or self._stopping.is_set():
-            return
-        self._stopping.set()
-        self._thread.join(timeout=PATIENCE_SECONDS)
-        if not self._thread.is_alive():
-            self._sample()
-
-    def __enter__(self) -> "Sampler":
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
-    def _run(self) -> None:
-        while not self._stopping.wait(self._interval):
-            self._sample()
-
-    def _sample(self) -> None:
-        now = time.perf_counter()
-        reading = _read(self._handle)
-        with self._lock:
-            self._add(reading, now)
-
-    def _add(self, reading: dict[str, Value[Any]], now: float) -> None:
-        if self._sampled_at is not None:
-            self._largest_gap = max(self._largest_gap or 0.0, now - self._sampled_at)
-        self._facts.setdefault("others_at_start", reading["others"].value)
-        for name, given in reading.items():
-            if given.value is None:
-                self._absent[name] = (self._absent.get(name, (0, ""))[0] + 1, given.reason or "")
-            elif name in QUANTITIES:
-                first, low, high, _ = self._ranges.get(name, (given.value,) * 4)
-                self._ranges[name] = (first, min(low, given.value), max(high, given.value), given.value)
-            elif name == "throttle":
-                self._facts[name] = sorted({*self._facts.get(name, ()), *given.value})
-            else:
-                self._facts[name] = given.value
-        self._samples, self._sampled_at = self._samples + 1, now
-
-    def summary(self) -> dict[str, Any]:
-        """What was seen, JSON-ready: each of QUANTITIES as `{min, max, last}` or None (`last`: the last known value).
-
-        Beside them `samples`, `interval_seconds` as asked and `largest_gap_seconds` as seen (None for one sample),
-        `note`, `memory_version`, `used_includes_reserved`, `throttle` (all names seen), `others` (lists of pid and
-        bytes at `start` and `end`), their `others_drift_bytes`, and `reasons` of whatever was absent in any sample.
-        """
-        with self._lock:
-            return self._summary()
-
-    def _summary(self) -> dict[str, Any]:
-        reasons = {
-            name: reason if count == self._samples else f"absent in {count} of {self._samples} samples: {reason}"
-            for name, (count, reason) in self._absent.items()
-        }
-        drift = None
-        if "others_bytes" in self._ranges:
-            first, _, _, last = self._ranges["others_bytes"]
-            drift = last - first
-        elif "others_bytes" in reasons:
-            reasons["others_drift_bytes"] = reasons["others_bytes"]
-        if self._samples == 0:
-            reasons = dict.fromkeys((*QUANTITIES, "throttle", "others_drift_bytes"), "no sample was taken")
-        if self._stopping.is_set() and self._thread.is_alive():
-            reasons["samples"] = f"the driver stopped answering: its last call took over {PATIENCE_SECONDS} s"
-        ranges = {name: dict(zip(("min", "max", "last"), seen[1:], strict=True)) for name, seen in self._ranges.items()}
-        return {
-            "samples": self._samples,
-            "interval_seconds": self._interval,
-            "largest_gap_seconds": self._largest_gap,
-            "note": NOTE,
-            "memory_version": self._facts.get("memory_version"),
-            "used_includes_reserved": self._facts.get("used_includes_reserved"),
-            **{name: ranges.get(name) for name in QUANTITIES},
-            "throttle": self._facts.get("throttle"),
-            "others": {"start": self._facts.get("others_at_start"), "end": self._facts.get("others")},
-            "others_drift_bytes": drift,
-            "reasons": reasons,
-        }

@@ -6,10 +6,10 @@ where CUDA was asked for and there is none.
 
 import json
 import sys
+from dataclasses import asdict
 
 import torch
 
-from profiler.data.records import to_dict
 from profiler.data.stack import DeviceName
 from profiler.machine.live import live_stack
 
@@ -24,7 +24,7 @@ def main() -> None:
         sys.stderr.write((built if torch.version.cuda else none) + "\n")
         sys.exit(3)
     device: DeviceName = "cuda" if asked != "cpu" and available else "cpu"
-    sys.stdout.write(json.dumps(to_dict(live_stack(device))) + "\n")
+    sys.stdout.write(json.dumps(asdict(live_stack(device))) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,8 @@
 """The stack that an estimate is for: a named card's, or this machine's."""
 
 import ctypes
-from typing import TYPE_CHECKING
 
 from profiler.data.stack import Stack
-
-if TYPE_CHECKING:
-    pass
 
 
 def target_stack(gpu: str | None, torch_version: str | None, cudnn: int | None) -> tuple[Stack, int | None]:

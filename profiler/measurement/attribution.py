@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from profiler.data.events import Block
+from profiler.data.events import Block, alive_at
 from profiler.data.records import AliveTensor, Borrowed, PeakAt, Terms
 from profiler.measurement.meter import Meter, OpPeak
 from profiler.trace.observer import Observer
@@ -30,9 +30,7 @@ def attribute(watch: Observer, meter: Meter, cold_peak: int) -> Attribution | No
     highest = max(peaks, key=lambda p: p.peak)
     on_cpu = meter.device.type == "cpu"
     at = _tensor_peak(watch) if on_cpu else highest.event
-    alive = sorted(
-        (b for b in watch.blocks if b.born < at and (b.died is None or b.died >= at)), key=lambda b: -b.bytes
-    )
+    alive = sorted(alive_at(watch.blocks, at - 1), key=lambda b: -b.bytes)
     sums = {term: sum(_size(b, on_cpu) for b in alive if b.term == term) for term in _TENSOR_TERMS}
     terms = Terms(**sums, workspace=max(0, cold_peak - sum(sums.values())))
     place = _op_before(peaks, at) if on_cpu else highest

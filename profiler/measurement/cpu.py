@@ -83,10 +83,9 @@ class CpuMeter(Meter):
                 notes.resident_peak, notes.resident_end = _resident("VmHWM"), _resident("VmRSS")
 
     def readings(self) -> tuple[Reading, ...]:
-        """One a phase, after the meter was left."""
+        """One a phase, after the meter was left; none before."""
         phases = [interval for interval in self._intervals if interval.label == "phase"]
-        pairs = zip(self._phases, phases, strict=True)
-        return tuple(self._reading(notes, interval) for notes, interval in pairs)
+        return tuple(self._reading(*pair) for pair in zip(self._phases, phases, strict=False))
 
     def watch(self) -> Observer:
         """An observer that marks each op in the event tree."""
@@ -171,7 +170,7 @@ def _intervals(tree: list[Any]) -> list[_Interval]:
 def _resident(name: str) -> int | None:
     """A line of /proc/self/status in bytes: VmRSS (resident now) or VmHWM (its peak); None where there is no such file."""
     try:
-        match = re.search(rf"^{name}:\s+(\d+) kB", STATUS.read_text(), re.MULTILINE)
+        match = re.search(rf"^{name}:\s+(\d+) kB", STATUS.read_text(encoding="utf-8"), re.MULTILINE)
     except OSError:
         return None
     return int(match.group(1)) * 1024 if match else None
@@ -180,6 +179,6 @@ def _resident(name: str) -> int | None:
 def _reset_resident_peak() -> None:
     """Start VmHWM anew (proc_pid_clear_refs(5), value 5). Where that is not allowed, peaks run on from the start."""
     try:
-        CLEAR_REFS.write_text("5")
+        CLEAR_REFS.write_text("5", encoding="utf-8")
     except OSError:
         return

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from profiler.data.stack import Stack, format_cudnn, installed
+from profiler.data.stack import Stack, format_cudnn
 from profiler.data.units import format_bytes
 from profiler.errors import UserError
+from profiler.files.paths import installed
 from profiler.machine import nvml
 from profiler.measurement.process import probe_stack
 
@@ -140,7 +141,7 @@ def write_card(path: Path, ladder: dict[str, Any] | None = None) -> None:
     }
     name = card["name"].removeprefix("NVIDIA ").removeprefix("GeForce ")
     data = {"id": re.sub(r"[^a-z0-9]+", "-", name.lower()), **card, "context_bytes": context, "sources": sources}
-    path.write_text(yaml.safe_dump(data, sort_keys=False, default_flow_style=None, width=120))
+    path.write_text(yaml.safe_dump(data, sort_keys=False, default_flow_style=None, width=120), encoding="utf-8")
 
 
 def _ask(module: str) -> dict[str, Any]:

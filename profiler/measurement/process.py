@@ -11,11 +11,11 @@ import signal
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from profiler.data.records import Failure, Measurement, Phase, Reading, Status, from_dict, to_dict
+from profiler.data.records import Failure, Measurement, Phase, Reading, Status, from_dict
 from profiler.data.stack import DeviceName, Stack
 from profiler.data.workload import Workload
 from profiler.errors import UserError
@@ -32,13 +32,12 @@ EXIT_FAILED = 3  # the worker itself said why
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """How a measurement ended. `readings` are the phases that a failed one completed (CUDA)."""
+    """How a measurement ended."""
 
     status: Status
     measurement: Measurement | None = None
     failure: Failure | None = None
     stack: Stack | None = None
-    readings: tuple[Reading, ...] = ()
 
 
 def measure_in_process(
@@ -58,7 +57,7 @@ def measure_in_process(
     with tempfile.TemporaryDirectory(prefix="latentmeter-") as folder:
         request, progress = Path(folder, "request.json"), Path(folder, "progress.jsonl")
         asked = {
-            "workload": to_dict(workload),
+            "workload": asdict(workload),
             "spec": spec.model_dump(mode="json", by_alias=True),
             "device": device,
             "warm_calls": warm_calls,
@@ -113,7 +112,8 @@ def _events(progress: Path) -> list[dict[str, Any]]:
     """The worker's events; a last line that was cut off is left out."""
     if not progress.exists():
         return []
-    return [json.loads(line) for line in progress.read_text().splitlines(keepends=True) if line.endswith("\n")]
+    lines = progress.read_text(encoding="utf-8").split("\n")
+    return [json.loads(line) for line in lines[:-1]]
 
 
 def _outcome(code: int | None, events: list[dict[str, Any]], timeout: float, log: Path) -> Outcome:
@@ -125,14 +125,16 @@ def _outcome(code: int | None, events: list[dict[str, Any]], timeout: float, log
     logger.info("worker ended with exit code %s after: %s", code, ", ".join(e["phase"] for e in events if "phase" in e))
     if "result" in last:
         measurement = from_dict(Measurement, last["result"]["measurement"])
-        return Outcome(status="ok", measurement=measurement, stack=measurement.stack, readings=measurement.readings)
+        return Outcome(status="ok", measurement=measurement, stack=measurement.stack)
     if code is None:
         failure = Failure(phase=phase, message=f"no result within {timeout:g} s, stopped in phase '{phase}'", log=tail)
-        return Outcome(status="timeout", failure=failure, stack=stack, readings=readings)
-    if code == EXIT_FAILED and "failure" in last:
+        status: Status = "timeout"
+    elif code == EXIT_FAILED and "failure" in last:
         failure = replace(from_dict(Failure, last["failure"]["failure"]), log=tail, exit_code=code)
-        return Outcome(status=last["failure"]["status"], failure=failure, stack=stack, readings=readings)
-    return Outcome(status="crash", failure=_crash(code, phase, tail), stack=stack, readings=readings)
+        status = last["failure"]["status"]
+    else:
+        failure, status = _crash(code, phase, tail), "crash"
+    return Outcome(status=status, failure=replace(failure, readings=readings), stack=stack)
 
 
 def _crash(code: int, phase: Phase, tail: str) -> Failure:
@@ -149,5 +151,5 @@ def _crash(code: int, phase: Phase, tail: str) -> Failure:
 
 
 def _tail(log: Path) -> str:
-    lines = log.read_text(errors="replace").splitlines()
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     return "\n".join(lines[-LOG_LINES:])

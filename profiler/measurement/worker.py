@@ -14,14 +14,14 @@ import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TextIO
 
 import torch
 from torch import nn
 
-from profiler.data.records import Failure, Measurement, Memory, Phase, Reading, Terms, from_dict, to_dict
+from profiler.data.records import Failure, Measurement, Memory, Phase, Reading, Terms, from_dict
 from profiler.data.workload import Workload
 from profiler.errors import MODEL_FAILURES, LatentmeterError
 from profiler.files.streams import write_stream
@@ -40,8 +40,8 @@ def main() -> None:
     """Read the request, measure, write events; exit code 0 with a result, 3 with a failure."""
     request_path, progress_path = sys.argv[1:3]
     threading.Thread(target=_die_with_parent, daemon=True).start()
-    request = json.loads(Path(request_path).read_text())
-    with Path(progress_path).open("a") as stream:
+    request = json.loads(Path(request_path).read_text(encoding="utf-8"))
+    with Path(progress_path).open("a", encoding="utf-8") as stream:
         workload, spec = from_dict(Workload, request["workload"]), ModelSpec.model_validate(request["spec"])
         events = Path(request["events"]) if request["events"] else None
         worker = Worker(workload, spec, request["device"], request["warm_calls"], stream, events)
@@ -58,8 +58,6 @@ def _die_with_parent() -> None:
 class Worker(Watcher):
     """One measurement. It watches the phases itself: each is measured by the device's meter and told of."""
 
-    _meter: Meter
-
     def __init__(
         self,
         workload: Workload,
@@ -75,14 +73,16 @@ class Worker(Watcher):
         self._stream = stream
         self._phase: Phase = "start"
         self._requested: int | None = None
+        self._meter: Meter | None = None
+        self._told = 0  # readings that are written already
         self._device = device
         self._events = events
 
     def run(self) -> bool:
         """Measure; True if there is a result. Failures of the workload become events, not tracebacks."""
         try:
-            meter = self._make_meter()
-            self._emit("result", measurement=to_dict(self._measure(meter)))
+            meter = self._meter = self._make_meter()
+            self._emit("result", measurement=asdict(self._measure(meter)))
             self._save_events(meter)
         except torch.OutOfMemoryError as error:
             self._fail("oom", str(error), self._requested or parse_requested(str(error)))
@@ -115,10 +115,9 @@ class Worker(Watcher):
         self._requested = requested
 
     def _measure(self, meter: Meter) -> Measurement:
-        self._meter = meter
         stage = Stage(self.workload, self.spec, weights=True)
         with meter:
-            self._emit("stack", stack=to_dict(meter.stack))
+            self._emit("stack", stack=asdict(meter.stack))
             shapes = run_phases(stage, self, self.warm_calls)
             watch = meter.watch()
             with self.during("attribution", "activations"):
@@ -156,17 +155,24 @@ class Worker(Watcher):
     @property
     def device(self) -> torch.device:
         """Where everything is."""
+        assert self._meter is not None
         return self._meter.device
 
     @contextmanager
     def during(self, phase: Phase, term: str, module: nn.Module | None = None) -> Iterator[None]:
         """Measure a phase, tell of it before, and on CUDA of its reading after."""
+        assert self._meter is not None
         self._phase = phase
         self._emit("phase", phase=phase)
         with self._meter.phase(phase):
             yield
-        for reading in self._meter.readings()[-1:] if self.device.type == "cuda" else ():
-            self._emit("reading", reading=to_dict(reading))
+        self._tell_readings(self._meter)
+
+    def _tell_readings(self, meter: Meter) -> None:
+        """Write each reading as soon as it is there: on CUDA at the end of its phase, on the CPU when the meter is left."""
+        for reading in meter.readings()[self._told :]:
+            self._emit("reading", reading=asdict(reading))
+            self._told += 1
 
     def resident(self, values: Any) -> None:
         """What building left behind is collected, so that it does not go in the middle of a later phase."""
@@ -213,8 +219,10 @@ class Worker(Watcher):
         return notes
 
     def _fail(self, status: str, message: str, requested: int | None) -> None:
+        if self._meter is not None:
+            self._tell_readings(self._meter)
         failure = Failure(phase=self._phase, message=message.splitlines()[0], requested_bytes=requested)
-        self._emit("failure", status=status, failure=to_dict(failure))
+        self._emit("failure", status=status, failure=asdict(failure))
 
     def _emit(self, event: str, **data: Any) -> None:
         self._stream.write(json.dumps({"event": event, **data}) + "\n")

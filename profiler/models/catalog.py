@@ -26,6 +26,11 @@ def catalog() -> dict[str, ModelSpec]:
     return {model_id: catalog_model(model_id) for model_id in model_ids()}
 
 
+def models_with(part: str, class_name: str) -> list[ModelSpec]:
+    """The models whose `part` ("vae" or "denoiser") is of the diffusers class `class_name`."""
+    return [spec for spec in catalog().values() if getattr(getattr(spec, part), "class_name", None) == class_name]
+
+
 def read_spec(path: Path) -> ModelSpec:
     """Read one model file. Raises UserError with every error of the file and its place."""
     return read_as(ModelSpec, path, "a model file")

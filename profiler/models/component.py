@@ -16,7 +16,7 @@ from profiler.data.latent import Triple
 from profiler.errors import ModelError, UserError
 from profiler.files.load import describe, read_json
 from profiler.models.build import TORCH_DTYPES, build, component_class, materialize
-from profiler.models.catalog import catalog
+from profiler.models.catalog import models_with
 from profiler.models.contract import adapt_contract, find_contract
 from profiler.models.inputs import class_entry, find_grid, find_inputs, text_width
 from profiler.models.spec import Component, Denoiser, LatentContract, ModelSpec, Size, Text, Vae
@@ -73,8 +73,7 @@ def _nearest(kind: str, class_name: str, config: Config) -> ModelSpec | None:
     parameters = inspect.signature(component_class(class_name)).parameters.values()
     defaults = {parameter.name: parameter.default for parameter in parameters}
     ours = defaults | config
-    same = [s for s in catalog().values() if getattr(s, kind) and getattr(s, kind).class_name == class_name]
-    return min(same, key=differences, default=None)
+    return min(models_with(kind, class_name), key=differences, default=None)
 
 
 def _kind(class_name: str) -> str:
@@ -91,7 +90,10 @@ def _on_meta(class_name: str, config: Config) -> nn.Module:
 
 
 def _as(like: ModelSpec, kind: str, module: nn.Module, config: Config) -> ModelSpec:
-    """The catalog model `like` with this component in the place of its own, and no other."""
+    """The model `like` reduced to one component, this one: with `kind` "vae", its VAE replaced and its denoiser left out.
+
+    What else the catalog says of `like` stays: its layout, its sizes, what its forward takes.
+    """
     name = type(module).__name__
     part = getattr(like, kind).model_copy(update={"config": config, "parameters": None})
     contract = adapt_contract(module, like.latent) if kind == "vae" else like.latent
@@ -155,7 +157,10 @@ def _alone_denoiser(module: nn.Module, config: Config) -> ModelSpec:
 
 
 def _patch(module: nn.Module, grid: list[Any]) -> Triple:
-    """By the config; tokens of a class that does not patch itself are 2x2 patches made by its pipeline."""
+    """The patch (t, h, w) that one token stands for, by the config.
+
+    A class that takes tokens and names no patch, as FLUX does, gets them from its pipeline as patches of 2x2 positions.
+    """
     config: Any = module.config
     size = config.get("patch_size") or 1
     if isinstance(size, (tuple, list)):

@@ -106,7 +106,7 @@ def _shape(call: Callable[[torch.Tensor], Any], shape: Shape, dtype: torch.dtype
 
 
 def _normalization(module: nn.Module) -> Normalization:
-    """By what the class keeps: statistics of patches, statistics per channel, a factor, or nothing."""
+    """How its latents are normalized, as told by what the class keeps: a BatchNorm, statistics per channel, or a factor."""
     config: Any = module.config
     if isinstance(getattr(module, "bn", None), nn.BatchNorm2d):
         return "batch-norm"

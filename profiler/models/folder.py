@@ -48,7 +48,11 @@ def read_folder(name: str) -> ModelSpec:
 
 
 def _read(name: str, file: str) -> dict[str, Any]:
-    return read_json(Path(name, file) if Path(name).is_dir() else _download(name, file))
+    if not Path(name).is_dir():
+        return read_json(_download(name, file))
+    if not Path(name, file).exists():
+        raise UserError(f"{name}: no {file}; a diffusers folder holds model_index.json and a folder for each component")
+    return read_json(Path(name, file))
 
 
 def _download(name: str, file: str) -> Path:

@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
-from profiler.data.latent import Layout, ceil_div, to_layout
-from profiler.data.units import format_bytes
+from profiler.data.latent import Layout, to_layout
+from profiler.data.units import ceil_div, format_bytes, round_up
 from profiler.data.workload import VAE_STAGES, DtypeName, MemoryOptions, StageName, Workload
 from profiler.errors import UserError
 
@@ -196,7 +196,7 @@ class ModelSpec(Strict):
         """Latent frames of one denoiser forward: those of the clip, or of a window, padded to whole patches."""
         patch = self.denoiser.patch[0] if self.denoiser else self.latent.patch[0]
         window = self.denoiser.window if self.denoiser else None
-        return ceil_div(window or self.latent.latent_frames(frames), patch) * patch
+        return round_up(window or self.latent.latent_frames(frames), patch)
 
     def tokens(self, size: Size) -> int:
         """Denoiser tokens of one forward, without text and history."""

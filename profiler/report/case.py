@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import Any
 
-from profiler.data.records import AliveTensor, AppliedOption, Estimate, Measurement, Reading, Record
+from profiler.data.records import AliveTensor, AppliedOption, Estimate, Failure, Measurement, Reading, Record
 from profiler.data.units import format_bytes
 from profiler.data.workload import option_names
 from profiler.report.cells import Cell, Footnotes, find_note
@@ -48,19 +48,19 @@ class OptionRow:
     measured: AppliedOption | None
 
 
-def reading_table(measurement: Measurement, notes: Footnotes) -> ReadingTable:
-    """Phases from process start to the last warm call: sizes for a reader, counts and seconds as they are."""
-    named = _phases(measurement)
+def reading_table(source: Measurement | Failure, notes: Footnotes) -> ReadingTable:
+    """Phases from process start to the last warm call or to the failure: sizes for a reader, the rest as it is."""
+    named = _phases(source.readings)
     values = {field: {attrgetter(field)(reading) for _, reading, _ in named} for _, field in READINGS}
     shown = [(head, field) for head, field in READINGS if values[field] - {None} and values[field] != {0}]
     rows = [
-        (name, [_reading_cell(measurement, reading, field, seconds, notes) for _, field in shown])
+        (name, [_reading_cell(source, reading, field, seconds, notes) for _, field in shown])
         for name, reading, seconds in named
     ]
     unknown: dict[str, list[str]] = {}
     for head, field in READINGS:
         if values[field] == {None}:
-            unknown.setdefault(_why(measurement, field), []).append(head)
+            unknown.setdefault(_why(source, field), []).append(head)
     zero = [head for head, field in READINGS if values[field] == {0}]
     return ReadingTable([head for head, _ in shown], rows, zero, unknown)
 
@@ -146,19 +146,15 @@ def _nvml_text(field: str, value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _phases(measurement: Measurement) -> list[tuple[str, Reading, str]]:
+def _phases(readings: Sequence[Reading]) -> list[tuple[str, Reading, str]]:
     """Name, reading and seconds of each phase in order; the warm calls stand before the watched one."""
-
-    def named(watched: bool) -> list[tuple[str, Reading, str]]:
-        readings = [r for r in measurement.readings if r.phase != "warm" and (r.phase == "attribution") == watched]
-        return [("watched op by op" if watched else r.phase, r, _seconds([r])) for r in readings]
-
-    return [*named(False), *_warm(measurement), *named(True)]
+    watched = [("watched op by op", r, _seconds([r])) for r in readings if r.phase == "attribution"]
+    once = [(r.phase, r, _seconds([r])) for r in readings if r.phase not in ("warm", "attribution")]
+    return [*once, *_warm([reading for reading in readings if reading.phase == "warm"]), *watched]
 
 
-def _warm(measurement: Measurement) -> list[tuple[str, Reading, str]]:
+def _warm(warm: Sequence[Reading]) -> list[tuple[str, Reading, str]]:
     """The warm calls; one row for all where they differ in nothing but time."""
-    warm = measurement.warm
     if len(warm) > 1 and len({replace(reading, seconds=None) for reading in warm}) == 1:
         return [(f"warm 1 to {len(warm)}, alike", warm[0], _seconds(warm))]
     return [(f"warm {number}", reading, _seconds([reading])) for number, reading in enumerate(warm, 1)]
@@ -169,13 +165,15 @@ def _seconds(readings: Sequence[Reading]) -> str:
     return " to ".join(dict.fromkeys([*times[:1], *times[-1:]]))
 
 
-def _reading_cell(measurement: Measurement, reading: Reading, field: str, seconds: str, notes: Footnotes) -> Cell:
+def _reading_cell(source: Measurement | Failure, reading: Reading, field: str, seconds: str, notes: Footnotes) -> Cell:
     value = attrgetter(field)(reading)
     text = seconds if field == "seconds" else format_bytes(value) if field.endswith("_bytes") else str(value)
-    return notes.cell(value, text, _why(measurement, field, reading.phase))
+    return notes.cell(value, text, _why(source, field, reading.phase))
 
 
-def _why(measurement: Measurement, field: str, phase: str = "") -> str:
+def _why(source: Measurement | Failure, field: str, phase: str = "") -> str:
     if field == "seconds":
         return "the time of this phase means nothing"
-    return find_note((f"{phase}.{field}", field), measurement.notes)
+    if isinstance(source, Failure):
+        return "not said by the case, which failed"
+    return find_note((f"{phase}.{field}", field), source.notes)

@@ -67,7 +67,7 @@ def render_html(comparisons: Sequence[Comparison], about: RunInfo, others: Peers
 
 def _section(number: int, comparison: Comparison, common: frozenset[str], notes: Footnotes) -> Section:
     steps = cells.waterfall_steps(comparison)
-    measurement = comparison.record.measurement
+    measured = comparison.record.measurement or comparison.record.failure
     return Section(
         number=number,
         comparison=comparison,
@@ -75,7 +75,7 @@ def _section(number: int, comparison: Comparison, common: frozenset[str], notes:
         chart=charts.waterfall(comparison, number),
         steps=[(step, cells.step_cells(comparison, step, notes)) for step in steps],
         unexplained=cells.unexplained(steps),
-        readings=case.reading_table(measurement, notes) if measurement else None,
+        readings=case.reading_table(measured, notes) if measured else None,
         notes=case.all_notes(comparison.record, common, notes),
     )
 

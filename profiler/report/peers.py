@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 
 from profiler.comparison.case import Comparison, Pair
-from profiler.data.records import Estimate, Measurement
+from profiler.data.records import figures
 from profiler.evidence.peers import QUANTITY, Peer
 
 OURS = "latentmeter"
-QUANTITY_TITLES = {"reserved_growth": "Growth of reserved", "allocated": "Allocated", "weights": "Weights"}
+HEADINGS = {"reserved_growth": "Growth of reserved", "allocated": "Allocated", "weights": "Weights"}
 PREDICTORS: dict[str, list[Peer]] = {
-    quantity: [peer for peer, meant in QUANTITY.items() if meant == quantity] for quantity in QUANTITY_TITLES
+    quantity: [peer for peer, meant in QUANTITY.items() if meant == quantity] for quantity in HEADINGS
 }
 Peers = Mapping[str, Mapping[Peer, int | None]]  # by key of the record, bytes
 # By key of the record and by quantity: the pairs of every predictor, this project's first, all with the same measured bytes.
@@ -24,12 +24,12 @@ def peer_rows(comparisons: Sequence[Comparison], peers: Peers) -> PeerRows:
         record = comparison.record
         if record.measurement is None or record.key not in peers:
             continue
-        known, ours = _figures(record.measurement), _figures(record.estimate)
+        known, ours = figures(record.measurement), figures(record.estimate)
         ours["allocated"] = comparison.allocated.estimated  # on the CPU with what its kernels were measured to borrow
         pairs = {}
         for quantity, names in PREDICTORS.items():
-            figures = [ours.get(quantity), *(peers[record.key].get(name) for name in names)]
-            pairs[quantity] = [Pair(estimated=figure, measured=known[quantity]) for figure in figures]
+            sizes = [ours.get(quantity), *(peers[record.key].get(name) for name in names)]
+            pairs[quantity] = [Pair(estimated=size, measured=known[quantity]) for size in sizes]
         rows[record.key] = pairs
     return rows
 
@@ -45,13 +45,5 @@ def summarize_peers(rows: PeerRows) -> list[str]:
             if known:
                 parts.append(f"{name} {median(known) * 100:.2f} % ({len(known)})")
         if parts:
-            lines.append(f"{QUANTITY_TITLES[quantity]}: {', '.join(parts)}")
+            lines.append(f"{HEADINGS[quantity]}: {', '.join(parts)}")
     return lines
-
-
-def _figures(side: Estimate | Measurement | None) -> dict[str, int | None]:
-    if side is None:
-        return {}
-    peak, base = side.peak.reserved_bytes, side.baseline.reserved_bytes
-    growth = peak - base if peak is not None and base is not None else None
-    return {"reserved_growth": growth, "allocated": side.peak.allocated_bytes, "weights": side.terms.weights}

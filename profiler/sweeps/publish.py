@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from profiler._version import __version__
 from profiler.comparison.case import Comparison, compare_all, to_frame
 from profiler.errors import LatentmeterError
-from profiler.evidence.peers import Peer, baselines
-from profiler.files.store import RunStore, write_atomically
+from profiler.evidence.peers import Peer, peer_figures
+from profiler.files.store import RunStore
+from profiler.files.write import write_atomically
 from profiler.models.find import find_model
 from profiler.models.spec import ModelSpec
 from profiler.report.contents import RunInfo
@@ -61,8 +62,9 @@ def _others(comparisons: Iterable[Comparison], models: Mapping[str, ModelSpec]) 
     for comparison in comparisons:
         workload = comparison.record.workload
         with suppress(LatentmeterError):
-            figures = baselines(workload, models.get(workload.model) or find_model(workload.model))
-            found[comparison.record.key] = {name: figure.bytes for name, figure in figures.items()}
+            found[comparison.record.key] = peer_figures(
+                workload, models.get(workload.model) or find_model(workload.model)
+            )
     return found
 
 

@@ -12,7 +12,8 @@ from typing import Any
 from profiler._version import __version__
 from profiler.comparison.events import explain_peaks
 from profiler.data.events import Events
-from profiler.data.records import Estimate, Explanation, Failure, Measurement, Record
+from profiler.data.explanation import Explanation
+from profiler.data.records import Estimate, Failure, Measurement, Record
 from profiler.data.stack import Stack
 from profiler.errors import LatentmeterError, UserError
 from profiler.files.store import RunHeader, RunStore

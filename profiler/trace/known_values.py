@@ -7,13 +7,10 @@ for memory, and unknown scores choose evenly; the estimate says so. Another unkn
 """
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensor, unset_fake_temporarily
-
-if TYPE_CHECKING:
-    pass
 
 aten = torch.ops.aten
 CPU = torch.device("cpu")

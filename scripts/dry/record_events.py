@@ -9,12 +9,12 @@ loading, inputs and the cold call, and torch's own peaks. The ordinary tests rep
 import gzip
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from profiler.data.records import to_dict
 from profiler.data.workload import MemoryOptions, Workload
 from profiler.measurement.process import probe_stack
 from profiler.models.find import find_model
@@ -58,14 +58,14 @@ def record(workload: Workload) -> dict[str, Any]:
         elif event["action"] == "free_completed":
             stream.append(-numbers.pop(event["addr"]))
     peaks = {name: stats[f"{name}_bytes.all.peak"] for name in ("allocated", "reserved", "requested")}
-    return {"workload": to_dict(workload), "peaks": peaks, "stream": stream}
+    return {"workload": asdict(workload), "peaks": peaks, "stream": stream}
 
 
 def main() -> None:
     if len(sys.argv) == 3:  # one case, in a process of its own: its allocator must be new
         model, stage, size = CASES[int(sys.argv[2])]
         found = record(find_model(model).workload(stage, **size))
-        found["stack"] = to_dict(probe_stack("cuda"))
+        found["stack"] = asdict(probe_stack("cuda"))
         workload = find_model(model).workload(stage, **size)
         path = Path(sys.argv[1]) / f"{workload.slug}.json.gz"
         with gzip.GzipFile(path, "wb", mtime=0) as stream:

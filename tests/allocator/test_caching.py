@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from profiler.allocator.caching import MIB, CachingAllocator, OutOfMemory, PlainAllocator
+from profiler.allocator.caching import CachingAllocator, OutOfMemory, PlainAllocator
 from profiler.allocator.settings import AllocatorSettings
+from profiler.data.units import MIB
 
 
 @pytest.mark.parametrize(("size", "rounded"), [(1, 512), (512, 512), (513, 1024), (MIB + 1, MIB + 512)])

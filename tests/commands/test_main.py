@@ -104,7 +104,6 @@ MISTAKES: list[tuple[list[str], list[str]]] = [
     (["measure", IMAGE, "--warm-calls", "-1"], ["-1 is not in the range x>=0"]),
     (["run", "quikstart"], ["no sweep 'quikstart'", "gpu-validation, quickstart, quickstart-cuda"]),
     (["run", "no/such.yaml"], ["no/such.yaml: No such file"]),
-    (["run", "quickstart", "--resume", "--force"], ["--resume and --force exclude each other"]),
     (["report", "no/such/folder"], ["no/such/folder: no run here", "`latentmeter run CONFIG --out`"]),
     (["report", "tests"], ["tests: no run here"]),
     (["report", "tests", "--tolerance", "-1"], ["'-1' is not a percentage"]),

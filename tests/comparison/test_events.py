@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from profiler.comparison.events import explain
+from profiler.comparison.events import find_causes
 from profiler.data.align import pair
 from profiler.data.events import Block, Stream
-from profiler.data.records import Explanation
+from profiler.data.explanation import Explanation
 from profiler.estimation.estimator import estimate_with_events
 from profiler.files.streams import read_stream
 from profiler.kernels import prices
@@ -36,7 +36,7 @@ def explained() -> Callable[[], Explanation]:
     def run() -> Explanation:
         found, events = estimate_with_events(spec.workload("decode"), spec, stack)
         assert found.peak.allocated_bytes is not None
-        return explain(events, measured, stack, found.peak.allocated_bytes, MEASURED_PEAK)
+        return find_causes(events, measured, stack, found.peak.allocated_bytes, MEASURED_PEAK)
 
     return run
 
@@ -89,7 +89,7 @@ def test_a_peak_at_another_moment_is_a_cause_by_itself(
 
 def test_what_the_counters_saw_beyond_the_streams_is_unexplained() -> None:
     same = stream((4096, "activations", 0))
-    found = explain(same, same, assumed_stack(find_gpu("h200")), 4096, 8192)
+    found = find_causes(same, same, assumed_stack(find_gpu("h200")), 4096, 8192)
     assert (found.difference, found.causes, found.unexplained) == (4096, (), 4096)
     assert found.text == "measured 4.0 KiB more: +4.0 KiB unexplained"
 

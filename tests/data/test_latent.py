@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from profiler.data.latent import (
-    DTYPE_BYTES,
+    LATENT_DTYPES,
     LAYOUTS,
     AttentionCost,
     compression_ratio,
@@ -127,7 +127,7 @@ class TestEstimate:
 
     @given(estimate_arguments)
     def test_bytes_scale_with_the_dtype(self, arguments):
-        of = {name: estimate_video_latent_memory(**arguments, dtype=name)["memory_bytes"] for name in DTYPE_BYTES}
+        of = {name: estimate_video_latent_memory(**arguments, dtype=name)["memory_bytes"] for name in LATENT_DTYPES}
         assert of["fp32"] == 2 * of["fp16"] == 2 * of["bf16"] == 4 * of["fp8"]
 
     @given(estimate_arguments)

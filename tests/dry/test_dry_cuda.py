@@ -207,7 +207,7 @@ from profiler.models.find import find_model
 work = find_model("flux.1-dev").workload("patch-embed")
 path = Path(tempfile.mkdtemp()) / "events.json.gz"
 outcomes = [measure_in_process(work, "cuda", warm_calls=1, events=events) for events in (path, None)]
-phases = [[(r.phase, asdict(r.peak), asdict(r.end)) for r in outcome.readings] for outcome in outcomes]
+phases = [[(r.phase, asdict(r.peak), asdict(r.end)) for r in outcome.measurement.readings] for outcome in outcomes]
 replay = Replay(read_stream(path), CachingAllocator())
 last = replay.trace.blocks[-1]
 answer = [phases[0] == phases[1], outcomes[1].measurement.peak.allocated_bytes == replay.allocator.peak_allocated,

@@ -1,9 +1,12 @@
 """store.py and the folder rules of sweep.py: what was written is read again, whatever moment a process died at."""
 
 import json
+import os
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from profiler.data.records import SCHEMA, Estimate, Failure, Measurement, Memory, Record, Status, Terms, to_dict
+from profiler.data.records import SCHEMA, Estimate, Failure, Measurement, Memory, Record, Status, Terms
 from profiler.data.stack import Stack
 from profiler.data.workload import STAGES, MemoryOptions, Workload
 from profiler.errors import UserError
@@ -22,6 +25,7 @@ from profiler.sweeps.plan import Plan, Sweep, plan_sweep
 from profiler.sweeps.run import RunOptions, run_sweep
 from tests.report import records_factory as factory
 
+ROOT = Path(__file__).parents[2]
 HEADER = RunHeader(
     title="t", sweep={"name": "s"}, command="latentmeter run s", created="now", fingerprint="f", version="0"
 )
@@ -78,7 +82,7 @@ def store(tmp_path: Path) -> Iterator[RunStore]:
 
 def as_text(records: Sequence[Record]) -> list[str]:
     """JSON text: what a list of JSON was, a tuple or a list, is the same there."""
-    return [json.dumps(to_dict(record)) for record in records]
+    return [json.dumps(asdict(record)) for record in records]
 
 
 def test_every_kind_of_record_comes_back_as_it_was(store: RunStore) -> None:
@@ -86,6 +90,16 @@ def test_every_kind_of_record_comes_back_as_it_was(store: RunStore) -> None:
         store.append(record)
     assert as_text(store.records()) == as_text(factory.sample())
     assert len(store.records_path.read_text().splitlines()) == len(factory.sample())
+
+
+def test_a_report_is_written_where_the_locale_knows_ascii_alone(store: RunStore) -> None:
+    for record in factory.sample():
+        store.append(record)
+    ascii_only = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    command = [sys.executable, "-m", "profiler", "report", str(store.directory)]
+    done = subprocess.run(command, env=ascii_only, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\u00d7" in (store.directory / "report.html").read_text(encoding="utf-8")
 
 
 @settings(max_examples=60, deadline=None)
@@ -157,7 +171,7 @@ def test_a_damaged_line_is_an_error_with_its_number(store: RunStore, line: bytes
 def test_a_record_of_a_newer_program_is_refused(store: RunStore) -> None:
     store.append(replace(factory.exact(), schema=SCHEMA + 1))
     with pytest.raises(
-        UserError, match=rf"records\.jsonl: written by a newer latentmeter \(schema {SCHEMA + 1}, .*: upgrade"
+        UserError, match=rf"records\.jsonl, line 1: written by a newer latentmeter \(schema {SCHEMA + 1}, .*: upgrade"
     ):
         store.records()
 

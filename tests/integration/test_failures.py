@@ -139,6 +139,11 @@ def test_an_option_that_the_model_cannot_run_with_is_invalid() -> None:
     assert outcome.failure
     assert outcome.failure.phase == "cold"
     assert "Kernel size can't be greater" in outcome.failure.message
+    # What was measured until then is kept: the phases before, and the one that failed as far as it came.
+    model, inputs, cold = outcome.failure.readings
+    assert (model.phase, inputs.phase, cold.phase) == ("model", "inputs", "cold")
+    assert 0 < (model.end.allocated_bytes or 0) < (inputs.end.allocated_bytes or 0) <= (cold.peak.allocated_bytes or 0)
+    assert model.seconds and inputs.seconds and cold.seconds is None
 
 
 def test_an_oom_is_a_row_of_its_run_and_the_run_goes_on(
@@ -154,6 +159,7 @@ def test_an_oom_is_a_row_of_its_run_and_the_run_goes_on(
     assert (failed.status, done.status) == ("oom", "ok")
     assert failed.failure
     assert failed.failure.requested_bytes == HUGE_BYTES
+    assert [reading.phase for reading in failed.failure.readings] == ["model", "inputs"]
     assert failed.estimate, "what it would have taken is still said"
     assert (failed.estimate.peak.allocated_bytes or 0) > HUGE_BYTES
 

@@ -144,7 +144,7 @@ def test_a_budget_that_is_too_small_stops_before_the_first_case(
     assert keys(out) == []
     assert (out / "report.html").exists()
 
-    answer = latentmeter("run", sweep, "--out", out, "--resume")
+    answer = latentmeter("run", sweep, "--out", out)
     assert answer.code == 0
     assert "cases done" not in answer.out
     assert len(keys(out)) == 2

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from profiler.data.stack import Stack
-from profiler.kernels.attention import Attention, buffers, choose
+from profiler.kernels.attention import Attention, buffers, choose_kernel
 from profiler.kernels.convolution import Convolution, route, workspace_bytes
 from profiler.kernels.gemm import cublas_workspace_bytes
 from profiler.machine.cards import assumed_stack, find_gpu
@@ -155,13 +155,13 @@ def mask_of(length: int, dtype: str = "bool") -> dict[str, Any]:
     ],
 )
 def test_the_kernel_that_cuda_picks(gpu: str, version: str, call: Attention, kernel: str) -> None:
-    assert choose(call, stack(gpu, version)) == kernel
+    assert choose_kernel(call, stack(gpu, version)) == kernel
 
 
 def test_a_pinned_kernel_that_cannot_run_falls_to_math() -> None:
-    assert choose(attention(128), stack("h200"), "flash") == "flash"
-    assert choose(attention(128, FP32), stack("h200"), "flash") == "math"
-    assert choose(attention(128), stack("h200"), "math") == "math"
+    assert choose_kernel(attention(128), stack("h200"), "flash") == "flash"
+    assert choose_kernel(attention(128, FP32), stack("h200"), "flash") == "math"
+    assert choose_kernel(attention(128), stack("h200"), "math") == "math"
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from profiler.machine.nvml import MEMORY, QUANTITIES, Sampler
+from profiler.machine.nvml import GAUGES, MEMORY
+from profiler.machine.sampler import Sampler
 
 ROOT = Path(__file__).parents[2]
 MIB = 1 << 20
@@ -24,7 +25,7 @@ Stub = Callable[[str], Environment]
 
 SNAPSHOT = f"answer = nvml.snapshot({UUID!r})"
 SAMPLER = f"""
-with nvml.Sampler({UUID!r}, interval_seconds=0.001) as sampler:
+with sampling.Sampler({UUID!r}, interval_seconds=0.001) as sampler:
     deadline = time.monotonic() + 10
     while sampler.summary()["samples"] < 8 and time.monotonic() < deadline:
         time.sleep(0.001)
@@ -34,7 +35,10 @@ answer = sampler.summary()
 
 def ask(environment: Environment, code: str) -> Any:
     """What `code` leaves in `answer`, in a fresh process; what it writes to stderr (a thread's traceback) fails."""
-    script = f"import json, os, sys, time\nfrom profiler.machine import nvml\n{code}\nprint(json.dumps(answer))"
+    imports = (
+        "import json, os, sys, time\nfrom profiler.machine import nvml\nimport profiler.machine.sampler as sampling"
+    )
+    script = f"{imports}\n{code}\nprint(json.dumps(answer))"
     done = subprocess.run(
         [sys.executable, "-c", script], env=environment, cwd=ROOT, capture_output=True, text=True, timeout=60
     )
@@ -79,35 +83,32 @@ def test_snapshot_gives_every_value_and_no_reason(nvml_stub: Stub) -> None:
     }
 
 
-def test_a_gpu_is_found_by_uuid_or_bus_never_by_index(nvml_stub: Stub) -> None:
+def test_a_gpu_is_found_by_uuid_never_by_index(nvml_stub: Stub) -> None:
     names = ask(
         nvml_stub("ok"),
         f"""
 asked = {{
-    "bare": ({UUID!r}, None), "prefixed": ("GPU-" + {UUID!r}, None), "bus": (None, "00000000:02:00.0"),
-    "uuid over bus": ("11111111-1111-1111-1111-111111111111", "00000000:02:00.0"),
-    "bare slice": ("33333333-3333-3333-3333-333333333333", None),
-    "slice": ("MIG-33333333-3333-3333-3333-333333333333", None),
-    "strange": ("99999999-9999-9999-9999-999999999999", "00000000:02:00.0"),
-    "strange bus": (None, "00000000:77:00.0"), "nothing": (None, None),
+    "bare": {UUID!r}, "prefixed": "GPU-" + {UUID!r},
+    "other": "11111111-1111-1111-1111-111111111111",
+    "bare slice": "33333333-3333-3333-3333-333333333333",
+    "slice": "MIG-33333333-3333-3333-3333-333333333333",
+    "strange": "99999999-9999-9999-9999-999999999999",
+    "nothing": None,
 }}
-answer = {{name: nvml.snapshot(*key) for name, key in asked.items()}}
+answer = {{name: nvml.snapshot(uuid) for name, uuid in asked.items()}}
 """,
     )
     assert {name: data["name"] for name, data in names.items()} == {
         "bare": "Stub Card",
         "prefixed": "Stub Card",
-        "bus": "Stub Card",
-        "uuid over bus": "Stub Other",
+        "other": "Stub Other",
         "bare slice": "Stub Card MIG 1g.10gb",
         "slice": "Stub Card MIG 1g.10gb",
         "strange": None,
-        "strange bus": None,
         "nothing": None,
     }
-    everything = ("uuid", "name", *QUANTITIES, "others", "throttle", "memory_version", "used_includes_reserved")
+    everything = ("uuid", "name", *GAUGES, "others", "throttle", "memory_version", "used_includes_reserved")
     assert_absent(names["strange"], everything, "no GPU with UUID 99999999-9999-9999-9999-999999999999")
-    assert_absent(names["strange bus"], everything, "not found (nvmlDeviceGetHandleByPciBusId)")
     assert_absent(names["nothing"], everything, "UUID is not known")
     assert names["nothing"]["driver"] == "600.00.stub"
 
@@ -150,15 +151,15 @@ def test_drivers_that_answer_otherwise(nvml_stub: Stub, scenario: str, expected:
 @pytest.mark.parametrize(
     ("scenario", "absent", "words"),
     [
-        ("not_supported", (*QUANTITIES, "others", "throttle"), "not supported"),
+        ("not_supported", (*GAUGES, "others", "throttle"), "not supported"),
         ("not_supported", MEMORY, "unified memory"),
         # The reason of the newer function counts, where the older one is gone.
         ("new_driver,not_supported", ("process_bytes", "temperature_c", "throttle"), "not supported"),
         # v1 counts other bytes as used: it must not stand in for a v2 that fails for once.
         ("v2_fails", MEMORY, "Unknown Error (nvmlDeviceGetMemoryInfo)"),
-        ("no_permission", (*QUANTITIES, "others", "throttle"), "no permission"),
-        ("gpu_lost_after_0", (*QUANTITIES, "others", "throttle"), "the GPU is lost"),
-        ("no_driver", (*QUANTITIES, "name", "driver", "throttle"), "driver is not loaded"),
+        ("no_permission", (*GAUGES, "others", "throttle"), "no permission"),
+        ("gpu_lost_after_0", (*GAUGES, "others", "throttle"), "the GPU is lost"),
+        ("no_driver", (*GAUGES, "name", "driver", "throttle"), "driver is not loaded"),
         ("unified", (*MEMORY, "used_includes_reserved", "memory_version"), "unified memory"),
         ("sentinel", ("free_bytes", "used_bytes", "power_mw"), "'not available'"),
         ("sentinel", ("process_bytes",), "with no size"),
@@ -205,7 +206,7 @@ def test_module_of_another_distribution_or_none(tmp_path: Path, content: str, wo
     (tmp_path / "pynvml").mkdir()
     (tmp_path / "pynvml" / "__init__.py").write_text(content)
     code = f"sys.path.insert(0, {str(tmp_path)!r})\n{SNAPSHOT}"
-    assert_absent(ask(dict(os.environ), code), QUANTITIES, words)
+    assert_absent(ask(dict(os.environ), code), GAUGES, words)
 
 
 def test_the_module_is_imported_at_the_first_question_only(nvml_stub: Stub) -> None:
@@ -247,14 +248,14 @@ def test_sampler_outlives_a_gpu_that_is_lost(nvml_stub: Stub) -> None:
         f"absent in {samples - 3} of {samples} samples: "
         "the GPU is lost: it no longer answers on the bus (nvmlDeviceGetMemoryInfo)"
     )
-    assert all(answer[name]["last"] for name in QUANTITIES)
-    assert {*QUANTITIES, "others", "throttle"} <= answer["reasons"].keys()
+    assert all(answer[name]["last"] for name in GAUGES)
+    assert {*GAUGES, "others", "throttle"} <= answer["reasons"].keys()
 
 
 def test_sampler_leaves_a_driver_that_hangs(nvml_stub: Stub) -> None:
     code = f"""
-nvml.PATIENCE_SECONDS = 0.2
-sampler = nvml.Sampler({UUID!r}, interval_seconds=0.001)
+sampling.PATIENCE_SECONDS = 0.2
+sampler = sampling.Sampler({UUID!r}, interval_seconds=0.001)
 sampler.start()
 time.sleep(0.1)
 sampler.stop()
@@ -275,16 +276,16 @@ def test_sampler_cannot_tell_others_apart_in_a_container(nvml_stub: Stub) -> Non
 
 def test_sampler_without_any_library(no_library: Environment) -> None:
     answer = ask(no_library, SAMPLER.replace("< 8", "< 1"))
-    assert_absent(answer, (*QUANTITIES, "throttle", "others_drift_bytes"), "cannot be loaded")
+    assert_absent(answer, (*GAUGES, "throttle", "others_drift_bytes"), "cannot be loaded")
     assert answer["others"] == {"start": None, "end": None}
     assert (answer["samples"], answer["largest_gap_seconds"]) == (1, None)
 
 
 def test_sampler_starts_and_stops_in_any_order(nvml_stub: Stub) -> None:
     code = f"""
-never = nvml.Sampler({UUID!r})
+never = sampling.Sampler({UUID!r})
 never.stop()
-long = nvml.Sampler({UUID!r}, interval_seconds=3600)
+long = sampling.Sampler({UUID!r}, interval_seconds=3600)
 long.start()
 long.stop()
 long.stop()
@@ -292,7 +293,7 @@ answer = [never.summary(), long.summary()]
 """
     never, long = ask(nvml_stub("ok"), code)
     assert never["samples"] == 0
-    assert_absent(never, (*QUANTITIES, "throttle", "others_drift_bytes"), "no sample was taken")
+    assert_absent(never, (*GAUGES, "throttle", "others_drift_bytes"), "no sample was taken")
     assert (long["samples"], long["interval_seconds"]) == (2, 3600)
     with pytest.raises(ValueError, match="interval_seconds: expected a positive number, got 0"):
         Sampler(UUID, interval_seconds=0)

@@ -63,7 +63,7 @@ class FakeCuda:
             | {"allocation.all.allocated": 0, "allocation.all.freed": 0}
         )
 
-    def used(self, uuid: str | None, pci_bus_id: str | None = None) -> Value[int]:
+    def used(self, uuid: str | None) -> Value[int]:
         return Value(self.others + self.context + self.reserved) if self.nvml else Value(None, "no driver")
 
 

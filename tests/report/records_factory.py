@@ -3,13 +3,12 @@
 from dataclasses import replace
 from typing import Any
 
+from profiler.data.explanation import Cause, Explanation
 from profiler.data.records import (
     AliveTensor,
     AppliedOption,
     Borrowed,
-    Cause,
     Estimate,
-    Explanation,
     Failure,
     Measurement,
     Memory,

@@ -18,10 +18,19 @@ def test_warm_calls_that_differ_in_time_only_are_one_row():
 
 def test_warm_calls_that_differ_in_bytes_stand_apart():
     measurement = make.measurement()
-    first, *rest = measurement.warm
+    first = measurement.warm[0]
     changed = replace(first, peak=replace(first.peak, allocated_bytes=1))
-    table = reading_table(replace(measurement, warm=(changed, *rest)), Footnotes())
+    readings = tuple(changed if reading is first else reading for reading in measurement.readings)
+    table = reading_table(replace(measurement, readings=readings), Footnotes())
     assert [name for name, _ in table.rows][4:7] == ["warm 1", "warm 2", "warm 3"]
+
+
+def test_a_failed_case_shows_the_phases_that_it_came_through():
+    readings = make.measurement(stack=make.CPU).readings[:3]
+    table = reading_table(replace(make.oom().failure, readings=readings), Footnotes())
+    assert [name for name, _ in table.rows] == ["start", "model", "inputs"]
+    assert table.unknown["not said by the case, which failed"][:2] == ["peak reserved", "peak device"]
+    assert table.rows[1][1][table.heads.index("end allocated")].text == "242.2 MiB"
 
 
 def test_a_reading_that_is_unknown_in_every_phase_is_named_with_its_reason_and_is_no_column():

@@ -6,9 +6,7 @@ The viewer reads pickle by itself, up to protocol 4. Frames are the op, then the
 import pickle
 from typing import Any
 
-from profiler.allocator.caching import Block as Piece
-from profiler.allocator.caching import PlainAllocator
-from profiler.allocator.expandable import Range
+from profiler.allocator.caching import Piece, PlainAllocator
 from profiler.allocator.histories import allocator_of
 from profiler.data.events import Block
 from profiler.diagnosis.profile import Profile, ancestors
@@ -49,9 +47,8 @@ def snapshot(profile: Profile) -> dict[str, Any]:
         piece = live[block.number] = allocator.malloc(block.bytes)
         grown = allocator.reserved - before
         if grown:
-            expandable = isinstance(piece, Range)
-            start = _mapped_end(piece) - grown if isinstance(piece, Range) else piece.address
-            note("segment_map" if expandable else "segment_alloc", start, grown, stack)
+            start = _mapped_end(piece) - grown if piece.unit else piece.address
+            note("segment_map" if piece.unit else "segment_alloc", start, grown, stack)
             _add(segments, start, grown)
         note("alloc", piece.address, piece.size, stack)
     pieces = sorted(live.items(), key=lambda item: item[1].address)
@@ -74,11 +71,8 @@ def frames(profile: Profile, block: Block) -> list[dict[str, Any]]:
     ]
 
 
-def _mapped_end(piece: Range) -> int:
-    """Where the mapped pages end, for a block that had pages mapped: at the first page boundary behind it.
-
-    Pages are given back only where the device is full, and this replay has no such limit.
-    """
+def _mapped_end(piece: Piece) -> int:
+    """Pages are mapped up to the first page boundary behind the block: nothing is unmapped without a limit."""
     end = piece.address + piece.size - piece.base
     return piece.base + -(-end // piece.unit) * piece.unit
 

@@ -1,0 +1,121 @@
+"""Follows one GPU through a measurement: reads NVML again and again from a thread of its own, and says what was seen."""
+
+import threading
+import time
+from typing import Any
+
+from profiler.machine.nvml import GAUGES, Value, find, read_gauges
+
+NOTE = "sampled: each maximum is a lower bound, because what rises and falls between two samples is missed"
+PATIENCE_SECONDS = 10.0  # how long a sampler waits for a driver that has stopped answering
+
+
+class Sampler:
+    """Reads one GPU every `interval_seconds` from a daemon thread, between `start` and `stop` or in a `with` block.
+
+    The first sample is taken by `start` and the last by `stop`, in the caller's thread, so a short block has two. Runs
+    once. NVML that fails midway, or is not there at all, leaves reasons in `summary`, never an exception.
+    """
+
+    def __init__(self, uuid: str | None, interval_seconds: float = 0.02) -> None:
+        if not interval_seconds > 0:
+            raise ValueError(f"interval_seconds: expected a positive number, got {interval_seconds!r}")
+        self._interval = interval_seconds
+        self._handle = find(uuid)
+        self._samples = 0
+        self._sampled_at: float | None = None
+        self._largest_gap: float | None = None
+        self._ranges: dict[str, tuple[int, int, int, int]] = {}  # first, lowest, highest, last
+        self._facts: dict[str, Any] = {}  # last known value of what is no quantity
+        self._absent: dict[str, tuple[int, str]] = {}  # in how many samples, and the last reason
+        self._lock = threading.Lock()  # over the fields above; never held while the driver is asked
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="nvml-sampler", daemon=True)
+
+    def start(self) -> None:
+        """Take the first sample and let the thread go on. Without a device there is one sample, of reasons."""
+        self._sample()
+        if self._handle.reason is None:
+            self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread and take the last sample. A thread that hangs in the driver is left behind."""
+        if self._thread.ident is None or self._stopping.is_set():
+            return
+        self._stopping.set()
+        self._thread.join(timeout=PATIENCE_SECONDS)
+        if not self._thread.is_alive():
+            self._sample()
+
+    def __enter__(self) -> "Sampler":
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _run(self) -> None:
+        while not self._stopping.wait(self._interval):
+            self._sample()
+
+    def _sample(self) -> None:
+        now = time.perf_counter()
+        reading = read_gauges(self._handle)
+        with self._lock:
+            self._add(reading, now)
+
+    def _add(self, reading: dict[str, Value[Any]], now: float) -> None:
+        if self._sampled_at is not None:
+            self._largest_gap = max(self._largest_gap or 0.0, now - self._sampled_at)
+        self._facts.setdefault("others_at_start", reading["others"].value)
+        for name, given in reading.items():
+            if given.value is None:
+                self._absent[name] = (self._absent.get(name, (0, ""))[0] + 1, given.reason or "")
+            elif name in GAUGES:
+                first, low, high, _ = self._ranges.get(name, (given.value,) * 4)
+                self._ranges[name] = (first, min(low, given.value), max(high, given.value), given.value)
+            elif name == "throttle":
+                self._facts[name] = sorted({*self._facts.get(name, ()), *given.value})
+            else:
+                self._facts[name] = given.value
+        self._samples, self._sampled_at = self._samples + 1, now
+
+    def summary(self) -> dict[str, Any]:
+        """What was seen, JSON-ready: each of GAUGES as `{min, max, last}` or None (`last`: the last known value).
+
+        Beside them `samples`, `interval_seconds` as asked and `largest_gap_seconds` as seen (None for one sample),
+        `note`, `memory_version`, `used_includes_reserved`, `throttle` (all names seen), `others` (lists of pid and
+        bytes at `start` and `end`), their `others_drift_bytes`, and `reasons` of whatever was absent in any sample.
+        """
+        with self._lock:
+            return self._summed_up()
+
+    def _summed_up(self) -> dict[str, Any]:
+        reasons = {
+            name: reason if count == self._samples else f"absent in {count} of {self._samples} samples: {reason}"
+            for name, (count, reason) in self._absent.items()
+        }
+        drift = None
+        if "others_bytes" in self._ranges:
+            first, _, _, last = self._ranges["others_bytes"]
+            drift = last - first
+        elif "others_bytes" in reasons:
+            reasons["others_drift_bytes"] = reasons["others_bytes"]
+        if self._samples == 0:
+            reasons = dict.fromkeys((*GAUGES, "throttle", "others_drift_bytes"), "no sample was taken")
+        if self._stopping.is_set() and self._thread.is_alive():
+            reasons["samples"] = f"the driver stopped answering: its last call took over {PATIENCE_SECONDS} s"
+        ranges = {name: dict(zip(("min", "max", "last"), seen[1:], strict=True)) for name, seen in self._ranges.items()}
+        return {
+            "samples": self._samples,
+            "interval_seconds": self._interval,
+            "largest_gap_seconds": self._largest_gap,
+            "note": NOTE,
+            "memory_version": self._facts.get("memory_version"),
+            "used_includes_reserved": self._facts.get("used_includes_reserved"),
+            **{name: ranges.get(name) for name in GAUGES},
+            "throttle": self._facts.get("throttle"),
+            "others": {"start": self._facts.get("others_at_start"), "end": self._facts.get("others")},
+            "others_drift_bytes": drift,
+            "reasons": reasons,
+        }
