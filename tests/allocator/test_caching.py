@@ -31,6 +31,17 @@ def test_a_large_block_keeps_a_tail_of_up_to_one_mebibyte() -> None:
     assert (block.size, allocator.allocated, allocator.requested) == (77_594_624, 77_594_624, 76_677_120)
 
 
+@pytest.mark.parametrize(
+    ("size", "taken"),
+    [(10 * MIB, 11 * MIB), (10 * MIB - 512, 10 * MIB - 512), (10 * MIB + 512, 11 * MIB)],
+)
+def test_a_tail_of_exactly_one_mebibyte_stays_and_one_unit_more_is_split_off(size: int, taken: int) -> None:
+    allocator = CachingAllocator()
+    allocator.malloc(9 * MIB)  # of a segment of 20 MiB: 11 are left
+    assert allocator.malloc(size).size == taken
+    assert allocator.reserved == 20 * MIB
+
+
 def test_a_tail_above_one_mebibyte_is_split_off_and_used() -> None:
     allocator = CachingAllocator()
     allocator.malloc(2 * MIB)

@@ -52,6 +52,15 @@ def test_the_verdict_is_about_allocated_bytes(estimated: int, verdict: str) -> N
 
 
 @pytest.mark.parametrize(
+    ("more", "verdict", "passes"),
+    [(GIB // 8, "within", True), (-GIB // 8, "within", True), (GIB // 8 + 1, "over", False), (-GIB // 8 - 1, "under", False)],
+)
+def test_an_error_of_just_the_tolerance_is_within_it(more: int, verdict: str, passes: bool) -> None:
+    row = compare(pair_of(GIB + more, GIB), 1 / 8)
+    assert (row.verdict, within_tolerance(row)) == (verdict, passes)
+
+
+@pytest.mark.parametrize(
     ("asked", "recorded", "used"), [(None, None, DEFAULT_TOLERANCE), (None, 0.2, 0.2), (0.3, 0.2, 0.3), (0.0, 0.2, 0.0)]
 )
 def test_the_tolerance_is_that_of_the_call_or_of_the_record(asked: float, recorded: float, used: float) -> None:

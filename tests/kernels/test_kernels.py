@@ -169,6 +169,8 @@ def test_a_pinned_kernel_that_cannot_run_falls_to_math() -> None:
     [
         ("h200", "2.13.0", 32 * MIB),
         ("rtx-pro-6000", "2.13.0", 32 * MIB),  # these two by torch 2.13 in dry CUDA
+        ("b200", "2.13.0", 32 * MIB),
+        ("h100", "2.7.0", 32 * MIB),
         ("t4", "2.13.0", 8_519_680),
         ("rtx-5090", "2.11.0", 8_519_680),
         ("rtx-4090", "2.13.0", 8_519_680),
