@@ -53,7 +53,12 @@ def test_the_verdict_is_about_allocated_bytes(estimated: int, verdict: str) -> N
 
 @pytest.mark.parametrize(
     ("more", "verdict", "passes"),
-    [(GIB // 8, "within", True), (-GIB // 8, "within", True), (GIB // 8 + 1, "over", False), (-GIB // 8 - 1, "under", False)],
+    [
+        (GIB // 8, "within", True),
+        (-GIB // 8, "within", True),
+        (GIB // 8 + 1, "over", False),
+        (-GIB // 8 - 1, "under", False),
+    ],
 )
 def test_an_error_of_just_the_tolerance_is_within_it(more: int, verdict: str, passes: bool) -> None:
     row = compare(pair_of(GIB + more, GIB), 1 / 8)

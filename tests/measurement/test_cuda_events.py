@@ -100,7 +100,12 @@ def history(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
 def test_the_history_gives_births_deaths_and_when_memory_was_given_back(
     history: list[dict[str, object]], given_back: str
 ) -> None:
-    history += [entry("segment_alloc", 1, 20 * MIB), birth(1, 9 * MIB), death(1, 9 * MIB), entry("free_completed", 1, 9)]
+    history += [
+        entry("segment_alloc", 1, 20 * MIB),
+        birth(1, 9 * MIB),
+        death(1, 9 * MIB),
+        entry("free_completed", 1, 9),
+    ]
     history += [entry(given_back, 1, 20 * MIB), entry("segment_map", 2, 2 * MIB), birth(2, 2 * MIB)]
     assert cuda_events.end() == ([birth(1, 9 * MIB), death(1, 9 * MIB), birth(2, 2 * MIB)], {2})
 
