@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from profiler.allocator.caching import MIB, CachingAllocator, OutOfMemory, PlainAllocator
+from profiler.allocator.expandable import ExpandableAllocator
 from profiler.allocator.settings import AllocatorSettings
 
 
@@ -98,9 +99,9 @@ streams = st.lists(st.tuples(st.integers(1, 64 * MIB), st.integers(0, 20)), max_
 
 
 @settings(deadline=None)
-@given(streams)
-def test_books_balance_over_any_stream(stream: list[tuple[int, int]]) -> None:
-    allocator = CachingAllocator()
+@given(streams, st.booleans())
+def test_books_balance_over_any_stream(stream: list[tuple[int, int]], expandable: bool) -> None:
+    allocator = ExpandableAllocator(1 << 37) if expandable else CachingAllocator()
     live = []
     for size, choice in stream:
         live.append(allocator.malloc(size))

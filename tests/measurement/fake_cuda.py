@@ -35,7 +35,8 @@ OutOfMemoryObserver = Callable[[int, int, int, int], None]
 class FakeCuda:
     """A device with books: allocated, reserved (in whole segments), and what the driver shows, in bytes.
 
-    `room` is how much may be allocated, `fault` what goes wrong at the next allocation. `history` is torch's record of allocations, kept while it is switched on.
+    `room` is how much may be allocated, `fault` what goes wrong at the next allocation. `history` is torch's record of
+    allocations, kept while it is switched on.
     """
 
     allocated: int = 0
