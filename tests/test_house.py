@@ -48,7 +48,7 @@ PROGRAMS = {"profiler.__main__", "profiler.kernels.cudnn_server"}
 
 
 def room_of(module: str) -> str:
-    return (module.split(".") + ["__init__"])[1]
+    return [*module.split("."), "__init__"][1]
 
 
 @cache
