@@ -1,4 +1,4 @@
-"""compare.py: each verdict and each reason for having none, from hand-made records."""
+"""Estimate against measurement: each verdict and each reason for having none, from hand-made records."""
 
 import re
 from dataclasses import replace
