@@ -35,7 +35,8 @@ OutOfMemoryObserver = Callable[[int, int, int, int], None]
 class FakeCuda:
     """A device with books: allocated, reserved (in whole segments), and what the driver shows, in bytes.
 
-    `room` is how much may be allocated, `fault` what goes wrong at the next allocation. `history` is torch's record of
+    `room` is how much may be allocated, `fault` what goes wrong at the next allocation; `tail` bytes are handed
+    out with every block of a tensor. `history` is torch's record of
     allocations, kept while it is switched on.
     """
 
@@ -50,6 +51,7 @@ class FakeCuda:
     nvml: bool = True
     room: int | None = None
     fault: Exception | None = None
+    tail: int = 0
     observer: OutOfMemoryObserver | None = None
     history: list[dict[str, Any]] = field(default_factory=list)
     recording: bool = False
@@ -167,6 +169,7 @@ class _Books(TorchDispatchMode):
         key, size = storage._cdata, -(-storage.nbytes() // BLOCK) * BLOCK
         if key in self.alive or not size:
             return
+        size += self.device.tail
         address = self.device.malloc(size)
 
         def die(_: Any) -> None:

@@ -23,6 +23,7 @@ from tests.measurement.fake_cuda import BLOCK, CONTEXT, MIB, FakeCuda, install
 IMAGE = find_model(str(Path(__file__).parent.parent / "models" / "tiny-image.yaml"))
 ENCODE = IMAGE.workload("encode", height=64, width=64)
 INPUT = 3 * 64 * 64 * 4
+WEIGHTS = 217_088  # in blocks of 512 bytes
 EARLIER = History(sizes=((1, 128, 128), (1, 32, 32)), empty_cache=True)
 
 
@@ -154,15 +155,23 @@ def test_the_events_are_of_the_cold_call_and_add_up_to_its_peak(run: Run) -> Non
     )
 
 
+def test_resident_terms_are_the_blocks_as_they_were_handed_out(device: FakeCuda) -> None:
+    """The allocator leaves tails that are too small to use: they are in its counters, not in the tensors' sizes."""
+    device.tail = 3 * BLOCK
+    found = work(device, ENCODE).measurement
+    assert found.terms.weights == found.readings[0].end.allocated_bytes
+    assert (found.terms.weights or 0) > WEIGHTS
+    assert found.terms.inputs == INPUT + device.tail
+    parts = [found.terms.weights, found.terms.inputs, found.terms.outputs, found.terms.activations]
+    assert sum(part or 0 for part in parts) + (found.terms.workspace or 0) == found.peak.allocated_bytes
+
+
 def test_without_a_history_nothing_comes_before_the_call_and_no_cache_is_emptied(device: FakeCuda) -> None:
     run = work(device, ENCODE)
     assert [line["phase"] for line in run.all("phase")] == ["model", "inputs", "cold", "attribution"]
     assert "empty_cache" not in device.calls
     assert not device.recording
     assert run.stream is None
-
-
-WEIGHTS = 217_088
 
 
 @pytest.mark.parametrize(
