@@ -5,6 +5,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from click.testing import CliRunner
 
@@ -138,6 +139,15 @@ def test_an_estimate_is_off_whether_it_is_too_high_or_too_low(
     predicted = known | {quantity: round(100_000 * (1 + share))}
     judged = accuracy.Judged(known=case, estimate=None, predicted=predicted, peers={}, status="ok", reason="")
     assert accuracy.beyond(accuracy.to_frame([judged]), 0.01) is fails
+
+
+def test_the_worst_error_is_the_farthest_from_nothing_with_its_sign() -> None:
+    rows = [("dry", -0.3, False), ("dry", 0.1, False), ("dry", 0.0, True), ("measured", 0.2, False)]
+    found = pd.DataFrame(rows, columns=["kind", "error", "equal"]).assign(who="latentmeter", quantity="allocated")
+    lines = accuracy.summarize(found, ["kind"])
+    dry = lines.loc[("dry", "latentmeter", "allocated")]
+    assert (dry["rows"], dry["median"], dry["worst"], dry["equal"]) == (3, 0.1, -0.3, 1)
+    assert lines.loc[("measured", "latentmeter", "allocated"), "worst"] == 0.2
 
 
 def test_nothing_to_judge_is_a_users_mistake(tmp_path: Path) -> None:
