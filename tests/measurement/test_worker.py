@@ -166,6 +166,13 @@ def test_resident_terms_are_the_blocks_as_they_were_handed_out(device: FakeCuda)
     assert sum(part or 0 for part in parts) + (found.terms.workspace or 0) == found.peak.allocated_bytes
 
 
+def test_tensors_are_counted_in_the_allocators_blocks(device: FakeCuda) -> None:
+    found = work(device, IMAGE.workload("encode", height=66, width=66)).measurement
+    assert (8 * 66 * 66 * 4) % BLOCK
+    assert [tensor.bytes % BLOCK for tensor in found.largest] == [0] * len(found.largest)
+    assert found.terms.workspace == 0
+
+
 def test_without_a_history_nothing_comes_before_the_call_and_no_cache_is_emptied(device: FakeCuda) -> None:
     run = work(device, ENCODE)
     assert [line["phase"] for line in run.all("phase")] == ["model", "inputs", "cold", "attribution"]
