@@ -1,4 +1,4 @@
-"""The trace: what a process takes once and keeps, whichever op asks for it first."""
+"""What the trace takes once for the whole process and keeps, whichever op asks for it first."""
 
 import pytest
 
