@@ -13,6 +13,8 @@ import pytest
 import yaml
 
 os.environ["LATENTMETER_CACHE"] = "off"  # answers of other code, and files in a developer's home
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # a worker for each core: more threads would wait for one another
 
 STUBS = Path(__file__).parent / "stubs"
 

@@ -17,20 +17,23 @@ README = (ROOT / "README.md").read_text()
 CONSOLE = re.findall(r"```console\n(.*?)```", README, re.DOTALL)
 LATENTMETER = {line for block in CONSOLE for line in block.splitlines() if line.lstrip("$ ").startswith("latentmeter")}
 
-# One concrete call for each line of the synopsis; the rest of the README's commands are run as they stand.
+# One concrete call for each line of the synopsis; the rest of the README's commands are run as they stand. Those of a run
+# are about one folder, in this order.
 EXAMPLES = {
-    "latentmeter models [ID]": ["models", "ltx-video-2b"],
+    "latentmeter models [ID]": "models ltx-video-2b",
     "latentmeter estimate MODEL": "estimate sd1.5 --stage decode --frames 1 --height 64 --width 64 --batch 2 --dtype bf16 "
     "--tiling --slicing --gpu h200 --torch 2.7.1 --cudnn 90701 --json",
     "latentmeter measure  MODEL": "measure tests/models/tiny-image.yaml --stage decode --device cpu --json",
     "latentmeter hotspots MODEL": "hotspots tests/models/tiny-image.yaml --stage decode --gpu h200 --no-remedies --json",
+    "latentmeter accuracy": "accuracy results/reference/dry-cards/t4 --fail-over 100 --json",
+    "latentmeter coverage": "coverage --class AutoencoderTiny --json",
+    "latentmeter doctor": "doctor --json",
+}
+OF_A_RUN = {
     "latentmeter run CONFIG": "run {sweep} --out {out} --budget-minutes 5",
     "latentmeter report DIR": "report {out} --tolerance 1",
     "latentmeter explain DIR": "explain {out} --again --json",
     "latentmeter compare RUN_A": "compare {out} {out} --fail-over 0 --json",
-    "latentmeter accuracy": "accuracy results/reference/dry-cards/t4 --fail-over 100 --json",
-    "latentmeter coverage": "coverage --class AutoencoderTiny --json",
-    "latentmeter doctor": "doctor --json",
 }
 SWEEP = """
 name: tiny
@@ -52,18 +55,29 @@ def test_a_command_as_it_stands(command: str) -> None:
     assert run(shlex.split(command.lstrip("$ "))[1:])
 
 
-def test_the_synopsis(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_line_of_the_synopsis_has_an_example() -> None:
+    for line in {line for line in LATENTMETER if "[" in line}:
+        assert any(line.startswith(known) for known in EXAMPLES | OF_A_RUN), f"no example for: {line}"
+
+
+def run_example(example: str) -> None:
+    printed = run(shlex.split(example))
+    if "--json" in example:
+        json.loads(printed)
+
+
+@pytest.mark.parametrize("example", EXAMPLES.values(), ids=EXAMPLES)
+def test_the_synopsis(example: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    run_example(example)
+
+
+def test_the_synopsis_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     sweep, out = tmp_path / "sweep.yaml", tmp_path / "run"
     sweep.write_text(SWEEP)
-    synopsis = {line for line in LATENTMETER if "[" in line}
-    for line in synopsis:
-        assert any(line.startswith(known) for known in EXAMPLES), f"no example for: {line}"
-    for example in EXAMPLES.values():
-        words = shlex.split(example) if isinstance(example, str) else example
-        printed = run([word.format(sweep=sweep, out=out) for word in words])
-        if "--json" in words:
-            json.loads(printed)
+    for example in OF_A_RUN.values():
+        run_example(example.format(sweep=sweep, out=out))
 
 
 @pytest.mark.parametrize(("document", "command"), [("README.md", "estimate"), ("docs/accuracy.md", "explain")])

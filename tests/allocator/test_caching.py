@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from profiler.allocator.caching import CachingAllocator, OutOfMemory, PlainAllocator
+from profiler.allocator.expandable import ExpandableAllocator
 from profiler.allocator.settings import AllocatorSettings
 from profiler.data.units import MIB
 
@@ -30,6 +31,17 @@ def test_a_large_block_keeps_a_tail_of_up_to_one_mebibyte() -> None:
     allocator = CachingAllocator()
     block = allocator.malloc(76_677_120)
     assert (block.size, allocator.allocated, allocator.requested) == (77_594_624, 77_594_624, 76_677_120)
+
+
+@pytest.mark.parametrize(
+    ("size", "taken"),
+    [(10 * MIB, 11 * MIB), (10 * MIB - 512, 10 * MIB - 512), (10 * MIB + 512, 11 * MIB)],
+)
+def test_a_tail_of_exactly_one_mebibyte_stays_and_one_unit_more_is_split_off(size: int, taken: int) -> None:
+    allocator = CachingAllocator()
+    allocator.malloc(9 * MIB)  # of a segment of 20 MiB: 11 are left
+    assert allocator.malloc(size).size == taken
+    assert allocator.reserved == 20 * MIB
 
 
 def test_a_tail_above_one_mebibyte_is_split_off_and_used() -> None:
@@ -88,9 +100,9 @@ streams = st.lists(st.tuples(st.integers(1, 64 * MIB), st.integers(0, 20)), max_
 
 
 @settings(deadline=None)
-@given(streams)
-def test_books_balance_over_any_stream(stream: list[tuple[int, int]]) -> None:
-    allocator = CachingAllocator()
+@given(streams, st.booleans())
+def test_books_balance_over_any_stream(stream: list[tuple[int, int]], expandable: bool) -> None:
+    allocator = ExpandableAllocator(1 << 37) if expandable else CachingAllocator()
     live = []
     for size, choice in stream:
         live.append(allocator.malloc(size))

@@ -1,4 +1,4 @@
-"""cli.py: what a command costs, what it answers, and what it says to a mistake. In this process where that is enough."""
+"""The command line: what a command costs, answers, and says to a mistake. In this process where that is enough."""
 
 import json
 import shlex

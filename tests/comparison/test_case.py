@@ -1,4 +1,4 @@
-"""compare.py: each verdict and each reason for having none, from hand-made records."""
+"""Estimate against measurement: each verdict and each reason for having none, from hand-made records."""
 
 import re
 from dataclasses import replace
@@ -49,6 +49,20 @@ def test_the_verdict_is_about_allocated_bytes(estimated: int, verdict: str) -> N
     row = compare(pair_of(estimated, GIB))
     assert (row.verdict, row.reason, row.tolerance) == (verdict, "", 0.01)
     assert row.allocated == Pair(estimated=estimated, measured=GIB)
+
+
+@pytest.mark.parametrize(
+    ("more", "verdict", "passes"),
+    [
+        (GIB // 8, "within", True),
+        (-GIB // 8, "within", True),
+        (GIB // 8 + 1, "over", False),
+        (-GIB // 8 - 1, "under", False),
+    ],
+)
+def test_an_error_of_just_the_tolerance_is_within_it(more: int, verdict: str, passes: bool) -> None:
+    row = compare(pair_of(GIB + more, GIB), 1 / 8)
+    assert (row.verdict, within_tolerance(row)) == (verdict, passes)
 
 
 @pytest.mark.parametrize(

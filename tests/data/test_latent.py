@@ -1,4 +1,4 @@
-"""latent.py against published shapes and token counts, its error messages, and the laws that sizes must obey."""
+"""The closed form against published shapes and token counts, its error messages, and the laws that sizes must obey."""
 
 import pytest
 from hypothesis import given

@@ -59,6 +59,30 @@ def test_a_residual_is_read_before_and_added_later() -> None:
     assert kinds == {5000: "written", 1000: "residual"}
 
 
+@pytest.mark.parametrize(
+    ("peak", "addition", "why"),
+    [
+        ("block", "block", "residual"),
+        ("block.inner.deep", "block", "residual"),
+        ("block", "", "residual"),  # the stage itself adds, above every module
+        ("block", "block.inner", "waits"),
+        ("block.1", "block.2", "waits"),
+        ("block.10", "block.1", "waits"),  # a neighbour whose name begins the same
+    ],
+)
+def test_a_residual_is_added_by_the_module_of_the_peak_or_one_above_it(peak: str, addition: str, why: str) -> None:
+    story = Story()
+    x = story.make(1000)
+    story.run("mean", reads=(x,))
+    story.enter(peak)
+    story.free(story.make(5000))
+    story.leave()
+    story.enter(addition) if addition else None
+    story.make(500, op="add", reads=(x,))
+    kinds = {item.bytes: item.why for item in alive_at_peak(story.profile())}
+    assert kinds == {5000: "written", 1000: why}
+
+
 def test_a_product_that_is_only_added_is_no_residual() -> None:
     story = Story().enter("block")
     x = story.make(1000)

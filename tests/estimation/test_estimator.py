@@ -1,5 +1,6 @@
 """The estimate as a whole: published peaks, terms that add up, and what it must say where it does not know."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from profiler.data.stack import Stack
 from profiler.data.workload import STAGES, MemoryOptions, StageName
 from profiler.errors import UserError
 from profiler.estimation.estimator import estimate
+from profiler.machine.cards import assumed_stack, find_gpu
 from profiler.models.find import find_model
 
 GIB = 1 << 30
@@ -82,6 +84,18 @@ def test_fits_or_not() -> None:
     small = on("rtx-4090", "wan2.1-t2v-14b")
     assert small.fits is False
     assert "no room for" in small.notes["fits"]
+
+
+def test_the_context_takes_room_from_what_fits() -> None:
+    spec = find_model("tests/models/tiny-image.yaml")
+    workload, stack = spec.workload("decode", height=512, width=512), assumed_stack(find_gpu("h200"))
+    peak = estimate(workload, spec, stack).peak
+    assert peak.reserved_bytes is not None
+    full = replace(stack, device_total_bytes=peak.reserved_bytes)
+    assert estimate(workload, spec, full).fits
+    assert estimate(workload, spec, full, context_bytes=peak.reserved_bytes // 2).fits is False
+    roomy = replace(stack, device_total_bytes=peak.reserved_bytes + 1000)
+    assert estimate(workload, spec, roomy, context_bytes=1000).fits
 
 
 def test_tiling_saves_and_an_ignored_option_is_said() -> None:

@@ -5,6 +5,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from click.testing import CliRunner
 
@@ -113,6 +114,40 @@ def test_the_command_writes_three_files_and_can_fail_a_script(reference: Path, t
     run = CliRunner().invoke(cli, ["accuracy", str(reference), "--json", "--fail-over", "2", "--gpu", "h200"])
     assert run.exit_code == 0, run.output
     assert json.loads(run.stdout)["about"]["cases"] == "4, 3 of them compared"
+
+
+@pytest.mark.parametrize(
+    ("kind", "quantity", "share", "fails"),
+    [
+        ("dry", "allocated", 0.02, True),
+        ("dry", "allocated", -0.02, True),
+        ("measured", "reserved", 0.02, True),
+        ("measured", "reserved", -0.02, True),
+        ("dry", "allocated", 0.01, False),  # as much as is allowed
+        ("dry", "allocated", -0.01, False),
+        ("cpu", "allocated", -0.02, False),
+        ("published", "allocated", -0.02, False),
+        ("measured", "weights", -0.02, False),
+    ],
+)
+def test_an_estimate_is_off_whether_it_is_too_high_or_too_low(
+    kind: str, quantity: str, share: float, fails: bool
+) -> None:
+    (figure,) = (case for case in accuracy.collect([PUBLISHED]) if case.source == "P008")
+    known: accuracy.Figures = dict.fromkeys(accuracy.QUANTITIES, 100_000)
+    case = replace(figure, kind=kind, figures=known)
+    predicted = known | {quantity: round(100_000 * (1 + share))}
+    judged = accuracy.Judged(known=case, estimate=None, predicted=predicted, peers={}, status="ok", reason="")
+    assert accuracy.beyond(accuracy.to_frame([judged]), 0.01) is fails
+
+
+def test_the_worst_error_is_the_farthest_from_nothing_with_its_sign() -> None:
+    rows = [("dry", -0.3, False), ("dry", 0.1, False), ("dry", 0.0, True), ("measured", 0.2, False)]
+    found = pd.DataFrame(rows, columns=["kind", "error", "equal"]).assign(who="latentmeter", quantity="allocated")
+    lines = accuracy.summarize(found, ["kind"])
+    dry = lines.loc[("dry", "latentmeter", "allocated")]
+    assert (dry["rows"], dry["median"], dry["worst"], dry["equal"]) == (3, 0.1, -0.3, 1)
+    assert lines.loc[("measured", "latentmeter", "allocated"), "worst"] == 0.2
 
 
 def test_nothing_to_judge_is_a_users_mistake(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""store.py and the folder rules of sweep.py: what was written is read again, whatever moment a process died at."""
+"""A run's folder: what was written is read again, whatever moment a process died at."""
 
 import json
 import os
@@ -19,19 +19,12 @@ from profiler.data.stack import Stack
 from profiler.data.workload import STAGES, MemoryOptions, Workload
 from profiler.errors import UserError
 from profiler.files.store import RunHeader, RunStore
-from profiler.models.find import find_model
-from profiler.sweeps import run as sweeps
-from profiler.sweeps.plan import Plan, Sweep, plan_sweep
-from profiler.sweeps.run import RunOptions, run_sweep
 from tests.report import records_factory as factory
 
 ROOT = Path(__file__).parents[2]
 HEADER = RunHeader(
     title="t", sweep={"name": "s"}, command="latentmeter run s", created="now", fingerprint="f", version="0"
 )
-# A size that the model does not allow: its case is skipped, so that a run of them needs no torch.
-IMPOSSIBLE = {"model": "tests/models/tiny-image.yaml", "stages": ["decode", "encode"], "height": 33}
-
 seconds = st.floats(0, 1e9)
 workloads = st.builds(
     Workload,
@@ -216,93 +209,11 @@ def test_the_folder_for_logs_is_there_even_if_somebody_removed_it(store: RunStor
         assert (tmp_path / "run2" / "logs").is_dir()
 
 
-class TestFolder:
-    """run_sweep: which folder it goes on with, and which it refuses."""
-
-    @pytest.fixture(autouse=True)
-    def _here(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.stack = factory.CPU
-        monkeypatch.setattr(sweeps, "probe_stack", lambda device: self.stack)
-
-    def sweep(self, **fields: Any) -> Plan:
-        return plan_sweep(Sweep.model_validate({"name": "s", "title": "First", "cases": [IMPOSSIBLE]} | fields))
-
-    def test_a_run_goes_on_without_doing_a_case_twice(self, tmp_path: Path) -> None:
-        found = run_sweep(self.sweep(), tmp_path)
-        before = (tmp_path / "records.jsonl").read_bytes()
-        assert [record.status for record in found] == ["skipped", "skipped"]
-        assert run_sweep(self.sweep(), tmp_path) == found
-        assert (tmp_path / "records.jsonl").read_bytes() == before
-
-    def test_a_torn_case_comes_again(self, tmp_path: Path) -> None:
-        run_sweep(self.sweep(), tmp_path)
-        path = tmp_path / "records.jsonl"
-        first, second = path.read_bytes().splitlines(keepends=True)
-        path.write_bytes(first + second[:-1])
-        told = []
-        assert len(run_sweep(self.sweep(), tmp_path, tell=told.append)) == 2
-        assert {progress.number for progress in told} == {2}
-        assert path.read_bytes().splitlines(keepends=True)[0] == first
-        assert path.read_bytes().count(b"\n") == 2
-
-    def test_another_sweep_is_refused(self, tmp_path: Path) -> None:
-        run_sweep(self.sweep(), tmp_path)
-        with pytest.raises(
-            UserError,
-            match=r"holds a run of another sweep, or of models edited since \('First'\); --force replaces it, --out",
-        ):
-            run_sweep(self.sweep(title="Second"), tmp_path)
-
-    def test_another_stack_is_refused(self, tmp_path: Path) -> None:
-        run_sweep(self.sweep(), tmp_path)
-        begun = self.stack.fingerprint
-        self.stack = replace(self.stack, torch="2.14.0")
-        with pytest.raises(
-            UserError, match=rf"begun on another stack \({begun}, here {self.stack.fingerprint}: CPU, torch"
-        ):
-            run_sweep(self.sweep(), tmp_path)
-
-    def test_force_replaces_the_run(self, tmp_path: Path) -> None:
-        run_sweep(self.sweep(), tmp_path)
-        other = self.sweep(title="Second", cases=[IMPOSSIBLE | {"height": 35}])
-        found = run_sweep(other, tmp_path, RunOptions(force=True))
-        assert [record.workload.height for record in found] == [35, 35]
-        assert RunStore(tmp_path).header().title == "Second"
-
-    def test_force_that_dies_half_way_leaves_no_old_record_for_the_new_run(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        run_sweep(self.sweep(), tmp_path)
-        unlink = Path.unlink
-
-        def die(path: Path, missing_ok: bool = False) -> None:
-            unlink(path, missing_ok)
-            raise KeyboardInterrupt
-
-        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr(Path, "unlink", die)
-            run_sweep(self.sweep(title="Second"), tmp_path, RunOptions(force=True))
-        told = []
-        run_sweep(self.sweep(), tmp_path, tell=told.append)
-        assert {progress.number for progress in told} == {1, 2}
-
-    def test_retry_runs_timeouts_and_crashes_again(self, tmp_path: Path) -> None:
-        first, _ = run_sweep(self.sweep(), tmp_path)
-        RunStore(tmp_path).append(replace(first, status="crash"))
-        assert [record.status for record in run_sweep(self.sweep(), tmp_path)] == ["crash", "skipped"]
-        found = run_sweep(self.sweep(), tmp_path, RunOptions(retry=True))
-        assert [record.status for record in found] == ["skipped", "skipped"]
-
-    def test_a_folder_that_another_run_holds_is_refused(self, tmp_path: Path) -> None:
-        with RunStore(tmp_path).writing(), pytest.raises(UserError, match="another run is writing here"):
-            run_sweep(self.sweep(), tmp_path)
-
-
-def test_a_model_that_was_edited_makes_another_run(tmp_path: Path) -> None:
-    text = (Path(__file__).parent.parent / "models" / "tiny-image.yaml").read_text()
-    model = tmp_path / "model.yaml"
-    model.write_text(text)
-    before = find_model(str(model)).digest
-    assert find_model(str(model)).digest == before
-    model.write_text(text.replace("scaling_factor: 0.18215", "scaling_factor: 0.5"))
-    assert find_model(str(model)).digest != before
+def test_a_run_that_is_forgotten_leaves_nothing_that_a_new_one_could_take_for_its_own(store: RunStore) -> None:
+    store.append(factory.exact())
+    event = store.event_path(factory.exact().workload, "measured")
+    event.write_bytes(b"")
+    store.clear()
+    assert not store.exists
+    assert store.records() == []
+    assert not event.exists()

@@ -140,6 +140,9 @@ def mask_of(length: int, dtype: str = "bool") -> dict[str, Any]:
     [
         ("h200", "2.13.0", attention(128), "cudnn"),
         ("h200", "2.13.0", attention(128, **mask_of(64)), "cudnn"),
+        ("h200", "2.13.0", attention(256), "cudnn"),
+        ("b200", "2.13.0", attention(128), "cudnn"),
+        ("b200", "2.13.0", attention(256), "flash"),  # cuDNN takes more than 128 on Hopper alone
         ("h200", "2.13.0", attention(512), "efficient"),
         ("h200", "2.13.0", attention(512, packed=False), "math"),  # Cosmos's VAE: channels are not the last in memory
         ("h200", "2.13.0", Attention(q=(1, 64, 512), k=(1, 64, 512), v=(1, 64, 512), dtype=BF16), "math"),
@@ -169,6 +172,8 @@ def test_a_pinned_kernel_that_cannot_run_falls_to_math() -> None:
     [
         ("h200", "2.13.0", 32 * MIB),
         ("rtx-pro-6000", "2.13.0", 32 * MIB),  # these two by torch 2.13 in dry CUDA
+        ("b200", "2.13.0", 32 * MIB),
+        ("h100", "2.7.0", 32 * MIB),
         ("t4", "2.13.0", 8_519_680),
         ("rtx-5090", "2.11.0", 8_519_680),
         ("rtx-4090", "2.13.0", 8_519_680),

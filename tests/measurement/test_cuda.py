@@ -1,109 +1,21 @@
-"""The CUDA meter's own logic, over a fake `torch.cuda` and a fake NVML: what no test machine has.
+"""The CUDA meter's own logic, over a fake `torch.cuda` and a fake NVML: what no test machine has."""
 
-Numbers here are made up; that torch and NVML answer so is not tested.
-"""
-
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
-from profiler.machine import live
 from profiler.machine.live import device_uuid, live_stack
-from profiler.machine.nvml import Value
-from profiler.measurement import cuda
 from profiler.measurement.cuda import CudaMeter
 from profiler.measurement.worker import parse_requested
+from tests.measurement.fake_cuda import UUID, FakeCuda, install
 
-UUID = "22222222-2222-2222-2222-222222222222"
 MIB = 1 << 20
 
 
-@dataclass
-class FakeCuda:
-    """A device with books: allocated, reserved, and what the driver shows, in bytes."""
-
-    allocated: int = 0
-    reserved: int = 0
-    context: int = 0
-    others: int = 100 * MIB
-    retries: int = 0
-    calls: list[str] = field(default_factory=list)
-    peak: int = 0
-    peak_reserved: int = 0
-    nvml: bool = True
-
-    def malloc(self, size: int) -> None:
-        self.allocated += size
-        self.reserved = max(self.reserved, self.allocated)
-        self.peak = max(self.peak, self.allocated)
-        self.peak_reserved = max(self.peak_reserved, self.reserved)
-
-    def free(self, size: int) -> None:
-        self.allocated -= size
-
-    def init(self) -> None:
-        self.calls.append("init")
-        self.context = 500 * MIB
-
-    def reset(self) -> None:
-        self.calls.append("reset")
-        self.peak, self.peak_reserved = self.allocated, self.reserved
-
-    def stats(self) -> dict[str, int]:
-        current = {"allocated": self.allocated, "reserved": self.reserved, "active": self.allocated, "requested": 1}
-        peaks = {"allocated": self.peak, "reserved": self.peak_reserved, "active": self.peak, "requested": 2}
-        return (
-            {f"{name}_bytes.all.current": value for name, value in current.items()}
-            | {f"{name}_bytes.all.peak": value for name, value in peaks.items()}
-            | {"num_alloc_retries": self.retries, "num_ooms": 0}
-            | {"allocation.all.allocated": 0, "allocation.all.freed": 0}
-        )
-
-    def used(self, uuid: str | None) -> Value[int]:
-        return Value(self.others + self.context + self.reserved) if self.nvml else Value(None, "no driver")
-
-
-class FakeEvent:
-    def __init__(self, enable_timing: bool) -> None:
-        assert enable_timing
-
-    def record(self) -> None:
-        pass
-
-    def elapsed_time(self, end: "FakeEvent") -> float:
-        return 1500.0
-
-
 @pytest.fixture
-def device(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCuda]:
-    fake = FakeCuda()
-    properties = SimpleNamespace(
-        name="Fake", major=9, minor=0, multi_processor_count=132, total_memory=1 << 37, uuid=UUID
-    )
-    for name, function in {
-        "init": fake.init,
-        "synchronize": lambda: None,
-        "reset_peak_memory_stats": fake.reset,
-        "memory_stats": fake.stats,
-        "mem_get_info": lambda: (7 * MIB, 9 * MIB),
-        "Event": FakeEvent,
-        "get_device_properties": lambda *_: properties,
-    }.items():
-        monkeypatch.setattr(torch.cuda, name, function)
-    sampler = SimpleNamespace(start=lambda: None, stop=lambda: None, summary=lambda: {"samples": 3})
-    monkeypatch.setattr(cuda, "Sampler", lambda *_, **__: sampler)
-    monkeypatch.setattr(cuda, "used_bytes", fake.used)
-    monkeypatch.setattr(cuda, "devices", lambda: Value([{"uuid": f"GPU-{UUID}"}]) if fake.nvml else Value(None, "no"))
-    monkeypatch.setattr(cuda, "find", lambda uuid: Value(None, "no driver"))
-    monkeypatch.setattr(live, "query", lambda name: Value("580.1"))
-    monkeypatch.setattr(
-        cuda, "snapshot", lambda uuid: {"used_bytes": fake.used(uuid).value, "process_bytes": None, "reasons": {}}
-    )
-    yield fake
+def device(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
+    return install(monkeypatch)
 
 
 def test_the_context_exists_before_counters_are_reset(device: FakeCuda) -> None:

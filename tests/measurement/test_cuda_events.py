@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -81,6 +83,39 @@ def test_a_stream_is_the_same_after_its_file(tmp_path: Path) -> None:
 
 def test_the_position_counts_births_and_deaths() -> None:
     assert cuda_events.position({"allocation.all.allocated": 7, "allocation.all.freed": 4}) == 11
+
+
+@pytest.fixture
+def history(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
+    """What torch's memory history holds on device 1, which is the current one; empty until a test fills it."""
+    kept: list[dict[str, object]] = []
+    other = [birth(99, MIB)]
+    monkeypatch.setattr(torch.cuda.memory, "_snapshot", lambda: {"device_traces": [other, list(kept)]})
+    monkeypatch.setattr(torch.cuda.memory, "_record_memory_history", lambda **_: None)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    return kept
+
+
+@pytest.mark.parametrize("given_back", ["segment_free", "segment_unmap"])  # plain segments, and expandable ones
+def test_the_history_gives_births_deaths_and_when_memory_was_given_back(
+    history: list[dict[str, object]], given_back: str
+) -> None:
+    history += [
+        entry("segment_alloc", 1, 20 * MIB),
+        birth(1, 9 * MIB),
+        death(1, 9 * MIB),
+        entry("free_completed", 1, 9),
+    ]
+    history += [entry(given_back, 1, 20 * MIB), entry("segment_map", 2, 2 * MIB), birth(2, 2 * MIB)]
+    assert cuda_events.end() == ([birth(1, 9 * MIB), death(1, 9 * MIB), birth(2, 2 * MIB)], {2})
+
+
+def test_a_history_of_which_torch_forgot_some_is_none(
+    history: list[dict[str, object]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    history += [birth(1, MIB), death(1, MIB)]
+    monkeypatch.setattr(cuda_events, "MOST_EVENTS", 2)
+    assert cuda_events.end() == ([], set())
 
 
 def test_a_cpu_worker_writes_its_stream(tmp_path: Path) -> None:

@@ -29,6 +29,17 @@ def test_a_line_joins_cases_that_differ_in_frames_alone():
     assert str(chart.drawing).count("<circle") == 4
 
 
+def test_each_card_has_a_line_of_its_own():
+    cards = []
+    for record in (sized(81), sized(41)):
+        stack = replace(make.GPU, gpu="NVIDIA L4")
+        found = replace(record.measurement, stack=stack)
+        cards += [record, replace(record, stack=stack, measurement=found)]
+    (chart,) = draw(*cards)
+    assert [line.name.rpartition(", ")[2] for line in chart.series] == ["NVIDIA H200", "NVIDIA L4"]
+    assert [[point.x for point in line.points] for line in chart.series] == [[41, 81]] * 2
+
+
 def test_area_has_a_chart_of_its_own():
     assert [chart.over for chart in draw(sized(), sized(41), sized(height=960))] == ["frames", "area in pixels"]
 

@@ -18,6 +18,10 @@ from tests.report import records_factory as make
             [make.exact(), make.over(), make.within()],
             "2 of 3 workloads within 1 % on a GPU, worst +1.89 %: ltx-video-2b decode.",
         ),
+        (
+            [make.over(), make.record(off=-900_000_000)],
+            "0 of 2 workloads within 1 % on a GPU, worst -18.94 %: wan2.1-t2v-1.3b decode.",
+        ),
         ([make.on_cpu()], "1 of 1 workload within 1 % on the CPU, exact to the byte."),
         ([make.estimate_only()], "1 workload estimated for NVIDIA H200, nothing measured."),
         ([make.oom(), make.crash()], "2 failed (1 oom, 1 crash)."),

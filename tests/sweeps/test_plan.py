@@ -1,4 +1,4 @@
-"""plan.py: what a sweep file stands for, and what is said of one that is wrong."""
+"""The plan: what a sweep file stands for, and what is said of one that is wrong."""
 
 from collections.abc import Callable
 from pathlib import Path
