@@ -1,10 +1,7 @@
 """Looks at this machine before anything is measured: what is here, and what would falsify or hinder a measurement."""
 
-import json
 import os
 import re
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +11,7 @@ from profiler.data.units import format_bytes
 from profiler.errors import UserError
 from profiler.files.paths import installed
 from profiler.machine import nvml
+from profiler.machine.probe import ask
 from profiler.measurement.process import probe_stack
 
 Level = Literal["ok", "note", "warning"]
@@ -111,7 +109,7 @@ def context_ladder() -> dict[str, Any]:
 
     Asked in a process of its own. Raises UserError where there is no CUDA device.
     """
-    return _ask("context")
+    return ask("context")
 
 
 def write_card(path: Path, ladder: dict[str, Any] | None = None) -> None:
@@ -125,7 +123,7 @@ def write_card(path: Path, ladder: dict[str, Any] | None = None) -> None:
 
     if path.exists():
         raise UserError(f"{path}: exists; give a new file")
-    card = _ask("card_record")
+    card = ask("card")
     steps = [size for size in (ladder or {}).get("bytes", {}).values() if size is not None]
     context = max(steps, default=None)
     read = f"read off the card, driver {card['properties']['driverVer']}"
@@ -142,13 +140,3 @@ def write_card(path: Path, ladder: dict[str, Any] | None = None) -> None:
     name = card["name"].removeprefix("NVIDIA ").removeprefix("GeForce ")
     data = {"id": re.sub(r"[^a-z0-9]+", "-", name.lower()), **card, "context_bytes": context, "sources": sources}
     path.write_text(yaml.safe_dump(data, sort_keys=False, default_flow_style=None, width=120), encoding="utf-8")
-
-
-def _ask(module: str) -> dict[str, Any]:
-    """What `profiler.machine.<module>` prints, in a process of its own. Raises UserError with its last line."""
-    command = [sys.executable, "-m", f"profiler.machine.{module}"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
-    if done.returncode:
-        raise UserError(f"{module}: {(done.stderr.strip().splitlines() or ['no answer'])[-1]}")
-    answer: dict[str, Any] = json.loads(done.stdout)
-    return answer
