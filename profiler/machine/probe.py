@@ -7,6 +7,7 @@ reason on standard error.
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any, Literal
 
 from profiler.errors import UserError
@@ -34,6 +35,7 @@ def main() -> None:
     from profiler.machine.context import context_ladder
     from profiler.machine.live import stack_record
 
+    answers: dict[str, Callable[..., dict[str, Any]]]
     answers = {"stack": stack_record, "context": context_ladder, "card": card_record}
     question, *arguments = sys.argv[1:]
     try:
