@@ -14,7 +14,7 @@ import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -55,36 +55,30 @@ def _die_with_parent() -> None:
     os._exit(1)
 
 
+@dataclass
 class Worker(Watcher):
     """One measurement. It watches the phases itself: each is measured by the device's meter and told of."""
 
-    _meter: Meter
+    workload: Workload
+    spec: ModelSpec
+    kind: str  # of device: `cuda` or `cpu`
+    warm_calls: int
+    stream: TextIO
+    events: Path | None = None
 
-    def __init__(
-        self,
-        workload: Workload,
-        spec: ModelSpec,
-        device: str,
-        warm_calls: int,
-        stream: TextIO,
-        events: Path | None = None,
-    ) -> None:
-        self.workload = workload
-        self.spec = spec
-        self.warm_calls = warm_calls
-        self._stream = stream
-        self._phase: Phase = "start"
-        self._requested: int | None = None
-        self._told = 0  # readings that are written already
-        self._device = device
-        self._events = events
+    _meter: Meter = field(init=False)
+    _phase: Phase = field(default="start", init=False)
+    _requested: int | None = field(default=None, init=False)
+    _told: int = field(default=0, init=False)  # readings that are written already
 
     def run(self) -> bool:
         """Measure; True if there is a result. Failures of the workload become events, not tracebacks."""
         try:
             self._meter = self._make_meter()
             self._emit("result", measurement=asdict(self._measure(self._meter)))
-            self._save_events(self._meter)
+            found = self._meter.stream() if self.events else None
+            if self.events and found:  # after the result, which is safe by now
+                write_stream(self.events, found)
         except torch.OutOfMemoryError as error:
             self._fail("oom", str(error), self._requested or parse_requested(str(error)))
         except (LatentmeterError, *MODEL_FAILURES) as error:
@@ -98,8 +92,8 @@ class Worker(Watcher):
         return False
 
     def _make_meter(self) -> Meter:
-        self.workload.check_device(self._device)
-        if self._device == "cpu":
+        self.workload.check_device(self.kind)
+        if self.kind == "cpu":
             from profiler.measurement.cpu import CpuMeter
 
             return CpuMeter()
@@ -107,7 +101,7 @@ class Worker(Watcher):
 
         # torch reports the size that failed in text only, to two digits; the observer gives it exactly.
         attach = getattr(torch._C, "_cuda_attach_out_of_memory_observer", None)
-        meter = CudaMeter(events=self._events is not None)
+        meter = CudaMeter(events=self.events is not None)
         if attach is not None:
             attach(self._note_out_of_memory)
         return meter
@@ -151,12 +145,6 @@ class Worker(Watcher):
         )
         return attribute(seen, watch, meter)
 
-    def _save_events(self, meter: Meter) -> None:
-        """After the result, which is safe by now."""
-        found = meter.stream() if self._events else None
-        if self._events and found:
-            write_stream(self._events, found)
-
     @property
     def device(self) -> torch.device:
         """Where everything is."""
@@ -192,8 +180,8 @@ class Worker(Watcher):
         self._emit("failure", status=status, failure=asdict(failure))
 
     def _emit(self, event: str, **data: Any) -> None:
-        self._stream.write(json.dumps({"event": event, **data}) + "\n")
-        self._stream.flush()
+        self.stream.write(json.dumps({"event": event, **data}) + "\n")
+        self.stream.flush()
 
 
 def parse_requested(message: str) -> int | None:
