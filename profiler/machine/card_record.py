@@ -1,14 +1,11 @@
-"""Prints this machine's card as a card file holds it, as JSON: `python -m profiler.machine.card_record`.
-
-The numbers are the CUDA runtime's device attributes, asked of the library that torch itself loaded.
-"""
+"""This machine's card as a card file holds it: the CUDA runtime's attributes, asked of the library that torch loaded."""
 
 import ctypes
-import json
-import sys
 from typing import Any
 
 import torch
+
+from profiler.machine.live import need_cuda
 
 # cuDNN's names of a device property record, and the numbers that CUDA gives the attributes (enum cudaDeviceAttr).
 ATTRIBUTES: dict[str, int | list[int]] = {
@@ -33,26 +30,20 @@ ATTRIBUTES: dict[str, int | list[int]] = {
 }
 
 
-def main() -> None:
-    """Print name, capability, multiprocessors, total bytes and the property record; exit code 3 without a CUDA device."""
-    if not torch.cuda.is_available():
-        sys.stderr.write("no CUDA device\n")
-        sys.exit(3)
+def card_record() -> dict[str, Any]:
+    """Name, capability, multiprocessors, total bytes and the property record. Raises UserError without a CUDA device."""
+    need_cuda()
     found = torch.cuda.get_device_properties()
-    sys.stdout.write(
-        json.dumps(
-            {
-                "name": found.name,
-                "capability": [found.major, found.minor],
-                "multiprocessors": found.multi_processor_count,
-                "total_bytes": found.total_memory,
-                "properties": properties(found),
-            }
-        )
-    )
+    return {
+        "name": found.name,
+        "capability": [found.major, found.minor],
+        "multiprocessors": found.multi_processor_count,
+        "total_bytes": found.total_memory,
+        "properties": _properties(found),
+    }
 
 
-def properties(found: Any) -> dict[str, Any]:
+def _properties(found: Any) -> dict[str, Any]:
     """The property record of the current device, by which cuDNN plans for such a card where there is none."""
     runtime = ctypes.CDLL(f"libcudart.so.{(torch.version.cuda or '').split('.')[0]}")
     device, version = torch.cuda.current_device(), ctypes.c_int()
@@ -75,7 +66,3 @@ def _attribute(runtime: ctypes.CDLL, number: int | list[int], device: int) -> An
     if error:
         raise RuntimeError(f"cudaDeviceGetAttribute({number}) failed with error {error}")
     return value.value
-
-
-if __name__ == "__main__":
-    main()

@@ -2,11 +2,13 @@
 
 import os
 import platform
-from dataclasses import replace
+from dataclasses import asdict, replace
+from typing import Any
 
 import torch
 
 from profiler.data.stack import DeviceName, Stack
+from profiler.errors import UserError
 from profiler.files.paths import installed
 from profiler.machine.nvml import query
 
@@ -51,6 +53,20 @@ def live_stack(device: DeviceName) -> Stack:
         cudnn=torch.backends.cudnn.version(),
         settings=settings,
     )
+
+
+def stack_record(asked: str) -> dict[str, Any]:
+    """The stack of `cuda`, `cpu`, or `auto`, CUDA where there is one. Raises UserError for `cuda` without a device."""
+    if asked == "cuda":
+        need_cuda()
+    return asdict(live_stack("cuda" if asked != "cpu" and torch.cuda.is_available() else "cpu"))
+
+
+def need_cuda() -> None:
+    """Raise UserError, which says what torch is built for, where it sees no CUDA device."""
+    if not torch.cuda.is_available():
+        built = f"is built for CUDA {torch.version.cuda}, but sees no device"
+        raise UserError(f"torch {torch.__version__} {built if torch.version.cuda else 'is a build without CUDA'}")
 
 
 def device_uuid() -> str | None:

@@ -97,15 +97,13 @@ def query(function: str, *args: Any) -> Value[Any]:
 
 def _first(*questions: tuple[Any, ...]) -> Value[Any]:
     """The answer to the first question that this driver knows; newer functions are asked before older ones."""
-    failure: Value[Any] | None = None
+    failures: list[Value[Any]] = []
     for question in questions:
         answer = query(*question)
         if answer.code not in (_NOT_SUPPORTED, _NO_FUNCTION, _OTHER_STRUCT):
             return answer
-        if failure is None or failure.code == _NO_FUNCTION:
-            failure = answer
-    assert failure is not None
-    return failure
+        failures.append(answer)
+    return next((failure for failure in failures if failure.code != _NO_FUNCTION), failures[-1])
 
 
 def find(uuid: str | None) -> Value[Any]:

@@ -1,30 +1,47 @@
-"""Prints this machine's stack as JSON: `python -m profiler.machine.probe auto|cuda|cpu`.
+"""Questions about this machine, answered in a process of its own, so that whoever asks never holds a CUDA context.
 
-In a process of its own, so that whoever asks never holds a CUDA context. Exit code 3 with the reason on standard error
-where CUDA was asked for and there is none.
+`ask` starts `python -m profiler.machine.probe QUESTION [ARGUMENT]`, which prints its answer as JSON, or ends with the
+reason on standard error.
 """
 
 import json
+import subprocess
 import sys
-from dataclasses import asdict
+from collections.abc import Callable
+from typing import Any, Literal
 
-import torch
+from profiler.errors import UserError
 
-from profiler.data.stack import DeviceName
-from profiler.machine.live import live_stack
+Question = Literal["stack", "context", "card"]
+TIMEOUT = 120.0  # seconds
+
+
+def ask(question: Question, *arguments: str) -> dict[str, Any]:
+    """The answer to `question`. Raises UserError with the process's last words, or where it does not answer in time."""
+    command = [sys.executable, "-m", "profiler.machine.probe", question, *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise UserError(f"no answer within {TIMEOUT:g} s; is the driver hung?") from error
+    if done.returncode:
+        raise UserError((done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1])
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
 
 
 def main() -> None:
-    """Answer for the device asked; `auto` is CUDA where there is one."""
-    asked = sys.argv[1]
-    available = torch.cuda.is_available()
-    if asked == "cuda" and not available:
-        built = f"torch {torch.__version__} is built for CUDA {torch.version.cuda}, but sees no device"
-        none = f"torch {torch.__version__} is a build without CUDA"
-        sys.stderr.write((built if torch.version.cuda else none) + "\n")
-        sys.exit(3)
-    device: DeviceName = "cuda" if asked != "cpu" and available else "cpu"
-    sys.stdout.write(json.dumps(asdict(live_stack(device))) + "\n")
+    """Answer the question of the command line. Torch is imported here alone: whoever asks needs none."""
+    from profiler.machine.card_record import card_record
+    from profiler.machine.context import context_ladder
+    from profiler.machine.live import stack_record
+
+    answers: dict[str, Callable[..., dict[str, Any]]]
+    answers = {"stack": stack_record, "context": context_ladder, "card": card_record}
+    question, *arguments = sys.argv[1:]
+    try:
+        sys.stdout.write(json.dumps(answers[question](*arguments)))
+    except UserError as error:
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":

@@ -11,9 +11,9 @@ PATIENCE_SECONDS = 10.0  # how long a sampler waits for a driver that has stoppe
 
 
 class Sampler:
-    """Reads one GPU every `interval_seconds` from a daemon thread, between `start` and `stop` or in a `with` block.
+    """Reads one GPU every `interval_seconds` from a daemon thread, between `start` and `stop`.
 
-    The first sample is taken by `start` and the last by `stop`, in the caller's thread, so a short block has two. Runs
+    The first sample is taken by `start` and the last by `stop`, in the caller's thread, so a short stretch has two. Runs
     once. NVML that fails midway, or is not there at all, leaves reasons in `summary`, never an exception.
     """
 
@@ -46,13 +46,6 @@ class Sampler:
         self._thread.join(timeout=PATIENCE_SECONDS)
         if not self._thread.is_alive():
             self._sample()
-
-    def __enter__(self) -> "Sampler":
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
 
     def _run(self) -> None:
         while not self._stopping.wait(self._interval):

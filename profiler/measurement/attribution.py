@@ -1,9 +1,9 @@
 """Takes a measured peak apart, from one more call watched op by op."""
 
-from dataclasses import dataclass
+from dataclasses import replace
 
 from profiler.data.events import Block, alive_at
-from profiler.data.records import AliveTensor, Borrowed, PeakAt, Terms
+from profiler.data.records import AliveTensor, Borrowed, Measurement, PeakAt
 from profiler.measurement.meter import Meter, OpPeak
 from profiler.trace.observer import Observer
 
@@ -11,37 +11,42 @@ MOST = 10
 CUDA_BLOCK = 512  # the caching allocator hands out multiples of this
 
 
-@dataclass(frozen=True)
-class Attribution:
-    """The breakdown of a peak. `peak` is this pass's own; a peak that differs from the cold call's is said in a note."""
+def attribute(seen: Measurement, watch: Observer, meter: Meter) -> Measurement:
+    """What was `seen`, with the breakdown of its peak; with a note instead if the pass saw no op on the device.
 
-    peak: int
-    terms: Terms
-    peak_at: PeakAt
-    largest: tuple[AliveTensor, ...]
-    borrowed: tuple[Borrowed, ...]
-
-
-def attribute(watch: Observer, meter: Meter, cold_peak: int) -> Attribution | None:
-    """The breakdown of `cold_peak` bytes; None if the pass saw no op that touched the device."""
+    A peak of the pass's own that differs from the cold call's is said in a note. On CUDA the resident terms are the phases'
+    own counters: blocks as handed out, with the tails that stay unused.
+    """
     peaks = meter.op_peaks()
     if not peaks:
-        return None
+        return replace(seen, notes=seen.notes | {"terms": "the watched call saw no operation on the device"})
     highest = max(peaks, key=lambda p: p.peak)
     on_cpu = meter.device.type == "cpu"
     at = _tensor_peak(watch) if on_cpu else highest.event
     alive = sorted(alive_at(watch.blocks, at - 1), key=lambda b: -b.bytes)
     sums = {term: sum(_size(b, on_cpu) for b in alive if b.term == term) for term in _TENSOR_TERMS}
-    terms = Terms(**sums, workspace=max(0, cold_peak - sum(sums.values())))
+    if not on_cpu:
+        sums["weights"] = next(r.end.allocated_bytes or 0 for r in seen.readings if r.phase == "model")
+        sums["inputs"] = (seen.baseline.allocated_bytes or 0) - sums["weights"]
+    workspace = max(0, (seen.peak.allocated_bytes or 0) - sum(sums.values()))
     place = _op_before(peaks, at) if on_cpu else highest
     module, op = watch.ops[place.op]
-    return Attribution(
-        peak=highest.peak,
-        terms=terms,
+    return replace(
+        seen,
+        terms=replace(seen.terms, **sums, workspace=workspace),
         peak_at=PeakAt(module=module, op=op),
         largest=tuple(_describe(watch, block, on_cpu) for block in alive[:MOST]),
+        attribution_peak_bytes=highest.peak,
         borrowed=_most_borrowed(watch, peaks),
+        notes=seen.notes | _difference(highest.peak, seen.peak.allocated_bytes),
     )
+
+
+def _difference(watched: int, cold: int | None) -> dict[str, str]:
+    if watched == cold:
+        return {}
+    text = f"the watched call peaked at {watched:,} B, the cold call at {cold:,} B; the difference is in this term"
+    return {"terms.workspace": text}
 
 
 _TENSOR_TERMS = ("weights", "inputs", "outputs", "activations")

@@ -9,7 +9,7 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,33 +29,22 @@ _MARK = "latentmeter|"
 
 @dataclass
 class _Interval:
-    """Totals of a marked stretch: at its start, its highest, at its end."""
+    """The allocator's total over a marked stretch: at its highest and at its end."""
 
     label: str
-    start: int = 0
-    peak: int = 0
-    end: int = 0
+    peak: int
+    end: int
 
 
-@dataclass
-class _PhaseNotes:
-    name: Phase
-    seconds: float | None = None
-    resident_peak: int | None = None
-    resident_end: int | None = None
-
-
-@dataclass
 class CpuMeter(Meter):
     """This process on the CPU."""
 
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-
-    def __post_init__(self) -> None:
+    def __init__(self) -> None:
+        self.device = torch.device("cpu")
         self.stack = live_stack("cpu")
         self.kind = "cpu"
         self._profile = profile(activities=[ProfilerActivity.CPU], profile_memory=True)
-        self._phases: list[_PhaseNotes] = []
+        self._phases: list[Reading] = []  # without the allocator's bytes, which are known when the meter is left
         self._intervals: list[_Interval] = []
         self._watch: _CpuObserver | None = None
 
@@ -71,21 +60,30 @@ class CpuMeter(Meter):
     @contextmanager
     def phase(self, name: Phase) -> Iterator[None]:
         """A marker in the event tree, and the resident memory within it."""
-        notes = _PhaseNotes(name)
-        self._phases.append(notes)
         _reset_resident_peak()
+        seconds = None
         started = time.perf_counter()
         with record_function(f"{_MARK}phase"):
             try:
                 yield
-                notes.seconds = time.perf_counter() - started
+                seconds = time.perf_counter() - started
             finally:
-                notes.resident_peak, notes.resident_end = _resident("VmHWM"), _resident("VmRSS")
+                peak, end = Memory(device_bytes=_resident("VmHWM")), Memory(device_bytes=_resident("VmRSS"))
+                self._phases.append(
+                    Reading(phase=name, peak=peak, end=end, seconds=seconds, process_bytes=end.device_bytes)
+                )
 
     def readings(self) -> tuple[Reading, ...]:
         """One a phase, after the meter was left; none before."""
-        phases = [interval for interval in self._intervals if interval.label == "phase"]
-        return tuple(self._reading(*pair) for pair in zip(self._phases, phases, strict=False))
+        intervals = [interval for interval in self._intervals if interval.label == "phase"]
+        return tuple(
+            replace(
+                reading,
+                peak=replace(reading.peak, allocated_bytes=interval.peak),
+                end=replace(reading.end, allocated_bytes=interval.end),
+            )
+            for reading, interval in zip(self._phases, intervals, strict=False)
+        )
 
     def watch(self) -> Observer:
         """An observer that marks each op in the event tree."""
@@ -105,10 +103,6 @@ class CpuMeter(Meter):
         """The tensors that the watch saw; the allocator's own reports carry no op."""
         return Stream(self._watch.blocks, self._watch.events, self._watch.ops) if self._watch else None
 
-    def describe(self) -> dict[str, Any]:
-        """No NVML on a CPU."""
-        return {}
-
     def reasons(self) -> dict[str, str]:
         """What a CPU has no number for."""
         cuda_only = "a counter of the CUDA allocator"
@@ -120,15 +114,6 @@ class CpuMeter(Meter):
             "ooms": cuda_only,
             "device_free_bytes": "there is no device beside the CPU",
         }
-
-    def _reading(self, notes: _PhaseNotes, interval: _Interval) -> Reading:
-        return Reading(
-            phase=notes.name,
-            peak=Memory(allocated_bytes=interval.peak, device_bytes=notes.resident_peak),
-            end=Memory(allocated_bytes=interval.end, device_bytes=notes.resident_end),
-            seconds=notes.seconds,
-            process_bytes=notes.resident_end,
-        )
 
 
 class _CpuObserver(Observer):
@@ -145,22 +130,17 @@ def _intervals(tree: list[Any]) -> list[_Interval]:
     found: list[_Interval] = []
     total = 0
 
-    def visit(event: Any, open_intervals: list[_Interval]) -> None:
+    def visit(event: Any, around: list[_Interval]) -> None:
         nonlocal total
         if event.name == "[memory]":
             total = event.extra_fields.total_allocated
-            for interval in open_intervals:
-                interval.peak = max(interval.peak, total)
-            return
-        if event.name.startswith(_MARK):
-            interval = _Interval(event.name.removeprefix(_MARK), start=total, peak=total)
-            found.append(interval)
-            for child in event.children:
-                visit(child, [*open_intervals, interval])
-            interval.end = total
-            return
+            for interval in around:
+                interval.peak, interval.end = max(interval.peak, total), total
+        elif event.name.startswith(_MARK):
+            found.append(_Interval(event.name.removeprefix(_MARK), peak=total, end=total))
+            around = [*around, found[-1]]
         for child in event.children:
-            visit(child, open_intervals)
+            visit(child, around)
 
     for event in sorted(tree, key=lambda e: e.start_time_ns):
         visit(event, [])

@@ -26,9 +26,9 @@ PEAKS = ("allocated_bytes", "reserved_bytes", "requested_bytes", "active_bytes")
 
 
 class CudaMeter(Meter):
-    """The current CUDA device. `interval_seconds` is the sampling interval of NVML; with `events` each event is kept."""
+    """The current CUDA device. With `events` each of the allocator's events is kept."""
 
-    def __init__(self, interval_seconds: float = 0.02, *, events: bool = False) -> None:
+    def __init__(self, *, events: bool = False) -> None:
         self.device = torch.device("cuda")
         self.kind = "dry" if DRY in os.environ else "cuda"
         # NVML first: whatever torch does with the device, even asking its properties, may make a context on it.
@@ -37,7 +37,7 @@ class CudaMeter(Meter):
         if "PYTORCH_NO_CUDA_MEMORY_CACHING" in self.stack.settings:
             raise UserError("PYTORCH_NO_CUDA_MEMORY_CACHING is set: nothing is counted without the caching allocator")
         self._uuid = device_uuid()
-        self._sampler = Sampler(self._uuid, interval_seconds=interval_seconds)
+        self._sampler = Sampler(self._uuid)
         # A MIG slice is not listed, and its use can no longer be asked: by now this process's context is in it.
         unlisted = Value[int](reason=find(self._uuid).reason or "what was used before this process is not known")
         self._used_before = before.get(self._uuid or "", unlisted)
@@ -67,19 +67,17 @@ class CudaMeter(Meter):
         before = torch.cuda.memory_stats()
         self._starts.setdefault(name, cuda_events.position(before))
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        seconds = None
         started = time.perf_counter()
         start.record()
-        finished = False
         try:
             yield
             end.record()
             torch.cuda.synchronize()
-            finished = True
-        finally:
-            seconds = None
-            if finished and self.kind != "dry":
+            if self.kind != "dry":
                 on_device = name in ("cold", "warm")
                 seconds = start.elapsed_time(end) / 1000 if on_device else time.perf_counter() - started
+        finally:
             self._readings.append(self._read(name, before, seconds))
 
     def readings(self) -> tuple[Reading, ...]:
@@ -162,9 +160,5 @@ class _CudaObserver(Observer):
         for key in PEAKS:
             if f"{key}.all.peak" in stats:
                 self.highest[key] = max(self.highest.get(key, 0), stats[f"{key}.all.peak"])
-        self.peaks.append(
-            OpPeak(
-                op=len(self.ops) - 1, event=len(self.events), peak=peak, end=end, position=cuda_events.position(stats)
-            )
-        )
+        self.peaks.append(OpPeak(len(self.ops) - 1, len(self.events), peak, end, cuda_events.position(stats)))
         return result

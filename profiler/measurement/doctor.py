@@ -1,10 +1,8 @@
 """Looks at this machine before anything is measured: what is here, and what would falsify or hinder a measurement."""
 
-import json
 import os
 import re
-import subprocess
-import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +12,7 @@ from profiler.data.units import format_bytes
 from profiler.errors import UserError
 from profiler.files.paths import installed
 from profiler.machine import nvml
+from profiler.machine.probe import ask
 from profiler.measurement.process import probe_stack
 
 Level = Literal["ok", "note", "warning"]
@@ -31,20 +30,15 @@ class Finding:
 
 def examine() -> tuple[Stack, list[Finding], list[dict[str, Any]]]:
     """The stack, the findings, and NVML's reading of each GPU."""
-    findings = [_package(name) for name in NEEDED]
     stack, device = _device()
-    findings.append(device)
-    findings += _routes(stack)
-    findings += _settings(stack)
     gpus, seen = _nvml()
-    return stack, findings + seen, gpus
+    packages = [_package(name) for name in NEEDED]
+    return stack, [*packages, device, *_routes(stack), *_settings(stack), *seen], gpus
 
 
 def _package(name: str) -> Finding:
     version = installed(name)
-    if version is None:
-        return Finding("warning", name, f"not installed: pip install {name}")
-    return Finding("ok", name, version)
+    return Finding("ok", name, version) if version else Finding("warning", name, f"not installed: pip install {name}")
 
 
 def _device() -> tuple[Stack, Finding]:
@@ -73,20 +67,18 @@ def _routes(stack: Stack) -> list[Finding]:
     return []
 
 
-def _settings(stack: Stack) -> list[Finding]:
-    names = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
-    return [_setting(name, stack) for name in names if name in stack.settings]
-
-
-def _setting(name: str, stack: Stack) -> Finding:
+def _settings(stack: Stack) -> Iterator[Finding]:
+    """What the allocator is told by the environment, and whether the estimator can replay it."""
     from profiler.allocator.settings import parse_settings
 
-    text = f"{name}={stack.settings[name]}"
-    try:
-        parse_settings(stack.settings[name])
-    except UserError as error:
-        return Finding("warning", "allocator", f"{text}: {error}; estimates for this stack fail")
-    return Finding("note", "allocator", f"{text}: replayed by the estimator, part of the stack's fingerprint")
+    for name in sorted(stack.settings.keys() & {"PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"}):
+        text = f"{name}={stack.settings[name]}"
+        try:
+            parse_settings(stack.settings[name])
+        except UserError as error:
+            yield Finding("warning", "allocator", f"{text}: {error}; estimates for this stack fail")
+        else:
+            yield Finding("note", "allocator", f"{text}: replayed by the estimator, part of the stack's fingerprint")
 
 
 def _nvml() -> tuple[list[dict[str, Any]], list[Finding]]:
@@ -111,7 +103,7 @@ def context_ladder() -> dict[str, Any]:
 
     Asked in a process of its own. Raises UserError where there is no CUDA device.
     """
-    return _ask("context")
+    return ask("context")
 
 
 def write_card(path: Path, ladder: dict[str, Any] | None = None) -> None:
@@ -125,30 +117,14 @@ def write_card(path: Path, ladder: dict[str, Any] | None = None) -> None:
 
     if path.exists():
         raise UserError(f"{path}: exists; give a new file")
-    card = _ask("card_record")
+    card = ask("card")
     steps = [size for size in (ladder or {}).get("bytes", {}).values() if size is not None]
     context = max(steps, default=None)
     read = f"read off the card, driver {card['properties']['driverVer']}"
     if DRY in os.environ:
         read = "read off a dry run's card, which is not a card"
-    sources = {
-        "name": read,
-        "capability": read,
-        "multiprocessors": read,
-        "total_bytes": read,
-        "properties": read,
-        "context_bytes": "after convolution and attention, by NVML" if context else "not measured: doctor --context",
-    }
+    measured = "after convolution and attention, by NVML" if context else "not measured: doctor --context"
+    sources = dict.fromkeys(card, read) | {"context_bytes": measured}
     name = card["name"].removeprefix("NVIDIA ").removeprefix("GeForce ")
     data = {"id": re.sub(r"[^a-z0-9]+", "-", name.lower()), **card, "context_bytes": context, "sources": sources}
     path.write_text(yaml.safe_dump(data, sort_keys=False, default_flow_style=None, width=120), encoding="utf-8")
-
-
-def _ask(module: str) -> dict[str, Any]:
-    """What `profiler.machine.<module>` prints, in a process of its own. Raises UserError with its last line."""
-    command = [sys.executable, "-m", f"profiler.machine.{module}"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
-    if done.returncode:
-        raise UserError(f"{module}: {(done.stderr.strip().splitlines() or ['no answer'])[-1]}")
-    answer: dict[str, Any] = json.loads(done.stdout)
-    return answer

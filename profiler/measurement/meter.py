@@ -67,9 +67,9 @@ class Meter(ABC):
     def stream(self) -> Stream | None:
         """Births and deaths from the first weight to the end of the cold call, attributed by the watch."""
 
-    @abstractmethod
     def describe(self) -> dict[str, Any]:
-        """The sampler's summary and other conditions of the device, JSON-ready."""
+        """NVML's summary over the whole measurement, JSON-ready; empty where there is no NVML to ask."""
+        return {}
 
     @abstractmethod
     def reasons(self) -> dict[str, str]:

@@ -19,13 +19,13 @@ from profiler.data.records import Failure, Measurement, Phase, Reading, Status, 
 from profiler.data.stack import DeviceName, Stack
 from profiler.data.workload import Workload
 from profiler.errors import UserError
+from profiler.machine.probe import ask
 from profiler.models.spec import ModelSpec
 
 logger = logging.getLogger(__name__)
 
 DEFAULT_TIMEOUT = 600.0
 DEFAULT_WARM_CALLS = 3
-PROBE_TIMEOUT = 120.0
 LOG_LINES = 5
 EXIT_FAILED = 3  # the worker itself said why
 
@@ -72,17 +72,11 @@ def measure_in_process(
 
 def probe_stack(device: Literal["auto", "cuda", "cpu"]) -> Stack:
     """The stack of this machine, asked in a process of its own. Raises UserError where `cuda` is asked and there is none."""
-    command = [sys.executable, "-m", "profiler.machine.probe", device]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=PROBE_TIMEOUT, check=False)
-    except subprocess.TimeoutExpired as error:
-        raise UserError(f"device {device}: no answer within {PROBE_TIMEOUT:g} s; is the driver hung?") from error
-    if done.returncode:
-        reason = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
-        raise UserError(
-            f"device {device}: {reason[0]}; --device cpu measures on the CPU, `latentmeter doctor` says more"
-        )
-    stack: Stack = from_dict(Stack, json.loads(done.stdout))
+        stack: Stack = from_dict(Stack, ask("stack", device))
+    except UserError as error:
+        hint = "--device cpu measures on the CPU, `latentmeter doctor` says more"
+        raise UserError(f"device {device}: {error}; {hint}") from error
     return stack
 
 

@@ -14,18 +14,18 @@ import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
 import torch
 from torch import nn
 
-from profiler.data.records import Failure, Measurement, Memory, Phase, Reading, Terms, from_dict
+from profiler.data.records import Failure, Measurement, Memory, Phase, Terms, from_dict
 from profiler.data.workload import Workload
 from profiler.errors import MODEL_FAILURES, LatentmeterError
 from profiler.files.streams import write_stream
-from profiler.measurement.attribution import Attribution, attribute
+from profiler.measurement.attribution import attribute
 from profiler.measurement.meter import Meter
 from profiler.measurement.process import EXIT_FAILED
 from profiler.models.spec import ModelSpec
@@ -55,35 +55,30 @@ def _die_with_parent() -> None:
     os._exit(1)
 
 
+@dataclass
 class Worker(Watcher):
     """One measurement. It watches the phases itself: each is measured by the device's meter and told of."""
 
-    def __init__(
-        self,
-        workload: Workload,
-        spec: ModelSpec,
-        device: str,
-        warm_calls: int,
-        stream: TextIO,
-        events: Path | None = None,
-    ) -> None:
-        self.workload = workload
-        self.spec = spec
-        self.warm_calls = warm_calls
-        self._stream = stream
-        self._phase: Phase = "start"
-        self._requested: int | None = None
-        self._meter: Meter | None = None
-        self._told = 0  # readings that are written already
-        self._device = device
-        self._events = events
+    workload: Workload
+    spec: ModelSpec
+    kind: str  # of device: `cuda` or `cpu`
+    warm_calls: int
+    stream: TextIO
+    events: Path | None = None
+
+    _meter: Meter = field(init=False)
+    _phase: Phase = field(default="start", init=False)
+    _requested: int | None = field(default=None, init=False)
+    _told: int = field(default=0, init=False)  # readings that are written already
 
     def run(self) -> bool:
         """Measure; True if there is a result. Failures of the workload become events, not tracebacks."""
         try:
-            meter = self._meter = self._make_meter()
-            self._emit("result", measurement=asdict(self._measure(meter)))
-            self._save_events(meter)
+            self._meter = self._make_meter()
+            self._emit("result", measurement=asdict(self._measure(self._meter)))
+            found = self._meter.stream() if self.events else None
+            if self.events and found:  # after the result, which is safe by now
+                write_stream(self.events, found)
         except torch.OutOfMemoryError as error:
             self._fail("oom", str(error), self._requested or parse_requested(str(error)))
         except (LatentmeterError, *MODEL_FAILURES) as error:
@@ -97,8 +92,8 @@ class Worker(Watcher):
         return False
 
     def _make_meter(self) -> Meter:
-        self.workload.check_device(self._device)
-        if self._device == "cpu":
+        self.workload.check_device(self.kind)
+        if self.kind == "cpu":
             from profiler.measurement.cpu import CpuMeter
 
             return CpuMeter()
@@ -106,7 +101,7 @@ class Worker(Watcher):
 
         # torch reports the size that failed in text only, to two digits; the observer gives it exactly.
         attach = getattr(torch._C, "_cuda_attach_out_of_memory_observer", None)
-        meter = CudaMeter(events=self._events is not None)
+        meter = CudaMeter(events=self.events is not None)
         if attach is not None:
             attach(self._note_out_of_memory)
         return meter
@@ -116,61 +111,57 @@ class Worker(Watcher):
 
     def _measure(self, meter: Meter) -> Measurement:
         stage = Stage(self.workload, self.spec, weights=True)
-        with meter:
-            self._emit("stack", stack=asdict(meter.stack))
-            shapes = run_phases(stage, self, self.warm_calls)
-            watch = meter.watch()
-            with self.during("attribution", "activations"):
-                run_phases(Again(stage, stage.inputs), watch)
+        try:
+            with meter:
+                self._emit("stack", stack=asdict(meter.stack))
+                shapes = run_phases(stage, self, self.warm_calls)
+                watch = meter.watch()
+                with self.during("attribution", "activations"):
+                    run_phases(Again(stage, stage.inputs), watch)
+        finally:
+            self._tell_readings()
         readings = meter.readings()
         by_phase = {reading.phase: reading for reading in readings}
-        cold, baseline = by_phase["cold"], by_phase["inputs"].end
-        found = attribute(watch, meter, cold.peak.allocated_bytes or 0)
-        notes = self._notes(meter, cold, found)
-        return Measurement(
+        peak = by_phase["cold"].peak
+        seen = Measurement(
             workload=self.workload,
             stack=meter.stack,
             device_kind=meter.kind,
-            baseline=baseline,
-            peak=cold.peak,
-            terms=self._terms(cold.peak, found, by_phase),
-            peak_at=found.peak_at if found else None,
-            largest=found.largest if found else (),
+            baseline=by_phase["inputs"].end,
+            peak=peak,
+            terms=Terms(
+                cached=_minus(peak.reserved_bytes, peak.allocated_bytes),
+                context=_minus(peak.device_bytes, peak.reserved_bytes),
+            ),
+            peak_at=None,
+            largest=(),
             output_shapes=shapes,
             readings=readings,
             warm=tuple(reading for reading in readings if reading.phase == "warm"),
-            attribution_peak_bytes=by_phase["attribution"].peak.allocated_bytes if not found else found.peak,
-            borrowed=found.borrowed if found else (),
+            attribution_peak_bytes=by_phase["attribution"].peak.allocated_bytes,
             nvml=meter.describe(),
             options=stage.options,
-            notes=notes,
+            notes=_notes(meter.reasons(), peak),
         )
-
-    def _save_events(self, meter: Meter) -> None:
-        """After the result, which is safe by now."""
-        found = meter.stream() if self._events else None
-        if self._events and found:
-            write_stream(self._events, found)
+        return attribute(seen, watch, meter)
 
     @property
     def device(self) -> torch.device:
         """Where everything is."""
-        assert self._meter is not None
         return self._meter.device
 
     @contextmanager
     def during(self, phase: Phase, term: str, module: nn.Module | None = None) -> Iterator[None]:
         """Measure a phase, tell of it before, and on CUDA of its reading after."""
-        assert self._meter is not None
         self._phase = phase
         self._emit("phase", phase=phase)
         with self._meter.phase(phase):
             yield
-        self._tell_readings(self._meter)
+        self._tell_readings()
 
-    def _tell_readings(self, meter: Meter) -> None:
+    def _tell_readings(self) -> None:
         """Write each reading as soon as it is there: on CUDA at the end of its phase, on the CPU when the meter is left."""
-        for reading in meter.readings()[self._told :]:
+        for reading in self._meter.readings()[self._told :]:
             self._emit("reading", reading=asdict(reading))
             self._told += 1
 
@@ -184,49 +175,13 @@ class Worker(Watcher):
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _terms(self, peak: Memory, found: Attribution | None, by_phase: dict[Phase, Reading]) -> Terms:
-        """The breakdown, with reserved and device bytes above it.
-
-        On CUDA the resident terms are the phases' own counters: blocks as handed out, with the tails that stay unused.
-        """
-        terms = found.terms if found else Terms()
-        if found and self._device == "cuda":
-            weights = by_phase["model"].end.allocated_bytes or 0
-            inputs = (by_phase["inputs"].end.allocated_bytes or 0) - weights
-            rest = weights + inputs + (terms.outputs or 0) + (terms.activations or 0)
-            workspace = max(0, (peak.allocated_bytes or 0) - rest)
-            terms = replace(terms, weights=weights, inputs=inputs, workspace=workspace)
-        cached = _minus(peak.reserved_bytes, peak.allocated_bytes)
-        context = _minus(peak.device_bytes, peak.reserved_bytes)
-        return replace(terms, cached=cached, context=context)
-
-    def _notes(self, meter: Meter, cold: Reading, found: Attribution | None) -> dict[str, str]:
-        reasons = meter.reasons()
-        notes = dict(reasons)
-        for name in reasons.keys() & {"reserved_bytes", "device_bytes"}:
-            notes |= {f"{moment}.{name}": reasons[name] for moment in ("baseline", "peak")}
-        if cold.peak.reserved_bytes is None:
-            notes["terms.cached"] = notes["terms.context"] = notes["peak.reserved_bytes"]
-        elif cold.peak.device_bytes is None:
-            notes["terms.context"] = notes["peak.device_bytes"]
-        if found is None:
-            notes["terms"] = "the watched call saw no operation on the device"
-        elif found.peak != cold.peak.allocated_bytes:
-            notes["terms.workspace"] = (
-                f"the watched call peaked at {found.peak:,} B, the cold call at {cold.peak.allocated_bytes:,} B; "
-                "the difference is in this term"
-            )
-        return notes
-
     def _fail(self, status: str, message: str, requested: int | None) -> None:
-        if self._meter is not None:
-            self._tell_readings(self._meter)
         failure = Failure(phase=self._phase, message=message.splitlines()[0], requested_bytes=requested)
         self._emit("failure", status=status, failure=asdict(failure))
 
     def _emit(self, event: str, **data: Any) -> None:
-        self._stream.write(json.dumps({"event": event, **data}) + "\n")
-        self._stream.flush()
+        self.stream.write(json.dumps({"event": event, **data}) + "\n")
+        self.stream.flush()
 
 
 def parse_requested(message: str) -> int | None:
@@ -238,6 +193,18 @@ def parse_requested(message: str) -> int | None:
     if cuda is None:
         return None
     return round(float(cuda.group(1)) * {"bytes": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}[cuda.group(2)])
+
+
+def _notes(reasons: dict[str, str], peak: Memory) -> dict[str, str]:
+    """Why a quantity is None, by its place in the measurement."""
+    notes = dict(reasons)
+    for name in reasons.keys() & {"reserved_bytes", "device_bytes"}:
+        notes |= {f"{moment}.{name}": reasons[name] for moment in ("baseline", "peak")}
+    if peak.reserved_bytes is None:
+        notes["terms.cached"] = notes["terms.context"] = notes["peak.reserved_bytes"]
+    elif peak.device_bytes is None:
+        notes["terms.context"] = notes["peak.device_bytes"]
+    return notes
 
 
 def _minus(a: int | None, b: int | None) -> int | None:

@@ -25,10 +25,12 @@ Stub = Callable[[str], Environment]
 
 SNAPSHOT = f"answer = nvml.snapshot({UUID!r})"
 SAMPLER = f"""
-with sampling.Sampler({UUID!r}, interval_seconds=0.001) as sampler:
-    deadline = time.monotonic() + 10
-    while sampler.summary()["samples"] < 8 and time.monotonic() < deadline:
-        time.sleep(0.001)
+sampler = sampling.Sampler({UUID!r}, interval_seconds=0.001)
+sampler.start()
+deadline = time.monotonic() + 10
+while sampler.summary()["samples"] < 8 and time.monotonic() < deadline:
+    time.sleep(0.001)
+sampler.stop()
 answer = sampler.summary()
 """
 
