@@ -10,7 +10,7 @@ import pytest
 from profiler.comparison.case import compare, compare_all
 from profiler.data.records import Memory, Terms
 from profiler.report import charts
-from profiler.report.charts import LinearAxis, LogAxis, power_label
+from profiler.report.charts import LogAxis, ShareAxis, power_label
 from tests.report import records_factory as make
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -50,7 +50,7 @@ def test_a_log_axis_over_one_size_is_not_empty():
 
 @pytest.mark.parametrize("reach", [0.001, 0.016, 0.05, 0.3, 2.5])
 def test_a_linear_axis_has_round_symmetric_ticks(reach):
-    labels = [label for _, label in LinearAxis(reach, 0, 100).ticks]
+    labels = [label for _, label in ShareAxis(-reach, reach, 0, 100).ticks]
     assert 5 <= len(labels) <= 9
     assert labels[len(labels) // 2] == "0"
     assert [label.replace("-", "+") for label in labels[::-1]][: len(labels) // 2] == labels[len(labels) // 2 + 1 :][
