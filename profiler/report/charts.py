@@ -8,6 +8,7 @@ chart has a title and a description for screen readers; colour is never the only
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import ceil, floor, log2, log10
+from typing import Any
 
 from markupsafe import Markup
 
@@ -77,21 +78,6 @@ class ShareAxis(Axis):
 
 
 @dataclass(frozen=True)
-class Mark:
-    """A row as a point of both charts: its places, its shape (the verdict), and its label, empty for most."""
-
-    x: float
-    y: float
-    error_y: float
-    row: Comparison
-    name: str
-    shape: str
-    filled: bool
-    label: str
-    anchor: str
-
-
-@dataclass(frozen=True)
 class Agreement:
     """Estimated against measured: two drawings, the rows that they show, and the shapes in them for the legend.
 
@@ -121,7 +107,7 @@ def draw_agreement(comparisons: Iterable[Comparison]) -> Agreement | None:
     scatter = render("scatter.svg", x=x, y=y, unit=y.unit, bands=bands, marks=marks)
     edges = [(axis.at(min(limit, reach)), axis.at(-min(limit, reach))) for limit in limits]
     errors = render("errors.svg", x=x, y=axis, bands=edges, marks=marks)
-    present = {mark.shape for mark in marks} | {"hollow" for mark in marks if not mark.filled}
+    present = {mark["shape"] for mark in marks} | {"hollow" for mark in marks if not mark["filled"]}
     shapes = [shape for shape in ("within", "over", "under", "other", "hollow") if shape in present]
     return Agreement(scatter, errors, rows, shapes)
 
@@ -193,25 +179,29 @@ def _primary(step: Step) -> int | None:
     return step.pair.measured if step.pair.measured is not None else step.pair.estimated
 
 
-def _marks(rows: Sequence[Comparison], x: LogAxis, y: LogAxis, axis: ShareAxis) -> list[Mark]:
+def _marks(rows: Sequence[Comparison], x: LogAxis, y: LogAxis, axis: ShareAxis) -> list[dict[str, Any]]:
+    """The rows as points of both charts, the farthest first: their places, the verdict as a shape, a label for few."""
     named: list[tuple[float, float]] = []
     marks = []
     for row in sorted(rows, key=lambda row: abs(row.allocated.error or 0), reverse=True):
         estimated, measured = row.allocated.estimated or 1, row.allocated.measured or 1
-        place = (x.at(measured), axis.at(row.allocated.error or 0))
+        left, top = place = (x.at(measured), axis.at(row.allocated.error or 0))
         outside = row.verdict in ("over", "under") and len(named) < LABELS
-        label = outside and all(abs(place[1] - other[1]) > 13 or abs(place[0] - other[0]) > 190 for other in named)
+        label = outside and all(abs(top - other[1]) > 13 or abs(left - other[0]) > 190 for other in named)
         if label:
             named.append(place)
         marks.append(
-            Mark(
-                *(place[0], y.at(estimated), place[1], row),
-                name=f"{name_of(row)} {format_clip(row.record.workload)}",
-                shape=SHAPES.get(row.verdict, "other"),
-                filled=provenance_of(row) == "measured",
-                label=_shorten(name_of(row)) if label else "",
-                anchor="start" if place[0] < 224 else "end",
-            )
+            {
+                "row": row,
+                "x": left,
+                "y": y.at(estimated),
+                "error_y": top,
+                "name": f"{name_of(row)} {format_clip(row.record.workload)}",
+                "shape": SHAPES.get(row.verdict, "other"),
+                "filled": provenance_of(row) == "measured",
+                "label": _shorten(name_of(row)) if label else "",
+                "anchor": "start" if left < 224 else "end",
+            }
         )
     return marks
 
