@@ -77,22 +77,12 @@ class ShareAxis(Axis):
         return [(self.at(n * step), f"{n * step * 100:+.3g} %" if n else "0") for n in range(-count, count + 1)]
 
 
-@dataclass(frozen=True)
-class Agreement:
-    """Estimated against measured: two drawings, the rows that they show, and the shapes in them for the legend.
+def draw_agreement(comparisons: Iterable[Comparison]) -> dict[str, Any] | None:
+    """Estimated against measured, over the rows with both numbers above 0 (a logarithm needs that); None without one.
 
-    `errors` is the distance from the line of `scatter`, magnified. The shapes are verdicts, and `hollow` for numbers of no
-    real GPU.
+    Two drawings, `scatter` and `errors` (the distance from its line, magnified), the `rows` that they show, and for the
+    legend the `shapes` in them: verdicts, and `hollow` for numbers of no real GPU.
     """
-
-    scatter: Markup
-    errors: Markup
-    rows: Sequence[Comparison]
-    shapes: Sequence[str]
-
-
-def draw_agreement(comparisons: Iterable[Comparison]) -> Agreement | None:
-    """The rows with both numbers, both above 0 (a logarithm needs that); None without one."""
     rows = [row for row in comparisons if (row.allocated.estimated or 0) > 0 and (row.allocated.measured or 0) > 0]
     if not rows:
         return None
@@ -109,7 +99,7 @@ def draw_agreement(comparisons: Iterable[Comparison]) -> Agreement | None:
     errors = render("errors.svg", x=x, y=axis, bands=edges, marks=marks)
     present = {mark["shape"] for mark in marks} | {"hollow" for mark in marks if not mark["filled"]}
     shapes = [shape for shape in ("within", "over", "under", "other", "hollow") if shape in present]
-    return Agreement(scatter, errors, rows, shapes)
+    return {"scatter": scatter, "errors": errors, "rows": rows, "shapes": shapes}
 
 
 def waterfall(comparison: Comparison, number: int) -> Markup | None:
