@@ -4,17 +4,14 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from profiler import api
 from profiler.commands.options import EXIT_FAILED, Percent, emit, json_option
 from profiler.commands.tables import console, print_table
+from profiler.comparison.runs import CaseDifference, RunDifference, sentence
 from profiler.data.units import format_bytes, format_percent
-
-if TYPE_CHECKING:
-    from profiler.comparison.runs import CaseDifference, RunDifference
 
 
 @click.command()
@@ -34,10 +31,8 @@ def compare(run_a: Path, run_b: Path, fail_over: float | None, as_json: bool) ->
     sys.exit(EXIT_FAILED if failures else 0)
 
 
-def show_difference(found: "RunDifference", failures: "Sequence[CaseDifference]") -> None:
+def show_difference(found: RunDifference, failures: Sequence[CaseDifference]) -> None:
     """The stack's changes, a row for each case that changed, and how many did not."""
-    from profiler.comparison.runs import sentence
-
     out = console()
     for name, (before, after) in found.stack.items():
         out.print(f"{name}: {before} -> {after}")

@@ -2,16 +2,19 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+from profiler import api
 from profiler.commands.options import emit, gather, json_option, stack_options, workload_options
 from profiler.commands.tables import console, print_table
 from profiler.data.units import format_bytes
-
-if TYPE_CHECKING:
-    from profiler.diagnosis.hotspots import Hotspots
+from profiler.diagnosis.export import parse_exports, refuse_existing, write_exports
+from profiler.diagnosis.hotspots import SMALL, Hotspots
+from profiler.diagnosis.lives import short_name
+from profiler.diagnosis.profile import STANDING
+from profiler.diagnosis.remedies import describe_remedy
 
 BARS = " ▁▂▃▄▅▆▇█"
 COLUMNS = 72  # of the timeline
@@ -35,9 +38,6 @@ def hotspots(
     export_dir: Path | None, force: bool, as_json: bool, **values: Any,
 ) -> None:  # fmt: skip
     """Where the peak of one stage of MODEL is, why its bytes are alive, and what would take them away."""
-    from profiler import api
-    from profiler.diagnosis.export import parse_exports, refuse_existing, write_exports
-
     paths = parse_exports(exports, export_dir)
     refuse_existing([*paths.values(), *filter(None, [out])], force)
     found, profile = api.hotspots(model, run=measured, remedies=not no_remedies, **gather(values))
@@ -49,7 +49,7 @@ def hotspots(
     emit(found.to_dict(), as_json, lambda _: show_hotspots(found))
 
 
-def show_hotspots(found: "Hotspots") -> None:
+def show_hotspots(found: Hotspots) -> None:
     """The whole answer: peak, findings with their remedies, timeline, tensors, modules, borrowers, notes."""
     out = console()
     out.print(found.workload.key)
@@ -68,9 +68,7 @@ def show_hotspots(found: "Hotspots") -> None:
         out.print(f"note: {name}: {note}")
 
 
-def _show_findings(found: "Hotspots") -> None:
-    from profiler.diagnosis.remedies import describe_remedy
-
+def _show_findings(found: Hotspots) -> None:
     out = console()
     for number, finding in enumerate(found.findings, 1):
         out.print(f"{number}. {format_bytes(finding.bytes)}  {finding.title}", style="bold")
@@ -85,11 +83,8 @@ def _show_findings(found: "Hotspots") -> None:
     out.print()
 
 
-def _show_timeline(found: "Hotspots") -> None:
+def _show_timeline(found: Hotspots) -> None:
     """A line a group, to one scale; columns are equal stretches of points, each with its highest moment."""
-    from profiler.diagnosis.hotspots import SMALL
-    from profiler.diagnosis.profile import STANDING
-
     out, points, top = console(), found.timeline.points, found.allocated - found.baseline
     width = max(1, -(-len(points) // COLUMNS))
     moments = [max(points[n : n + width], key=lambda point: point.allocated) for n in range(0, len(points), width)]
@@ -110,10 +105,7 @@ def sparkline(values: Sequence[int], top: int) -> str:
     return "".join(BARS[-(-value * (len(BARS) - 1) // top) if top else 0] for value in values)
 
 
-def _show_tensors(found: "Hotspots") -> None:
-    from profiler.diagnosis.hotspots import SMALL
-    from profiler.diagnosis.lives import short_name
-
+def _show_tensors(found: Hotspots) -> None:
     sizes = {name: size for name, size in found.by_module.items() if size > SMALL * found.allocated}
     sizes["the rest"] = found.allocated - sum(sizes.values())
     console().print("at the peak: " + ", ".join(f"{name} {format_bytes(size)}" for name, size in sizes.items() if size))
@@ -127,7 +119,7 @@ def _show_tensors(found: "Hotspots") -> None:
     print_table(["alive at the peak", "shape", "dtype", "made in", "because"], rows)
 
 
-def _show_modules(found: "Hotspots") -> None:
+def _show_modules(found: Hotspots) -> None:
     rows = [
         [
             *("  " * depth + names, node.kind, str(node.calls or "")),
@@ -140,9 +132,7 @@ def _show_modules(found: "Hotspots") -> None:
     print_table(["module", "class", "calls", *sizes, "share"], rows)
 
 
-def _show_borrowers(found: "Hotspots") -> None:
-    from profiler.diagnosis.lives import short_name
-
+def _show_borrowers(found: Hotspots) -> None:
     rows = [
         [format_bytes(item.bytes), str(item.calls), item.module, short_name(item.op), item.kernel]
         for item in found.workspace

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from functools import reduce
 from typing import Any, TypeVar
 
 import click
@@ -46,45 +47,39 @@ class Percent(click.ParamType[float]):
         return share
 
 
-def workload_options(command: Command) -> Command:
-    """The options that make a workload; sizes default to the model's published ones."""
-    options = [
-        click.option("--stage", type=click.Choice(STAGES), default="decode", show_default=True, help="What is run."),
-        click.option("--frames", type=int, help="Pixel frames."),
-        click.option("--height", type=int, help="Pixels."),
-        click.option("--width", type=int, help="Pixels."),
-        click.option("--batch", type=int, default=1, show_default=True, help="Clips or images at once."),
-        click.option("--dtype", type=click.Choice(DTYPES), help="Default: the component's usual one."),
-        click.option("--tiling", is_flag=True, help="The VAE's own tiling."),
-        click.option("--tile", type=Pixels("HEIGHTxWIDTH", "256x256"), help="Tile size in pixels, with --tiling."),
-        click.option("--slicing", is_flag=True, help="The VAE's slicing: one batch item at a time."),
-        click.option("--framewise", is_flag=True, help="The VAE's framewise coding."),
-        click.option("--channels-last", is_flag=True, help="Convolution weights in channels-last order."),
-        click.option("--attention", type=click.Choice(ATTENTIONS), help="Pin the attention kernel."),
-        click.option("--autocast", type=click.Choice(["bf16", "fp16"]), help="Run fp32 weights under torch.autocast."),
-        click.option("--benchmark", is_flag=True, help="cudnn.benchmark: convolution plans are timed at their first call."),
-        click.option(
-            "--after", type=Pixels("FRAMESxHEIGHTxWIDTH", "81x480x832"), multiple=True,
-            help="A size that the process ran before (frames, pixels); may be repeated.",
-        ),
-        click.option("--empty-cache", is_flag=True, help="torch.cuda.empty_cache() before the call."),
-        click.option("--device-map", is_flag=True, help="Weights loaded as from_pretrained(device_map=...) does."),
-    ]  # fmt: skip
-    for option in reversed(options):
-        command = option(command)
-    return command
+def together(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """One decorator for all `options`, in the order of `--help`."""
+    return lambda command: reduce(lambda made, option: option(made), reversed(options), command)
 
 
-def stack_options(command: Command) -> Command:
-    """The options that name the stack of an estimate."""
-    options = [
-        click.option("--gpu", help="Card to estimate for. Default: this machine's, or an H200 where there is none."),
-        click.option("--torch", help="torch release to estimate for. Default: the installed one."),
-        click.option("--cudnn", type=int, help="cuDNN version as torch prints it (90701). Default: torch's own."),
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
+workload_options = together(  # sizes default to the model's published ones
+    click.option("--stage", type=click.Choice(STAGES), default="decode", show_default=True, help="What is run."),
+    click.option("--frames", type=int, help="Pixel frames."),
+    click.option("--height", type=int, help="Pixels."),
+    click.option("--width", type=int, help="Pixels."),
+    click.option("--batch", type=int, default=1, show_default=True, help="Clips or images at once."),
+    click.option("--dtype", type=click.Choice(DTYPES), help="Default: the component's usual one."),
+    click.option("--tiling", is_flag=True, help="The VAE's own tiling."),
+    click.option("--tile", type=Pixels("HEIGHTxWIDTH", "256x256"), help="Tile size in pixels, with --tiling."),
+    click.option("--slicing", is_flag=True, help="The VAE's slicing: one batch item at a time."),
+    click.option("--framewise", is_flag=True, help="The VAE's framewise coding."),
+    click.option("--channels-last", is_flag=True, help="Convolution weights in channels-last order."),
+    click.option("--attention", type=click.Choice(ATTENTIONS), help="Pin the attention kernel."),
+    click.option("--autocast", type=click.Choice(["bf16", "fp16"]), help="Run fp32 weights under torch.autocast."),
+    click.option("--benchmark", is_flag=True, help="cudnn.benchmark: convolution plans are timed at their first call."),
+    click.option(
+        "--after", type=Pixels("FRAMESxHEIGHTxWIDTH", "81x480x832"), multiple=True,
+        help="A size that the process ran before (frames, pixels); may be repeated.",
+    ),
+    click.option("--empty-cache", is_flag=True, help="torch.cuda.empty_cache() before the call."),
+    click.option("--device-map", is_flag=True, help="Weights loaded as from_pretrained(device_map=...) does."),
+)  # fmt: skip
+
+stack_options = together(
+    click.option("--gpu", help="Card to estimate for. Default: this machine's, or an H200 where there is none."),
+    click.option("--torch", help="torch release to estimate for. Default: the installed one."),
+    click.option("--cudnn", type=int, help="cuDNN version as torch prints it (90701). Default: torch's own."),
+)
 
 
 def gather(values: dict[str, Any]) -> dict[str, Any]:

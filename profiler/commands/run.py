@@ -73,19 +73,16 @@ def show_run(plan: "Plan", records: Sequence[Record], paths: Sequence[Path]) -> 
     """The closing table of a run, where its report lies, and what to type next."""
     out = console()
     comparisons = compare_all(records)
-    rows, kinds = [], set()
-    for row in comparisons:
-        measurement = row.record.measurement
-        kind = measurement.device_kind if measurement else "estimated"
-        kinds.add(kind)
-        figures = [format_bytes(row.allocated.measured), format_percent(row.allocated.error)]
-        rows.append(
-            [
-                *(row.record.key, kind, row.record.status, format_bytes(row.allocated.estimated)),
-                *(figures if measurement else ["-", "-"]),
-                row.verdict,
-            ]
-        )
+    kinds = [row.record.measurement.device_kind if row.record.measurement else "estimated" for row in comparisons]
+    rows = [
+        [
+            *(row.record.key, kind, row.record.status, format_bytes(row.allocated.estimated)),
+            format_bytes(row.allocated.measured) if row.record.measurement else "-",
+            format_percent(row.allocated.error) if row.record.measurement else "-",
+            row.verdict,
+        ]
+        for row, kind in zip(comparisons, kinds, strict=True)
+    ]
     print_table(["case", "kind", "status", "estimated", "measured", "error", "verdict"], rows)
     if "dry" in kinds:
         out.print("Rows of kind 'dry': allocator and dispatcher real, kernels not executed; no GPU was measured.")

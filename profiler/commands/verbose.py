@@ -9,20 +9,13 @@ import logging
 import click
 
 
-class OnStandardError(logging.Handler):
-    """Writes to the standard error of the moment, so that standard output stays the answer's own."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """One line: which module speaks, and what it says."""
-        click.echo(f"{record.name}: {record.getMessage()}", err=True)
-
-
 def _listen(context: click.Context, option: click.Parameter, times: int) -> None:
     """Say what happens until the command ends: `-v` the steps, `-vv` details too."""
-    logger, handler = logging.getLogger("profiler"), OnStandardError()
+    logger, handler = logging.getLogger("profiler"), logging.StreamHandler()  # writes to standard error
     if not times or logger.handlers:  # given before the command and after it: once is enough
         return
     logger.setLevel(logging.INFO if times == 1 else logging.DEBUG)
+    handler.setFormatter(logging.Formatter("%(name)s: %(message)s"))
     logger.addHandler(handler)
     context.call_on_close(lambda: logger.removeHandler(handler))
     context.call_on_close(lambda: logger.setLevel(logging.NOTSET))

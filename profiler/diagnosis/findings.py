@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from math import prod
 
-from profiler.data.events import Block
 from profiler.data.units import format_bytes
 from profiler.diagnosis.lives import BORROWED, KEPT, SPENT, Alive, Why, alive_at_peak, short_name
 from profiler.diagnosis.profile import STANDING, Profile, ancestors
@@ -42,10 +41,9 @@ class Finding:
 
 @dataclass(frozen=True)
 class Scene:
-    """What the rules look at: the profile, the blocks alive at its peak and, in the same order, why they are."""
+    """What the rules look at: the profile, and why each block is `alive` at its peak, in the order of `profile.alive`."""
 
     profile: Profile
-    blocks: list[Block]
     alive: list[Alive]
 
     def pick(self, wanted: Callable[[Alive], bool]) -> list[Alive]:
@@ -59,7 +57,7 @@ class Scene:
 
 def find_all(profile: Profile) -> list[Finding]:
     """The findings of every rule that are worth a line, largest first; what is reserved beside the peak comes last."""
-    scene = Scene(profile, profile.alive, alive_at_peak(profile))
+    scene = Scene(profile, alive_at_peak(profile))
     found = [rule(scene) for rule in RULES]
     found += [make_finding(why, title, scene.because(why)) for why, title in REASONS.items()]
     worth = WORTH * (profile.peak - profile.baseline)
@@ -176,8 +174,8 @@ def find_attention(scene: Scene) -> Finding | None:
     op, kernel = next(((op, k) for op, k in around if k.name.startswith("attention")), (0, None))
     if kernel is None:
         return None
-    within = {b.number for b in scene.blocks if b.phase == "cold" and op <= b.op < kernel.end}
-    found = [item for item, block in zip(scene.alive, scene.blocks, strict=True) if block.number in within]
+    blocks = zip(scene.alive, profile.alive, strict=True)
+    found = [item for item, block in blocks if block.phase == "cold" and op <= block.op < kernel.end]
     name = kernel.name.removeprefix("attention ")
     what = "leaves the fused kernels, its scores are whole tensors" if name == "math" else f"runs as {name}"
     return make_finding("attention", f"attention {profile.ops[op][0]} {what} ({kernel.detail})", found, ("attention",))

@@ -1,7 +1,6 @@
 """Options that take bytes away, each estimated on the same workload: what a remedy saves is a number."""
 
-import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -51,16 +50,6 @@ class Remedy:
         return self.peaks[1] - self.peaks[0]
 
 
-@dataclass(frozen=True)
-class Candidate:
-    """The workload and stack with the option `name` on; `how` is what to type for it."""
-
-    name: str
-    how: str
-    workload: Workload
-    stack: Stack
-
-
 CAUTIONS = {
     "tiling": "tiles are decoded apart: pixels change near their seams",
     "tile": "tiles are decoded apart: pixels change near their seams",
@@ -78,7 +67,7 @@ def describe_remedy(remedy: Remedy) -> str:
 
 
 def estimate_remedies(
-    names: Iterable[str], workload: Workload, spec: "ModelSpec", stack: Stack, module: "nn.Module"
+    names: Collection[str], workload: Workload, spec: "ModelSpec", stack: Stack, module: "nn.Module"
 ) -> tuple[list[Remedy], dict[str, str]]:
     """Those of `names` that lower a peak by 1 % or more, allocated before reserved, and why the others are not among them.
 
@@ -88,66 +77,61 @@ def estimate_remedies(
 
     before = estimate(workload, spec, stack)
     found, left_out = [], {}
-    for candidate in _candidates(set(names), workload, spec, stack, module):
+    for name, how, changed, on in _candidates(workload, spec, stack, module):
+        if name not in names or (changed, on) == (workload, stack):
+            continue
         try:
-            after = estimate(candidate.workload, spec, candidate.stack)
+            after = estimate(changed, spec, on)
         except LatentmeterError as error:
-            left_out[candidate.how] = str(error)
+            left_out[how] = str(error)
             continue
         unapplied = [option.detail for option in after.options.values() if not option.applied]
         if unapplied:
-            left_out[candidate.how] = f"not applied: {'; '.join(unapplied)}"
+            left_out[how] = f"not applied: {'; '.join(unapplied)}"
             continue
         assert after.peak.allocated_bytes is not None and before.peak.allocated_bytes is not None
         remedy = Remedy(
-            name=candidate.name,
-            how=candidate.how,
+            name=name,
+            how=how,
             allocated=after.peak.allocated_bytes,
             allocated_before=before.peak.allocated_bytes,
             reserved=after.peak.reserved_bytes,
             reserved_before=before.peak.reserved_bytes,
-            caution=CAUTIONS.get(candidate.name, ""),
+            caution=CAUTIONS.get(name, ""),
         )
         lower, higher = remedy.peaks
         if remedy.saving >= WORTH * higher:
             found.append(remedy)
         else:
-            left_out[candidate.how] = f"does not help: {lower:,} B {remedy.lowers} instead of {higher:,} B"
+            left_out[how] = f"does not help: {lower:,} B {remedy.lowers} instead of {higher:,} B"
     return sorted(found, key=lambda remedy: (remedy.lowers, -remedy.saving)), left_out
 
 
 def _candidates(
-    names: set[str], workload: Workload, spec: "ModelSpec", stack: Stack, module: "nn.Module"
-) -> list[Candidate]:
-    found: list[Candidate] = []
+    workload: Workload, spec: "ModelSpec", stack: Stack, module: "nn.Module"
+) -> Iterator[tuple[str, str, Workload, Stack]]:
+    """Each option that could be asked for: its name, what to type for it, and the workload and stack with it on."""
 
-    def add(name: str, how: str, stack: Stack = stack, **changes: Any) -> None:
-        changed = replace(workload, **changes)
-        if name in names and (changed, stack) != original:
-            found.append(Candidate(name, how, changed, stack))
+    def option(name: str, how: str, **changes: Any) -> tuple[str, str, Workload, Stack]:
+        return name, how, replace(workload, options=replace(workload.options, **changes)), stack
 
-    def add_option(name: str, how: str, **changes: Any) -> None:
-        add(name, how, options=replace(workload.options, **changes))
-
-    original = workload, stack
     if workload.stage in VAE_STAGES:
-        add_option("tiling", "--tiling", tiling=True)
+        yield option("tiling", "--tiling", tiling=True)
         if tile := _half_tile(workload.options, spec, module):
-            add_option("tile", f"--tiling --tile {tile[0]}x{tile[1]}", tiling=True, tile=tile)
+            yield option("tile", f"--tiling --tile {tile[0]}x{tile[1]}", tiling=True, tile=tile)
         if workload.frames > 1:
-            add_option("framewise", "--framewise", framewise=True)
+            yield option("framewise", "--framewise", framewise=True)
         if workload.batch > 1:
-            add_option("slicing", "--slicing", slicing=True)
-    add_option("channels_last", "--channels-last", channels_last=True)
+            yield option("slicing", "--slicing", slicing=True)
+    yield option("channels_last", "--channels-last", channels_last=True)
     for kernel in FUSED:
-        add_option("attention", f"--attention {kernel}", attention=kernel)
+        yield option("attention", f"--attention {kernel}", attention=kernel)
     if workload.dtype == "fp32" and workload.options.autocast is None:
-        add("bf16", "--dtype bf16", dtype="bf16")
-    if not any(re.search(EXPANDABLE, value) for value in stack.settings.values()):
+        yield "bf16", "--dtype bf16", replace(workload, dtype="bf16"), stack
+    if not any(EXPANDABLE in value for value in stack.settings.values()):
         others = stack.settings.get(VARIABLE)
         settings = stack.settings | {VARIABLE: ",".join(filter(None, [others, EXPANDABLE]))}
-        add("expandable_segments", f"{VARIABLE}={EXPANDABLE}", replace(stack, settings=settings))
-    return found
+        yield "expandable_segments", f"{VARIABLE}={EXPANDABLE}", workload, replace(stack, settings=settings)
 
 
 def _half_tile(options: MemoryOptions, spec: "ModelSpec", module: "nn.Module") -> tuple[int, int] | None:

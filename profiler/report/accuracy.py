@@ -1,6 +1,6 @@
 """The accuracy of the estimates as Markdown: what stands in the README, and the whole table."""
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from profiler.data.units import format_percent
@@ -36,7 +36,11 @@ def render_accuracy(frame: "pd.DataFrame", about: Mapping[str, str]) -> str:
     """
     found = errors(frame)
     groupings = {"By stage": ["stage"], "By model, stage, dtype and options": GROUP[2:]}
-    tables = {title: list(_tables_by_card(found, by)) for title, by in groupings.items()}
+    by_card = list(found.groupby(["kind", "gpu"], sort=False))
+    tables = {
+        title: [(key, _table(part, by, peers=by != ["stage"])) for key, part in by_card]
+        for title, by in groupings.items()
+    }
     left_out = frame[frame["reason"] != ""].to_dict("records")
     text = _render("accuracy.md", frame, about=about, tables=tables, left_out=left_out, sources=SOURCES)
     return text + "\n"
@@ -96,11 +100,6 @@ def _peer_table(found: "pd.DataFrame") -> Table:
         for line in side_by_side(found).reset_index().to_dict("records")
     ]
     return heads, rows, range(2, 7)
-
-
-def _tables_by_card(found: "pd.DataFrame", by: list[str]) -> Iterator[tuple[Hashable, Table]]:
-    for key, part in found.groupby(["kind", "gpu"], sort=False):
-        yield key, _table(part, by, peers=by != ["stage"])
 
 
 def _table(found: "pd.DataFrame", by: list[str], *, peers: bool = False) -> Table:

@@ -38,16 +38,6 @@ class ReadingTable:
     unknown: dict[str, list[str]]
 
 
-@dataclass(frozen=True)
-class OptionRow:
-    """A memory option: whether the workload asks for it, and what each side reports of it."""
-
-    name: str
-    asked: bool
-    estimated: AppliedOption | None
-    measured: AppliedOption | None
-
-
 def reading_table(source: Measurement | Failure, notes: Footnotes) -> ReadingTable:
     """Phases from process start to the last warm call or to the failure: sizes for a reader, the rest as it is."""
     named = _phases(source.readings)
@@ -65,13 +55,16 @@ def reading_table(source: Measurement | Failure, notes: Footnotes) -> ReadingTab
     return ReadingTable([head for head, _ in shown], rows, zero, unknown)
 
 
-def option_rows(record: Record) -> list[OptionRow]:
-    """Every option that was asked for or that a side reports on, in the order of MemoryOptions."""
+def option_rows(record: Record) -> list[tuple[str, bool, AppliedOption | None, AppliedOption | None]]:
+    """The memory options that were asked for or that a side reports on.
+
+    Of each its name, whether the workload asks for it, and what the estimate and the measurement report of it.
+    """
     estimated = record.estimate.options if record.estimate else {}
     measured = record.measurement.options if record.measurement else {}
     asked = [name for name in option_names() if getattr(record.workload.options, name)]
     names = dict.fromkeys([*asked, *estimated, *measured])
-    return [OptionRow(name, name in asked, estimated.get(name), measured.get(name)) for name in names]
+    return [(name, name in asked, estimated.get(name), measured.get(name)) for name in names]
 
 
 def side_with_tensors(record: Record) -> Estimate | Measurement | None:

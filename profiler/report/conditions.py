@@ -20,15 +20,6 @@ class StackUse:
     roles: str
 
 
-@dataclass(frozen=True)
-class StackRow:
-    """A field of the stacks: its text on each of them, and whether they differ in it."""
-
-    label: str
-    texts: list[str]
-    differs: bool
-
-
 def stack_uses(comparisons: Iterable[Comparison]) -> list[StackUse]:
     """Each distinct stack once, in order of appearance."""
     found: dict[str, tuple[Stack, Counter[str]]] = {}
@@ -41,12 +32,12 @@ def stack_uses(comparisons: Iterable[Comparison]) -> list[StackUse]:
     ]
 
 
-def stack_rows(uses: Sequence[StackUse]) -> list[StackRow]:
-    """The stacks as a table, a field a row."""
+def stack_rows(uses: Sequence[StackUse]) -> list[tuple[str, list[str], bool]]:
+    """The stacks as a table: of each field its label, its text on each stack, and whether they differ in it."""
     facts = [_facts(use.stack) for use in uses]
     labels = dict.fromkeys(label for fact in facts for label in fact)
     columns = [(label, [fact.get(label, "not set") for fact in facts]) for label in labels]
-    return [StackRow(label, texts, len(set(texts)) > 1) for label, texts in columns if set(texts) != {NO_GPU}]
+    return [(label, texts, len(set(texts)) > 1) for label, texts in columns if set(texts) != {NO_GPU}]
 
 
 def kinds(comparisons: Iterable[Comparison]) -> list[str]:

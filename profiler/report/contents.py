@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from profiler.comparison.case import Comparison
-from profiler.data.records import Record
 from profiler.report import conditions, growth, peers, words
 
 
@@ -37,44 +37,29 @@ class RunInfo:
         return [(label, text or "not recorded") for label, text in facts]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Contents:
-    """The parts in the order of reading. `headlines` stand below the answer; `explained` are the cases with events."""
+def collect_contents(
+    comparisons: Sequence[Comparison], about: RunInfo, others: peers.Peers | None = None
+) -> dict[str, Any]:
+    """The parts over `comparisons`, in the order of reading, by the names that the templates know them by.
 
-    about: RunInfo
-    comparisons: Sequence[Comparison]
-    answer: str
-    headlines: list[str]
-    cautions: list[str]
-    kinds: list[str]
-    period: str
-    uses: list[conditions.StackUse]
-    stack_rows: list[conditions.StackRow]
-    peer_rows: peers.PeerRows
-    peer_summary: list[str]
-    growth: list[growth.Chart]
-    explained: list[Record]
-    failed: list[Record]
-
-
-def collect_contents(comparisons: Sequence[Comparison], about: RunInfo, others: peers.Peers | None = None) -> Contents:
-    """The contents over `comparisons`, in their order; `others` are the figures of others' formulas."""
+    `headlines` stand below the answer; `explained` are the cases with events; `others` the figures of others' formulas.
+    """
     records = [comparison.record for comparison in comparisons]
     uses = conditions.stack_uses(comparisons)
     peer_rows = peers.peer_rows(comparisons, others or {})
-    return Contents(
-        about=about,
-        comparisons=comparisons,
-        answer=words.write_answer(comparisons),
-        headlines=words.write_largest_peaks(comparisons) + words.write_explained(comparisons),
-        cautions=words.write_cautions(comparisons),
-        kinds=conditions.kinds(comparisons),
-        period=conditions.period(comparisons),
-        uses=uses,
-        stack_rows=conditions.stack_rows(uses),
-        peer_rows=peer_rows,
-        peer_summary=peers.summarize_peers(peer_rows),
-        growth=growth.draw_growth(comparisons),
-        explained=[record for record in records if record.explanation],
-        failed=[record for record in records if record.status != "ok"],
-    )
+    return {
+        "about": about,
+        "comparisons": comparisons,
+        "answer": words.write_answer(comparisons),
+        "headlines": words.write_largest_peaks(comparisons) + words.write_explained(comparisons),
+        "cautions": words.write_cautions(comparisons),
+        "kinds": conditions.kinds(comparisons),
+        "period": conditions.period(comparisons),
+        "uses": uses,
+        "stack_rows": conditions.stack_rows(uses),
+        "peer_rows": peer_rows,
+        "peer_summary": peers.summarize_peers(peer_rows),
+        "growth": growth.draw_growth(comparisons),
+        "explained": [record for record in records if record.explanation],
+        "failed": [record for record in records if record.status != "ok"],
+    }

@@ -91,21 +91,17 @@ def _series(rows: Sequence[Comparison], over: str, axes: Sequence[str]) -> Serie
 def _draw(over: str, series: Sequence[Series]) -> Markup:
     points = [point for line in series for point in line.points]
     y = LogAxis.over([size for point in points for size in (point.estimated, point.measured) if size], 324, 24)
-    low, high = log2(min(point.x for point in points)), log2(max(point.x for point in points))
-
-    def place(at: int) -> float:
-        return 64 + (log2(at) - low) / (high - low) * 306
-
-    ticks = {place(at): f"{at:,}" for at in sorted({point.x for point in points})}
+    x = LogAxis(log2(min(point.x for point in points)), log2(max(point.x for point in points)), 64, 370)
+    ticks = {x.at(at): f"{at:,}" for at in sorted({point.x for point in points})}
     return render(
         "growth.svg",
         over=over,
+        x=x,
         y=y,
         ticks=_apart(ticks),
-        slope=abs(y.end - y.start) / (y.high - y.low) * (high - low),
+        slope=y.unit * (x.high - x.low),
         series=series,
-        place=place,
-        labels=_labels([(place(line.points[-1].x), y.at(line.points[-1].size)) for line in series]),
+        labels=_labels([(x.at(line.points[-1].x), y.at(line.points[-1].size)) for line in series]),
     )
 
 

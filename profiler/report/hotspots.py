@@ -8,10 +8,10 @@ from profiler.diagnosis.hotspots import Hotspots
 from profiler.diagnosis.lives import short_name
 from profiler.diagnosis.profile import STANDING
 from profiler.diagnosis.remedies import describe_remedy
+from profiler.report.charts import Axis
 from profiler.report.engine import asset, render
 from profiler.report.html import policy
 
-LEFT, RIGHT, TOP, BOTTOM = 62.0, 1000.0, 10.0, 300.0
 MOSTLY_RESIDENT = 0.6  # of the peak: then the axis starts there, and says so
 TICKS = 4
 TENSORS = 40
@@ -42,11 +42,8 @@ def timeline_chart(found: Hotspots) -> dict[str, Any]:
     points, groups, peak = found.timeline.points, found.timeline.groups, found.timeline.peak
     floor = found.baseline if found.baseline > MOSTLY_RESIDENT * found.allocated else 0
     first, last = points[0].event, points[-1].event
-    x = [LEFT + (point.event - first) / max(1, last - first) * (RIGHT - LEFT) for point in points]
-
-    def y(size: int) -> float:
-        return BOTTOM - max(0, size - floor) / max(1, found.allocated - floor) * (BOTTOM - TOP)
-
+    events, sizes = Axis(first, max(last, first + 1), 62, 1000), Axis(floor, max(found.allocated, floor + 1), 300, 10)
+    x = [events.at(point.event) for point in points]
     layers, below = [], [0] * len(points)
     for n, name in enumerate(groups):
         above = [base + point.by_group[n] for base, point in zip(below, points, strict=True)]
@@ -55,4 +52,10 @@ def timeline_chart(found: Hotspots) -> dict[str, Any]:
             layers.append({"name": name, "at_peak": peak.by_group[n], **edges})
         below = above
     ticks = [floor + (found.allocated - floor) * n // TICKS for n in range(TICKS + 1)]
-    return {"layers": layers, "ticks": ticks, "floor": floor, "y": y, "peak_x": x[points.index(peak)]}
+    return {
+        "layers": layers,
+        "ticks": ticks,
+        "floor": floor,
+        "y": lambda size: sizes.at(max(size, floor)),
+        "peak_x": x[points.index(peak)],
+    }

@@ -7,14 +7,14 @@ script, so that markup in a model's name or in an error message could not run ev
 import re
 from base64 import b64encode
 from collections.abc import Sequence
-from dataclasses import dataclass
 from hashlib import sha256
+from typing import Any
 
 from markupsafe import Markup
 
-from profiler.comparison.case import Comparison, Pair
+from profiler.comparison.case import Comparison
 from profiler.report import case, cells, charts, peers, words
-from profiler.report.cells import Cell, Footnotes, Step
+from profiler.report.cells import Footnotes
 from profiler.report.contents import RunInfo, collect_contents
 from profiler.report.engine import asset, render
 from profiler.report.peers import Peers
@@ -23,20 +23,6 @@ from profiler.report.peers import Peers
 # hold one, since values are escaped.
 OPTIONAL_TAGS = re.compile("</(t[dhr]|d[dt]|li)>")
 OPEN_CASES = 3  # sections that stand open when the page is opened
-
-
-@dataclass(frozen=True)
-class Section:
-    """One case as the template prints it. `row` follows `cells.COLUMNS`; `steps` are the waterfall to the byte."""
-
-    number: int
-    comparison: Comparison
-    row: list[Cell]
-    chart: Markup | None
-    steps: list[tuple[Step, list[Cell]]]
-    unexplained: Pair
-    readings: case.ReadingTable | None
-    notes: list[tuple[str, Cell, list[str]]]
 
 
 def render_html(comparisons: Sequence[Comparison], about: RunInfo, others: Peers | None = None) -> str:
@@ -49,7 +35,7 @@ def render_html(comparisons: Sequence[Comparison], about: RunInfo, others: Peers
     style, script = asset("style.css"), asset("page.js")
     text = render(
         "report.html",
-        **vars(collect_contents(comparisons, about, others)),
+        **collect_contents(comparisons, about, others),
         words=words,
         case=case,
         cells=cells,
@@ -65,19 +51,20 @@ def render_html(comparisons: Sequence[Comparison], about: RunInfo, others: Peers
     return OPTIONAL_TAGS.sub("", text)
 
 
-def _section(number: int, comparison: Comparison, common: frozenset[str], notes: Footnotes) -> Section:
+def _section(number: int, comparison: Comparison, common: frozenset[str], notes: Footnotes) -> dict[str, Any]:
+    """One case as the template prints it. `row` follows `cells.COLUMNS`; `steps` are the waterfall to the byte."""
     steps = cells.waterfall_steps(comparison)
     measured = comparison.record.measurement or comparison.record.failure
-    return Section(
-        number=number,
-        comparison=comparison,
-        row=cells.table_row(comparison, notes),
-        chart=charts.waterfall(comparison, number),
-        steps=[(step, cells.step_cells(comparison, step, notes)) for step in steps],
-        unexplained=cells.unexplained(steps),
-        readings=case.reading_table(measured, notes) if measured else None,
-        notes=case.all_notes(comparison.record, common, notes),
-    )
+    return {
+        "number": number,
+        "comparison": comparison,
+        "row": cells.table_row(comparison, notes),
+        "chart": charts.waterfall(comparison, number),
+        "steps": [(step, cells.step_cells(comparison, step, notes)) for step in steps],
+        "unexplained": cells.unexplained(steps),
+        "readings": case.reading_table(measured, notes) if measured else None,
+        "notes": case.all_notes(comparison.record, common, notes),
+    }
 
 
 def policy(style: str, script: str) -> str:

@@ -21,10 +21,10 @@ def render_json(comparisons: Sequence[Comparison], about: RunInfo, others: Peers
     data = {
         "title": about.title,
         "question": QUESTION,
-        "answer": contents.answer,
-        "cautions": contents.cautions,
-        "conditions": dict(about.facts) | {"Kind of numbers": contents.kinds, "Cases ran": contents.period},
-        "stacks": [asdict(use.stack) | {"used": use.roles} for use in contents.uses],
+        "answer": contents["answer"],
+        "cautions": contents["cautions"],
+        "conditions": dict(about.facts) | {"Kind of numbers": contents["kinds"], "Cases ran": contents["period"]},
+        "stacks": [asdict(use.stack) | {"used": use.roles} for use in contents["uses"]],
         "cases": rows,
     }
     return json.dumps(data, indent=1) + "\n"

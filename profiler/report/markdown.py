@@ -28,7 +28,7 @@ def render_markdown(comparisons: Sequence[Comparison], about: RunInfo, others: P
         markdown_environment()
         .get_template("report.md")
         .render(
-            **vars(collect_contents(comparisons, about, others)),
+            **collect_contents(comparisons, about, others),
             words=words,
             cells=cells,
             notes=Footnotes(),

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from torch.cuda import _memory_viz
 
-from profiler.diagnosis.export import chrome, snapshot, stacks, table
+from profiler.diagnosis.export import chrome, snapshot, texts
 from profiler.diagnosis.profile import Profile
 
 # What the reader in the viewer's JavaScript knows (torch/utils/viz/MemoryViz.js, unpickle).
@@ -98,7 +98,7 @@ def test_chromes_schema(profile: Profile) -> None:
 
 
 def test_stacks_add_up_to_the_peak(profile: Profile) -> None:
-    lines = stacks.write(profile).decode().splitlines()
+    lines = texts.write_stacks(profile).decode().splitlines()
     assert sum(int(line.rpartition(" ")[2]) for line in lines) == profile.peak
     assert any(
         line.startswith("decode;decoder;up_blocks;3;resnets;1;conv2;aten.convolution.default ") for line in lines
@@ -106,6 +106,6 @@ def test_stacks_add_up_to_the_peak(profile: Profile) -> None:
 
 
 def test_csv_has_every_event(profile: Profile) -> None:
-    rows = list(csv.DictReader(io.StringIO(table.write(profile).decode())))
+    rows = list(csv.DictReader(io.StringIO(texts.write_csv(profile).decode())))
     assert len(rows) == len(profile.events)
     assert max(int(row["allocated"]) for row in rows) == profile.peak

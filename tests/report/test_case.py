@@ -47,10 +47,11 @@ def test_a_reading_that_is_zero_in_every_phase_is_not_unknown():
 def test_an_option_that_was_asked_for_and_not_reported_is_shown():
     record = make.over()
     silent = replace(record, measurement=replace(record.measurement, options={}))
-    rows = {row.name: row for row in option_rows(silent)}
-    assert rows["slicing"].asked
-    assert rows["slicing"].measured is None
-    assert not rows["slicing"].estimated.applied
+    rows = {name: row for name, *row in option_rows(silent)}
+    asked, estimated, measured = rows["slicing"]
+    assert asked
+    assert measured is None
+    assert not estimated.applied
 
 
 def test_the_two_peaks_are_told_once_where_they_agree():
@@ -96,13 +97,14 @@ def test_each_stack_stands_once_with_what_it_was_used_for():
     uses = stack_uses(compare_all(make.sample()))
     assert [use.stack.title.split(",")[0] for use in uses] == ["NVIDIA H200", "CPU", "NVIDIA H200", "NVIDIA H200"]
     assert uses[0].roles == "measured on (4 cases), estimated for (4 cases), tried on (2 cases)"
-    rows = {row.label: row for row in stack_rows(uses)}
-    assert rows["cuDNN"].texts == ["9.10.2", "none: CPU", "9.10.2", "9.20.0"]
-    assert rows["cuDNN"].differs
+    rows = {label: row for label, *row in stack_rows(uses)}
+    texts, differs = rows["cuDNN"]
+    assert texts == ["9.10.2", "none: CPU", "9.10.2", "9.20.0"]
+    assert differs
 
 
 def test_a_cpu_alone_has_no_rows_about_a_gpu():
-    labels = [row.label for row in stack_rows(stack_uses(compare_all([make.on_cpu()])))]
+    labels = [label for label, _, _ in stack_rows(stack_uses(compare_all([make.on_cpu()])))]
     assert labels == ["torch", "diffusers", "Python"]
 
 

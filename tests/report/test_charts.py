@@ -10,7 +10,7 @@ import pytest
 from profiler.comparison.case import compare, compare_all
 from profiler.data.records import Memory, Terms
 from profiler.report import charts
-from profiler.report.charts import LinearAxis, LogAxis, power_label
+from profiler.report.charts import LogAxis, ShareAxis, power_label
 from tests.report import records_factory as make
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -50,7 +50,7 @@ def test_a_log_axis_over_one_size_is_not_empty():
 
 @pytest.mark.parametrize("reach", [0.001, 0.016, 0.05, 0.3, 2.5])
 def test_a_linear_axis_has_round_symmetric_ticks(reach):
-    labels = [label for _, label in LinearAxis(reach, 0, 100).ticks]
+    labels = [label for _, label in ShareAxis(-reach, reach, 0, 100).ticks]
     assert 5 <= len(labels) <= 9
     assert labels[len(labels) // 2] == "0"
     assert [label.replace("-", "+") for label in labels[::-1]][: len(labels) // 2] == labels[len(labels) // 2 + 1 :][
@@ -66,9 +66,9 @@ def test_powers_of_two_have_binary_units(power, label):
 def test_the_scatter_draws_rows_with_both_numbers_only():
     comparisons = compare_all(make.sample())
     drawn = charts.draw_agreement(comparisons)
-    assert len(drawn.rows) == 5
-    assert str(drawn.scatter).count('<g class="mark') == 5
-    assert str(drawn.errors).count('<g class="mark') == 5
+    assert len(drawn["rows"]) == 5
+    assert str(drawn["scatter"]).count('<g class="mark') == 5
+    assert str(drawn["errors"]).count('<g class="mark') == 5
 
 
 def test_without_a_pair_there_is_no_scatter():
@@ -79,7 +79,7 @@ def test_without_a_pair_there_is_no_scatter():
 def test_an_exact_row_stands_on_the_line_and_an_estimate_too_high_above_it():
     def height(record):
         """Units by which the mark stands above y = x."""
-        svg = str(charts.draw_agreement(compare_all([record])).scatter)
+        svg = str(charts.draw_agreement(compare_all([record]))["scatter"])
         x, y = map(float, re.search(r"translate\(([\d.]+) ([\d.]+)\)", svg).groups())
         left, low, right, high = map(float, re.search(r'equal" d="M([\d.]+) ([\d.]+)L([\d.]+) ([\d.]+)"', svg).groups())
         return low + (x - left) / (right - left) * (high - low) - y
@@ -89,17 +89,17 @@ def test_an_exact_row_stands_on_the_line_and_an_estimate_too_high_above_it():
 
 
 def test_verdict_and_kind_are_shapes_not_only_colours():
-    svg = str(charts.draw_agreement(compare_all([make.exact(), make.over(), make.on_cpu()])).errors)
+    svg = str(charts.draw_agreement(compare_all([make.exact(), make.over(), make.on_cpu()]))["errors"])
     assert re.search(r'class="mark within".*<circle', svg)
     assert re.search(r'class="mark over".*<path', svg)
     assert 'class="mark within hollow"' in svg
     drawn = charts.draw_agreement(compare_all([make.exact(), make.over(), make.on_cpu()]))
-    assert drawn.shapes == ["within", "over", "hollow"]
-    assert charts.draw_agreement(compare_all([make.exact()])).shapes == ["within"]
+    assert drawn["shapes"] == ["within", "over", "hollow"]
+    assert charts.draw_agreement(compare_all([make.exact()]))["shapes"] == ["within"]
 
 
 def test_rows_outside_the_tolerance_are_named():
-    svg = charts.draw_agreement(compare_all([make.exact(), make.over()])).errors
+    svg = charts.draw_agreement(compare_all([make.exact(), make.over()]))["errors"]
     assert "ltx-video-2b decode" in texts(svg)
     assert "wan2.1-t2v-1.3b decode" not in texts(svg)
 
@@ -107,8 +107,8 @@ def test_rows_outside_the_tolerance_are_named():
 @pytest.mark.parametrize("tolerance", [0.0, 0.01, 1.5])
 def test_any_tolerance_can_be_drawn(tolerance):
     comparisons = compare_all([make.exact()], tolerance)
-    parse(charts.draw_agreement(comparisons).scatter)
-    parse(charts.draw_agreement(comparisons).errors)
+    parse(charts.draw_agreement(comparisons)["scatter"])
+    parse(charts.draw_agreement(comparisons)["errors"])
 
 
 def test_the_terms_of_the_waterfall_start_where_the_one_above_ends():
@@ -169,7 +169,7 @@ def test_workspace_taken_over_from_the_measurement_is_called_so():
 def test_every_chart_speaks_to_a_screen_reader():
     comparisons = compare_all(make.sample())
     both = charts.draw_agreement(comparisons)
-    for svg in map(parse, (both.scatter, both.errors, charts.waterfall(comparisons[0], 7))):
+    for svg in map(parse, (both["scatter"], both["errors"], charts.waterfall(comparisons[0], 7))):
         assert svg.get("role") == "img"
         spoken = {part.get("id"): part.text for part in svg if part.tag in (f"{SVG}title", f"{SVG}desc")}
         assert svg.get("aria-labelledby").split() == list(spoken)
@@ -179,7 +179,7 @@ def test_every_chart_speaks_to_a_screen_reader():
 def test_a_hostile_name_stays_text_in_a_chart():
     comparisons = compare_all([replace(make.hostile(), status="ok", failure=None)])
     both = charts.draw_agreement(comparisons)
-    for svg in (both.scatter, both.errors, charts.waterfall(comparisons[0], 1)):
+    for svg in (both["scatter"], both["errors"], charts.waterfall(comparisons[0], 1)):
         assert "<script" not in str(svg)
         assert "<img" not in str(svg)
         parse(svg)

@@ -6,7 +6,7 @@ Time in them is the number of the allocator's event: an estimate has no clock.
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from profiler.diagnosis.export import chrome, snapshot, stacks, table
+from profiler.diagnosis.export import chrome, snapshot, texts
 from profiler.diagnosis.profile import Profile
 from profiler.errors import UserError
 
@@ -14,15 +14,15 @@ Writer = Callable[[Profile], bytes]
 WRITERS: Mapping[str, tuple[str, Writer]] = {
     "snapshot": ("snapshot.pickle", snapshot.write),
     "chrome": ("trace.json", chrome.write),
-    "csv": ("events.csv", table.write),
-    "stacks": ("stacks.txt", stacks.write),
+    "csv": ("events.csv", texts.write_csv),
+    "stacks": ("stacks.txt", texts.write_stacks),
 }
 
 
-def parse_exports(texts: tuple[str, ...], directory: Path | None) -> dict[str, Path]:
-    """Files by kind, of `KIND=FILE` texts and a directory for all kinds. Raises UserError."""
+def parse_exports(asked: tuple[str, ...], directory: Path | None) -> dict[str, Path]:
+    """Files by kind, `asked` for as `KIND=FILE`, and a directory for all kinds. Raises UserError."""
     paths = {kind: directory / name for kind, (name, _) in WRITERS.items()} if directory else {}
-    for text in texts:
+    for text in asked:
         kind, separator, path = text.partition("=")
         if kind not in WRITERS or not separator or not path:
             raise UserError(f"export: expected KIND=FILE with KIND one of {', '.join(WRITERS)}, got {text!r}")

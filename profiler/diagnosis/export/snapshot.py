@@ -4,6 +4,7 @@ The viewer reads pickle by itself, up to protocol 4. Frames are the op, then the
 """
 
 import pickle
+from operator import itemgetter
 from typing import Any
 
 from profiler.allocator.caching import Piece, PlainAllocator
@@ -94,21 +95,15 @@ def _add(segments: dict[int, int], start: int, size: int) -> None:
 
 def _segment(profile: Profile, start: int, size: int, pieces: list[tuple[int, Piece]]) -> dict[str, Any]:
     """One segment with its blocks in order: those in use, and the gaps between them."""
-    blocks: list[dict[str, Any]] = []
-    at = start
-
-    def gap(end: int) -> None:
-        if end > at:
-            blocks.append(_block(at, end - at, "inactive", 0, []))
-
-    for number, piece in pieces:
-        if start <= piece.address < start + size:
-            gap(piece.address)
-            block = profile.blocks[number]
-            blocks.append(_block(piece.address, piece.size, "active_allocated", block.bytes, frames(profile, block)))
-            at = piece.address + piece.size
-    gap(start + size)
-    used = [block for block in blocks if block["state"] == "active_allocated"]
+    inside = [(profile.blocks[number], piece) for number, piece in pieces if start <= piece.address < start + size]
+    used = [
+        _block(piece.address, piece.size, "active_allocated", block.bytes, frames(profile, block))
+        for block, piece in inside
+    ]
+    ends = [start, *(piece.address + piece.size for _, piece in inside)]
+    begins = [*(piece.address for _, piece in inside), start + size]
+    spans = zip(ends, begins, strict=True)
+    gaps = [_block(end, begin - end, "inactive", begin - end, []) for end, begin in spans if begin > end]
     return {
         "device": 0,
         "address": start,
@@ -121,9 +116,9 @@ def _segment(profile: Profile, start: int, size: int, pieces: list[tuple[int, Pi
         "segment_pool_id": (0, 0),
         "is_expandable": False,
         "frames": [],
-        "blocks": blocks,
+        "blocks": sorted(used + gaps, key=itemgetter("address")),
     }
 
 
 def _block(address: int, size: int, state: str, requested: int, found: list[dict[str, Any]]) -> dict[str, Any]:
-    return {"address": address, "size": size, "requested_size": requested or size, "state": state, "frames": found}
+    return {"address": address, "size": size, "requested_size": requested, "state": state, "frames": found}

@@ -1,0 +1,31 @@
+"""Plain texts for other tools: every event as CSV, and the bytes at the peak as collapsed stacks."""
+
+import csv
+import io
+from collections import Counter
+
+from profiler.diagnosis.profile import Profile
+
+COLUMNS = ("event", "action", "bytes", "allocated", "phase", "module", "op", "term", "shape", "dtype")
+
+
+def write_csv(profile: Profile) -> bytes:
+    """Every allocation and free, a line an event. Bytes as the allocator hands them out; `allocated` is after the event."""
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(COLUMNS)
+    for event, block, birth, total in profile.steps():
+        what = ("alloc" if birth else "free", profile.sizes[block.number], total, block.phase)
+        shape = "x".join(map(str, block.shape))
+        rows.writerow((event, *what, profile.module(block), profile.op(block), block.term, shape, block.dtype))
+    return text.getvalue().encode()
+
+
+def write_stacks(profile: Profile) -> bytes:
+    """For flamegraph.pl, speedscope or inferno: a line a stack, module path, op, and bytes, which add up to the peak."""
+    sums = Counter[str]()
+    for block in profile.alive:
+        leaf = block.term if block.phase != "cold" else profile.op(block)
+        path = filter(None, profile.module(block).split("."))
+        sums[";".join([profile.workload.stage, *path, leaf])] += profile.sizes[block.number]
+    return "".join(f"{stack} {size}\n" for stack, size in sorted(sums.items())).encode()
