@@ -37,6 +37,10 @@ class Size(Strict):
     width: PositiveInt
 
 
+# The sizes at which a class is run that no model publishes one for.
+IMAGE, CLIP = Size(height=1024, width=1024), Size(frames=49, height=512, width=768)
+
+
 class LatentContract(Strict):
     """How pixels become latents. Sizes are pixels.
 
