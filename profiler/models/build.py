@@ -4,6 +4,7 @@ Memory depends on shapes and dtypes, not on values, so a catalog model needs no 
 (no bytes); `materialize` gives them storage on a device in the order in which `Module.to(device)` would.
 """
 
+import inspect
 from typing import Any
 
 import torch
@@ -12,28 +13,27 @@ from torch import nn
 
 from profiler.data.workload import DtypeName, Workload
 from profiler.errors import MODEL_FAILURES, ModelError, UserError
-from profiler.models.spec import Component, ModelSpec
+from profiler.models.spec import ModelSpec
 from profiler.models.torchvision_resize import provide_resize
 
 TORCH_DTYPES: dict[DtypeName, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
-def build(component: Component, dtype: torch.dtype) -> nn.Module:
-    """The component with parameters on `meta` and buffers computed on the CPU, in eval mode.
+def build(cls: Any, config: dict[str, Any], dtype: torch.dtype) -> nn.Module:
+    """A module of the diffusers class `cls`, its parameters on `meta` and its buffers computed on the CPU, in eval mode.
 
-    Raises UserError for a class that the installed diffusers lacks, ModelError where it rejects the config.
+    Raises ModelError where the class rejects the config.
     """
-    cls = component_class(component.class_name)
     previous = torch.get_default_dtype()
     # Buffers that a class creates without naming a dtype take the loading dtype: from_pretrained sets it so.
     torch.set_default_dtype(dtype)
     try:
         with init_empty_weights():
-            module: nn.Module = cls.from_config(component.config)
+            module: nn.Module = cls.from_config(config)
     except (ImportError, NameError) as error:
-        raise ModelError(f"{component.class_name} needs a library that is not installed ({error})") from error
+        raise ModelError(f"{cls.__name__} needs a library that is not installed ({error})") from error
     except MODEL_FAILURES as error:
-        raise ModelError(f"{component.class_name} rejects its config: {error}") from error
+        raise ModelError(f"{cls.__name__} rejects its config: {error}") from error
     finally:
         torch.set_default_dtype(previous)
     _cast_as_loaded(module, dtype)
@@ -41,7 +41,7 @@ def build(component: Component, dtype: torch.dtype) -> nn.Module:
 
 
 def component_class(name: str) -> Any:
-    """The diffusers class `name`."""
+    """The diffusers class `name`. Raises UserError where the installed diffusers has none."""
     import diffusers
 
     if name == "CosmosTransformer3DModel":
@@ -52,6 +52,11 @@ def component_class(name: str) -> Any:
     return cls
 
 
+def constructor_defaults(cls: Any) -> dict[str, Any]:
+    """What a config says that leaves everything out: the parameters of the class and their defaults."""
+    return {name: parameter.default for name, parameter in inspect.signature(cls).parameters.items()}
+
+
 def _cast_as_loaded(module: nn.Module, dtype: torch.dtype) -> None:
     """Give each floating entry of the state dict its loaded dtype.
 
@@ -59,19 +64,9 @@ def _cast_as_loaded(module: nn.Module, dtype: torch.dtype) -> None:
     `_keep_in_fp32_modules`. Buffers outside the state dict keep the dtype that they were built with.
     """
     kept = set(getattr(module, "_keep_in_fp32_modules", None) or [])
-    for name in module.state_dict():
-        owner, _, leaf = name.rpartition(".")
-        holder = module.get_submodule(owner)
-        tensor = getattr(holder, leaf)
-        if not tensor.is_floating_point():
-            continue
-        target = torch.float32 if kept & set(name.split(".")) else dtype
-        if tensor.dtype == target:
-            continue
-        if isinstance(tensor, nn.Parameter):
-            holder._parameters[leaf] = nn.Parameter(tensor.to(target), requires_grad=False)
-        else:
-            holder._buffers[leaf] = tensor.to(target)
+    for name, tensor in module.state_dict(keep_vars=True).items():
+        if tensor.is_floating_point():
+            tensor.data = tensor.data.to(torch.float32 if kept & set(name.split(".")) else dtype)
 
 
 def materialize(module: nn.Module, device: torch.device) -> nn.Module:
@@ -90,22 +85,16 @@ def materialize(module: nn.Module, device: torch.device) -> nn.Module:
     return module
 
 
-def load_weights(spec: ModelSpec, component: Component, dtype: torch.dtype) -> nn.Module:
-    """The component with its real weights, on the CPU, from the spec's folder or hub id."""
-    cls = component_class(component.class_name)
-    assert spec.origin is not None
-    module: nn.Module = cls.from_pretrained(spec.origin, subfolder=component.subfolder, torch_dtype=dtype)
-    return module.eval().requires_grad_(False)
-
-
 def component_module(spec: ModelSpec, workload: Workload, *, weights: bool) -> nn.Module:
     """The module that a workload runs: the VAE, the denoiser, or the denoiser's patch embedding alone.
 
-    `weights=False` builds without data; `weights=True` loads real weights where the spec has an origin.
+    `weights=False` builds without data; `weights=True` loads real weights, on the CPU, where the spec has an origin.
     """
-    component = spec.component(workload.stage)
-    dtype = TORCH_DTYPES[workload.dtype]
-    module = load_weights(spec, component, dtype) if weights and spec.origin else build(component, dtype)
-    if workload.stage == "patch-embed":
-        return module.get_submodule(spec.patch_embed().module)
-    return module
+    component, dtype = spec.component(workload.stage), TORCH_DTYPES[workload.dtype]
+    cls = component_class(component.class_name)
+    if weights and spec.origin:
+        module: nn.Module = cls.from_pretrained(spec.origin, subfolder=component.subfolder, torch_dtype=dtype)
+        module.eval().requires_grad_(False)
+    else:
+        module = build(cls, component.config, dtype)
+    return module.get_submodule(spec.patch_embed().module) if workload.stage == "patch-embed" else module

@@ -1,4 +1,4 @@
-"""What the forward of a denoiser class wants: found from its signature and config where no catalog model says it."""
+"""A denoiser that no catalog model uses: what its forward wants is found from its signature, its config and its layers."""
 
 import inspect
 from fnmatch import fnmatch
@@ -9,12 +9,16 @@ from typing import Any
 from pydantic import Field
 from torch import nn
 
+from profiler.data.latent import Triple
 from profiler.errors import UserError
 from profiler.files.load import read_yaml
 from profiler.files.paths import CONFIGS
-from profiler.models.spec import Size, Strict, Text
+from profiler.models.spec import CLIP, IMAGE, Denoiser, LatentContract, ModelSpec, Size, Strict, Text
 
+Config = dict[str, Any]
 Template = dict[str, Any]
+# What most denoisers have, and none says of itself: pixels and frames for each position of the latents, tokens of text.
+SPATIAL, TEMPORAL, TEXT_LENGTH = 8, 4, 512
 # Names of the latents' channel count in configs.
 CHANNEL_KEYS = ("in_channels", "in_visual_dim", "in_dim", "latent_channel")
 
@@ -52,51 +56,51 @@ def class_entry(class_name: str) -> ClassEntry:
     return knowledge().classes.get(class_name, ClassEntry())
 
 
-def find_inputs(module: nn.Module, grid: list[Any]) -> Template:
-    """A template for `module`'s forward. Raises UserError that names every parameter for which none is known."""
-    known, entry = knowledge(), class_entry(type(module).__name__)
+def describe_denoiser(module: nn.Module, part: dict[str, Any]) -> ModelSpec:
+    """A model of `module` alone, built on `meta`; `part` is it as a component of a model's file.
+
+    What its config cannot say is assumed: the compression of the latents and the length of the text. Raises UserError where
+    its latents' shape, or a parameter of its forward, cannot be found.
+    """
     config: Any = module.config
-    found, missing = dict(entry.inputs), []
-    for name, parameter in inspect.signature(module.forward).parameters.items():
-        wanted = parameter.default is parameter.empty or any(fnmatch(name, pattern) for pattern in known.always)
-        if name in known.when:
-            wanted = bool(config.get(known.when[name]))
-        if name in found or name in entry.leave or not wanted:
-            continue
-        template = next((item for pattern, item in known.names.items() if fnmatch(name, pattern)), None)
-        filled = {"shape": grid} if template == "grid" else template and _with_widths(template, config)
-        if filled:
-            found[name] = filled
-        elif parameter.default is parameter.empty:
-            missing.append(name)
-    if missing:
-        raise UserError(
-            f"{type(module).__name__}: nothing is known of what its forward takes as {', '.join(missing)}; "
-            "describe the model in a YAML file with `denoiser.inputs` (docs/models.md)"
-        )
-    return found
+    name, grid = type(module).__name__, _grid(module, config)
+    entry = class_entry(name)
+    is_video = "T" in grid or "3D" in name or "Video" in name
+    patch = entry.patch or _patch(grid, config)
+    text_key = _width("text", config)
+    text = Text(encoder="unknown", length=TEXT_LENGTH, dim=config[text_key]) if text_key else None
+    halvings = len(config.get("block_out_channels", [None])) - 1 if "UNet" in name else 0
+    channels = config.get(grid[-1] if len(grid) == 3 else grid[1], 1)
+    further = {
+        "patch": patch,
+        "multiple_of": SPATIAL * max(patch[1:]) * 2**halvings,
+        "inputs": _inputs(module, grid, config),
+        "patch_embed": "a denoiser alone",
+    }
+    return ModelSpec(
+        id=name,
+        name=name,
+        default=entry.default or (CLIP if is_video else IMAGE),
+        latent=LatentContract(
+            layout="BCTHW" if is_video else "BCHW",
+            channels=channels // (patch[1] * patch[2]) if "N" in grid else channels,
+            spatial_compression=SPATIAL,
+            temporal_compression=TEMPORAL if is_video else 1,
+            frame_rule=f"{TEMPORAL}k+1" if is_video else "image",
+        ),
+        vae=None,
+        denoiser=Denoiser.model_validate(part | further),
+        text=entry.text or text,
+        unknown={"vae": "a denoiser alone"},
+        sources={
+            "latent": f"assumed: {SPATIAL}x in space" + (f", {TEMPORAL}x in time" if is_video else ""),
+            "denoiser.inputs": "names and defaults of the forward, widths of the config (configs/inputs.yaml)",
+        },
+    )
 
 
-def text_width(module: nn.Module) -> int | None:
-    """The width of the text that the class takes, by its config."""
-    config: Any = module.config
-    key = _width("text", config)
-    return config[key] if key else None
-
-
-def _with_widths(template: Template, config: Any) -> Template | None:
-    """The template with widths as entries of this config; None where the config has no such entry."""
-    shape = [_width(item, config) if item in knowledge().widths else item for item in template["shape"]]
-    return {**template, "shape": shape} if None not in shape else None
-
-
-def _width(name: str, config: Any) -> str | None:
-    return next((key for key in knowledge().widths[name] if isinstance(config.get(key), int)), None)
-
-
-def find_grid(module: nn.Module) -> list[Any]:
+def _grid(module: nn.Module, config: Config) -> list[Any]:
     """The latents' shape, by what takes their channels first: a convolution, or a linear layer of tokens or patches."""
-    config: Any = module.config
     name = type(module).__name__
     if entry := class_entry(name).grid:
         return entry
@@ -106,15 +110,63 @@ def find_grid(module: nn.Module) -> list[Any]:
     video, image = ["B", key, "T", "H", "W"], ["B", key, "H", "W"]
     size = config.get("patch_size") or 1
     patched = prod(size) if isinstance(size, (tuple, list)) else size**2
-    for part in module.modules():
-        if isinstance(part, nn.Conv3d) and part.in_channels == config[key]:
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv3d) and layer.in_channels == config[key]:
             return video
-        if isinstance(part, nn.Conv2d) and part.in_channels == config[key]:
+        if isinstance(layer, nn.Conv2d) and layer.in_channels == config[key]:
             return image
-        if isinstance(part, nn.Linear) and part.in_features == config[key]:
+        if isinstance(layer, nn.Linear) and layer.in_features == config[key]:
             return ["B", "N", key]
-        if isinstance(part, nn.Linear) and part.in_features == config[key] * patched:
+        if isinstance(layer, nn.Linear) and layer.in_features == config[key] * patched:
             return video if "3D" in name else image
     raise UserError(
         f"{name}: no layer takes {config[key]} channels; describe the model in a YAML file (docs/models.md)"
     )
+
+
+def _patch(grid: list[Any], config: Config) -> Triple:
+    """The patch (t, h, w) that one token stands for, by the config.
+
+    A class that takes tokens and names no patch, as FLUX does, gets them from its pipeline as patches of 2x2 positions.
+    """
+    size = config.get("patch_size") or 1
+    if isinstance(size, (tuple, list)):
+        return (1, *size)[-3:] if len(size) == 2 else tuple(size)
+    if "N" in grid and size == 1 and config.get(grid[-1], 1) % 4 == 0:
+        return (1, 2, 2)
+    return (config.get("patch_size_t") or 1, size, size)
+
+
+def _inputs(module: nn.Module, grid: list[Any], config: Config) -> Template:
+    """A template for `module`'s forward. Raises UserError that names every parameter for which none is known."""
+    known, entry = knowledge(), class_entry(type(module).__name__)
+    found, missing = dict(entry.inputs), []
+    for name, parameter in inspect.signature(module.forward).parameters.items():
+        needed = parameter.default is parameter.empty
+        wanted = needed or any(fnmatch(name, pattern) for pattern in known.always)
+        if name in known.when:
+            wanted = bool(config.get(known.when[name]))
+        if name in found or name in entry.leave or not wanted:
+            continue
+        template = next((item for pattern, item in known.names.items() if fnmatch(name, pattern)), None)
+        filled = {"shape": grid} if template == "grid" else template and _with_widths(template, config)
+        if filled:
+            found[name] = filled
+        elif needed:
+            missing.append(name)
+    if missing:
+        raise UserError(
+            f"{type(module).__name__}: nothing is known of what its forward takes as {', '.join(missing)}; "
+            "describe the model in a YAML file with `denoiser.inputs` (docs/models.md)"
+        )
+    return found
+
+
+def _with_widths(template: Template, config: Config) -> Template | None:
+    """The template with widths as entries of this config; None where the config has no such entry."""
+    shape = [_width(item, config) if item in knowledge().widths else item for item in template["shape"]]
+    return {**template, "shape": shape} if None not in shape else None
+
+
+def _width(name: str, config: Config) -> str | None:
+    return next((key for key in knowledge().widths[name] if isinstance(config.get(key), int)), None)

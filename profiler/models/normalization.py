@@ -26,13 +26,13 @@ def to_denoiser(latents: torch.Tensor, vae: nn.Module, kind: Normalization) -> t
     if kind == "none":
         return latents
     if kind == "scale":
-        return (latents - _shift(vae)) * _factor(vae)
+        return (latents - _number(vae, "shift_factor", 0.0)) * _number(vae, "scaling_factor", 1.0)
     if kind == "batch-norm":
         latents = nn.functional.pixel_unshuffle(latents, 2)
         mean, std = _running_statistics(vae, latents)
         return (latents - mean) / std
     mean, std = _statistics(vae, latents)
-    return (latents - mean) * _factor(vae) / std
+    return (latents - mean) * _number(vae, "scaling_factor", 1.0) / std
 
 
 def to_vae(latents: torch.Tensor, vae: nn.Module, kind: Normalization) -> torch.Tensor:
@@ -40,22 +40,17 @@ def to_vae(latents: torch.Tensor, vae: nn.Module, kind: Normalization) -> torch.
     if kind == "none":
         return latents
     if kind == "scale":
-        return latents / _factor(vae) + _shift(vae)
+        return latents / _number(vae, "scaling_factor", 1.0) + _number(vae, "shift_factor", 0.0)
     if kind == "batch-norm":
         mean, std = _running_statistics(vae, latents)
         return nn.functional.pixel_shuffle(latents * std + mean, 2)
     mean, std = _statistics(vae, latents)
-    return latents * std / _factor(vae) + mean
+    return latents * std / _number(vae, "scaling_factor", 1.0) + mean
 
 
-def _factor(vae: nn.Module) -> float:
+def _number(vae: nn.Module, name: str, otherwise: float) -> float:
     config: Any = vae.config
-    return config.get("scaling_factor") or 1.0
-
-
-def _shift(vae: nn.Module) -> float:
-    config: Any = vae.config
-    return config.get("shift_factor") or 0.0
+    return config.get(name) or otherwise
 
 
 def _statistics(vae: nn.Module, latents: torch.Tensor) -> list[torch.Tensor]:

@@ -37,6 +37,10 @@ class Size(Strict):
     width: PositiveInt
 
 
+# The sizes at which a class is run that no model publishes one for.
+IMAGE, CLIP = Size(height=1024, width=1024), Size(frames=49, height=512, width=768)
+
+
 class LatentContract(Strict):
     """How pixels become latents. Sizes are pixels.
 
@@ -61,25 +65,24 @@ class LatentContract(Strict):
 
     def latent_frames(self, frames: int) -> int:
         """Latent frames of `frames` pixel frames, window by window; a causal VAE's r*k + 1 frames give k + 1."""
-        whole, rest = divmod(frames, self.window or frames)
-        return whole * ceil_div(self.window or frames, self.temporal_compression) + ceil_div(
-            rest, self.temporal_compression
-        )
+        window = self.window or frames
+        whole, rest = divmod(frames, window)
+        return whole * ceil_div(window, self.temporal_compression) + ceil_div(rest, self.temporal_compression)
 
-    def shape(self, batch: int, size: Size) -> tuple[int, ...]:
+    def shape(self, batch: int, size: Size | Workload) -> tuple[int, ...]:
         """The VAE's latent shape; without T in layout `BCHW`, where each frame is a row of its own."""
         height, width = size.height // self.spatial_compression, size.width // self.spatial_compression
         if self.layout == "BCHW":
             return (batch * size.frames, self.channels, height, width)
         return (batch, self.channels, self.latent_frames(size.frames), height, width)
 
-    def pixel_shape(self, batch: int, size: Size) -> tuple[int, ...]:
+    def pixel_shape(self, batch: int, size: Size | Workload) -> tuple[int, ...]:
         """The pixels that the VAE takes: (B, C, F, H, W), or (B*F, C, H, W) for layout `BCHW`."""
         if self.layout == "BCHW":
             return (batch * size.frames, self.pixel_channels, size.height, size.width)
         return (batch, self.pixel_channels, size.frames, size.height, size.width)
 
-    def decoded_shape(self, batch: int, size: Size) -> tuple[int, ...]:
+    def decoded_shape(self, batch: int, size: Size | Workload) -> tuple[int, ...]:
         """The pixels that the VAE gives back."""
         return to_layout(self.pixel_shape(batch, size), self.layout, self.decode_layout or self.layout)
 
@@ -198,11 +201,11 @@ class ModelSpec(Strict):
         window = self.denoiser.window if self.denoiser else None
         return round_up(window or self.latent.latent_frames(frames), patch)
 
-    def tokens(self, size: Size) -> int:
+    def tokens(self, size: Size | Workload) -> int:
         """Denoiser tokens of one forward, without text and history."""
         patch = self.denoiser.patch if self.denoiser else self.latent.patch
         grid = self.denoiser_frames(size.frames), *self.latent.shape(1, size)[-2:]
-        return grid[0] // patch[0] * (grid[1] // patch[1]) * (grid[2] // patch[2])
+        return prod(positions // step for positions, step in zip(grid, patch, strict=True))
 
     def workload(self, stage: StageName, **given: Any) -> Workload:
         """A workload with the model's published size and dtype where none is given: fields of `Workload`.
@@ -213,54 +216,40 @@ class ModelSpec(Strict):
         self.check(workload)
         return workload
 
-    def draft(
-        self,
-        stage: StageName,
-        *,
-        frames: int | None = None,
-        height: int | None = None,
-        width: int | None = None,
-        dtype: DtypeName | None = None,
-        options: MemoryOptions | None = None,
-        **rest: Any,
-    ) -> Workload:
-        """`workload` before its sizes are checked against the contract."""
-        given = {"frames": frames, "height": height, "width": width}
-        size: dict[str, Any] = {n: v if v is not None else getattr(self.default, n, None) for n, v in given.items()}
+    def draft(self, stage: StageName, **given: Any) -> Workload:
+        """`workload` before its sizes are checked against the contract. None stands for what is not given."""
+        given = dict(self.default or ()) | {name: value for name, value in given.items() if value is not None}
+        size = {name: given.get(name) for name in Size.model_fields}
         missing = [name for name, value in size.items() if value is None]
         if self.vae is None and self.denoiser is None:
-            raise UserError(self._closed(None if missing else Size(**size)))
+            raise UserError(self._closed(None if missing else Size.model_validate(size)))
         if missing:
             raise UserError(f"model '{self.id}' has no published size: give {', '.join(missing)}")
-        options = options or MemoryOptions()
-        if self._tiles(stage) and not options.tiling:
-            options = replace(options, tiling=True)
-        dtype = dtype or self.component(stage).dtype
-        return Workload(model=self.reference or self.id, stage=stage, dtype=dtype, options=options, **size, **rest)
+        given = {"dtype": self.component(stage).dtype, "options": MemoryOptions(), **given}
+        if self._tiles(stage):
+            given["options"] = replace(given["options"], tiling=True)
+        return Workload(model=self.reference or self.id, stage=stage, **given)
 
     def check(self, workload: Workload) -> None:
         """Raise UserError, with the nearest valid sizes, if the contract does not allow the workload."""
         component, contract = self.component(workload.stage), self.latent
         where = f"{self.id} {workload.stage}"
-        rules = {"frames": contract.frame_rule}
         if isinstance(component, Denoiser):
-            rules |= dict.fromkeys(("height", "width"), f"{component.multiple_of}k")
-            self._check_fixed(component, workload)
+            height = width = f"{component.multiple_of}k"
+            for name in component.fixed:
+                value, only = getattr(workload, name), getattr(self.default, name)
+                if value != only:
+                    raise UserError(f"{name}: {where} takes {only} only, got {value}")
         else:
             any_multiple = f"{contract.spatial_compression}k"
-            rules |= {"height": contract.height_rule or any_multiple, "width": contract.width_rule or any_multiple}
-        for name, rule in rules.items():
-            _check_size(name, getattr(workload, name), rule, where)
+            height, width = contract.height_rule or any_multiple, contract.width_rule or any_multiple
+        _check_size("frames", workload.frames, contract.frame_rule, where)
+        _check_size("height", workload.height, height, where)
+        _check_size("width", workload.width, width, where)
         if workload.stage == "patch-embed":
             self.patch_embed()
         if self._tiles(workload.stage) and not workload.options.tiling:
             raise UserError(f"tiling: {where} runs with tiles only; switch tiling on")
-
-    def _check_fixed(self, denoiser: Denoiser, workload: Workload) -> None:
-        for name in denoiser.fixed:
-            value, only = getattr(workload, name), getattr(self.default, name)
-            if value != only:
-                raise UserError(f"{name}: {self.id} {workload.stage} takes {only} only, got {value}")
 
     def _tiles(self, stage: StageName) -> bool:
         return stage in VAE_STAGES and self.vae is not None and self.vae.tiling == "always"

@@ -59,10 +59,11 @@ def root_of(modules: Any) -> nn.Module:
     """
     if isinstance(modules, nn.Module):
         return modules
-    if not isinstance(modules, (Mapping, Sequence)):
-        raise UserError("modules: give the modules whose weights the call needs: one, several, or several by name")
-    named = modules if isinstance(modules, Mapping) else {str(n): module for n, module in enumerate(modules)}
-    return nn.ModuleDict(dict(named))
+    if isinstance(modules, Mapping):
+        return nn.ModuleDict(dict(modules))
+    if isinstance(modules, Sequence):
+        return nn.ModuleList(modules)
+    raise UserError("modules: give the modules whose weights the call needs: one, several, or several by name")
 
 
 @contextmanager

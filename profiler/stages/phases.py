@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils._pytree import tree_leaves
 
 from profiler.data.records import Phase
 from profiler.data.workload import History, MemoryOptions
@@ -102,7 +103,8 @@ def run_phases(run: Runnable, watcher: Watcher, warm_calls: int = 0) -> tuple[tu
     output = _call(run, watcher, "cold")
     run.check_output(output)
     watcher.answered(output)
-    shapes = tuple(_shapes(output))
+    # Some classes give lists of tensors, or None where a part was not asked for.
+    shapes = tuple(tuple(leaf.shape) for leaf in tree_leaves(output) if isinstance(leaf, torch.Tensor))
     for _ in range(warm_calls):
         output = None  # dropped before the next call, as a loop of a user's would
         output = _call(run, watcher, "warm")
@@ -130,12 +132,3 @@ class Again(Runnable):
     def steps(self) -> Iterator[tuple[str, Callable[[], Any]]]:
         """Those of the first call."""
         return self.run.steps()
-
-
-def _shapes(output: Any) -> Iterator[tuple[int, ...]]:
-    """The shape of every tensor in `output`; some classes give lists of them, or None where a part was not asked for."""
-    if isinstance(output, (tuple, list, dict)):
-        for item in output.values() if isinstance(output, dict) else output:
-            yield from _shapes(item)
-    elif isinstance(output, torch.Tensor):
-        yield tuple(output.shape)

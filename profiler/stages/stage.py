@@ -6,24 +6,32 @@ The estimate runs it on `meta`, the measurement on `cuda` or `cpu`, both through
 import copy
 import inspect
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_leaves
 
 from profiler.data.records import AppliedOption
-from profiler.data.workload import ATTENTION_PACKAGES, VAE_STAGES, Workload
+from profiler.data.workload import VAE_STAGES, AttentionName, Workload
 from profiler.errors import ModelError, UserError
 from profiler.models.build import TORCH_DTYPES, component_module, materialize
 from profiler.models.normalization import latents_of, to_denoiser, to_vae
-from profiler.models.spec import ModelSpec, Size
+from profiler.models.spec import ModelSpec
 from profiler.stages.options import apply_options
 from profiler.stages.phases import Runnable
 from profiler.stages.template import fill_template, symbols
+
+SDPA: dict[AttentionName | None, SDPBackend] = {
+    "flash": SDPBackend.FLASH_ATTENTION,
+    "efficient": SDPBackend.EFFICIENT_ATTENTION,
+    "cudnn": SDPBackend.CUDNN_ATTENTION,
+    "math": SDPBackend.MATH,
+}
 
 
 class Stage(Runnable):
@@ -69,19 +77,17 @@ class Stage(Runnable):
 
     def make_inputs(self, device: torch.device) -> Any:
         """Allocate the inputs on `device`, by position (tuple) or by name (dict)."""
-        dtype = TORCH_DTYPES[self.workload.dtype]
-        values = symbols(self.spec, self.workload)
-        denoiser = self.spec.denoiser
-        if self.workload.stage in VAE_STAGES:
-            shape = self.latent_shape if self.workload.stage == "decode" else self.pixel_shape
+        stage, dtype = self.workload.stage, TORCH_DTYPES[self.workload.dtype]
+        if stage in VAE_STAGES:
+            shape = self.latent_shape if stage == "decode" else self.pixel_shape
             self.inputs = (torch.randn(shape, dtype=dtype, device=device),)
-            if self.workload.stage != "encode" and self._config.get("timestep_conditioning"):
+            config: Any = self.module.config
+            if stage != "encode" and config.get("timestep_conditioning"):
                 self.inputs += (torch.zeros(self.workload.batch, dtype=dtype, device=device),)
         else:
-            assert denoiser is not None
-            embeds = self.workload.stage == "patch-embed"
-            template = self.spec.patch_embed().inputs if embeds else denoiser.inputs
-            self.inputs = fill_template(template, values, dtype, device)
+            assert self.spec.denoiser is not None
+            template = self.spec.patch_embed().inputs if stage == "patch-embed" else self.spec.denoiser.inputs
+            self.inputs = fill_template(template, symbols(self.spec, self.workload), dtype, device)
         return self.inputs
 
     def earlier(self) -> "Iterator[Stage]":
@@ -94,67 +100,47 @@ class Stage(Runnable):
 
     def __call__(self) -> Any:
         """Run the stage once, without gradients. Returns the output tensor, or a tuple of them."""
-        with self._attention(), self._grad_mode():
+        with ExitStack() as modes:
+            for mode in self._modes():
+                modes.enter_context(mode)
             return getattr(self, "_" + self.workload.stage.replace("-", "_"))()
 
     @property
     def latent_shape(self) -> tuple[int, ...]:
         """The VAE's latents: (B, C, T, H, W), or (B*F, C, H, W) for an image VAE."""
-        return self.spec.latent.shape(self.workload.batch, self._size)
+        return self.spec.latent.shape(self.workload.batch, self.workload)
 
     @property
     def pixel_shape(self) -> tuple[int, ...]:
         """The pixels that the VAE takes: (B, C, F, H, W), or (B*F, C, H, W) for an image VAE."""
-        return self.spec.latent.pixel_shape(self.workload.batch, self._size)
+        return self.spec.latent.pixel_shape(self.workload.batch, self.workload)
 
     def check_output(self, output: Any) -> None:
         """Raise ModelError if a VAE stage gave a shape that its contract does not: a broken option, most often."""
         if self.workload.stage not in VAE_STAGES:
             return
         encodes = self.workload.stage == "encode"
-        expected = self.latent_shape if encodes else self.spec.latent.decoded_shape(self.workload.batch, self._size)
+        expected = self.latent_shape if encodes else self.spec.latent.decoded_shape(self.workload.batch, self.workload)
         if tuple(output.shape) != expected:
             options = self.workload.options.key or "no memory options"
             raise ModelError(
                 f"{self.workload.stage} gave shape {tuple(output.shape)}, the contract says {expected} ({options})"
             )
 
-    @property
-    def _config(self) -> Any:
-        """The built module's config, class defaults included."""
-        return self.module.config
+    def _modes(self) -> Iterator[AbstractContextManager[Any]]:
+        """The attention kernel that is pinned, if one is, then inference mode, or autocast on CUDA.
 
-    @property
-    def _size(self) -> Size:
-        return Size(frames=self.workload.frames, height=self.workload.height, width=self.workload.width)
-
-    def _attention(self) -> AbstractContextManager[Any]:
-        name = self.workload.options.attention
-        if name is None or name in ATTENTION_PACKAGES:
-            return nullcontext()
-        from torch.nn.attention import SDPBackend, sdpa_kernel
-
-        backends = {
-            "flash": SDPBackend.FLASH_ATTENTION,
-            "efficient": SDPBackend.EFFICIENT_ATTENTION,
-            "cudnn": SDPBackend.CUDNN_ATTENTION,
-            "math": SDPBackend.MATH,
-        }
-        context: AbstractContextManager[Any] = sdpa_kernel(backends[name])
-        return context
-
-    def _grad_mode(self) -> AbstractContextManager[Any]:
-        """Inference mode, or autocast on CUDA; without data the trace casts by itself, and a CPU is refused before.
-
-        Autocast runs without gradients as diffusers' pipelines do: in inference mode it would keep no weights.
+        Without data the trace casts by itself, and a CPU is refused before. Autocast runs without gradients as diffusers'
+        pipelines do: in inference mode it would keep no weights.
         """
-        name = self.workload.options.autocast
-        if self.device.type != "cuda" or name is None or "autocast" not in self.applied:
-            return torch.inference_mode()
-        contexts = ExitStack()
-        contexts.enter_context(torch.no_grad())
-        contexts.enter_context(torch.autocast("cuda", dtype=TORCH_DTYPES[name]))
-        return contexts
+        options = self.workload.options
+        if options.attention in SDPA:
+            yield sdpa_kernel(SDPA[options.attention])
+        if self.device.type == "cuda" and options.autocast is not None and "autocast" in self.applied:
+            yield torch.no_grad()
+            yield torch.autocast("cuda", dtype=TORCH_DTYPES[options.autocast])
+        else:
+            yield torch.inference_mode()
 
     def _encode(self) -> torch.Tensor:
         return latents_of(self.module.encode(self.inputs[0]))  # type: ignore[operator]
@@ -164,7 +150,9 @@ class Stage(Runnable):
         decode: Any = self.module.decode
         # Temporal decoders of image VAEs (SVD) take a clip as rows and ask how many belong together.
         extra = {"num_frames": self.workload.frames} if "num_frames" in inspect.signature(decode).parameters else {}
-        return _sample(decode(*arguments, **extra))
+        output = decode(*arguments, **extra)
+        sample: torch.Tensor = getattr(output, "sample", output)
+        return sample
 
     def _roundtrip(self) -> torch.Tensor:
         latents = latents_of(self.module.encode(self.inputs[0]))  # type: ignore[operator]
@@ -192,10 +180,3 @@ def _warm_up_allocator(module: nn.Module, device: torch.device) -> None:
     state = module.state_dict(keep_vars=True).values()  # detached ones would count as new
     dtype = next((tensor.dtype for tensor in state if tensor.is_floating_point()), None)
     torch.empty(max(1, sum(tensor.numel() for tensor in state) // 2), dtype=dtype, device=device)
-
-
-def _sample(output: Any) -> torch.Tensor:
-    if isinstance(output, torch.Tensor):
-        return output
-    sample: torch.Tensor = output.sample
-    return sample

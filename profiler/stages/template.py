@@ -11,7 +11,6 @@ dicts. Entries of a shape, and text in a value, are sums and products of symbols
 """
 
 import ast
-import inspect
 import operator
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -20,8 +19,8 @@ import torch
 
 from profiler.data.workload import Workload
 from profiler.errors import UserError
-from profiler.models.build import TORCH_DTYPES, component_class
-from profiler.models.spec import ModelSpec, Size
+from profiler.models.build import TORCH_DTYPES, component_class, constructor_defaults
+from profiler.models.spec import ModelSpec
 
 _OPERATORS: dict[type, Callable[[int, int], int]] = {
     ast.Add: operator.add,
@@ -39,11 +38,9 @@ _DTYPES: dict[str, torch.dtype] = {
 
 def symbols(spec: ModelSpec, workload: Workload) -> dict[str, int]:
     """The symbols of one workload, config integers first so that the letters win."""
-    size = Size(frames=workload.frames, height=workload.height, width=workload.width)
-    *_, height, width = spec.latent.shape(workload.batch, size)
+    *_, height, width = spec.latent.shape(workload.batch, workload)
     component = spec.component(workload.stage)
-    signature = inspect.signature(component_class(component.class_name))
-    config = {name: parameter.default for name, parameter in signature.parameters.items()} | component.config
+    config = constructor_defaults(component_class(component.class_name)) | component.config
     return {
         **{name: value for name, value in config.items() if type(value) is int},
         "B": workload.batch,
@@ -51,7 +48,7 @@ def symbols(spec: ModelSpec, workload: Workload) -> dict[str, int]:
         "H": height,
         "W": width,
         "C": spec.latent.channels,
-        "N": spec.tokens(size),
+        "N": spec.tokens(workload),
         "L": spec.text.length if spec.text else 0,
         "F": workload.frames,
     }
@@ -59,35 +56,33 @@ def symbols(spec: ModelSpec, workload: Workload) -> dict[str, int]:
 
 def fill_template(template: Any, values: Mapping[str, int], dtype: torch.dtype, device: torch.device) -> Any:
     """Tensors and values for `template`. Raises UserError for a symbol or form that is unknown."""
-    if isinstance(template, list):
-        return tuple(fill_template(item, values, dtype, device) for item in template)
-    if not isinstance(template, Mapping):
-        raise UserError(f"input template: expected a tensor, a value, a list or a mapping, got {template!r}")
-    if "shape" in template:
-        return _tensor(template, values, dtype, device)
-    if "value" in template:
-        return _value(template["value"], values)
-    if "repeat" in template:
-        count = evaluate(template["repeat"], values)
-        return [fill_template(template["of"], values, dtype, device) for _ in range(count)]
-    if "join" in template:
-        parts = [fill_template(item, values, dtype, device) for item in template["join"]]
-        return torch.cat(parts, dim=template["dim"])
-    return {name: fill_template(item, values, dtype, device) for name, item in template.items()}
+
+    def fill(entry: Any) -> Any:
+        match entry:
+            case list():
+                return tuple(fill(item) for item in entry)
+            case {"shape": shape}:
+                return _tensor([evaluate(size, values) for size in shape], entry, dtype, device)
+            case {"value": value}:
+                return _value(value, values)
+            case {"repeat": count, "of": item}:
+                return [fill(item) for _ in range(evaluate(count, values))]
+            case {"join": parts, "dim": dim}:
+                return torch.cat([fill(part) for part in parts], dim=dim)
+            case {}:
+                return {name: fill(item) for name, item in entry.items()}
+        raise UserError(f"input template: expected a tensor, a value, a list or a mapping, got {entry!r}")
+
+    return fill(template)
 
 
-def _tensor(
-    entry: Mapping[str, Any], values: Mapping[str, int], dtype: torch.dtype, device: torch.device
-) -> torch.Tensor:
-    shape = [evaluate(item, values) for item in entry["shape"]]
+def _tensor(shape: list[int], entry: Mapping[str, Any], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     if "dtype" in entry:
         if entry["dtype"] not in _DTYPES:
             raise UserError(f"input template: no dtype {entry['dtype']!r}; one of {', '.join(_DTYPES)}")
         dtype = _DTYPES[entry["dtype"]]
-    if "fill" in entry:
-        return torch.full(shape, entry["fill"], dtype=dtype, device=device)
-    if not dtype.is_floating_point:
-        return torch.zeros(shape, dtype=dtype, device=device)
+    if "fill" in entry or not dtype.is_floating_point:
+        return torch.full(shape, entry.get("fill", 0), dtype=dtype, device=device)
     return torch.randn(shape, dtype=dtype, device=device)
 
 

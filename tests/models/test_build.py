@@ -10,7 +10,7 @@ import torch
 from profiler.errors import ModelError, UserError
 from profiler.models.build import build, component_class, materialize
 from profiler.models.find import find_model
-from profiler.models.spec import ModelSpec
+from profiler.models.spec import Component, ModelSpec
 from profiler.stages.stage import Stage
 
 TINY = Path(__file__).parent
@@ -41,8 +41,11 @@ def test_dtypes_are_those_of_from_pretrained(spec: ModelSpec, folder: Path, dtyp
     for component in (spec.vae, spec.denoiser):
         cls = component_class(component.class_name)
         loaded = cls.from_pretrained(folder, subfolder=component.subfolder, torch_dtype=dtype)
-        built = build(component, dtype)
-        assert describe(built) == describe(loaded)
+        assert describe(build(cls, component.config, dtype)) == describe(loaded)
+
+
+def built(component: Component, dtype: torch.dtype) -> torch.nn.Module:
+    return build(component_class(component.class_name), component.config, dtype)
 
 
 def describe(module: torch.nn.Module) -> dict[str, tuple[torch.Size, torch.dtype]]:
@@ -53,13 +56,13 @@ def describe(module: torch.nn.Module) -> dict[str, tuple[torch.Size, torch.dtype
 def test_some_modules_stay_in_fp32() -> None:
     spec = find_model(str(TINY / "tiny-video.yaml"))
     assert spec.denoiser is not None
-    dtypes = {name: p.dtype for name, p in build(spec.denoiser, torch.bfloat16).named_parameters()}
+    dtypes = {name: p.dtype for name, p in built(spec.denoiser, torch.bfloat16).named_parameters()}
     assert dtypes["condition_embedder.time_embedder.linear_1.weight"] == torch.float32
     assert dtypes["blocks.0.ffn.net.0.proj.weight"] == torch.bfloat16
 
 
 def test_parameters_have_no_bytes_until_materialized(spec: ModelSpec) -> None:
-    module = build(spec.vae, torch.float32)
+    module = built(spec.vae, torch.float32)
     assert all(parameter.is_meta for parameter in module.parameters())
     materialize(module, torch.device("cpu"))
     assert not any(parameter.is_meta for parameter in module.parameters())
@@ -67,7 +70,7 @@ def test_parameters_have_no_bytes_until_materialized(spec: ModelSpec) -> None:
 
 
 def test_default_dtype_is_restored(spec: ModelSpec) -> None:
-    build(spec.vae, torch.bfloat16)
+    built(spec.vae, torch.bfloat16)
     assert torch.get_default_dtype() == torch.float32
 
 
@@ -106,4 +109,4 @@ def test_a_class_that_diffusers_lacks() -> None:
 def test_a_config_that_the_class_rejects(spec: ModelSpec) -> None:
     wrong = spec.vae.model_copy(update={"config": {"down_block_types": ["Nowhere"], "dim_mult": 3, "base_dim": "x"}})
     with pytest.raises(ModelError, match="rejects its config"):
-        build(wrong, torch.float32)
+        built(wrong, torch.float32)

@@ -10,12 +10,11 @@ import torch
 from profiler.data.stack import Stack
 from profiler.errors import UserError
 from profiler.estimation.estimator import estimate
-from profiler.models.build import build, materialize
+from profiler.models.build import build, component_class
 from profiler.models.catalog import catalog_model
 from profiler.models.component import read_class, read_component
 from profiler.models.contract import find_contract
 from profiler.models.find import find_model
-from profiler.models.spec import Component
 from profiler.stages.stage import Stage
 
 CPU_STACK = Stack(device="cpu", torch="2.13.0")
@@ -40,8 +39,7 @@ def config_file(folder: Path, config: dict[str, Any]) -> str:
 def test_a_contract_found_is_the_catalogs(model: str) -> None:
     spec = catalog_model(model)
     assert spec.vae is not None
-    vae = Component(**{"class": spec.vae.class_name, "config": spec.vae.config, "dtype": "bf16", "subfolder": ""})
-    module = materialize(build(vae, torch.bfloat16), torch.device("meta"))
+    module = build(component_class(spec.vae.class_name), spec.vae.config, torch.bfloat16).to("meta")
     found = find_contract(module)
     ours = spec.latent.model_copy(update={"patch": found.patch})
     assert found == ours

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from profiler.models.build import build
+from profiler.models.build import build, component_class
 from profiler.models.find import find_model
 from profiler.models.normalization import to_denoiser, to_vae
 from profiler.models.spec import Normalization
@@ -27,7 +27,9 @@ class Vae(nn.Module):
 def test_mean_and_std_of_the_config() -> None:
     vae = find_model(str(TINY / "tiny-video.yaml")).vae
     assert vae is not None
-    scaled = to_denoiser(torch.zeros(1, 4, 2, 3, 3), build(vae, torch.float32), "mean-std")
+    scaled = to_denoiser(
+        torch.zeros(1, 4, 2, 3, 3), build(component_class(vae.class_name), vae.config, torch.float32), "mean-std"
+    )
     expected = -torch.tensor([-0.7, 0.1, -0.9, 0.2]) / torch.tensor([2.8, 1.4, 2.3, 2.6])
     torch.testing.assert_close(scaled[0, :, 0, 0, 0], expected)
 
