@@ -12,7 +12,6 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from profiler.data.latent import Triple
 from profiler.errors import ModelError, UserError
 from profiler.files.load import describe, read_json
 from profiler.models.build import TORCH_DTYPES, build, component_class, materialize
@@ -156,7 +155,7 @@ def _alone_denoiser(module: nn.Module, config: Config) -> ModelSpec:
     )  # fmt: skip
 
 
-def _patch(module: nn.Module, grid: list[Any]) -> Triple:
+def _patch(module: nn.Module, grid: list[Any]) -> tuple[int, int, int]:
     """The patch (t, h, w) that one token stands for, by the config.
 
     A class that takes tokens and names no patch, as FLUX does, gets them from its pipeline as patches of 2x2 positions.
