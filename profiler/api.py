@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from profiler.comparison.case import Comparison, compare_all, to_frame
+from profiler.comparison.case import Comparison, compare_all
 from profiler.data.records import CallEstimate, Estimate, Record
 from profiler.data.stack import DeviceName, Stack
 from profiler.data.workload import StageName
@@ -31,24 +31,6 @@ if TYPE_CHECKING:
     from profiler.sweeps.run import Progress, RunOptions
 
 logger = logging.getLogger(__name__)
-
-__all__ = [
-    "accuracy",
-    "catalog",
-    "compare",
-    "comparisons",
-    "coverage",
-    "doctor",
-    "estimate",
-    "estimate_call",
-    "explain",
-    "find_model",
-    "hotspots",
-    "measure",
-    "publish",
-    "run",
-    "to_frame",
-]
 
 
 def estimate(
@@ -262,14 +244,13 @@ def accuracy(
     one card's cases; with `closed_form` cuDNN's plans are left out. `follow` may show progress. Raises UserError.
     """
     from profiler.evidence.accuracy import collect, judge
-    from profiler.evidence.accuracy import to_frame as frame_of
     from profiler.kernels.cudnn_plans import CLOSED_FORM
     from profiler.machine.cards import find_gpu
 
     cases = collect([Path(s) for s in sources or ["results/reference"]], find_gpu(gpu).name if gpu else None)
     asked = CLOSED_FORM.set(closed_form)
     try:
-        return frame_of(judge(follow(cases)))
+        return judge(follow(cases))
     finally:
         CLOSED_FORM.reset(asked)
 
