@@ -142,14 +142,10 @@ def _workload(spec: Any, stage: StageName) -> Any:
 
 def summary(trials: Sequence[Trial]) -> str:
     """`autoencoders 27 of 27, denoisers 74 of 76, out of scope 20`: classes of which every stage estimates."""
-    parts = []
+    parts, failed = [], {trial.class_name for trial in trials if trial.status == "failed"}
     for kind in ("autoencoder", "denoiser"):
-        statuses: dict[str, list[str]] = {}
-        for trial in trials:
-            if trial.kind == kind and trial.status != "out of scope":
-                statuses.setdefault(trial.class_name, []).append(trial.status)
-        whole = sum(set(found) == {"ok"} for found in statuses.values())
-        parts.append(f"{kind}s {whole} of {len(statuses)}")
+        tried = {trial.class_name for trial in trials if trial.kind == kind and trial.status != "out of scope"}
+        parts.append(f"{kind}s {len(tried - failed)} of {len(tried)}")
     outside = sum(trial.status == "out of scope" for trial in trials)
     return ", ".join([*parts, f"out of scope {outside}"])
 
