@@ -26,7 +26,7 @@ def reasons(directory: Path, case: str | None = None, *, again: bool = False) ->
     """
     store = RunStore(directory)
     store.header()
-    return [_reason(store, record, again) for record in named(store.records(), case)]
+    return [reason_of(store, record, again) for record in named(store.records(), case)]
 
 
 def named(records: list[Record], case: str | None) -> list[Record]:
@@ -39,7 +39,8 @@ def named(records: list[Record], case: str | None) -> list[Record]:
     return found
 
 
-def _reason(store: RunStore, record: Record, again: bool) -> Reason:
+def reason_of(store: RunStore, record: Record, again: bool = False) -> Reason:
+    """What the streams in `store` say of one record, which need not be in it yet; `again` as for `reasons`."""
     from profiler.comparison.events import explain_peaks
     from profiler.estimation.estimator import estimate_with_events
     from profiler.files.streams import read_stream
