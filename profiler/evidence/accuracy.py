@@ -71,14 +71,20 @@ def collect(paths: Sequence[Path], gpu: str | None = None) -> list[Known]:
     return found
 
 
-def judge(cases: Iterable[Known]) -> "pd.DataFrame":
-    """Each case with an estimate made now, for its own stack: a row a case.
+def judge(cases: Iterable[Known], *, closed_form: bool = False) -> "pd.DataFrame":
+    """Each case with an estimate made now, for its own stack: a row a case. With `closed_form` cuDNN's plans are left out.
 
     Sizes are `<who> <quantity>` in bytes, unknown as NA. `reason` says why a case is not comparable; empty where it is.
     """
     import pandas as pd
 
-    frame = pd.DataFrame([_judge(case) for case in cases], dtype=object)
+    from profiler.kernels.cudnn_plans import CLOSED_FORM
+
+    asked = CLOSED_FORM.set(closed_form)
+    try:
+        frame = pd.DataFrame([_judge(case) for case in cases], dtype=object)
+    finally:
+        CLOSED_FORM.reset(asked)
     sizes = [
         name for name in frame if str(name).endswith(QUANTITIES) or name in ("planned", "closed_form", "safe_reserved")
     ]
