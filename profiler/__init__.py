@@ -16,8 +16,8 @@ from profiler.api import (
     measure,
     publish,
     run,
-    to_frame,
 )
+from profiler.comparison.case import to_frame
 from profiler.data.latent import estimate_video_latent_memory
 from profiler.data.workload import MemoryOptions, Workload
 

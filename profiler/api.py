@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from profiler.comparison.case import Comparison, compare_all, to_frame
+from profiler.comparison.case import Comparison, compare_all
 from profiler.data.records import CallEstimate, Estimate, Record
 from profiler.data.stack import DeviceName, Stack
 from profiler.data.workload import StageName
@@ -31,24 +31,6 @@ if TYPE_CHECKING:
     from profiler.sweeps.run import Progress, RunOptions
 
 logger = logging.getLogger(__name__)
-
-__all__ = [
-    "accuracy",
-    "catalog",
-    "compare",
-    "comparisons",
-    "coverage",
-    "doctor",
-    "estimate",
-    "estimate_call",
-    "explain",
-    "find_model",
-    "hotspots",
-    "measure",
-    "publish",
-    "run",
-    "to_frame",
-]
 
 
 def estimate(
@@ -162,12 +144,9 @@ def measure(
     return Record(
         key=asked.key,
         workload=asked,
-        status=outcome.status,
         started=started.isoformat(timespec="seconds"),
         seconds=(datetime.now(UTC) - started).total_seconds(),
-        stack=outcome.stack or stack,
-        measurement=outcome.measurement,
-        failure=outcome.failure,
+        **vars(outcome) | {"stack": outcome.stack or stack},
     )
 
 
@@ -262,16 +241,10 @@ def accuracy(
     one card's cases; with `closed_form` cuDNN's plans are left out. `follow` may show progress. Raises UserError.
     """
     from profiler.evidence.accuracy import collect, judge
-    from profiler.evidence.accuracy import to_frame as frame_of
-    from profiler.kernels.cudnn_plans import CLOSED_FORM
     from profiler.machine.cards import find_gpu
 
     cases = collect([Path(s) for s in sources or ["results/reference"]], find_gpu(gpu).name if gpu else None)
-    asked = CLOSED_FORM.set(closed_form)
-    try:
-        return frame_of(judge(follow(cases)))
-    finally:
-        CLOSED_FORM.reset(asked)
+    return judge(follow(cases), closed_form=closed_form)
 
 
 def coverage(
@@ -281,17 +254,9 @@ def coverage(
 
     `tell` gets how many are done, of how many, and the last one's trials. Raises UserError for a class that is not there.
     """
-    from profiler.evidence.coverage import class_names, cover
+    from profiler.evidence.coverage import cover
 
-    known = class_names()
-    if unknown := set(classes) - known.keys():
-        raise UserError(f"diffusers has no autoencoder or denoiser class {', '.join(sorted(unknown))}")
-    names = {name: known[name] for name in classes} or known
-    trials = []
-    for done, found in enumerate(cover(names, gpu=gpu), 1):
-        trials += found
-        tell(done, len(names), found)
-    return sorted(trials, key=lambda trial: (trial.kind, trial.class_name))
+    return cover(classes, gpu, tell)
 
 
 def doctor() -> "tuple[Stack, list[Finding], list[dict[str, Any]]]":

@@ -8,7 +8,7 @@ say otherwise) is unexplained, and a number.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -83,7 +83,7 @@ def find_causes(
     return Explanation(
         difference=difference,
         unexplained=difference - sum(cause.bytes for cause in causes),
-        causes=tuple(_few(_joined(causes))),
+        causes=tuple(_joined(causes)),
         paired=len(partner),
         only_measured=len(measured.blocks) - len(partner),
         only_estimated=len(estimated.blocks) - len(partner),
@@ -146,22 +146,15 @@ def _cause(side: Side, block: Block, size: int, why: str) -> Cause:
 
 
 def _joined(causes: Iterable[Cause]) -> list[Cause]:
-    """One cause for all blocks of an op that differ in one way, largest first."""
-    found: dict[tuple[str, str, str, str], list[int]] = defaultdict(list)
+    """One cause for all blocks of an op that differ in one way, largest first; past `MOST_CAUSES` the sum of the others."""
+    alike: dict[tuple[str, str, str, str], list[Cause]] = defaultdict(list)
     for cause in causes:
-        found[cause.module, cause.op, cause.term, cause.why].append(cause.bytes)
-    joined = [
-        Cause(bytes=sum(sizes), module=module, op=op, term=term, why=why, blocks=len(sizes))
-        for (module, op, term, why), sizes in found.items()
-    ]
-    return sorted(joined, key=lambda cause: -abs(cause.bytes))
+        alike[cause.module, cause.op, cause.term, cause.why].append(cause)
+    joined = sorted((_sum(found, found[0]) for found in alike.values()), key=lambda cause: -abs(cause.bytes))
+    kept, rest = joined[:MOST_CAUSES], joined[MOST_CAUSES:]
+    together = Cause(bytes=0, module="", op="", term="", why=f"{len(rest)} smaller causes together")
+    return [*kept, _sum(rest, together)] if rest else kept
 
 
-def _few(causes: list[Cause]) -> list[Cause]:
-    """The largest, and the sum of the others."""
-    kept, rest = causes[:MOST_CAUSES], causes[MOST_CAUSES:]
-    if not rest:
-        return kept
-    size, blocks = sum(cause.bytes for cause in rest), sum(cause.blocks for cause in rest)
-    why = f"{len(rest)} smaller causes together"
-    return [*kept, Cause(bytes=size, module="", op="", term="", why=why, blocks=blocks)]
+def _sum(causes: Sequence[Cause], like: Cause) -> Cause:
+    return replace(like, bytes=sum(cause.bytes for cause in causes), blocks=sum(cause.blocks for cause in causes))

@@ -4,14 +4,13 @@ Cases are joined by key. A measured number is only ever laid beside a measured o
 estimate; where a case has no such pair, it says why and is not judged.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Literal
 
 from profiler.data.records import LEVELS, Record, Side
 from profiler.data.shown import frame_of
-from profiler.data.stack import Stack
 from profiler.data.units import format_bytes, format_percent
 
 if TYPE_CHECKING:
@@ -87,40 +86,31 @@ def difference(before: Iterable[Record], after: Iterable[Record]) -> RunDifferen
     """Lay two runs side by side."""
     old, new = ({record.key: record for record in records} for records in (before, after))
     cases = [_case(key, old.get(key), new.get(key)) for key in dict.fromkeys([*old, *new])]
-    return RunDifference(cases, _stack_difference(_stacks(old.values()), _stacks(new.values())))
+    return RunDifference(cases, _stack_difference(_values(old.values()), _values(new.values())))
 
 
 def _case(key: str, old: Record | None, new: Record | None) -> CaseDifference:
     (old_kind, before), (new_kind, after) = _numbers(old), _numbers(new)
+    kind, apart = old_kind, bool(old and new) and old_kind != new_kind
+    sides = (None, None) if apart else (before, after)
+    levels = {
+        name: Delta(*(getattr(side.peak, f"{name}_bytes") if side else None for side in sides)) for name in LEVELS
+    }
+    size = levels["allocated"].bytes
+    change: Change = "not comparable"
     if old is None:
-        return _row(key, new_kind, None, after, "new", "not in the first run")
-    if new is None:
-        return _row(key, old_kind, before, None, "missing", "not in the second run")
-    if old_kind != new_kind:
-        kinds = f"{old_kind} in the first run, {new_kind} in the second"
-        row = _row(key, kinds, None, None, "not comparable", _why(kinds, old, new))
-        return replace(row, lost=before is not None and after is None)
-    row = _row(key, old_kind, before, after, "equal", "")
-    size = row.allocated.bytes
-    if size is None:
-        return replace(row, change="not comparable", reason=_why(f"{old_kind} in both runs", old, new))
-    return replace(row, change="rose" if size > 0 else "fell" if size else "equal")
-
-
-def _row(
-    key: str,
-    kind: str,
-    old: Side | None,
-    new: Side | None,
-    change: Change,
-    reason: str,
-) -> CaseDifference:
-    allocated, reserved, device = (
-        Delta(*(getattr(side.peak, f"{name}_bytes") if side else None for side in (old, new))) for name in LEVELS
-    )
-    return CaseDifference(
-        key=key, kind=kind, change=change, reason=reason, allocated=allocated, reserved=reserved, device=device
-    )
+        kind, change, reason = new_kind, "new", "not in the first run"
+    elif new is None:
+        change, reason = "missing", "not in the second run"
+    elif apart:
+        kind = f"{old_kind} in the first run, {new_kind} in the second"
+        reason = _why(kind, old, new)
+    elif size is None:
+        reason = _why(f"{old_kind} in both runs", old, new)
+    else:
+        change, reason = "rose" if size > 0 else "fell" if size else "equal", ""
+    lost = new is not None and before is not None and after is None
+    return CaseDifference(key=key, kind=kind, change=change, reason=reason, lost=lost, **levels)
 
 
 def _numbers(record: Record | None) -> tuple[str, Side | None]:
@@ -139,16 +129,9 @@ def _why(kinds: str, old: Record, new: Record) -> str:
     return "; ".join([kinds, *messages])
 
 
-def _stacks(records: Iterable[Record]) -> list[Stack]:
-    sides = [record.measurement or record.estimate for record in records]
-    return [side.stack for side in sides if side]
-
-
-def _stack_difference(old: list[Stack], new: list[Stack]) -> dict[str, tuple[str, str]]:
+def _stack_difference(before: dict[str, set[str]], after: dict[str, set[str]]) -> dict[str, tuple[str, str]]:
     """Fields and settings whose values are not the same in both runs."""
-    before, after = _values(old), _values(new)
-    names = dict.fromkeys([*before, *after])
-    pairs = {name: (before.get(name, set()), after.get(name, set())) for name in names}
+    pairs = {name: (before.get(name, set()), after.get(name, set())) for name in [*before, *after]}
     return {
         name: (", ".join(sorted(a)) or "not set", ", ".join(sorted(b)) or "not set")
         for name, (a, b) in pairs.items()
@@ -156,21 +139,20 @@ def _stack_difference(old: list[Stack], new: list[Stack]) -> dict[str, tuple[str
     }
 
 
-def _values(stacks: list[Stack]) -> dict[str, set[str]]:
+def _values(records: Iterable[Record]) -> dict[str, set[str]]:
+    """Every value of each field and setting of the records' stacks."""
     found: dict[str, set[str]] = defaultdict(set)
-    for stack in stacks:
-        fields = asdict(stack)
+    for side in filter(None, (record.measurement or record.estimate for record in records)):
+        fields = asdict(side.stack)
         settings = fields.pop("settings")
-        for name, value in {**fields, **settings}.items():
+        for name, value in (fields | settings).items():
             found[name].add("unknown" if value is None else str(value))
     return found
 
 
 def sentence(found: RunDifference) -> str:
     """How many cases changed in which way, and the worst rise."""
-    counts: dict[str, int] = defaultdict(int)
-    for case in found.cases:
-        counts[case.change] += 1
+    counts = Counter(case.change for case in found.cases)
     text = ", ".join(f"{count} {change}" for change, count in counts.items()) or "no cases"
     risen = [case for case in found.cases if case.change == "rose"]
     if not risen:

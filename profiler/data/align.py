@@ -1,8 +1,8 @@
 """The longest common subsequence of two sequences that differ little (Myers 1986, An O(ND) Difference Algorithm)."""
 
 from array import array
-from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections import defaultdict, deque
+from collections.abc import Callable, Hashable, Sequence
 from itertools import groupby, pairwise
 
 from profiler.data.events import Block, Events, alive_at, first_event, place_of
@@ -70,7 +70,7 @@ def pair(a: Events, b: Events) -> dict[int, int]:
     matched = align([place for place, _ in runs_a], [place for place, _ in runs_b])
     groups_a = _groups(runs_a, [i for i, _ in matched])
     groups_b = _groups(runs_b, [j for _, j in matched])
-    partner = _pair_resident(a, b)
+    partner = _pair_in_order(_resident(a), _resident(b), lambda block: (block.phase, block.bytes))
     for blocks_a, blocks_b in zip(groups_a, groups_b, strict=True):
         partner |= _pair_within(blocks_a, blocks_b)
     return partner
@@ -92,29 +92,19 @@ def _pair_within(a: list[Block], b: list[Block]) -> dict[int, int]:
     pairs = align([block.bytes for block in a], [block.bytes for block in b])
     found = {a[i].number: b[j].number for i, j in pairs}
     taken = set(found.values())
-    rest = _queues((block for block in b if block.number not in taken), lambda block: block.term)
-    for block in a:
-        if block.number not in found and rest[block.term]:
-            found[block.number] = rest[block.term].pop()
-    return found
+    rest_a = [block for block in a if block.number not in found]
+    rest_b = [block for block in b if block.number not in taken]
+    return found | _pair_in_order(rest_a, rest_b, lambda block: block.term)
 
 
-def _pair_resident(a: Events, b: Events) -> dict[int, int]:
-    waiting, found = _queues(_resident(b), lambda block: (block.phase, block.bytes)), {}
-    for block in _resident(a):
-        if waiting[block.phase, block.bytes]:
-            found[block.number] = waiting[block.phase, block.bytes].pop()
-    return found
+def _pair_in_order(a: list[Block], b: list[Block], key: Callable[[Block], Hashable]) -> dict[int, int]:
+    """The first block of `a` that has a key goes with the first such block of `b`, the second with the second."""
+    waiting: dict[Hashable, deque[int]] = defaultdict(deque)
+    for block in b:
+        waiting[key(block)].append(block.number)
+    return {block.number: waiting[key(block)].popleft() for block in a if waiting[key(block)]}
 
 
 def _resident(side: Events) -> list[Block]:
     """What is alive when the call begins."""
     return [block for block in alive_at(side.blocks, first_event(side) - 1) if block.phase != "cold"]
-
-
-def _queues(blocks: Iterable[Block], key: Callable[[Block], Hashable]) -> dict[Hashable, list[int]]:
-    """Numbers of blocks by key, in reverse order: `pop` takes the first."""
-    queues: dict[Hashable, list[int]] = defaultdict(list)
-    for block in blocks:
-        queues[key(block)].insert(0, block.number)
-    return queues

@@ -5,8 +5,8 @@ the stack of its figure. Each predictor is judged on the quantities that it is f
 stays in the table with its reason.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import mode
@@ -50,47 +50,6 @@ class Known:
     context_bytes: int | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Judged:
-    """A case with its estimate. `reason` says why it is not comparable; empty where it is."""
-
-    known: Known
-    status: str
-    reason: str
-    estimate: Estimate | None = None
-    predicted: Figures = field(default_factory=dict)
-    peers: Mapping[Peer, int | None] = field(default_factory=dict)
-
-    @property
-    def row(self) -> dict[str, Any]:
-        """One line of the CSV: sizes in bytes, unknown as None."""
-        known, workload, stack = self.known, self.known.workload, self.known.stack
-        return {
-            "kind": known.kind,
-            "gpu": stack.gpu if stack else None,
-            "torch": stack.torch if stack else None,
-            "model": workload.model,
-            "stage": workload.stage,
-            "dtype": workload.dtype,
-            "options": workload.options.key,
-            "key": workload.key,
-            "source": known.source,
-            "status": self.status,
-            "reason": self.reason,
-            "fits": self.estimate.fits if self.estimate else None,
-            "half_digit": known.half_digit,
-            "planned": self._convolutions("planned"),
-            "closed_form": self._convolutions("closed form"),
-            "safe_reserved": self.estimate.safe_reserved_bytes if self.estimate else None,
-            **{f"known {name}": known.figures.get(name) for name in QUANTITIES},
-            **{f"{OURS} {name}": self.predicted.get(name) for name in QUANTITIES},
-            **{f"{peer} {QUANTITY[peer]}": size for peer, size in self.peers.items()},
-        }
-
-    def _convolutions(self, route: str) -> int | None:
-        return self.estimate.routes.get(f"convolution cudnn, {route}", 0) if self.estimate else None
-
-
 def collect(paths: Sequence[Path], gpu: str | None = None) -> list[Known]:
     """Every case under `paths`: run folders, folders of them, files of published figures; `gpu` keeps one card's.
 
@@ -112,16 +71,20 @@ def collect(paths: Sequence[Path], gpu: str | None = None) -> list[Known]:
     return found
 
 
-def judge(cases: Iterable[Known]) -> list[Judged]:
-    """Each case with an estimate made now, for its own stack."""
-    return [_judge(case) for case in cases]
+def judge(cases: Iterable[Known], *, closed_form: bool = False) -> "pd.DataFrame":
+    """Each case with an estimate made now, for its own stack: a row a case. With `closed_form` cuDNN's plans are left out.
 
-
-def to_frame(judged: Sequence[Judged]) -> "pd.DataFrame":
-    """One row a case. Sizes are `<who> <quantity>` in bytes, unknown as NA."""
+    Sizes are `<who> <quantity>` in bytes, unknown as NA. `reason` says why a case is not comparable; empty where it is.
+    """
     import pandas as pd
 
-    frame = pd.DataFrame([case.row for case in judged], dtype=object)
+    from profiler.kernels.cudnn_plans import CLOSED_FORM
+
+    asked = CLOSED_FORM.set(closed_form)
+    try:
+        frame = pd.DataFrame([_judge(case) for case in cases], dtype=object)
+    finally:
+        CLOSED_FORM.reset(asked)
     sizes = [
         name for name in frame if str(name).endswith(QUANTITIES) or name in ("planned", "closed_form", "safe_reserved")
     ]
@@ -193,31 +156,27 @@ def conditions(frame: "pd.DataFrame", command: str, *, closed_form: bool = False
     }
 
 
-def _recorded_in(folder: Path) -> list[Known]:
+def _recorded_in(folder: Path) -> Iterator[Known]:
     """The cases of a run that were measured or tried. Its usual context counts for all: some end without one."""
     records = [record for record in RunStore(folder).records() if "@" not in record.key]
-    contexts = [r.measurement.terms.context for r in records if r.measurement is not None]
-    return [_recorded(record, str(folder), mode(contexts or [None])) for record in records]
+    context = mode([r.measurement.terms.context for r in records if r.measurement is not None] or [None])
+    for record in records:
+        stack = record.measurement.stack if record.measurement else record.stack
+        yield Known(
+            kind=_kind(stack),
+            source=str(folder),
+            workload=record.workload,
+            stack=stack,
+            figures=figures(record.measurement),
+            record=record,
+            context_bytes=context,
+        )
 
 
-def _recorded(record: Record, source: str, context: int | None) -> Known:
-    found = record.measurement
-    return Known(
-        context_bytes=context,
-        kind={"cuda": "measured", "dry": "dry", "cpu": "cpu"}[found.device_kind] if found else _kind(record),
-        source=source,
-        workload=record.workload,
-        stack=found.stack if found else record.stack,
-        figures=figures(found),
-        record=record,
-    )
-
-
-def _kind(record: Record) -> str:
-    """The kind of a case that ended without figures."""
+def _kind(stack: Stack | None) -> str:
+    """What a run on `stack` gives, also where it ended without figures."""
     from profiler.machine.live import DRY
 
-    stack = record.stack
     if stack is None or stack.device == "cpu":
         return "cpu"
     return "dry" if DRY in stack.settings else "measured"
@@ -234,21 +193,48 @@ def _published(figure: Published) -> Known:
     )
 
 
-def _judge(case: Known) -> Judged:
+def _judge(case: Known) -> dict[str, Any]:
+    """One line of the CSV: sizes in bytes, unknown as None."""
+    workload, stack = case.workload, case.stack
+    made, peers, reason = _estimate(case)
+    predicted = figures(made)
+    if case.record is not None and made is not None:
+        row = compare(replace(case.record, estimate=made))
+        predicted["allocated"] = row.allocated.estimated  # on the CPU: with what kernels were measured to borrow
+        reason = row.reason if row.verdict == "not comparable" else ""
+    routes = {name: made and made.routes.get(f"convolution cudnn, {name}", 0) for name in ("planned", "closed form")}
+    return {
+        "kind": case.kind,
+        "gpu": stack.gpu if stack else None,
+        "torch": stack.torch if stack else None,
+        "model": workload.model,
+        "stage": workload.stage,
+        "dtype": workload.dtype,
+        "options": workload.options.key,
+        "key": workload.key,
+        "source": case.source,
+        "status": case.record.status if case.record else "ok",
+        "reason": reason,
+        "fits": made.fits if made else None,
+        "half_digit": case.half_digit,
+        "planned": routes["planned"],
+        "closed_form": routes["closed form"],
+        "safe_reserved": made.safe_reserved_bytes if made else None,
+        **{f"known {name}": case.figures.get(name) for name in QUANTITIES},
+        **{f"{OURS} {name}": predicted.get(name) for name in QUANTITIES},
+        **{f"{peer} {QUANTITY[peer]}": size for peer, size in peers.items()},
+    }
+
+
+def _estimate(case: Known) -> tuple[Estimate | None, dict[Peer, int | None], str]:
+    """The estimate for the case's own stack and the peers' figures; without them, the reason."""
     from profiler.estimation.estimator import estimate
 
-    status = case.record.status if case.record else "ok"
     if case.stack is None:
-        return Judged(known=case, status=status, reason="no stack recorded")
+        return None, {}, "no stack recorded"
     try:
         spec = find_model(case.workload.model)
         made = estimate(case.workload, spec, case.stack, context_bytes=case.context_bytes)
     except LatentmeterError as error:
-        return Judged(known=case, status=status, reason=str(error))
-    predicted, reason = figures(made), ""
-    if case.record is not None:
-        row = compare(replace(case.record, estimate=made))
-        predicted["allocated"] = row.allocated.estimated  # on the CPU: with what kernels were measured to borrow
-        reason = row.reason if row.verdict == "not comparable" else ""
-    peers = peer_figures(case.workload, spec)
-    return Judged(known=case, status=status, reason=reason, estimate=made, predicted=predicted, peers=peers)
+        return None, {}, str(error)
+    return made, peer_figures(case.workload, spec), ""

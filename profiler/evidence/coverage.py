@@ -3,7 +3,7 @@
 import inspect
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from datetime import date
@@ -82,8 +82,24 @@ def out_of_scope(class_name: str, kind: Kind) -> str | None:
     return None
 
 
-def cover(names: dict[str, Kind], *, gpu: str) -> Iterator[list[Trial]]:
-    """Try every class, each stage that it has; a list per class, as they end."""
+def cover(classes: Sequence[str], gpu: str, tell: Callable[[int, int, list[Trial]], None]) -> list[Trial]:
+    """Try `classes`, or every class, each stage that it has. Raises UserError for a class that is not there.
+
+    `tell` gets how many are done, of how many, and the last one's trials.
+    """
+    known = class_names()
+    if unknown := set(classes) - known.keys():
+        raise UserError(f"diffusers has no autoencoder or denoiser class {', '.join(sorted(unknown))}")
+    names = {name: known[name] for name in classes} or known
+    trials = []
+    for done, found in enumerate(_try_all(names, gpu), 1):
+        trials += found
+        tell(done, len(names), found)
+    return sorted(trials, key=lambda trial: (trial.kind, trial.class_name))
+
+
+def _try_all(names: dict[str, Kind], gpu: str) -> Iterator[list[Trial]]:
+    """A list of trials a class, as they end."""
     if len(names) <= WORKERS:  # processes would cost more than they save
         yield from (try_class(name, kind, gpu) for name, kind in names.items())
         return
@@ -142,14 +158,10 @@ def _workload(spec: Any, stage: StageName) -> Any:
 
 def summary(trials: Sequence[Trial]) -> str:
     """`autoencoders 27 of 27, denoisers 74 of 76, out of scope 20`: classes of which every stage estimates."""
-    parts = []
+    parts, failed = [], {trial.class_name for trial in trials if trial.status == "failed"}
     for kind in ("autoencoder", "denoiser"):
-        statuses: dict[str, list[str]] = {}
-        for trial in trials:
-            if trial.kind == kind and trial.status != "out of scope":
-                statuses.setdefault(trial.class_name, []).append(trial.status)
-        whole = sum(set(found) == {"ok"} for found in statuses.values())
-        parts.append(f"{kind}s {whole} of {len(statuses)}")
+        tried = {trial.class_name for trial in trials if trial.kind == kind and trial.status != "out of scope"}
+        parts.append(f"{kind}s {len(tried - failed)} of {len(tried)}")
     outside = sum(trial.status == "out of scope" for trial in trials)
     return ", ".join([*parts, f"out of scope {outside}"])
 

@@ -1,9 +1,9 @@
 """Why estimate and measurement of a run's cases differ: from the streams that the run kept, or by an estimate made anew."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from profiler.data.events import Events
 from profiler.data.explanation import Explanation
 from profiler.data.records import Record
 from profiler.errors import LatentmeterError, UserError
@@ -26,7 +26,7 @@ def reasons(directory: Path, case: str | None = None, *, again: bool = False) ->
     """
     store = RunStore(directory)
     store.header()
-    return list(_reasons(store, named(store.records(), case), again))
+    return [reason_of(store, record, again) for record in named(store.records(), case)]
 
 
 def named(records: list[Record], case: str | None) -> list[Record]:
@@ -39,29 +39,28 @@ def named(records: list[Record], case: str | None) -> list[Record]:
     return found
 
 
-def _reasons(store: RunStore, records: list[Record], again: bool) -> Iterator[Reason]:
+def reason_of(store: RunStore, record: Record, again: bool = False) -> Reason:
+    """What the streams in `store` say of one record, which need not be in it yet; `again` as for `reasons`."""
     from profiler.comparison.events import explain_peaks
     from profiler.estimation.estimator import estimate_with_events
     from profiler.files.streams import read_stream
     from profiler.models.find import find_model
 
-    for record in records:
-        paths = [store.event_path(record.workload, side) for side in ("measured", "estimated")]
-        if record.measurement is None:
-            yield Reason(record, None, f"{record.status}: nothing was measured")
-        elif not paths[0].exists():
-            yield Reason(record, record.explanation, "" if record.explanation else "the run kept no events")
-        elif again:
-            try:
-                spec, stack = find_model(record.workload.model), record.measurement.stack
-                estimate, events = estimate_with_events(record.workload, spec, stack)
-                found = explain_peaks(estimate, record.measurement, events, read_stream(paths[0]))
-                yield Reason(record, found, "" if found else "a peak is unknown")
-            except LatentmeterError as error:
-                yield Reason(record, None, f"no estimate: {error}")
-        elif record.estimate is None or not paths[1].exists():
-            yield Reason(record, None, record.notes.get("estimate", "no events of the estimate; --again makes it anew"))
-        else:
-            streams = [read_stream(path) for path in paths]
-            found = explain_peaks(record.estimate, record.measurement, streams[1], streams[0])
-            yield Reason(record, found, "" if found else "a peak is unknown")
+    measured, estimated = (store.event_path(record.workload, side) for side in ("measured", "estimated"))
+    if record.measurement is None:
+        return Reason(record, None, f"{record.status}: nothing was measured")
+    if not measured.exists():
+        return Reason(record, record.explanation, "" if record.explanation else "the run kept no events")
+    events: Events
+    if again:
+        try:
+            spec, stack = find_model(record.workload.model), record.measurement.stack
+            estimate, events = estimate_with_events(record.workload, spec, stack)
+        except LatentmeterError as error:
+            return Reason(record, None, f"no estimate: {error}")
+    elif record.estimate is not None and estimated.exists():
+        estimate, events = record.estimate, read_stream(estimated)
+    else:
+        return Reason(record, None, record.notes.get("estimate", "no events of the estimate; --again makes it anew"))
+    found = explain_peaks(estimate, record.measurement, events, read_stream(measured))
+    return Reason(record, found, "" if found else "a peak is unknown")

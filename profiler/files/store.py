@@ -55,17 +55,14 @@ class RunStore:
         """Hold the folder for this process. Raises UserError where another run writes to it."""
         for folder in (self.logs, self.events):
             folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.directory / ".lock")
         try:
-            lock.acquire(timeout=0)
+            lock = FileLock(self.directory / ".lock").acquire(timeout=0)
         except Timeout as error:
             raise UserError(
                 f"{self.directory}: another run is writing here; wait for it or choose another --out"
             ) from error
-        try:
+        with lock:
             yield
-        finally:
-            lock.release()
 
     def begin(self, header: RunHeader) -> None:
         """Write the header; the folder must not hold a run yet."""
@@ -98,34 +95,21 @@ class RunStore:
     def append(self, record: Record) -> None:
         """Put one record on disk, whole, before returning."""
         line = json.dumps(asdict(record), separators=(",", ":")) + "\n"
-        self._cut_torn_line()
-        with self.records_path.open("a", encoding="utf-8") as stream:
-            stream.write(line)
+        with self.records_path.open("ab+") as stream:
+            stream.seek(0)
+            stream.truncate(stream.read().rfind(b"\n") + 1)  # what a process that died while it wrote left of a line
+            stream.write(line.encode())
             stream.flush()
             os.fsync(stream.fileno())
 
     def records(self) -> list[Record]:
         """The last record of every key, in the order in which keys first came. Raises UserError for a damaged line."""
+        data = self.records_path.read_bytes() if self.records_path.exists() else b""
         found: dict[str, Record] = {}
-        for number, line in enumerate(self._lines(), start=1):
+        for number, line in enumerate(data.split(b"\n")[:-1], start=1):
             record: Record = _read(Record, line, f"{self.records_path}, line {number}", "a record")
             found[record.key] = record
         return list(found.values())
-
-    def _lines(self) -> list[bytes]:
-        if not self.records_path.exists():
-            return []
-        return self.records_path.read_bytes().split(b"\n")[:-1]
-
-    def _cut_torn_line(self) -> None:
-        """Remove a last line without an end, left by a process that died while it wrote."""
-        if not self.records_path.exists():
-            return
-        with self.records_path.open("rb+") as stream:
-            data = stream.read()
-            end = data.rfind(b"\n") + 1
-            if end != len(data):
-                stream.truncate(end)
 
 
 def file_stem(workload: Workload) -> str:

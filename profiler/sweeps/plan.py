@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
@@ -15,8 +15,6 @@ from profiler.files.paths import CONFIGS
 from profiler.machine.cards import Gpu, find_gpu
 from profiler.models.find import find_model
 from profiler.models.spec import ModelSpec, Strict
-
-T = TypeVar("T")
 
 
 class Entry(Strict):
@@ -84,11 +82,6 @@ class Plan:
         return self.sweep.model_dump(mode="json", exclude={"events"}) | {"models": models}
 
 
-def read_sweep(path: Path) -> Sweep:
-    """Read a sweep file. Raises UserError with every error and its place."""
-    return read_as(Sweep, path, "a sweep file")
-
-
 def plan_sweep(sweep: Sweep) -> Plan:
     """The sweep with its cases. Raises UserError that names every entry whose model, card or options are wrong."""
     cases: dict[str, Case] = {}
@@ -123,12 +116,14 @@ def _axis(value: Any) -> list[Any]:
 
 
 def find_sweep(name: str) -> Sweep:
-    """The sweep in file `name`, or the shipped one of that name. Raises UserError that names the shipped ones."""
+    """The sweep in file `name`, or the shipped one of that name.
+
+    Raises UserError that names the shipped ones, or every error of the file with its place.
+    """
     path = Path(name)
-    if path.suffix in (".yaml", ".yml") or path.exists():
-        return read_sweep(path)
-    shipped = CONFIGS / "sweeps" / f"{name}.yaml"
-    if shipped.exists():
-        return read_sweep(shipped)
-    known = sorted(p.stem for p in shipped.parent.glob("*.yaml"))
-    raise UserError(f"no sweep '{name}': give a YAML file, or one of {', '.join(known)}")
+    if path.suffix not in (".yaml", ".yml") and not path.exists():
+        shipped = {file.stem: file for file in (CONFIGS / "sweeps").glob("*.yaml")}
+        if name not in shipped:
+            raise UserError(f"no sweep '{name}': give a YAML file, or one of {', '.join(sorted(shipped))}")
+        path = shipped[name]
+    return read_as(Sweep, path, "a sweep file")

@@ -51,9 +51,7 @@ def publish(
         "report.json": render_json(comparisons, about, others),
         "records.csv": to_frame(comparisons).to_csv(index=False),
     }
-    for name, text in texts.items():
-        write_atomically(directory / name, text)
-    return [directory / name for name in texts]
+    return _write(texts, directory)
 
 
 def _others(comparisons: Iterable[Comparison], models: Mapping[str, ModelSpec]) -> Peers:
@@ -72,12 +70,15 @@ def publish_accuracy(frame: "pd.DataFrame", about: Mapping[str, str], directory:
     """Write `accuracy.md`, `accuracy.csv` (a row a case) and `accuracy.json` into `directory`; returns their paths."""
     from profiler.report.accuracy import render_accuracy
 
-    directory.mkdir(parents=True, exist_ok=True)
     texts = {
         "accuracy.md": render_accuracy(frame, about),
         "accuracy.csv": frame.to_csv(index=False),
         "accuracy.json": json.dumps(accuracy_data(frame, about), separators=(",", ":")) + "\n",
     }
+    return _write(texts, directory)
+
+
+def _write(texts: Mapping[str, str], directory: Path) -> list[Path]:
     for name, text in texts.items():
         write_atomically(directory / name, text)
     return [directory / name for name in texts]

@@ -4,20 +4,19 @@ import logging
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from profiler._version import __version__
-from profiler.comparison.events import explain_peaks
 from profiler.data.events import Events
-from profiler.data.explanation import Explanation
-from profiler.data.records import Estimate, Failure, Measurement, Record
+from profiler.data.records import Estimate, Failure, Record
 from profiler.data.stack import Stack
 from profiler.errors import LatentmeterError, UserError
+from profiler.evidence.explain import reason_of
 from profiler.files.store import RunHeader, RunStore
-from profiler.files.streams import read_stream, write_stream
+from profiler.files.streams import write_stream
 from profiler.machine.cards import Gpu, assumed_stack
 from profiler.measurement.process import measure_in_process, probe_stack
 from profiler.sweeps.plan import Case, Plan, Sweep
@@ -117,7 +116,7 @@ def _run_case(case: Case, sweep: Sweep, stack: Stack, store: RunStore, remaining
         result = _measured(case, sweep, stack, store, remaining)
     if result is None:
         return None
-    return Record(
+    record = Record(
         key=case.key,
         workload=case.workload,
         started=started,
@@ -125,6 +124,7 @@ def _run_case(case: Case, sweep: Sweep, stack: Stack, store: RunStore, remaining
         tolerance=sweep.tolerance_percent / 100 if sweep.tolerance_percent else None,
         **result,
     )
+    return replace(record, explanation=reason_of(store, record).explanation) if sweep.events else record
 
 
 def _estimated(case: Case, card: Gpu) -> dict[str, Any]:
@@ -139,7 +139,10 @@ def _estimated(case: Case, card: Gpu) -> dict[str, Any]:
 def _measured(
     case: Case, sweep: Sweep, stack: Stack, store: RunStore, remaining: float | None
 ) -> dict[str, Any] | None:
-    """The record's fields for a case of this machine: the estimate for its stack, and the measurement."""
+    """The record's fields for a case of this machine: the estimate for its stack, and the measurement.
+
+    The events of the estimate are saved where those of the measurement were.
+    """
     found, trace, notes = _estimate(case, stack, None)
     events = store.event_path(case.workload, "measured") if sweep.events else None
     timeout = sweep.timeout_seconds if remaining is None else min(sweep.timeout_seconds, remaining)
@@ -154,25 +157,9 @@ def _measured(
     )
     if outcome.status == "timeout" and timeout < sweep.timeout_seconds:
         return None
-    return {
-        "status": outcome.status,
-        "stack": outcome.stack or stack,
-        "estimate": found,
-        "measurement": outcome.measurement,
-        "failure": outcome.failure,
-        "explanation": _explain(found, trace, outcome.measurement, events, store) if trace and found else None,
-        "notes": notes,
-    }
-
-
-def _explain(
-    found: Estimate, trace: Events, measurement: Measurement | None, events: Path | None, store: RunStore
-) -> Explanation | None:
-    """Why the two peaks differ; None where no events were kept. The estimate's are saved beside the measured ones."""
-    if measurement is None or events is None or not events.exists():
-        return None
-    write_stream(store.event_path(found.workload, "estimated"), trace)
-    return explain_peaks(found, measurement, trace, read_stream(events))
+    if trace and outcome.measurement and events and events.exists():
+        write_stream(store.event_path(case.workload, "estimated"), trace)
+    return vars(outcome) | {"stack": outcome.stack or stack, "estimate": found, "notes": notes}
 
 
 def _at_start(message: str) -> Failure:

@@ -17,7 +17,7 @@ from profiler.data.records import SCHEMA, TERMS, Record
 from profiler.files.store import RunHeader, RunStore
 from profiler.models.catalog import catalog
 from profiler.sweeps import run as sweeps
-from profiler.sweeps.plan import plan_sweep, read_sweep
+from profiler.sweeps.plan import find_sweep, plan_sweep
 from tests.report import records_factory as factory
 
 IMAGE = "tests/models/tiny-image.yaml"
@@ -329,7 +329,7 @@ def test_the_exit_code_of_run_is_about_the_tolerance_of_its_sweep(
 ) -> None:
     monkeypatch.setattr(sweeps, "probe_stack", lambda device: factory.CPU)
     path = sweep_file({"model": IMAGE, "stages": ["decode"]}, tolerance_percent=tolerance)
-    (case,) = plan_sweep(read_sweep(path)).cases
+    (case,) = plan_sweep(find_sweep(str(path))).cases
     command = ("run", path, "--out", tmp_path / "run")
     assert latentmeter(*command, "--budget-minutes", 0.001).code == 0
     share = tolerance and tolerance / 100

@@ -112,3 +112,14 @@ def test_an_extra_op_shifts_nothing() -> None:
     one = stream((512, "activations", 0), (1024, "workspace", 1), (512, "activations", 2))
     other = Stream(one.blocks, one.events, [("a", "mm"), ("b", "only here"), ("c", "mm")])
     assert pair(one, other) == {0: 0, 1: 1, 2: 2}
+
+
+def test_small_causes_are_one_with_their_sum() -> None:
+    count = 25
+    blocks = [Block(n, 512 * (n + 1), n, (1,), "float32", "activations", "cold", n) for n in range(count)]
+    measured = Stream(blocks, list(range(count)), [(f"layer.{n}", "op") for n in range(count)])
+    total = sum(block.bytes for block in blocks)
+    found = find_causes(Stream([], [], []), measured, assumed_stack(find_gpu("h200")), 0, total)
+    assert (len(found.causes), found.causes[0].bytes, found.unexplained) == (21, 512 * count, 0)
+    assert found.causes[-1].why == "5 smaller causes together"
+    assert (found.causes[-1].bytes, found.causes[-1].blocks) == (512 * (1 + 2 + 3 + 4 + 5), 5)

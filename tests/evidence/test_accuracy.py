@@ -50,7 +50,7 @@ def full(record: Record) -> Record:
 
 
 def test_estimates_are_made_anew_and_each_quantity_is_judged(reference: Path) -> None:
-    frame = accuracy.to_frame(accuracy.judge(accuracy.collect([reference])))
+    frame = accuracy.judge(accuracy.collect([reference]))
     assert list(frame["kind"]) == ["dry"] * 4
     found = accuracy.errors(frame)
     ours = found[(found["who"] == "latentmeter") & (found["quantity"] == "allocated")].set_index("key")
@@ -66,7 +66,7 @@ def test_estimates_are_made_anew_and_each_quantity_is_judged(reference: Path) ->
 
 
 def test_a_case_that_ran_out_of_memory_stays_with_its_reason(reference: Path) -> None:
-    frame = accuracy.to_frame(accuracy.judge(accuracy.collect([reference])))
+    frame = accuracy.judge(accuracy.collect([reference]))
     (left,) = frame[frame["reason"] != ""].to_dict("records")
     assert (left["status"], left["fits"]) == ("oom", True)
     page = render_accuracy(frame, {"date": "2026-11-20"})
@@ -76,7 +76,7 @@ def test_a_case_that_ran_out_of_memory_stays_with_its_reason(reference: Path) ->
 
 
 def test_peers_stand_beside_this_project_on_the_same_rows(reference: Path) -> None:
-    found = accuracy.errors(accuracy.to_frame(accuracy.judge(accuracy.collect([reference]))))
+    found = accuracy.errors(accuracy.judge(accuracy.collect([reference])))
     both = accuracy.side_by_side(found).reset_index().set_index("who")
     assert both.loc["comfyui", "rows"] == both.loc["comfyui", "rows_ours"] == 2
     assert abs(both.loc["comfyui", "worst"]) > abs(both.loc["comfyui", "worst_ours"])
@@ -86,7 +86,7 @@ def test_peers_stand_beside_this_project_on_the_same_rows(reference: Path) -> No
 def test_published_figures_are_a_kind_of_their_own() -> None:
     cases = accuracy.collect([PUBLISHED])
     assert {case.kind for case in cases} == {"published"}
-    frame = accuracy.to_frame(accuracy.judge(case for case in cases if case.source in ("P008", "P028")))
+    frame = accuracy.judge(case for case in cases if case.source in ("P008", "P028"))
     found = accuracy.errors(frame)
     assert list(found[found["who"] == "latentmeter"]["equal"]) == [True, True]  # to the last printed digit
     assert render_summary(frame).startswith("Published by others:\n")

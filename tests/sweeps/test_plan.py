@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from profiler.errors import UserError
 from profiler.files.paths import CONFIGS
-from profiler.sweeps.plan import Case, Sweep, find_sweep, plan_sweep, read_sweep
+from profiler.sweeps.plan import Case, Sweep, find_sweep, plan_sweep
 
 IMAGE = "tests/models/tiny-image.yaml"
 VIDEO = "tests/models/tiny-video.yaml"
@@ -125,7 +125,7 @@ def test_errors_of_a_file_come_all_at_once_with_their_places(sweep_file: Callabl
     wrong = {"model": IMAGE, "stages": ["decode", "decoed"], "hieght": 32, "batch": 0}
     path = sweep_file({"model": IMAGE, "stages": ["decode"]}, wrong, device="tpu", timeout_seconds=-1, tolerence=1)
     with pytest.raises(UserError) as caught:
-        read_sweep(path)
+        find_sweep(str(path))
     first, *lines = str(caught.value).splitlines()
     assert first == f"{path}: not a sweep file"
     places = {line.split(":")[0].strip() for line in lines}
@@ -147,7 +147,7 @@ def test_files_that_are_no_sweep(tmp_path: Path, text: str, message: str) -> Non
     path = tmp_path / "s.yaml"
     path.write_text(text)
     with pytest.raises(UserError, match=message):
-        read_sweep(path)
+        find_sweep(str(path))
 
 
 def test_an_unknown_sweep_names_the_shipped_ones() -> None:
@@ -159,13 +159,13 @@ def test_an_unknown_sweep_names_the_shipped_ones() -> None:
 
 
 def test_a_sweep_is_found_by_name_and_by_path(sweep_file: Callable[..., Path]) -> None:
-    assert find_sweep("quickstart") == read_sweep(CONFIGS / "sweeps" / "quickstart.yaml")
+    assert find_sweep("quickstart") == find_sweep(str(CONFIGS / "sweeps" / "quickstart.yaml"))
     assert find_sweep(str(sweep_file({"model": IMAGE, "stages": ["decode"]}))).name == "tiny"
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_every_shipped_sweep_can_be_run(path: Path) -> None:
-    sweep = read_sweep(path)
+    sweep = find_sweep(str(path))
     assert sweep.name == path.stem
     cases = plan_sweep(sweep).cases
     assert cases
