@@ -50,12 +50,11 @@ class Values:
         return tensor.untyped_storage()._cdata in self._shadows
 
     def digest(self, tensor: torch.Tensor) -> int | None:
-        """A number for the content of its storage, None if not known: what a model may decide by."""
-        shadow = self._shadows.get(tensor.untyped_storage()._cdata)
-        if shadow is None:
+        """A number for the values of `tensor`, by which a model may decide; None if they are not known."""
+        if not self.knows(tensor):
             return None
         with unset_fake_temporarily():
-            return hash(torch.empty(0, dtype=torch.uint8).set_(shadow).numpy().tobytes())
+            return hash(self._contents(tensor).contiguous().view(-1).view(torch.uint8).numpy().tobytes())
 
     def compute(self, func: Any, args: Any, kwargs: Any) -> Any:
         """`func` on the contents of its arguments, which are known."""
