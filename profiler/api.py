@@ -17,13 +17,24 @@ from profiler.machine.target import target_stack
 
 if TYPE_CHECKING:
     from profiler.comparison.runs import RunDifference
+    from profiler.estimation.recorder import Recorded
     from profiler.evidence.explain import Reason
     from profiler.stages.call import Modules
     from profiler.sweeps.run import Progress, RunOptions
 
 logger = logging.getLogger(__name__)
 
-__all__ = ["compare", "comparisons", "estimate", "estimate_call", "explain", "measure", "run", "to_frame"]
+__all__ = [
+    "compare",
+    "comparisons",
+    "estimate",
+    "estimate_call",
+    "explain",
+    "make_recording",
+    "measure",
+    "run",
+    "to_frame",
+]
 
 
 def estimate(
@@ -100,20 +111,31 @@ def estimate_call(
         return estimate_run(lambda: Call(function, root, inputs), target, what=name, context_bytes=context)
 
 
-def record(found: Estimate) -> None:
-    """Record what `found` was traced from, for other heights and widths, in a process that outlives this one.
+def make_recording(
+    model: str,
+    stage: StageName = "decode",
+    *,
+    gpu: str | None = None,
+    torch: str | None = None,
+    cudnn: int | None = None,
+    stack: Stack | None = None,
+    tell: Callable[[str], None] = lambda _: None,
+    **workload: Any,
+) -> "Recorded":
+    """Trace `stage` of `model` at a few heights and widths, so that `estimate` answers at all between without torch.
 
-    Does nothing for an answer that came from disk, for what cannot be recorded, or was already.
+    Arguments as for `estimate`. `tell` hears of every trace. The answer has the sizes, the file and its bytes, or the reason
+    why there is no recording. Raises UserError, also where the file cannot be written.
     """
-    from profiler.estimation.cache import EstimateCache, is_on
     from profiler.models.find import find_model
 
-    if "seconds" in found.notes or not is_on():
-        return
-    if EstimateCache(found.workload, find_model(found.workload.model), found.stack).wants_recording:
-        from profiler.estimation.recorder import record_later
+    spec = find_model(model)
+    asked = spec.workload(stage, **workload)
+    target = stack if stack is not None else target_stack(gpu, torch, cudnn)[0]
+    from profiler.estimation import recorder
+    from profiler.estimation.cache import EstimateCache
 
-        record_later(found.workload, found.stack)
+    return recorder.make_recording(EstimateCache(asked, spec, target), tell)
 
 
 def measure(

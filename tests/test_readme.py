@@ -22,6 +22,7 @@ EXAMPLES = {
     "latentmeter models [ID]": ["models", "ltx-video-2b"],
     "latentmeter estimate MODEL": "estimate sd1.5 --stage decode --frames 1 --height 64 --width 64 --batch 2 --dtype bf16 "
     "--tiling --slicing --gpu h200 --torch 2.7.1 --cudnn 90701 --json",
+    "latentmeter recordings make MODEL": "recordings make tests/models/tiny-image.yaml --gpu h200 --json",
     "latentmeter measure  MODEL": "measure tests/models/tiny-image.yaml --stage decode --device cpu --json",
     "latentmeter hotspots MODEL": "hotspots tests/models/tiny-image.yaml --stage decode --gpu h200 --no-remedies --json",
     "latentmeter run CONFIG": "run {sweep} --out {out} --budget-minutes 5",
@@ -54,6 +55,8 @@ def test_a_command_as_it_stands(command: str) -> None:
 
 def test_the_synopsis(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("LATENTMETER_CACHE", "on")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     sweep, out = tmp_path / "sweep.yaml", tmp_path / "run"
     sweep.write_text(SWEEP)
     synopsis = {line for line in LATENTMETER if "[" in line}

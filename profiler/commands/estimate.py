@@ -1,24 +1,20 @@
 """`latentmeter estimate`."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+from profiler.commands.options import emit, gather, json_option, stack_options, workload_options
 from profiler.commands.tables import console, show_breakdown, show_levels, show_notes
 from profiler.data.records import Estimate
 from profiler.data.units import format_bytes
-
-if TYPE_CHECKING:
-    pass
-
-from profiler.commands.options import emit, gather, json_option, stack_options, workload_options
 
 
 @click.command()
 @click.argument("model")
 @workload_options
 @stack_options
-@click.option("--no-cache", is_flag=True, help="Neither read nor keep anything on disk.")
+@click.option("--no-cache", is_flag=True, help="Trace anew: read and keep no answer on disk, use no recording.")
 @json_option
 def estimate(
     model: str, stage: Any, gpu: str | None, torch_version: str | None, cudnn: int | None, no_cache: bool, as_json: bool,
@@ -27,8 +23,7 @@ def estimate(
     """What MODEL needs for one stage, without a GPU.
 
     MODEL is a catalog id, a YAML file, a diffusers class, a component's config.json, a diffusers folder or a hub id. A first
-    answer is traced; a process at low priority then records it for other heights and widths, which are answered without
-    importing torch.
+    answer is traced and kept. After `latentmeter recordings make MODEL` other heights and widths are answered at once.
     """
     from profiler import api
     from profiler.data.records import to_dict
@@ -36,8 +31,6 @@ def estimate(
     gather(values)
     found = api.estimate(model, stage, gpu=gpu, torch=torch_version, cudnn=cudnn, cache=not no_cache, **values)
     emit(to_dict(found), as_json, lambda _: show_estimate(found))
-    if not no_cache:
-        api.record(found)
 
 
 def show_estimate(found: Estimate) -> None:

@@ -76,7 +76,7 @@ class Values:
         elif kind == "write":
             self.compute(func, args, kwargs)
         elif _is_small(result, args):
-            # A random number is any that is not special.
+            # 0.5 stands for every number of `randn`: like them it is neither 0 nor 1, which padding and masks are made of.
             self.know(result, self.compute(*(func, args, kwargs) if kind != "random" else (torch.tensor, (0.5,), {})))
 
     def know(self, result: Any, content: Any) -> None:
@@ -120,7 +120,11 @@ class Values:
 
 
 def _kind(func: Any) -> str:
-    """What an op does to contents: `view`, `write`, `scramble` (random in place), `random`, `like`, or `function`."""
+    """What an op does to contents.
+
+    `view` tells nothing new, `write` changes an argument, `scramble` fills one with random numbers, `random` makes random
+    numbers (`randn`), `like` takes only the shape of its first argument (`zeros_like`), `function` computes from all.
+    """
     random = torch.Tag.nondeterministic_seeded in func.tags
     if func._schema.is_mutable:
         return "scramble" if random else "write"
@@ -129,7 +133,8 @@ def _kind(func: Any) -> str:
     if func is aten.lift_fresh.default:  # a fake tensor of a real one
         return "function"
     if random or any(r.alias_info is not None for r in func._schema.returns):
-        return "view"  # a random function's result is as little news as a view's
+        # A view's content is known with its storage. Of random functions besides `randn`, such as dropout, nothing is.
+        return "view"
     return "like" if func._schema.name.removeprefix("aten::") in _LIKE else "function"
 
 
