@@ -257,6 +257,102 @@ def test_a_module_that_frees_what_others_made_is_not_copied() -> None:
     both(make)
 
 
+class Calls(nn.Module):
+    """Calls a function that the test gives."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, *args: Any) -> Any:
+        return self.function(*args)
+
+
+def test_what_is_kept_elsewhere_is_not_copied() -> None:
+    store: list[Any] = []
+
+    def keep_half(x: torch.Tensor) -> torch.Tensor:
+        y = x * 2
+        store.append(y[1:])
+        return y + 1
+
+    def make() -> tuple[nn.Module, Callable[[], Any]]:
+        store.clear()
+        model = nn.Sequential(Calls(keep_half))
+        return model, lambda: [model[0](z(MANY)) for _ in range(3)]
+
+    few, many = both(make)
+    assert few == many
+
+
+def test_a_list_that_grows_and_an_argument_that_changes_shape_are_not_copied() -> None:
+    def grow(x: torch.Tensor, kept: list[Any]) -> None:
+        kept.append(x * 2)
+        x.unsqueeze_(0)
+
+    def make() -> tuple[nn.Module, Callable[[], Any]]:
+        model = nn.Sequential(Calls(grow))
+
+        def run() -> Any:
+            inputs = [z(MANY) for _ in range(3)]
+            kept: list[Any] = []
+            for x in inputs:
+                model[0](x, [])
+                model[0](x, kept)
+            assert (len(kept), inputs[2].dim()) == (3, 3)
+            return kept
+
+        return model, run
+
+    both(make)
+
+
+def test_arguments_in_one_block_are_not_taken_for_arguments_in_two() -> None:
+    def make() -> tuple[nn.Module, Callable[[], Any]]:
+        model = nn.Sequential(Calls(lambda x, y: y[1:]))
+
+        def run() -> Any:
+            x, y = z(MANY), z(MANY)
+            model[0](x, x)
+            kept = model[0](x, y)  # lies in y alone
+            del x
+            other = z(MANY)
+            del y
+            return kept, other
+
+        return model, run
+
+    both(make)
+
+
+def test_a_result_whose_values_are_known_is_not_copied() -> None:
+    def make() -> tuple[nn.Module, Callable[[], Any]]:
+        model = nn.Sequential(Calls(lambda x: torch.arange(len(x), device="meta")))
+        return model, lambda: [model[0](z(5, MANY)).tolist() for _ in range(3)]
+
+    both(make)
+
+
+def test_the_first_product_takes_the_workspace_and_later_ones_do_not() -> None:
+    def make() -> tuple[nn.Module, Callable[[], Any]]:
+        model = nn.Sequential(nn.Linear(2000, 8, device="meta"))
+        return model, lambda: [model[0](z(1000, 2000)) for _ in range(4)]
+
+    few, many = both(make)
+    assert few < many
+
+
+def test_a_call_of_an_earlier_phase_is_not_taken_for_one_of_this_phase() -> None:
+    phases = []
+    for repeats in (True, False):
+        model, trace = nn.Sequential(nn.ReLU()), Trace(STACK, repeats=repeats)
+        for phase in ("earlier", "cold"):
+            with torch.inference_mode(), trace.during(phase, "activations", model):
+                model[0](z(MANY))
+        phases.append([block.phase for block in trace.blocks])
+    assert phases[0] == phases[1]
+
+
 def test_a_call_that_reads_values_is_copied_only_for_the_same_values() -> None:
     class Reads(nn.Module):
         def forward(self, x: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
