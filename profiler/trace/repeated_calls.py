@@ -74,13 +74,11 @@ class Tree:
 
     def __init__(self, story: Story, value: Any) -> None:
         self.items: list[Any] = []
-        self.places: list[
-            tuple[Any, Any]
-        ] = []  # the tuple, list or dict that holds an item, and its index or name there
+        self.places: list[tuple[Any, Any]] = []  # what holds an item, and its index or name there
+        self.open: set[int] = set()  # where a call may put something else: in a list or dict that is itself an argument
         self.views: dict[int, int] = {}  # of a block: where in `items` it first stands
-        self._entered: set[int] = set()
         with story.unobserved():
-            self._read(story, value, None, None)
+            self._read(story, value, None, None, False)
 
     def key(self) -> Hashable:
         """Equal where plain values are equal and tensors look alike. Raises Unrepeatable where two lie in one block."""
@@ -88,16 +86,17 @@ class Tree:
             raise Unrepeatable
         return tuple([item[2:] if type(item) is View else (type(item), item) for item in self.items])
 
-    def _read(self, story: Story, value: Any, holder: Any, name: Any) -> None:
+    def _read(self, story: Story, value: Any, holder: Any, name: Any, is_open: bool) -> None:
+        if is_open:
+            self.open.add(len(self.items))
         self.places.append((holder, name))
         if type(value) in (tuple, list, dict):
-            if type(holder) in (list, dict) if type(value) is tuple else id(value) in self._entered:
-                raise Unrepeatable  # a tuple that the call may drop; a list or dict in two places
-            self._entered.add(id(value))
+            if type(value) is not tuple and any(value is other for other, _ in self.places):
+                raise Unrepeatable  # a list or dict in two places
             items = value if type(value) is dict else dict(enumerate(value))
             self.items.append(Nest(type(value), tuple(items)))
             for inner, item in items.items():
-                self._read(story, item, value, inner)
+                self._read(story, item, value, inner, type(value) is not tuple and type(holder) is tuple)
         elif isinstance(value, torch.Tensor):
             block, content = story.number_of(value), story.values.digest(value)
             is_real = content is None and not story.values.unknown([value])
@@ -157,26 +156,27 @@ class Repeats:
         if key in self._calls:
             return self._copy(self._calls[key], given)
         first, begin, routes = len(story.blocks), len(story.events), Counter(story.routes)
+        given.places.clear()  # what they hold is the call's to drop
         result = function()
         with suppress(Unrepeatable):
             after = Tree(story, (*arguments, result))
-            if (called, story.state, _attributes(story, called)) == state and self._explains(
-                given, after, first, begin
-            ):
+            unchanged = (called, story.state, _attributes(story, called)) == state
+            if unchanged and self._is_explained(given, after, first, begin):
                 did = (first, begin, len(story.events), story.routes - routes)
                 self._calls[key] = Call(*did, given.items, after.items, given.views)
         return result
 
-    def _explains(self, given: Tree, after: Tree, first: int, begin: int) -> bool:
-        """Whether the trees before and after a call say all that it did; `first` block, `begin` of its events."""
+    def _is_explained(self, given: Tree, after: Tree, first: int, begin: int) -> bool:
+        """Whether the trees before and after say all that was done since block number `first` and event `begin`."""
         blocks, events = self.story.blocks, self.story.events
         alive = {block for block in (*given.views, *range(first, len(blocks))) if blocks[block].died is None}
         freed = {~event for event in events[begin:] if 0 <= ~event < first}
-        pairs = zip(given.places[1:], given.items[1:], after.items[1:], strict=False)
+        changed = [p for p, (old, new) in enumerate(zip(given.items, after.items, strict=False)) if p and old != new]
         return (
             alive <= after.views.keys()
-            and freed <= given.views.keys()
-            and all(new == old or _may_differ(place[0], old, new) for place, old, new in pairs)
+            and freed <= {block for block, position in given.views.items() if position in given.open}
+            and given.open.issuperset(changed)
+            and not any(Nest in (type(given.items[p]), type(after.items[p])) for p in changed)
             and not any(item.content is not None for item in after.items if type(item) is View and item.block >= first)
         )
 
@@ -217,11 +217,6 @@ class Repeats:
                 if new != old:
                     holder[name] = make(new)
             return _nested(map(make, call.after[len(call.before) :]))
-
-
-def _may_differ(holder: Any, old: Any, new: Any) -> bool:
-    """Whether what stands in `holder` may be another item after the call."""
-    return type(holder) is not tuple and Nest not in (type(old), type(new))
 
 
 def _nested(items: Iterator[Any]) -> Any:

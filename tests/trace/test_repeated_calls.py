@@ -307,6 +307,24 @@ def test_a_list_that_grows_and_an_argument_that_changes_shape_are_not_copied() -
     both(make)
 
 
+def test_a_list_in_a_list_that_is_replaced_is_let_go_at_its_time() -> None:
+    def renew(x: torch.Tensor, kept: list[Any]) -> torch.Tensor:
+        kept[0] = [x * 2]
+        return x + 1
+
+    def make() -> tuple[nn.Module, Callable[[], Any]]:
+        model = nn.Sequential(Calls(renew))
+
+        def run() -> Any:
+            kept: list[Any] = [[z(MANY)]]
+            first = kept[0]
+            return [model[0](z(MANY), kept) for _ in range(3)], first
+
+        return model, run
+
+    both(make)
+
+
 def test_arguments_in_one_block_are_not_taken_for_arguments_in_two() -> None:
     def make() -> tuple[nn.Module, Callable[[], Any]]:
         model = nn.Sequential(Calls(lambda x, y: y[1:]))
