@@ -1,7 +1,7 @@
 """How fast an estimate is: `python -m pytest benchmarks` (pytest-benchmark), on a quiet machine. Not among CI's tests.
 
 Each group holds the ways to one answer; the table shows their ratios in parentheses. The answers are the same to the byte
-(tests/estimate/test_repeats.py, tests/estimate/test_recording.py).
+(tests/trace/test_repeated_calls.py, tests/estimation/test_recording.py).
 """
 
 import json
@@ -40,17 +40,17 @@ def test_estimate(benchmark: Any, model: str, stage: Any, tiled: bool, way: str)
     benchmark.group = f"{model} {stage}{' tiled' if tiled else ''}"
 
     def traced(repeats: bool) -> Traced:
-        made, trace, shapes = trace_stage(workload, spec, STACK, partial(Trace, repeats=repeats))
-        return Traced(trace, trace.routes, made.options, shapes)
+        watched = trace_stage(workload, spec, STACK, partial(Trace, repeats=repeats))
+        return Traced(watched.trace, watched.trace.routes, watched.run.options, watched.output_shapes)
 
-    ways = {"traced plainly": partial(traced, False), "traced": partial(traced, True)}
+    ways: dict[str, Any] = {"traced plainly": partial(traced, False), "traced": partial(traced, True)}
     if way == "replayed":
-        recording = None if tiled else record_workload(workload, spec, STACK)
-        if recording is None:
-            pytest.skip("not recorded: the number of tiles depends on the size" if tiled else "not recorded")
-        text = json.dumps(recording)
+        made = "the number of tiles depends on the size" if tiled else record_workload(workload, spec, STACK)
+        if isinstance(made, str):
+            pytest.skip(f"not recorded: {made}")
+        text = json.dumps(made[1])
         ways[way] = lambda: replay(json.loads(text), (workload.height, workload.width), STACK)
     found = benchmark.pedantic(
-        lambda: answer(ways[way](), workload, spec, STACK, context_bytes=None, started=0), rounds=3, warmup_rounds=1
+        lambda: answer(ways[way](), STACK, context_bytes=None, started=0), rounds=3, warmup_rounds=1
     )
     benchmark.extra_info["events"] = found.events

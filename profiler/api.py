@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from profiler.comparison.runs import RunDifference
     from profiler.diagnosis.hotspots import Hotspots
     from profiler.diagnosis.profile import Profile
+    from profiler.estimation.recorder import Recorded
     from profiler.evidence.accuracy import Known
     from profiler.evidence.coverage import Trial
     from profiler.evidence.explain import Reason
@@ -106,19 +107,30 @@ def estimate_call(
         return estimate_run(lambda: Call(function, root, inputs), target, what=name, context_bytes=context)
 
 
-def record(found: Estimate) -> None:
-    """Record what `found` was traced from, for other heights and widths, in a process that outlives this one.
+def make_recording(
+    model: str,
+    stage: StageName = "decode",
+    *,
+    gpu: str | None = None,
+    torch: str | None = None,
+    cudnn: int | None = None,
+    stack: Stack | None = None,
+    tell: Callable[[str], None] = lambda _: None,
+    **workload: Any,
+) -> "Recorded":
+    """Trace `stage` of `model` at a few heights and widths, so that `estimate` answers at all between without torch.
 
-    Does nothing for an answer that came from disk, for what cannot be recorded, or was already.
+    Arguments as for `estimate`. `tell` hears of every trace. The answer has the sizes, the file and its bytes, or the reason
+    why there is no recording. Raises UserError, also where the file cannot be written.
     """
-    from profiler.estimation.cache import EstimateCache, is_on
 
-    if "seconds" in found.notes or not is_on():
-        return
-    if EstimateCache(found.workload, find_model(found.workload.model), found.stack).wants_recording:
-        from profiler.estimation.recorder import record_later
+    spec = find_model(model)
+    asked = spec.workload(stage, **workload)
+    target = stack if stack is not None else target_stack(gpu, torch, cudnn)[0]
+    from profiler.estimation import recorder
+    from profiler.estimation.cache import EstimateCache
 
-        record_later(found.workload, found.stack)
+    return recorder.make_recording(EstimateCache(asked, spec, target), tell)
 
 
 def measure(

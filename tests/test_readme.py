@@ -23,6 +23,7 @@ EXAMPLES = {
     "latentmeter models [ID]": "models ltx-video-2b",
     "latentmeter estimate MODEL": "estimate sd1.5 --stage decode --frames 1 --height 64 --width 64 --batch 2 --dtype bf16 "
     "--tiling --slicing --gpu h200 --torch 2.7.1 --cudnn 90701 --json",
+    "latentmeter recordings make MODEL": "recordings make tests/models/tiny-image.yaml --gpu h200 --json",
     "latentmeter measure  MODEL": "measure tests/models/tiny-image.yaml --stage decode --device cpu --json",
     "latentmeter hotspots MODEL": "hotspots tests/models/tiny-image.yaml --stage decode --gpu h200 --no-remedies --json",
     "latentmeter accuracy": "accuracy results/reference/dry-cards/t4 --fail-over 100 --json",
@@ -74,6 +75,8 @@ def test_the_synopsis(example: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_synopsis_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("LATENTMETER_CACHE", "on")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     sweep, out = tmp_path / "sweep.yaml", tmp_path / "run"
     sweep.write_text(SWEEP)
     for example in OF_A_RUN.values():

@@ -16,19 +16,16 @@ from profiler.data.units import format_bytes
 @click.argument("model")
 @workload_options
 @stack_options
-@click.option("--no-cache", is_flag=True, help="Neither read nor keep anything on disk.")
+@click.option("--no-cache", is_flag=True, help="Trace anew: read and keep no answer on disk, use no recording.")
 @json_option
 def estimate(model: str, no_cache: bool, as_json: bool, **values: Any) -> None:
     """What MODEL needs for one stage, without a GPU.
 
     MODEL is a catalog id, a YAML file, a diffusers class, a component's config.json, a diffusers folder or a hub id. A first
-    answer is traced; a process at low priority then records it for other heights and widths, which are answered without
-    importing torch.
+    answer is traced and kept. After `latentmeter recordings make MODEL` other heights and widths are answered at once.
     """
     found = api.estimate(model, cache=not no_cache, **gather(values))
     emit(asdict(found), as_json, lambda _: show_estimate(found))
-    if not no_cache:
-        api.record(found)
 
 
 def show_estimate(found: Estimate) -> None:

@@ -19,6 +19,7 @@ from profiler.commands.latent import latent
 from profiler.commands.measure import measure
 from profiler.commands.models import models
 from profiler.commands.options import EXIT_FAILED, EXIT_USER
+from profiler.commands.recordings import recordings
 from profiler.commands.report import report
 from profiler.commands.run import run
 from profiler.commands.verbose import verbose_option
@@ -32,7 +33,9 @@ def cli() -> None:
     """How much GPU memory a latent diffusion model needs: estimated, measured, compared."""
 
 
-for command in (latent, models, estimate, measure, hotspots, run, report, explain, compare, accuracy, coverage, doctor):
+for command in (
+    latent, models, estimate, recordings, measure, hotspots, run, report, explain, compare, accuracy, coverage, doctor,
+):  # fmt: skip
     cli.add_command(verbose_option(command))  # of each command too: it is typed last
 
 

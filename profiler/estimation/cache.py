@@ -14,18 +14,17 @@ import time
 import zlib
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict, fields, is_dataclass, replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import cache, cached_property
 from pathlib import Path
-from types import NoneType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any
 
-from profiler.data.records import Estimate
+from profiler.data.records import Estimate, from_dict
 from profiler.data.stack import Stack
 from profiler.data.workload import Workload
 from profiler.estimation.answer import answer, closed_form, estimate_of
-from profiler.estimation.recording import Elsewhere, grid_of, replay
+from profiler.estimation.recording import Elsewhere, replay
 from profiler.files.paths import CONFIGS, cache_folder, installed
 from profiler.files.write import write_atomically
 from profiler.kernels.cudnn_plans import front_end_version
@@ -52,11 +51,16 @@ class EstimateCache:
         return _digest(self.spec.digest, what, kernels, [installed(name) for name in TRACED_BY], _own_files())
 
     @property
-    def recordable(self) -> bool:
-        """Whether a recording can be: on a GPU, without tiles, whose number depends on the size, in a fresh process."""
+    def unrecordable(self) -> str | None:
+        """Why there can be no recording for this question; None where there can be one."""
         history, options = self.workload.history, self.workload.options
-        plain = not options.tiling and not options.benchmark
-        return self.stack.device == "cuda" and plain and not history.sizes and not history.empty_cache
+        if self.stack.device != "cuda":
+            return "on the CPU nothing is recorded"
+        if options.tiling or options.benchmark:
+            return "the number of tiles, or of plans that cudnn.benchmark times, depends on the size"
+        if history.sizes or history.empty_cache:
+            return "what the process did before is not recorded"
+        return None
 
     def find(self) -> Estimate | None:
         """The answer, kept or replayed; None if it has to be traced."""
@@ -71,66 +75,42 @@ class EstimateCache:
         data = asdict(replace(found, latent={}))
         for name in ("workload", "stack"):
             del data[name]
-        _write(self._answer_path, {"made": _today(), "estimate": data})
+        with suppress(OSError):  # a disk that takes nothing makes the next estimate slower, no more
+            _write(self._answer_path, {"made": _today(), "estimate": data})
 
-    @property
-    def wants_recording(self) -> bool:
-        """Whether a recording for this size is possible, missing, and was not tried in vain."""
-        known = [data["recording"] for data in self._recordings()]
-        covered = any(recording is None or grid_of(recording).position(self.size) for recording in known)
-        return is_on() and self.recordable and not covered
-
-    def keep_recording(self, recording: dict[str, Any] | None) -> None:
-        """Keep a recording; None: that there can be none, so that nobody tries again."""
-        name = "none" if recording is None else _digest(recording["grid"])
-        _write(cache_folder() / "traces" / f"{self.key}-{name}", {"made": _today(), "recording": recording})
+    def keep_recording(self, recording: dict[str, Any]) -> Path:
+        """Keep a recording; returns its file. Raises OSError."""
+        path = cache_folder() / "traces" / f"{self.key}-{_digest(recording['grid'])}"
+        _write(path, {"made": _today(), "recording": recording})
+        return path
 
     @property
     def _answer_path(self) -> Path:
-        question = (
-            self.key,
-            self.size,
-            asdict(self.stack),
-            self.context_bytes,
-            self.workload.model,
-            front_end_version(),
-        )
+        stack, model = asdict(self.stack), self.workload.model
+        question = (self.key, self.size, stack, self.context_bytes, model, front_end_version())
         return cache_folder() / "answers" / _digest(*question)
 
     def _recordings(self) -> Iterator[dict[str, Any]]:
-        """Recordings, or a refusal to record, that can be read."""
         for path in (cache_folder() / "traces").glob(f"{self.key}-*"):
-            try:
+            with suppress(*UNREADABLE):
                 yield _read(path)
-            except UNREADABLE:
-                continue
 
     def _kept(self) -> Estimate | None:
         started = time.perf_counter()
         try:
             data = _read(self._answer_path)
-            rest = data["estimate"] | {"workload": asdict(self.workload), "stack": asdict(self.stack)}
-            found: Estimate = _build(Estimate, rest)
+            question = {"workload": asdict(self.workload), "stack": asdict(self.stack)}
+            found: Estimate = from_dict(Estimate, data["estimate"] | question)
             note = f"kept from the same estimate of {data['made']}"
         except UNREADABLE:
             return None
-        return replace(
-            found,
-            workload=self.workload,
-            stack=self.stack,
-            latent=closed_form(self.workload, self.spec),
-            seconds=time.perf_counter() - started,
-            notes=found.notes | {"seconds": note},
-        )
+        latent, notes = closed_form(self.workload, self.spec), found.notes | {"seconds": note}
+        return replace(found, latent=latent, notes=notes, seconds=time.perf_counter() - started)
 
     def _replayed(self) -> Estimate | None:
         started = time.perf_counter()
-        if not self.recordable:
-            return None
-        for data in self._recordings():
+        for data in self._recordings() if not self.unrecordable else ():
             try:
-                if data["recording"] is None:
-                    continue
                 traced = replay(data["recording"], self.size, self.stack)
             except (Elsewhere, *UNREADABLE):
                 continue
@@ -162,34 +142,11 @@ def _today() -> str:
 
 
 def _write(path: Path, data: dict[str, Any]) -> None:
-    """Write whole or not at all; a disk that takes nothing is no error."""
+    """Write whole or not at all. Raises OSError."""
     if not is_on():
         return
-    with suppress(OSError):
-        write_atomically(path, zlib.compress(json.dumps(data, separators=(",", ":")).encode(), 1))
+    write_atomically(path, zlib.compress(json.dumps(data, separators=(",", ":")).encode(), 1))
 
 
 def _read(path: Path) -> Any:
     return json.loads(zlib.decompress(path.read_bytes()))
-
-
-def _build(kind: Any, value: Any) -> Any:
-    """JSON back as the dataclass `kind`: what pydantic would do, without its half of the whole answer's time."""
-    if value is None:
-        return None
-    if isinstance(kind, type) and is_dataclass(kind):
-        hints = _hints(kind)
-        return kind(**{field.name: _build(hints[field.name], value[field.name]) for field in fields(kind)})
-    arguments = get_args(kind)
-    if get_origin(kind) is tuple:
-        return tuple([_build(arguments[0], item) for item in value])
-    if get_origin(kind) is dict:
-        return {name: _build(arguments[1], item) for name, item in value.items()}
-    if NoneType in arguments:
-        return _build(next(a for a in arguments if a is not NoneType), value)
-    return value
-
-
-@cache
-def _hints(kind: Any) -> dict[str, Any]:
-    return get_type_hints(kind)

@@ -1,58 +1,91 @@
-"""Makes the recording for one workload, in a process of its own: `python -m profiler.estimation.recorder MODEL JSON`.
+"""Makes the recording of one workload: traces it at a handful of sizes, corners of a rectangle first.
 
-A handful of traces, corners first, at low priority after an answer was given. Tries a wide rectangle of sizes, narrower
-ones, then one of sizes that differ by whole multiples of eight steps, for models that round halves.
+Several rectangles are tried, a wide one first, as a model may take another path through its code at a size far away.
 """
 
-import json
-import os
-import subprocess
-import sys
-from collections.abc import Iterator
-from dataclasses import asdict, replace
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from filelock import FileLock, Timeout
-
-from profiler.data.records import from_dict
 from profiler.data.stack import Stack
 from profiler.data.workload import Workload
 from profiler.errors import LatentmeterError, UserError
-from profiler.estimation.cache import EstimateCache
+from profiler.estimation.cache import EstimateCache, is_on
 from profiler.estimation.estimator import Tracer, notes_of, trace_stage
-from profiler.estimation.recording import Elsewhere, Grid, Observation, Size, inner_sizes, record
-from profiler.files.paths import cache_folder
-from profiler.models.find import find_model
+from profiler.estimation.recording import Elsewhere, Grid, Observation, Sides, inner_sizes, record
 from profiler.models.spec import ModelSpec
 from profiler.trace.trace import Trace
 
-# Steps taken together; how far below and above the known sizes.
+# The rectangles to try, as (steps, below, above). It holds every so-many-th size that the model allows, from the smallest
+# known size divided by `below` to the largest one times `above`. For a picture of 512 pixels and a step of 8, (1, 4, 2.0)
+# is 128, 136, ... 1024. The last has steps of eight, for models that halve the size again and again and round.
 REACH = ((1, 4, 2.0), (1, 2, 1.25), (1, 2, 1.0), (1, 1, 1.5), (8, 4, 2.0))
 SLOTS: Tracer = partial(Trace, slots=True)
+Tell = Callable[[str], None]
 
 
-def record_workload(workload: Workload, spec: ModelSpec, stack: Stack) -> dict[str, object] | None:
-    """The recording that holds for `workload` and the sizes around it; None where there can be none."""
-    wanted = known_sizes(workload, spec)
+@dataclass(frozen=True, kw_only=True)
+class Recorded:
+    """What became of recording a workload: the sizes for which it holds and its file, or the `reason` why there is none."""
+
+    workload: Workload
+    stack: Stack
+    grid: Grid | None = None
+    path: str | None = None
+    bytes: int | None = None
+    reason: str | None = None
+    seconds: float = 0.0
+
+
+def make_recording(known: EstimateCache, tell: Tell = lambda _: None) -> Recorded:
+    """Record `known.workload` and keep it; `tell` hears of every trace. Raises UserError where the disk may not be used."""
+    if not is_on():
+        raise UserError("LATENTMETER_CACHE=off: a recording is a file in the cache's folder; unset the variable")
+    started = time.perf_counter()
+    found = Recorded(workload=known.workload, stack=known.stack, reason=known.unrecordable)
+    if found.reason:
+        return found
+    made = record_workload(known.workload, known.spec, known.stack, tell)
+    if isinstance(made, str):
+        return replace(found, reason=made, seconds=time.perf_counter() - started)
+    grid, recording = made
+    try:
+        path = known.keep_recording(recording)
+    except OSError as error:
+        raise UserError(f"the recording cannot be written: {error}") from error
+    size, seconds = path.stat().st_size, time.perf_counter() - started
+    return replace(found, grid=grid, path=str(path), bytes=size, seconds=seconds)
+
+
+def record_workload(
+    workload: Workload, spec: ModelSpec, stack: Stack, tell: Tell = lambda _: None
+) -> tuple[Grid, dict[str, Any]] | str:
+    """The widest recording that holds for `workload`, or why there is none."""
+    reason = "the model takes no other height and width"
     for grid in grids(workload, spec):
         try:
-            seen = []
-            for size in dict.fromkeys([*grid.corners(), *inner_sizes(grid, *wanted)]):
-                seen.append(observe(workload, spec, stack, size))
-                if seen[-1].events.events != seen[0].events.events:
-                    raise Elsewhere
-            return record(grid, seen)
-        except (Elsewhere, LatentmeterError):
-            continue  # another structure, or a size that the model refuses while it runs
-    return None
+            return grid, record(grid, _observe(grid, workload, spec, stack, tell))
+        except Elsewhere:
+            reason = "at other heights and widths the model runs other operations"
+        except LatentmeterError as error:  # a size that the model refuses while it runs
+            reason = str(error)
+    return reason
 
 
-def observe(workload: Workload, spec: ModelSpec, stack: Stack, size: Size) -> Observation:
-    """The trace at one size."""
-    here = replace(workload, height=size[0], width=size[1])
-    seen = trace_stage(here, spec, stack, SLOTS)
-    return Observation(size, seen.trace, seen.run.options, seen.output_shapes, notes_of(seen.trace), seen.run)
+def _observe(grid: Grid, workload: Workload, spec: ModelSpec, stack: Stack, tell: Tell) -> list[Observation]:
+    """The traces that the recording of a grid is made of. Raises Elsewhere at the first that has other events."""
+    seen: list[Observation] = []
+    sizes = list(dict.fromkeys([*grid.corners(), *inner_sizes(grid, *known_sizes(workload, spec))]))
+    for number, (height, width) in enumerate(sizes, start=1):
+        tell(f"trace {number} of {len(sizes)}: {height}x{width}")
+        traced = trace_stage(replace(workload, height=height, width=width), spec, stack, SLOTS)
+        found = (traced.trace, traced.run.options, traced.output_shapes, notes_of(traced.trace), traced.run)
+        seen.append(Observation((height, width), *found))
+        if seen[-1].events.events != seen[0].events.events:
+            raise Elsewhere
+    return seen
 
 
 def grids(workload: Workload, spec: ModelSpec) -> Iterator[Grid]:
@@ -71,7 +104,7 @@ def grids(workload: Workload, spec: ModelSpec) -> Iterator[Grid]:
             yield Grid((h0, w0), (dh, dw), (h1, w1))
 
 
-def known_sizes(workload: Workload, spec: ModelSpec) -> list[Size]:
+def known_sizes(workload: Workload, spec: ModelSpec) -> list[Sides]:
     """The asked height and width, and the published ones where they are others."""
     sizes = [(workload.height, workload.width)]
     if spec.default:
@@ -90,33 +123,3 @@ def _step(workload: Workload, spec: ModelSpec, side: str) -> int:
             continue
         return step
     return 1 << 30  # the model takes this size only
-
-
-def record_later(workload: Workload, stack: Stack) -> None:
-    """Start the recording in a process that outlives this one."""
-    task = json.dumps([asdict(workload), asdict(stack)])
-    quiet = subprocess.DEVNULL
-    command = [sys.executable, "-m", "profiler.estimation.recorder", task]
-    subprocess.Popen(command, start_new_session=True, stdin=quiet, stdout=quiet, stderr=quiet)
-
-
-def main() -> None:
-    """Record one workload, unless another process does."""
-    os.nice(19)
-    workload, stack = (
-        from_dict(kind, data) for kind, data in zip((Workload, Stack), json.loads(sys.argv[1]), strict=True)
-    )
-    spec = find_model(workload.model)
-    cache = EstimateCache(workload, spec, stack)
-    folder = cache_folder() / "traces"
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(folder / f".{cache.key}.lock", timeout=0):
-            if cache.wants_recording:
-                cache.keep_recording(record_workload(workload, spec, stack))
-    except Timeout:
-        return
-
-
-if __name__ == "__main__":
-    main()

@@ -21,7 +21,7 @@ from profiler.kernels.convolution import Convolution
 from profiler.kernels.prices import Elements, Price, Prices
 
 CALLS: dict[str, type[Any]] = {"convolution": Convolution, "attention": Attention, "elements": Elements}
-Size = tuple[int, int]
+Sides = tuple[int, int]  # height and width: in pixels, or in steps of a grid
 
 
 class Elsewhere(Exception):
@@ -32,17 +32,17 @@ class Elsewhere(Exception):
 class Grid:
     """Sizes `first + step * k` up to `last`, for height and width."""
 
-    first: Size
-    step: Size
-    last: Size
+    first: Sides
+    step: Sides
+    last: Sides
 
-    def position(self, size: Size) -> Size | None:
+    def position(self, size: Sides) -> Sides | None:
         """Steps of `size` from the first; None if it is not on the grid."""
         steps = [divmod(n - first, step) for n, first, step in zip(size, self.first, self.step, strict=True)]
         inside = all(0 <= n - first <= last - first for n, first, last in zip(size, self.first, self.last, strict=True))
         return (steps[0][0], steps[1][0]) if inside and not any(rest for _, rest in steps) else None
 
-    def corners(self) -> list[Size]:
+    def corners(self) -> list[Sides]:
         """The four sizes that decide a function: low and high of both, width fastest."""
         return [(height, width) for height in (self.first[0], self.last[0]) for width in (self.first[1], self.last[1])]
 
@@ -51,7 +51,7 @@ class Grid:
 class Observation:
     """One traced size: its stream with slots, and what else the trace found."""
 
-    size: Size
+    size: Sides
     events: Events
     options: dict[str, AppliedOption]
     output_shapes: tuple[tuple[int, ...], ...]
@@ -94,7 +94,7 @@ def record(grid: Grid, seen: Sequence[Observation]) -> dict[str, Any]:
 class Fit:
     """Numbers that depend on the size, as one number each: itself if it never changes, else `~n` for function n."""
 
-    def __init__(self, grid: Grid, sizes: Sequence[Size]) -> None:
+    def __init__(self, grid: Grid, sizes: Sequence[Sides]) -> None:
         positions = [grid.position(size) for size in sizes]
         self.positions = [position for position in positions if position is not None]
         assert len(self.positions) == len(sizes)
@@ -130,7 +130,7 @@ class Fit:
         return self._known[values]
 
 
-def value_at(function: Sequence[int], position: Size) -> int:
+def value_at(function: Sequence[int], position: Sides) -> int:
     """a + b*h + c*w + d*h*w, in steps of the grid."""
     (a, b, c, d), (h, w) = function, position
     return a + b * h + c * w + d * h * w
@@ -170,7 +170,7 @@ def grid_of(recording: dict[str, Any]) -> Grid:
     return Grid(**{name: (size[0], size[1]) for name, size in recording["grid"].items()})
 
 
-def replay(recording: dict[str, Any], size: Size, stack: Stack) -> Traced:
+def replay(recording: dict[str, Any], size: Sides, stack: Stack) -> Traced:
     """What a trace at `size`, on the grid, would find. Raises Elsewhere if a kernel is chosen otherwise there."""
     position = grid_of(recording).position(size)
     if position is None:
@@ -256,7 +256,7 @@ def _resolved(value: Any, values: list[int]) -> Any:
     return value
 
 
-def inner_sizes(grid: Grid, *wanted: Size) -> Iterator[Size]:
+def inner_sizes(grid: Grid, *wanted: Sides) -> Iterator[Sides]:
     """Sizes to check besides the corners: those wanted, and two that share no factor with the steps between corners."""
     yield from (size for size in wanted if grid.position(size) is not None)
     for part in (3, 5):

@@ -9,7 +9,6 @@ from typing import Any
 from pydantic import Field
 from torch import nn
 
-from profiler.data.latent import Triple
 from profiler.errors import UserError
 from profiler.files.load import read_yaml
 from profiler.files.paths import CONFIGS
@@ -124,7 +123,7 @@ def _grid(module: nn.Module, config: Config) -> list[Any]:
     )
 
 
-def _patch(grid: list[Any], config: Config) -> Triple:
+def _patch(grid: list[Any], config: Config) -> tuple[int, int, int]:
     """The patch (t, h, w) that one token stands for, by the config.
 
     A class that takes tokens and names no patch, as FLUX does, gets them from its pipeline as patches of 2x2 positions.

@@ -47,12 +47,11 @@ class Values:
         return tensor.untyped_storage()._cdata in self._shadows
 
     def digest(self, tensor: torch.Tensor) -> int | None:
-        """A number for the content of its storage, None if not known: what a model may decide by."""
-        shadow = self._shadows.get(tensor.untyped_storage()._cdata)
-        if shadow is None:
+        """A number for the values of `tensor`, by which a model may decide; None if they are not known."""
+        if not self.knows(tensor):
             return None
         with unset_fake_temporarily():
-            return hash(torch.empty(0, dtype=torch.uint8).set_(shadow).numpy().tobytes())
+            return hash(self._contents(tensor).contiguous().view(-1).view(torch.uint8).numpy().tobytes())
 
     def compute(self, func: Any, args: Any, kwargs: Any) -> Any:
         """`func` on the contents of its arguments, which are known."""
@@ -74,7 +73,7 @@ class Values:
         elif kind == "write":
             self.compute(func, args, kwargs)
         elif _is_small(result, args):
-            # A random number is any that is not special.
+            # 0.5 stands for every number of `randn`: like them it is neither 0 nor 1, which padding and masks are made of.
             self.know(result, self.compute(*(func, args, kwargs) if kind != "random" else (torch.tensor, (0.5,), {})))
 
     def know(self, result: Any, content: Any) -> None:
@@ -118,7 +117,11 @@ class Values:
 
 
 def _kind(func: Any) -> str:
-    """What an op does to contents: `view`, `write`, `scramble` (random in place), `random`, `like`, or `function`."""
+    """What an op does to contents.
+
+    `view` tells nothing new, `write` changes an argument, `scramble` fills one with random numbers, `random` makes random
+    numbers (`randn`), `like` takes only the shape of its first argument (`zeros_like`), `function` computes from all.
+    """
     random = torch.Tag.nondeterministic_seeded in func.tags
     if func._schema.is_mutable:
         return "scramble" if random else "write"
@@ -127,7 +130,8 @@ def _kind(func: Any) -> str:
     if func is aten.lift_fresh.default:  # a fake tensor of a real one
         return "function"
     if random or any(r.alias_info is not None for r in func._schema.returns):
-        return "view"  # a random function's result is as little news as a view's
+        # A view's content is known with its storage. Of random functions besides `randn`, such as dropout, nothing is.
+        return "view"
     return "like" if func._schema.name.removeprefix("aten::") in _LIKE else "function"
 
 

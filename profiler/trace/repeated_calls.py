@@ -1,393 +1,257 @@
-"""Calls that a trace has seen before: their allocations are copied instead of being traced again.
+"""Calls that repeat: a tiled VAE runs its decoder once a tile, and each tile allocates what the one before it did.
 
-A denoiser is one block many times; a tiled VAE decodes tiles of a few shapes and blends them row by row. Memory depends on
-shapes and not on values, so a call of an equal module with equal arguments allocates the same, in the same order. A call
-is copied only where all its effects are known: what it made and kept lies in its result or in a list or dict that it was
-given, what it let go was held there, and it assigned no module's attribute. Any other call is traced each time.
+Memory depends on shapes. So the first call of its kind is traced, and a later call of the same module with arguments of the
+same shapes is copied: its births and deaths are written down again, and its results are made without data. Only what the
+root itself calls is looked at: its children, such as `decoder`, and its methods `blend_*`, by which diffusers joins tiles.
+A call is copied only where all that it depends on and all that it does is known:
+
+- arguments and results are plain values and tensors, or tuples, lists and dicts of these;
+- the attributes of the module, and of all in it, are those of the first call, which changed none of them;
+- what the first call made and left alive lies in its result, or in a list or dict that it was given (a cache of features);
+- what it freed and had not made lay in such a list or dict.
+
+Any other call is traced. The events are those of `Trace(..., repeats=False)`, which traces every call.
 """
 
-import sys
-import weakref
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager, suppress
 from inspect import isclass, isroutine
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple, Protocol
 
+import numpy as np
 import torch
 from torch import nn
 
 from profiler.data.events import Block
+from profiler.trace.known_values import Values
+from profiler.trace.observer import dtype_name
 
-if TYPE_CHECKING:
-    from profiler.trace.trace import Trace
-
-PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.Size, torch.memory_format)
-HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-OWN = frozenset(vars(nn.Module()))  # what nn.Module itself keeps
+PLAIN = frozenset({bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.memory_format})
 
 
 class Unrepeatable(Exception):
-    """A call with an argument, a result or an effect that cannot be copied."""
+    """A call that depends on something, or does something, that cannot be copied."""
 
 
-@dataclass(frozen=True, slots=True)
-class Same:
-    """The argument tensor, list or dict with that position, itself."""
+class Story(Protocol):
+    """What is asked of the trace: its events so far, and in `state` what else decides the allocations of a call."""
 
-    position: int
+    blocks: list[Block]
+    events: list[int]
+    routes: Counter[str]
+    values: Values
+
+    @property
+    def state(self) -> Hashable: ...
+    def number_of(self, tensor: torch.Tensor) -> int | None: ...
+    def adopt(self, tensor: torch.Tensor, number: int) -> None: ...
+    def release(self, number: int) -> None: ...
+    def unobserved(self) -> AbstractContextManager[None]: ...
 
 
-@dataclass(frozen=True, slots=True)
-class View:
-    """A tensor on a storage: that of argument number `argument`, or one of `bytes` bytes, which the call's `block` holds.
+class Nest(NamedTuple):
+    """A tuple, list or dict: its items follow."""
 
-    `offset` in elements, from the argument's own or from the start of the storage.
-    """
+    kind: type
+    names: tuple[Any, ...]
 
+
+class View(NamedTuple):
+    """A tensor: its block, and where it lies there, in elements. `content`: a number for its values, if they are known."""
+
+    block: int
+    offset: int
     dtype: torch.dtype
     device: torch.device
     shape: tuple[int, ...]
     stride: tuple[int, ...]
-    offset: int
-    argument: int | None
-    block: int = 0
-    bytes: int = 0
+    content: int | None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Call:
-    """What one call did. Numbers of blocks, events and ops count from its start; `released` maps events to storages."""
+class Tree:
+    """Nested tuples, lists and dicts, flat: each as a `Nest`, then its items, tensors as `View`. It holds no tensor."""
 
-    blocks: list[Block]
-    events: list[int]
-    ops: list[tuple[str, str]]
-    released: dict[int, int]
-    routes: Counter[str]
-    containers: dict[int, Any]
-    result: Any
+    def __init__(self, story: Story, value: Any) -> None:
+        self.items: list[Any] = []
+        self.places: list[tuple[Any, Any]] = []  # what holds an item, and its index or name there
+        self.open: set[int] = set()  # where a call may put something else: in a list or dict that is itself an argument
+        self.views: dict[int, int] = {}  # of a block: where in `items` it first stands
+        with story.unobserved():
+            self._read(story, value, None, None, False)
 
-
-class Arguments:
-    """An argument tree, read into a key: its tensors, lists and dicts, and their storages, in order of appearance."""
-
-    def __init__(self, trace: "Trace") -> None:
-        self.trace = trace
-        self.objects: list[Any] = []
-        self.storages: dict[int, int] = {}  # address: position of the first tensor on it
-        self.blocks: dict[int, int] = {}  # block number: that position
-        self._layouts: dict[int, tuple[torch.dtype, int]] = {}
-        self._held: set[int] = set()
-        self._seen: dict[int, Same] = {}
-
-    def read(self, value: Any, *, held: bool = False) -> Hashable:
-        """A hashable key. In a list or dict, which the call may change, it also says who else holds a tensor."""
-        if isinstance(value, PLAIN):
-            return (type(value), value)
-        if type(value) is tuple:
-            return tuple([self.read(item, held=held) for item in value])
-        seen = self._seen.get(id(value))
-        if seen is not None:
-            return seen
-        self._seen[id(value)] = Same(len(self.objects))
-        if held:
-            self._held.add(len(self.objects))
-        self.objects.append(value)
-        if isinstance(value, torch.Tensor):
-            return self._tensor(value, held)
-        if type(value) is list:
-            return (list, *[self.read(item, held=True) for item in value])
-        if type(value) is dict:
-            return (dict, *[(name, self.read(item, held=True)) for name, item in value.items()])
-        raise Unrepeatable
-
-    def let_go(self) -> None:
-        """Hold nothing that the call itself may drop."""
-        for position in self._held:
-            held = self.objects[position]
-            self.objects[position] = weakref.ref(held) if isinstance(held, torch.Tensor) else lambda: None
-
-    def same(self, value: Any) -> Same | None:
-        """Which argument `value` is, if it is one."""
-        seen = self._seen.get(id(value))
-        if seen is not None and isinstance(value, torch.Tensor) and seen.position in self._held:
-            return seen if self.objects[seen.position]() is value else None
-        return seen
-
-    def argument_of(self, view: torch.Tensor) -> tuple[int, int]:
-        """The position of an argument tensor on the storage of `view`, and how far behind it `view` begins, in elements."""
-        position = self.storages.get(view.untyped_storage()._cdata)
-        if position is None or self._layouts[position][0] != view.dtype:
+    def key(self) -> Hashable:
+        """Equal where plain values are equal and tensors look alike. Raises Unrepeatable where two lie in one block."""
+        if len(self.views) < sum(type(item) is View for item in self.items):
             raise Unrepeatable
-        return position, int(view.storage_offset()) - self._layouts[position][1]
+        return tuple([item[2:] if type(item) is View else (type(item), item) for item in self.items])
 
-    def _tensor(self, tensor: torch.Tensor, held: bool) -> Hashable:
-        if tensor.device.type != self.trace.device_type or tensor.is_conj() or tensor.is_neg():
-            raise Unrepeatable  # the call may look at the values of a tensor that has some
-        storage = tensor.untyped_storage()
-        address = storage._cdata
-        first = self.storages.setdefault(address, len(self.objects) - 1)
-        offset = int(tensor.storage_offset())
-        self._layouts[len(self.objects) - 1] = (tensor.dtype, offset)
-        number = self.trace.number_of(tensor)
-        if number is not None:
-            self.blocks[number] = first
-        holders = (sys.getrefcount(tensor), torch._C._storage_Use_Count(address)) if held else None
-        # Where a view begins changes nothing, only how views of one storage lie to each other: all tiles are alike.
-        layout = (tensor.dtype, tensor.shape, tensor.stride(), offset - self._layouts[first][1])
-        return (
-            type(tensor),
-            first,
-            number is None,
-            storage.nbytes(),
-            layout,
-            holders,
-            self.trace.values.digest(tensor),
-        )
+    def _read(self, story: Story, value: Any, holder: Any, name: Any, is_open: bool) -> None:
+        if is_open:
+            self.open.add(len(self.items))
+        self.places.append((holder, name))
+        if type(value) in (tuple, list, dict):
+            if type(value) is not tuple and any(value is other for other, _ in self.places):
+                raise Unrepeatable  # a list or dict in two places
+            items = value if type(value) is dict else dict(enumerate(value))
+            self.items.append(Nest(type(value), tuple(items)))
+            for inner, item in items.items():
+                self._read(story, item, value, inner, type(value) is not tuple and type(holder) is tuple)
+        elif isinstance(value, torch.Tensor):
+            block, content = story.number_of(value), story.values.digest(value)
+            is_real = content is None and not story.values.unknown([value])
+            if block is None or is_real or value.is_complex() or dtype_name(value.dtype) != story.blocks[block].dtype:
+                raise Unrepeatable
+            self.views.setdefault(block, len(self.items))
+            layout = (value.dtype, value.device, value.shape, value.stride())
+            self.items.append(View(block, int(value.storage_offset()), *layout, content))
+        elif type(value) in PLAIN:
+            self.items.append(value)
+        else:
+            raise Unrepeatable
+
+
+class Call(NamedTuple):
+    """What one call did: the trace's events from `begin` to `end`, where blocks from number `first` on are its own."""
+
+    first: int
+    begin: int
+    end: int
+    routes: Counter[str]
+    before: list[Any]  # arguments
+    after: list[Any]  # arguments, then the result
+    views: dict[int, int]  # of arguments
 
 
 class Repeats:
-    """The calls of one trace, by module and arguments."""
+    """The calls of one trace, by what was called in which state with which arguments."""
 
-    def __init__(self, trace: "Trace") -> None:
-        self.trace = trace
+    def __init__(self, story: Story) -> None:
+        self.story = story
         self._calls: dict[Hashable, Call] = {}
-        self._ops: dict[tuple[Call, str], int] = {}
-        self._structures: dict[int, int] = {}
-        self._numbers: dict[Hashable, int] = {}
-        self._assignments = 0
-        self._changeable = False
 
     @contextmanager
-    def watching(self, root: nn.Module) -> Iterator[None]:
-        """Notice assignments to modules, and take `root`'s blends of tiles as calls: diffusers names them `blend_*`."""
-        assign = nn.Module.__setattr__
-
-        def noted(module: nn.Module, name: str, value: Any) -> None:
-            self._assignments += 1
-            if id(module) in self._structures:
-                self._structures.clear()
-            assign(module, name, value)
-
+    def blending(self, root: nn.Module) -> Iterator[None]:
+        """Let calls of the root's `blend_*` be copied too. They read nothing but their arguments."""
         blends = {name: getattr(root, name) for name in dir(type(root)) if name.startswith("blend_")}
-        vars(root).update({name: self._as_call(name, blend) for name, blend in blends.items()})
-        nn.Module.__setattr__ = noted  # type: ignore[method-assign, assignment]
+        vars(root).update({name: self._as_call(blend) for name, blend in blends.items()})
         try:
             yield
         finally:
-            nn.Module.__setattr__ = assign  # type: ignore[method-assign]
             for name in blends:
                 del vars(root)[name]
 
-    def _as_call(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        return lambda *args, **kwargs: self.run(name, lambda: function(*args, **kwargs), (args, kwargs), "")
+    def _as_call(self, blend: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *args, **kwargs: self.run(blend, lambda: blend(*args, **kwargs), args, kwargs)
 
-    def run_module(self, module: nn.Module, function: Callable[[], Any], arguments: Any, path: str) -> Any:
-        """As `run`, for a call of `module`."""
-        try:
-            structure = self._structure(module)
-        except Unrepeatable:
-            return function()
-        return self.run(structure, function, arguments, path)
-
-    def run(self, subject: Hashable, function: Callable[[], Any], arguments: tuple[Any, ...], path: str) -> Any:
-        """Call `function`, or copy what an equal call of `subject` with equal arguments did. Ops are named below `path`."""
-        trace, given = self.trace, Arguments(self.trace)
-        try:
-            args, kwargs = arguments
-            names, values = tuple(kwargs), tuple(kwargs.values())
-            key = (subject, given.read(args), names, given.read(values), trace.state)
-        except Unrepeatable:
+    def run(self, called: Any, function: Callable[[], Any], args: Any, kwargs: Any) -> Any:
+        """Call `function`, which calls `called`, or copy what an equal call did."""
+        story, arguments = self.story, (args, tuple(kwargs.items()))
+        key = None
+        with suppress(Unrepeatable):  # whose traceback would hold tensors while the function runs
+            given, state = Tree(story, arguments), (called, story.state, _attributes(story, called))
+            key = (state, given.key())
+        if key is None:
             return function()
         if key in self._calls:
-            return self._copy(self._calls[key], given, path)
-        given.let_go()
-        start = (len(trace.blocks), len(trace.events))
-        state, routes, assignments = trace.state, Counter(trace.routes), self._assignments
+            return self._copy(self._calls[key], given)
+        first, begin, routes = len(story.blocks), len(story.events), Counter(story.routes)
+        given.places.clear()  # what they hold is the call's to drop
         result = function()
-        if (trace.state, self._assignments) == (state, assignments):
-            try:
-                call = self._describe_call(start, given, arguments, result, path, trace.routes - routes)
-            except Unrepeatable:
-                return result
-            self._calls[key] = call
+        with suppress(Unrepeatable):
+            after = Tree(story, (*arguments, result))
+            unchanged = (called, story.state, _attributes(story, called)) == state
+            if unchanged and self._is_explained(given, after, first, begin):
+                did = (first, begin, len(story.events), story.routes - routes)
+                self._calls[key] = Call(*did, given.items, after.items, given.views)
         return result
 
-    def _describe_call(
-        self,
-        start: tuple[int, int],
-        given: Arguments,
-        arguments: Any,
-        result: Any,
-        path: str,
-        routes: Counter[str],
-    ) -> Call:
-        trace, (first, begin) = self.trace, start
-        events, released = [], {}
-        for index, event in enumerate(trace.events[begin:]):
-            number = event if event >= 0 else ~event
-            if number < first:
-                if number not in given.blocks:
-                    raise Unrepeatable
-                released[index] = given.blocks[number]
-            events.append(event - first if event >= 0 else event + first)
-        made: set[int] = set()
-        containers = {
-            same.position: self._plan(_items(container), given, first, made)
-            for container in _containers(arguments)
-            if (same := given.same(container))
-        }
-        plan = self._plan(result, given, first, made)
-        if made != {block.number for block in trace.blocks[first:] if block.died is None}:
-            raise Unrepeatable
-        ops = {op: index for index, op in enumerate(sorted({block.op for block in trace.blocks[first:]}))}
-        names = [trace.ops[op] for op in ops]
-        if not all(name.startswith(path) for name, _ in names):
-            raise Unrepeatable
-        blocks = [_shifted(block, -first, -begin, ops[block.op]) for block in trace.blocks[first:]]
-        suffixes = [(name[len(path) :], op) for name, op in names]
-        return Call(blocks, events, suffixes, released, routes, containers, plan)
+    def _is_explained(self, given: Tree, after: Tree, first: int, begin: int) -> bool:
+        """Whether the trees before and after say all that was done since block number `first` and event `begin`."""
+        blocks, events = self.story.blocks, self.story.events
+        alive = {block for block in (*given.views, *range(first, len(blocks))) if blocks[block].died is None}
+        freed = {~event for event in events[begin:] if 0 <= ~event < first}
+        changed = [p for p, (old, new) in enumerate(zip(given.items, after.items, strict=False)) if p and old != new]
+        return (
+            alive <= after.views.keys()
+            and freed <= {block for block, position in given.views.items() if position in given.open}
+            and given.open.issuperset(changed)
+            and not any(Nest in (type(given.items[p]), type(after.items[p])) for p in changed)
+            and not any(item.content is not None for item in after.items if type(item) is View and item.block >= first)
+        )
 
-    def _plan(self, value: Any, given: Arguments, first: int, made: set[int]) -> Any:
-        """`value` with tensors by description; the numbers of the storages that the call made go to `made`."""
-
-        def describe(leaf: Any) -> Any:
-            if isinstance(leaf, PLAIN):
-                return leaf
-            same = given.same(leaf)
-            if same is not None:
-                return same
-            if not isinstance(leaf, torch.Tensor) or leaf.is_conj() or leaf.is_neg() or self.trace.values.knows(leaf):
-                raise Unrepeatable
-            storage, number = leaf.untyped_storage(), self.trace.number_of(leaf)
-            layout = (leaf.dtype, leaf.device, leaf.shape, leaf.stride())
-            if number is None or number < first:
-                argument, offset = given.argument_of(leaf)
-                return View(*layout, offset, argument)
-            if storage.nbytes() % leaf.element_size():
-                raise Unrepeatable
-            made.add(number)
-            return View(*layout, int(leaf.storage_offset()), None, number - first, storage.nbytes())
-
-        return _rebuild(value, describe)
-
-    def _copy(self, call: Call, given: Arguments, path: str) -> Any:
-        """Write the call's allocations down again, and make its result without data."""
-        trace = self.trace
-        base, at = len(trace.blocks), len(trace.events)
-        ops = self._ops.get((call, path))
-        if ops is None:
-            ops = self._ops[call, path] = len(trace.ops)
-            trace.ops += [(path + suffix, op) for suffix, op in call.ops]
-        trace.events += [n + base if n >= 0 else n - base for n in call.events]
-        trace.blocks += [_shifted(block, base, at, block.op + ops) for block in call.blocks]
-        for event, argument in call.released.items():
-            trace.events[at + event] = ~trace.disown(given.objects[argument], at + event)
-        trace.routes.update(call.routes)
-        storages: dict[int, torch.Tensor] = {}
-
-        def make(leaf: Any) -> Any:
-            if isinstance(leaf, Same):
-                return given.objects[leaf.position]
-            if not isinstance(leaf, View):
-                return leaf
-            if leaf.argument is not None:
-                source = given.objects[leaf.argument]
-                return source.as_strided(leaf.shape, leaf.stride, source.storage_offset() + leaf.offset)
-            if leaf.block in storages:
-                source = storages[leaf.block]
+    def _copy(self, call: Call, given: Tree) -> Any:
+        """Write the call's births and deaths down again, do to lists and dicts what it did, and make its result."""
+        story, shift = self.story, len(self.story.blocks) - call.first
+        sources: dict[int, torch.Tensor] = {}
+        for block in {item.block for item in call.after if type(item) is View and item.block < call.first}:
+            holder, name = given.places[call.views[block]]
+            sources[block] = holder[name]
+        for event in story.events[call.begin : call.end]:
+            number = max(event, ~event)
+            if number < call.first:
+                holder, name = given.places[call.views[number]]
+                holder[name] = None  # if nobody else has the tensor, its block dies here
+            elif event < 0:
+                story.release(number + shift)
             else:
-                source = torch.empty(leaf.bytes // leaf.dtype.itemsize, dtype=leaf.dtype, device=leaf.device)
-                storages[leaf.block] = source
-                trace.adopt(source, base + leaf.block)
-            return source.as_strided(leaf.shape, leaf.stride, leaf.offset)
+                b, born = story.blocks[number], len(story.events)
+                again = Block(number + shift, b.bytes, b.op, b.shape, b.dtype, b.term, b.phase, born, None, b.price)
+                story.blocks.append(again)
+                story.events.append(again.number)
+        story.routes.update(call.routes)
 
-        with trace.unobserved():
-            for position, items in call.containers.items():
-                container, fresh = given.objects[position], _rebuild(items, make)
-                container.clear()
-                container.update(fresh) if isinstance(container, dict) else container.extend(fresh)
-            return _rebuild(call.result, make)
+        def make(item: Any) -> Any:
+            if type(item) is not View:
+                return item
+            if item.block not in sources:
+                elements = story.blocks[item.block].bytes // item.dtype.itemsize
+                sources[item.block] = torch.empty(elements, dtype=item.dtype, device=item.device)
+                story.adopt(sources[item.block], item.block + shift)
+            source = sources[item.block]
+            before = call.before[call.views[item.block]].offset if item.block < call.first else 0
+            return source.as_strided(item.shape, item.stride, source.storage_offset() + item.offset - before)
 
-    def _structure(self, module: nn.Module) -> int:
-        """A number that modules share which run the same ops on the same arguments."""
-        number = self._structures.get(id(module))
-        if number is None:
-            outside, self._changeable = self._changeable, False
-            self._structures[id(module)] = -1  # a child may know its parent
-            try:
-                description = self._describe_module(module)
-            except Unrepeatable:
-                del self._structures[id(module)]  # or every such module would be taken for the same
-                raise
-            number = self._numbers.setdefault(description, len(self._numbers))
-            self._structures[id(module)] = number
-            if self._changeable:
-                del self._structures[id(module)]  # it has a list, say: looked at anew each time
-            self._changeable |= outside
-        return number
-
-    def _describe_module(self, module: nn.Module) -> Hashable:
-        values = vars(module)
-        if "forward" in values or any(values[name] for name in HOOKS):
-            raise Unrepeatable
-        tensors = [
-            (name, t if t is None else (t.shape, t.stride(), t.dtype, t.device.type))
-            for part in (module._parameters, module._buffers)
-            for name, t in part.items()
-        ]
-        children = [(name, child and self._structure(child)) for name, child in module._modules.items()]
-        own = [(name, self._attribute(value)) for name, value in values.items() if name not in OWN]
-        return (type(module), module.training, *tensors, *children, *own)
-
-    def _attribute(self, value: Any) -> Hashable:
-        """An attribute by value; a tensor or function by identity, as no other module shares it then."""
-        if isinstance(value, PLAIN):
-            return (type(value), value)
-        if isinstance(value, nn.Module):
-            return self._structure(value)
-        if isinstance(value, tuple):
-            return (type(value), *map(self._attribute, value))
-        if isinstance(value, torch.Tensor) or isroutine(value) or isclass(value):
-            return id(value)
-        if isinstance(value, list):
-            self._changeable = True
-            return (type(value), *map(self._attribute, value))
-        if isinstance(value, dict):
-            self._changeable = bool(value) or self._changeable
-            return (type(value), *((name, self._attribute(item)) for name, item in value.items()))
-        if type(value).__module__.startswith("diffusers."):  # an attention processor
-            return (type(value), self._attribute(vars(value)))
-        raise Unrepeatable
+        with story.unobserved():
+            for (holder, name), old, new in zip(given.places[1:], call.before[1:], call.after[1:], strict=False):
+                if new != old:
+                    holder[name] = make(new)
+            return _nested(map(make, call.after[len(call.before) :]))
 
 
-def _rebuild(value: Any, leaf: Callable[[Any], Any]) -> Any:
-    """A copy of nested tuples, lists and dicts with each leaf replaced."""
-    if type(value) in (tuple, list):
-        return type(value)(_rebuild(item, leaf) for item in value)
-    if type(value) is dict:
-        return {name: _rebuild(item, leaf) for name, item in value.items()}
-    return leaf(value)
+def _nested(items: Iterator[Any]) -> Any:
+    """What a `Tree` was read from."""
+    item = next(items)
+    if type(item) is not Nest:
+        return item
+    inner = {name: _nested(items) for name in item.names}
+    return inner if item.kind is dict else item.kind(inner.values())
 
 
-def _containers(value: Any) -> Iterator[Any]:
-    """The lists and dicts in nested tuples, lists and dicts."""
-    if type(value) in (list, dict):
-        yield value
-    if type(value) in (tuple, list, dict):
-        for item in value.values() if type(value) is dict else value:
-            yield from _containers(item)
-
-
-def _items(container: Any) -> Any:
-    """The items behind one level, so that a container is not taken for the argument that it is."""
-    return list(container) if isinstance(container, list) else dict(container)
-
-
-def _shifted(block: Block, number: int, event: int, op: int) -> Block:
-    died = None if block.died is None else block.died + event
-    return Block(
-        block.number + number, block.bytes, op, block.shape, block.dtype, block.term, block.phase,
-        block.born + event, died, block.price,
-    )  # fmt: skip
+def _attributes(story: Story, called: Any) -> Hashable:
+    """What the attributes of a module hold, of the modules in it and of its attention processors, one after the other."""
+    found: list[Any] = []
+    todo: list[Any] = [vars(called)] if isinstance(called, nn.Module) else []
+    seen = set()
+    for container in todo:
+        found.append(len(container))
+        for value in container.values() if isinstance(container, dict) else container:
+            if type(value) in PLAIN:
+                found.append(value)
+            elif isinstance(value, (tuple, list, dict, set)):
+                if value:
+                    todo.append(value)
+            elif isinstance(value, torch.Tensor):
+                block = story.number_of(value)
+                if block is None or story.blocks[block].term != "weights" or story.values.knows(value):
+                    raise Unrepeatable
+                found.append(value)
+            elif isinstance(value, nn.Module) or type(value).__module__.startswith("diffusers."):
+                if id(value) not in seen:
+                    seen.add(id(value))
+                    todo.append(vars(value))
+            elif isroutine(value) or isclass(value) or isinstance(value, np.generic):
+                found.append(value)
+            else:
+                raise Unrepeatable
+    return tuple(found)

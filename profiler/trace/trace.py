@@ -58,8 +58,7 @@ class Trace(Observer):
     @property
     def state(self) -> Hashable:
         """What of the trace's own state decides the allocations of a call."""
-        place = self._path[-1] if self.pinned_in is not None else ""
-        return (self.phase, self._gemm_workspace, self._lt_workspace, place)
+        return (self.phase, self._path[-1], self._gemm_workspace, self._lt_workspace)
 
     def loaded(self, run: Runnable) -> None:
         """Take over the options that change which kernels run."""
@@ -75,13 +74,13 @@ class Trace(Observer):
 
     @contextmanager
     def during(self, phase: str, term: str, module: nn.Module | None = None) -> Iterator[None]:
-        """As the observer's, with torch as it is on a device; below `module`, calls that repeat are copied.
+        """As the observer's, with torch as it is on a device; what `module` calls and has called before is copied.
 
         The stage's autocast context ends with the phase.
         """
-        watching = self._repeats.watching(module) if self._repeats and module else nullcontext()
         self._root = module
-        with as_on_a_device(), super().during(phase, term, module), watching:
+        blending = self._repeats.blending(module) if self._repeats and module else nullcontext()
+        with as_on_a_device(), super().during(phase, term, module), blending:
             yield
         if self.autocast is not None:
             self.autocast.clear()
@@ -91,10 +90,10 @@ class Trace(Observer):
         self.cache_emptied_at.add(len(self.events))
 
     def call(self, module: nn.Module, function: Callable[[], Any], args: Any, kwargs: Any) -> Any:
-        """Run the call of a module, or copy an equal one."""
-        if self._repeats is None or module is self._root or torch.is_grad_enabled():
+        """Run the call of a module, or copy an equal one if it is a child of the root."""
+        if self._repeats is None or torch.is_grad_enabled() or "." in self._path[-1] or module is self._root:
             return function()
-        return self._repeats.run_module(module, function, (args, kwargs), self._path[-1])
+        return self._repeats.run(module, function, args, kwargs)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         policy = self.autocast.policy(func) if self.autocast is not None and not self._casting else None

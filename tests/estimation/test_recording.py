@@ -1,5 +1,7 @@
 """Recordings: replayed at any size they equal a trace there to the byte, or refuse; the disk is never an error."""
 
+import contextlib
+import json
 import os
 import subprocess
 import sys
@@ -18,13 +20,14 @@ import profiler
 from profiler.allocator.replay import Replay
 from profiler.data.events import Events
 from profiler.data.records import Estimate
-from profiler.data.workload import MemoryOptions, Workload
+from profiler.data.stack import Stack
+from profiler.data.workload import History, MemoryOptions, Workload
+from profiler.errors import UserError
 from profiler.estimation import estimator, recording
 from profiler.estimation.answer import answer, estimate_of
-from profiler.estimation.cache import EstimateCache
 from profiler.estimation.estimator import trace_stage
 from profiler.estimation.recorder import record_workload
-from profiler.estimation.recording import Elsewhere, Grid, Size, grid_of, replay
+from profiler.estimation.recording import Elsewhere, Grid, Sides, grid_of, replay
 from profiler.machine.cards import assumed_stack, find_gpu
 from profiler.models.find import find_model
 from profiler.models.spec import ModelSpec
@@ -49,8 +52,8 @@ def case(number: int) -> tuple[Workload, ModelSpec, dict[str, Any]]:
     spec = find_model(model)
     workload = spec.workload(stage, **rest)
     made = record_workload(workload, spec, STACK)
-    assert made is not None
-    return workload, spec, made
+    assert not isinstance(made, str)
+    return workload, spec, made[1]
 
 
 def blocks(events: Events) -> list[tuple[Any, ...]]:
@@ -65,7 +68,7 @@ def without_cost(found: Estimate) -> Estimate:
     return replace(found, seconds=0, notes={name: note for name, note in found.notes.items() if name != "seconds"})
 
 
-def compare(workload: Workload, spec: ModelSpec, made: dict[str, Any], size: Size) -> None:
+def compare(workload: Workload, spec: ModelSpec, made: dict[str, Any], size: Sides) -> None:
     """Replay and trace at `size` agree in every block, event, kernel and figure."""
     here = replace(workload, height=size[0], width=size[1])
     again = replay(made, size, STACK)
@@ -128,10 +131,10 @@ def test_a_branch_on_the_size_is_not_bridged(monkeypatch: pytest.MonkeyPatch) ->
     spec = find_model(IMAGE)
     workload = spec.workload("decode")
     made = record_workload(workload, spec, STACK)
-    assert made is None or grid_of(made).last[1] <= 40
+    assert isinstance(made, str) or made[0].last[1] <= 40
     plain = spec.workload("decode", height=32, width=80)
     beyond = record_workload(plain, spec, STACK)
-    assert beyond is None or grid_of(beyond).first[1] > 40
+    assert isinstance(beyond, str) or beyond[0].first[1] > 40
 
 
 def test_dimensions_that_are_no_function_of_the_four_are_refused() -> None:
@@ -180,13 +183,42 @@ def test_switched_off_nothing_is_written(disk: Path, monkeypatch: pytest.MonkeyP
     assert not disk.exists()
 
 
-def test_a_refusal_is_kept_so_that_nobody_tries_again(disk: Path) -> None:
-    spec = find_model(IMAGE)
-    known = EstimateCache(spec.workload("decode"), spec, STACK)
-    assert known.wants_recording
-    known.keep_recording(None)
-    assert not known.wants_recording
-    assert known.find() is None
+@pytest.mark.parametrize(
+    ("question", "reason"),
+    [
+        ({"options": MemoryOptions(tiling=True)}, "tiles"),
+        ({"options": MemoryOptions(benchmark=True)}, "benchmark"),
+        ({"history": History(sizes=((1, 64, 64),))}, "did before"),
+        ({"stack": Stack(device="cpu", torch="2.13.0")}, "CPU"),
+    ],
+)
+def test_what_cannot_be_recorded_says_why(disk: Path, question: dict[str, Any], reason: str) -> None:
+    found = profiler.make_recording(IMAGE, **{"gpu": "h200", **question})
+    assert reason in (found.reason or "")
+    assert (found.grid, found.path, disk.exists()) == (None, None, False)
+
+
+def test_a_model_that_runs_other_operations_at_each_size_is_not_recorded(
+    disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decode = AutoencoderKL._decode
+
+    def branching(self: AutoencoderKL, z: torch.Tensor, return_dict: bool = True) -> Any:
+        for _ in range(z.shape[-1]):
+            z = z * 2
+        return decode(self, z, return_dict)
+
+    monkeypatch.setattr(AutoencoderKL, "_decode", branching)
+    assert "other operations" in (profiler.make_recording(IMAGE, gpu="h200").reason or "")
+
+
+def test_a_recording_needs_the_disk(disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "/proc")
+    with pytest.raises(UserError, match="cannot be written"):
+        profiler.make_recording(IMAGE, gpu="h200")
+    monkeypatch.setenv("LATENTMETER_CACHE", "off")
+    with pytest.raises(UserError, match="LATENTMETER_CACHE"):
+        profiler.make_recording(IMAGE, gpu="h200")
 
 
 def test_what_fits_is_seen_in_the_reserved_peak() -> None:
@@ -205,19 +237,42 @@ def recording_allocator(capacity: int | None = None) -> Any:
     return allocator_of(STACK, capacity)
 
 
-def test_from_the_shell_a_recorded_model_is_answered_at_any_size_without_torch(disk: Path) -> None:
-    def run(*arguments: str) -> str:
-        code = (
-            "import sys\nfrom profiler.commands.main import main\n"
-            "try:\n    main()\nfinally:\n    print('torch' in sys.modules, 'pandas' in sys.modules)"
-        )
-        command = [sys.executable, "-c", code, "estimate", IMAGE, "--gpu", "h200", *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ.copy()).stdout
+def shell(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """`latentmeter` in a process of its own; its output ends with whether it imported torch and pandas."""
+    code = (
+        "import sys\nfrom profiler.commands.main import main\n"
+        "try:\n    main()\nfinally:\n    print('torch' in sys.modules, 'pandas' in sys.modules)"
+    )
+    return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
 
-    spec = find_model(IMAGE)
-    stack = assumed_stack(find_gpu("h200"))
-    known = EstimateCache(spec.workload("decode"), spec, stack)
-    known.keep_recording(record_workload(known.workload, spec, stack))
-    told = run("--height", "44", "--width", "56")
+
+def test_from_the_shell_a_recorded_model_is_answered_at_any_size_without_torch(disk: Path) -> None:
+    made = shell("recordings", "make", IMAGE, "--gpu", "h200", "--json")
+    assert made.returncode == 0
+    assert "trace 1 of 7: " in made.stderr
+    found = json.loads(made.stdout.rsplit("\n", 2)[0])
+    assert Path(found["path"]).stat().st_size == found["bytes"] > 0
+    assert found["grid"]["first"][0] < 44 < found["grid"]["last"][0]
+    told = shell("estimate", IMAGE, "--gpu", "h200", "--height", "44", "--width", "56").stdout
     assert "replayed from a recording of" in told
     assert told.rstrip().endswith("False False")
+
+
+def test_from_the_shell_a_refusal_is_exit_code_one(disk: Path) -> None:
+    refused = shell("recordings", "make", IMAGE, "--gpu", "h200", "--tiling")
+    assert refused.returncode == 1
+    assert "no recording: the number of tiles" in refused.stdout
+
+
+def test_an_estimate_leaves_no_process_behind(disk: Path) -> None:
+    """A process that outlived the command would still have its environment, which only its children share."""
+    mark = f"LATENTMETER_TEST={disk}"
+    command = [sys.executable, "-m", "profiler", "estimate", IMAGE, "--gpu", "h200"]
+    subprocess.run(command, capture_output=True, check=True, env=os.environ | dict([mark.split("=", 1)]))
+    left = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if mark.encode() in (process / "environ").read_bytes().split(b"\0"):
+                left.append((process / "cmdline").read_text())
+    assert left == []
+    assert [path.name for path in disk.iterdir()] == ["answers"]
