@@ -54,11 +54,10 @@ def estimate(
 
     Raises UserError, ModelError.
     """
-
     # Everything that a user can mistake comes before torch is imported.
     spec = find_model(model)
     asked = spec.workload(stage, **workload)
-    target, context = (stack, None) if stack is not None else target_stack(gpu, torch, cudnn)
+    target, context = target_stack(gpu, torch, cudnn, stack)
     logger.info("asked: %s on %s", asked.key, target.title)
     from profiler.estimation.cache import EstimateCache
 
@@ -97,7 +96,7 @@ def estimate_call(
 
     Raises UserError for a card that is not known, or where no module is given; ModelError for a call that cannot be traced.
     """
-    target, context = (stack, None) if stack is not None else target_stack(gpu, torch, cudnn)
+    target, context = target_stack(gpu, torch, cudnn, stack)
     from profiler.estimation.estimator import estimate_run
     from profiler.stages.call import Call, root_of, weights_kept
 
@@ -123,14 +122,13 @@ def make_recording(
     Arguments as for `estimate`. `tell` hears of every trace. The answer has the sizes, the file and its bytes, or the reason
     why there is no recording. Raises UserError, also where the file cannot be written.
     """
-
     spec = find_model(model)
     asked = spec.workload(stage, **workload)
-    target = stack if stack is not None else target_stack(gpu, torch, cudnn)[0]
-    from profiler.estimation import recorder
+    target, _ = target_stack(gpu, torch, cudnn, stack)
     from profiler.estimation.cache import EstimateCache
+    from profiler.estimation.recorder import make_recording as make
 
-    return recorder.make_recording(EstimateCache(asked, spec, target), tell)
+    return make(EstimateCache(asked, spec, target), tell)
 
 
 def measure(
@@ -150,8 +148,7 @@ def measure(
 
     spec = find_model(model)
     asked = spec.workload(stage, **workload)
-    started = datetime.now(UTC)
-    stack = probe_stack(device)
+    started, stack = datetime.now(UTC), probe_stack(device)
     outcome = measure_in_process(asked, spec, stack.device, warm_calls=warm_calls, timeout=timeout)
     return Record(
         key=asked.key,
@@ -198,9 +195,7 @@ def hotspots(
     folder `run`. Raises UserError, ModelError, and LatentmeterError where a measurement fails.
     """
     if sum(bool(source) for source in (device, run, gpu or torch or cudnn)) > 1:
-        raise UserError(
-            "--device, --measured and the stack of an estimate (--gpu, --torch, --cudnn) exclude each other"
-        )
+        raise UserError("--device, --measured and an estimate's stack (--gpu, --torch, --cudnn) exclude each other")
 
     spec = find_model(model)
     asked = spec.workload(stage, **workload)
@@ -253,10 +248,8 @@ def accuracy(
     one card's cases; with `closed_form` cuDNN's plans are left out. `follow` may show progress. Raises UserError.
     """
     from profiler.evidence.accuracy import collect, judge
-    from profiler.machine.cards import find_gpu
 
-    cases = collect([Path(s) for s in sources or ["results/reference"]], find_gpu(gpu).name if gpu else None)
-    return judge(follow(cases), closed_form=closed_form)
+    return judge(follow(collect(sources or ["results/reference"], gpu)), closed_form=closed_form)
 
 
 def coverage(
@@ -302,8 +295,6 @@ def publish(directory: str | Path, tolerance: float | None = None) -> list[Path]
 def _records(source: str | Path | Iterable[Record]) -> Iterable[Record]:
     if not isinstance(source, (str, Path)):
         return source
-    from profiler.files.store import RunStore
+    from profiler.files.store import open_run
 
-    store = RunStore(Path(source))
-    store.header()
-    return store.records()
+    return open_run(source).records()

@@ -83,8 +83,9 @@ class AppliedOption:
     detail: str
 
 
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Side(Shown):
-    """What an estimate and a measurement have in common, and how they show it. Adds no field to their records."""
+    """What an estimate and a measurement have in common, and how they show it."""
 
     stack: Stack
     baseline: Memory
@@ -140,10 +141,6 @@ class CallEstimate(Side):
     priced as, `events` is the number of allocations and frees replayed. `seconds` is the cost of the estimate after imports.
     """
 
-    stack: Stack
-    baseline: Memory
-    peak: Memory
-    terms: Terms
     peak_at: PeakAt
     largest: tuple[AliveTensor, ...]
     output_shapes: tuple[tuple[int, ...], ...]
@@ -196,11 +193,7 @@ class Measurement(Side):
     """
 
     workload: Workload
-    stack: Stack
     device_kind: DeviceKind
-    baseline: Memory
-    peak: Memory
-    terms: Terms
     peak_at: PeakAt | None
     largest: tuple[AliveTensor, ...]
     output_shapes: tuple[tuple[int, ...], ...]

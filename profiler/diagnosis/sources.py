@@ -8,7 +8,7 @@ from profiler.data.records import Measurement
 from profiler.data.stack import DeviceName
 from profiler.data.workload import Workload
 from profiler.errors import LatentmeterError, UserError
-from profiler.files.store import RunStore
+from profiler.files.store import open_run
 from profiler.files.streams import read_stream
 from profiler.measurement.process import measure_in_process
 from profiler.models.spec import ModelSpec
@@ -27,8 +27,7 @@ def measure_events(workload: Workload, spec: ModelSpec, device: DeviceName) -> t
 
 def read_events(directory: Path, workload: Workload) -> tuple[Measurement, Stream]:
     """The case of a run that is this workload, or else the only one of its model and stage. Raises UserError."""
-    store = RunStore(directory)
-    store.header()
+    store = open_run(directory)
     kept = {
         record.key: (record.measurement, path)
         for record in store.records()

@@ -22,6 +22,7 @@ from profiler.evidence.peers import QUANTITY, Peer, peer_figures
 from profiler.evidence.published import Published, read_published
 from profiler.files.paths import installed
 from profiler.files.store import RunStore
+from profiler.machine.cards import find_gpu
 from profiler.models.find import find_model
 
 if TYPE_CHECKING:
@@ -50,13 +51,14 @@ class Known:
     context_bytes: int | None = None
 
 
-def collect(paths: Sequence[Path], gpu: str | None = None) -> list[Known]:
-    """Every case under `paths`: run folders, folders of them, files of published figures; `gpu` keeps one card's.
+def collect(sources: Sequence[str | Path], gpu: str | None = None) -> list[Known]:
+    """Every case under `sources`: run folders, folders of them, files of published figures; `gpu` keeps one card's.
 
-    Raises UserError where there is none.
+    Raises UserError where there is none, and for a card that is not known.
     """
+    card = find_gpu(gpu).name if gpu else None
     found: list[Known] = []
-    for path in paths:
+    for path in map(Path, sources):
         if not path.exists():
             raise UserError(f"{path}: does not exist; give a run's folder, a folder of runs, or a published.yaml")
         files = [path] if path.is_file() else sorted([*path.rglob("run.json"), *path.rglob("published.yaml")])
@@ -65,9 +67,9 @@ def collect(paths: Sequence[Path], gpu: str | None = None) -> list[Known]:
                 found += [_published(figure) for figure in read_published(file)]
             else:
                 found += _recorded_in(file.parent)
-    found = [case for case in found if gpu is None or (case.stack and case.stack.gpu == gpu)]
+    found = [case for case in found if card is None or (case.stack and case.stack.gpu == card)]
     if not found:
-        raise UserError(f"{', '.join(map(str, paths))}: no run with measurements and no published figure")
+        raise UserError(f"{', '.join(map(str, sources))}: no run with measurements and no published figure")
     return found
 
 

@@ -7,7 +7,7 @@ from profiler.data.events import Events
 from profiler.data.explanation import Explanation
 from profiler.data.records import Record
 from profiler.errors import LatentmeterError, UserError
-from profiler.files.store import RunStore
+from profiler.files.store import RunStore, open_run
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,7 @@ def reasons(directory: Path, case: str | None = None, *, again: bool = False) ->
 
     With `again` the estimate is made anew, by the rules as they are now. Raises UserError for a case that is not there.
     """
-    store = RunStore(directory)
-    store.header()
+    store = open_run(directory)
     return [reason_of(store, record, again) for record in named(store.records(), case)]
 
 

@@ -131,3 +131,10 @@ def _read(kind: type[Any], text: bytes, place: str, what: str) -> Any:
         raise UserError(f"{place}: not {what}: {describe(error)}") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{place}: not {what}: {error}") from error
+
+
+def open_run(directory: str | Path) -> RunStore:
+    """The store of a run that is there. Raises UserError where there is none."""
+    store = RunStore(Path(directory))
+    store.header()
+    return store

@@ -5,8 +5,12 @@ import ctypes
 from profiler.data.stack import Stack
 
 
-def target_stack(gpu: str | None, torch_version: str | None, cudnn: int | None) -> tuple[Stack, int | None]:
-    """The stack that an estimate is for, and its context bytes if they are known."""
+def target_stack(
+    gpu: str | None, torch_version: str | None, cudnn: int | None, stack: Stack | None = None
+) -> tuple[Stack, int | None]:
+    """The stack that an estimate is for, which is `stack` where one is given, and its context bytes if they are known."""
+    if stack is not None:
+        return stack, None
     from profiler.machine.cards import DEFAULT_GPU, assumed_stack, find_gpu
 
     if gpu is None and torch_version is None and cudnn is None and _has_driver():

@@ -155,4 +155,4 @@ def test_nothing_to_judge_is_a_users_mistake(tmp_path: Path) -> None:
         with pytest.raises(UserError, match="published"):
             accuracy.collect([path])
     with pytest.raises(UserError, match="no run"):
-        accuracy.collect([PUBLISHED], "NVIDIA A100-SXM4-80GB")
+        accuracy.collect([PUBLISHED], "a100")
