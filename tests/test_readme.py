@@ -68,15 +68,15 @@ def run_example(example: str) -> None:
 
 
 @pytest.mark.parametrize("example", EXAMPLES.values(), ids=EXAMPLES)
-def test_the_synopsis(example: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_synopsis(example: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("LATENTMETER_CACHE", "on")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     run_example(example)
 
 
 def test_the_synopsis_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    monkeypatch.setenv("LATENTMETER_CACHE", "on")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     sweep, out = tmp_path / "sweep.yaml", tmp_path / "run"
     sweep.write_text(SWEEP)
     for example in OF_A_RUN.values():

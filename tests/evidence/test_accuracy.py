@@ -116,6 +116,12 @@ def test_the_command_writes_three_files_and_can_fail_a_script(reference: Path, t
     assert json.loads(run.stdout)["about"]["cases"] == "4, 3 of them compared"
 
 
+@pytest.fixture(scope="module")
+def judged() -> pd.DataFrame:
+    """One published figure, judged."""
+    return accuracy.judge([case for case in accuracy.collect([PUBLISHED]) if case.source == "P008"])
+
+
 @pytest.mark.parametrize(
     ("kind", "quantity", "share", "fails"),
     [
@@ -131,14 +137,12 @@ def test_the_command_writes_three_files_and_can_fail_a_script(reference: Path, t
     ],
 )
 def test_an_estimate_is_off_whether_it_is_too_high_or_too_low(
-    kind: str, quantity: str, share: float, fails: bool
+    judged: pd.DataFrame, kind: str, quantity: str, share: float, fails: bool
 ) -> None:
-    (figure,) = (case for case in accuracy.collect([PUBLISHED]) if case.source == "P008")
-    known: accuracy.Figures = dict.fromkeys(accuracy.QUANTITIES, 100_000)
-    case = replace(figure, kind=kind, figures=known)
-    predicted = known | {quantity: round(100_000 * (1 + share))}
-    judged = accuracy.Judged(known=case, estimate=None, predicted=predicted, peers={}, status="ok", reason="")
-    assert accuracy.beyond(accuracy.to_frame([judged]), 0.01) is fails
+    sizes = {f"{who} {name}": 100_000 for who in ("known", "latentmeter") for name in accuracy.QUANTITIES}
+    sizes[f"latentmeter {quantity}"] = round(100_000 * (1 + share))
+    frame = judged.assign(kind=kind, half_digit=0, **sizes)
+    assert accuracy.beyond(frame, 0.01) is fails
 
 
 def test_the_worst_error_is_the_farthest_from_nothing_with_its_sign() -> None:
