@@ -1,7 +1,4 @@
-"""The verbs of the command line as functions: `estimate`, `measure`, `compare`, `run`. Typed records out.
-
-Nothing heavy is imported before it is needed: `import profiler` costs no torch.
-"""
+"""The verbs of the command line as functions, typed records out. Nothing heavy is imported before it is needed."""
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -144,7 +141,8 @@ def measure(
 
     Arguments as for `estimate`; `timeout` in seconds. Raises UserError for a workload or device that cannot be.
     """
-    from profiler.measurement.process import measure_in_process, probe_stack
+    from profiler.machine.probe import probe_stack
+    from profiler.measurement.process import measure_in_process
 
     spec = find_model(model)
     asked = spec.workload(stage, **workload)
@@ -173,7 +171,7 @@ def run(
     plan = plan_sweep(find_sweep(str(config)))
     directory = Path(out) if out is not None else Path("results") / plan.sweep.name
     records = run_sweep(plan, directory, options, tell)
-    publish(directory, models=plan.models)
+    publish(directory, compare_all(records), plan.models)
     return records
 
 
@@ -289,7 +287,7 @@ def publish(directory: str | Path, tolerance: float | None = None) -> list[Path]
     """Write the report of the run in `directory` again: HTML, Markdown, JSON, CSV; returns their paths. Raises UserError."""
     from profiler.sweeps.publish import publish as write
 
-    return write(Path(directory), tolerance)
+    return write(Path(directory), comparisons(directory, tolerance))
 
 
 def _records(source: str | Path | Iterable[Record]) -> Iterable[Record]:

@@ -17,7 +17,8 @@ def report(directory: Path, tolerance: float | None) -> None:
     """Write the report of the run in DIRECTORY again: HTML, Markdown, JSON, CSV."""
     from profiler.sweeps.publish import publish
 
-    for path in publish(directory, tolerance):
+    comparisons = api.comparisons(directory, tolerance)
+    for path in publish(directory, comparisons):
         click.echo(path)
-    if tolerance is not None and not all(map(within_tolerance, api.comparisons(directory, tolerance))):
+    if tolerance is not None and not all(map(within_tolerance, comparisons)):
         sys.exit(EXIT_FAILED)

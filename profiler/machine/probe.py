@@ -10,6 +10,8 @@ import sys
 from collections.abc import Callable
 from typing import Any, Literal
 
+from profiler.data.records import from_dict
+from profiler.data.stack import Stack
 from profiler.errors import UserError
 
 Question = Literal["stack", "context", "card"]
@@ -27,6 +29,16 @@ def ask(question: Question, *arguments: str) -> dict[str, Any]:
         raise UserError((done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1])
     answer: dict[str, Any] = json.loads(done.stdout)
     return answer
+
+
+def probe_stack(device: Literal["auto", "cuda", "cpu"]) -> Stack:
+    """The stack of this machine, asked in a process of its own. Raises UserError where `cuda` is asked and there is none."""
+    try:
+        stack: Stack = from_dict(Stack, ask("stack", device))
+    except UserError as error:
+        hint = "--device cpu measures on the CPU, `latentmeter doctor` says more"
+        raise UserError(f"device {device}: {error}; {hint}") from error
+    return stack
 
 
 def main() -> None:

@@ -12,8 +12,7 @@ from profiler.data.units import format_bytes
 from profiler.errors import UserError
 from profiler.files.paths import installed
 from profiler.machine import nvml
-from profiler.machine.probe import ask
-from profiler.measurement.process import probe_stack
+from profiler.machine.probe import ask, probe_stack
 
 Level = Literal["ok", "note", "warning"]
 NEEDED = ("torch", "diffusers", "accelerate", "nvidia-ml-py", "pandas", "pydantic")

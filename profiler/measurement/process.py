@@ -13,13 +13,11 @@ import sys
 import tempfile
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from profiler.data.records import Failure, Measurement, Phase, Reading, Status, from_dict
 from profiler.data.stack import DeviceName, Stack
 from profiler.data.workload import Workload
-from profiler.errors import UserError
-from profiler.machine.probe import ask
 from profiler.models.spec import ModelSpec
 
 logger = logging.getLogger(__name__)
@@ -68,16 +66,6 @@ def measure_in_process(
         with log.open("wb") as output:
             code = _run([request, progress], output, timeout)
         return _outcome(code, _events(progress), timeout, log)
-
-
-def probe_stack(device: Literal["auto", "cuda", "cpu"]) -> Stack:
-    """The stack of this machine, asked in a process of its own. Raises UserError where `cuda` is asked and there is none."""
-    try:
-        stack: Stack = from_dict(Stack, ask("stack", device))
-    except UserError as error:
-        hint = "--device cpu measures on the CPU, `latentmeter doctor` says more"
-        raise UserError(f"device {device}: {error}; {hint}") from error
-    return stack
 
 
 def _run(arguments: list[Path], output: Any, timeout: float) -> int | None:

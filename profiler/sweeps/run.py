@@ -18,7 +18,8 @@ from profiler.evidence.explain import reason_of
 from profiler.files.store import RunHeader, RunStore
 from profiler.files.streams import write_stream
 from profiler.machine.cards import Gpu, assumed_stack
-from profiler.measurement.process import measure_in_process, probe_stack
+from profiler.machine.probe import probe_stack
+from profiler.measurement.process import measure_in_process
 from profiler.sweeps.plan import Case, Plan, Sweep
 
 logger = logging.getLogger(__name__)

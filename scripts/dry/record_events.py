@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from profiler.data.workload import MemoryOptions, Workload
-from profiler.measurement.process import probe_stack
+from profiler.machine.probe import probe_stack
 from profiler.models.find import find_model
 from profiler.stages.stage import Stage
 
