@@ -171,7 +171,7 @@ def run(
     plan = plan_sweep(find_sweep(str(config)))
     directory = Path(out) if out is not None else Path("results") / plan.sweep.name
     records = run_sweep(plan, directory, options, tell)
-    publish(directory, compare_all(records), plan.models)
+    publish(directory, models=plan.models)
     return records
 
 
@@ -287,7 +287,7 @@ def publish(directory: str | Path, tolerance: float | None = None) -> list[Path]
     """Write the report of the run in `directory` again: HTML, Markdown, JSON, CSV; returns their paths. Raises UserError."""
     from profiler.sweeps.publish import publish as write
 
-    return write(Path(directory), comparisons(directory, tolerance))
+    return write(Path(directory), tolerance)
 
 
 def _records(source: str | Path | Iterable[Record]) -> Iterable[Record]:

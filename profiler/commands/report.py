@@ -17,8 +17,7 @@ def report(directory: Path, tolerance: float | None) -> None:
     """Write the report of the run in DIRECTORY again: HTML, Markdown, JSON, CSV."""
     from profiler.sweeps.publish import publish
 
-    comparisons = api.comparisons(directory, tolerance)
-    for path in publish(directory, comparisons):
+    for path in publish(directory, tolerance):
         click.echo(path)
-    if tolerance is not None and not all(map(within_tolerance, comparisons)):
+    if tolerance is not None and not all(map(within_tolerance, api.comparisons(directory, tolerance))):
         sys.exit(EXIT_FAILED)

@@ -10,6 +10,7 @@ import click
 from profiler.commands.options import EXIT_FAILED
 from profiler.commands.tables import console, print_table
 from profiler.comparison.case import Comparison, compare, compare_all, within_tolerance
+from profiler.data.records import Record
 from profiler.data.units import format_bytes, format_percent
 
 if TYPE_CHECKING:
@@ -44,8 +45,9 @@ def run(
     directory = out or Path("results") / sweep.name
     options = RunOptions(force=force, retry=retry, budget_minutes=budget_minutes)
     plan = plan_sweep(sweep)
-    comparisons = compare_all(run_sweep(plan, directory, options, show_progress))
-    show_run(plan, comparisons, publish(directory, comparisons, plan.models))
+    records = run_sweep(plan, directory, options, show_progress)
+    paths = publish(directory, models=plan.models)
+    comparisons = show_run(plan, records, paths)
     failed = any(row.record.status not in ("ok", "skipped") for row in comparisons)
     outside = sweep.tolerance_percent is not None and not all(map(within_tolerance, comparisons))
     sys.exit(EXIT_FAILED if failed or outside else 0)
@@ -67,9 +69,10 @@ def show_progress(progress: "Progress") -> None:
     console().print(", ".join(parts) + (f": {record.failure.message}" if record.failure else ""))
 
 
-def show_run(plan: "Plan", comparisons: Sequence[Comparison], paths: Sequence[Path]) -> None:
+def show_run(plan: "Plan", records: Sequence[Record], paths: Sequence[Path]) -> list[Comparison]:
     """The closing table of a run, where its report lies, and what to type next."""
     out = console()
+    comparisons = compare_all(records)
     kinds = [row.record.measurement.device_kind if row.record.measurement else "estimated" for row in comparisons]
     rows = [
         [
@@ -83,10 +86,11 @@ def show_run(plan: "Plan", comparisons: Sequence[Comparison], paths: Sequence[Pa
     print_table(["case", "kind", "status", "estimated", "measured", "error", "verdict"], rows)
     if "dry" in kinds:
         out.print("Rows of kind 'dry': allocator and dispatcher real, kernels not executed; no GPU was measured.")
-    if any(row.record.stack and row.record.stack.device == "cpu" for row in comparisons):
+    if any(record.stack and record.stack.device == "cpu" for record in records):
         out.print("Measured rows are CPU numbers: no GPU was used. Rows of kind 'estimated' were not measured.")
-    if len(comparisons) < len(plan.cases):
-        out.print(f"{len(comparisons)} of {len(plan.cases)} cases done: the same command goes on with the rest.")
+    if len(records) < len(plan.cases):
+        out.print(f"{len(records)} of {len(plan.cases)} cases done: the same command goes on with the rest.")
     for path in paths:
         out.print(str(path))
     out.print(f"Read {paths[0]}; `latentmeter report {paths[0].parent}` writes it again.")
+    return comparisons

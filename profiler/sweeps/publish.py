@@ -1,14 +1,14 @@
 """Writes a run's report (a HTML page, Markdown for a pull request, CSV and JSON), and that of accuracy."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from profiler._version import __version__
-from profiler.comparison.case import Comparison, to_frame
+from profiler.comparison.case import Comparison, compare_all, to_frame
 from profiler.errors import LatentmeterError
 from profiler.evidence.peers import Peer, peer_figures
 from profiler.files.store import RunStore
@@ -26,14 +26,16 @@ if TYPE_CHECKING:
 
 
 def publish(
-    directory: Path, comparisons: Sequence[Comparison], models: Mapping[str, ModelSpec] | None = None
+    directory: Path, tolerance: float | None = None, models: Mapping[str, ModelSpec] | None = None
 ) -> list[Path]:
-    """Write `report.html`, `.md`, `.json` and `records.csv` of the run in `directory`; returns their paths.
+    """Write `report.html`, `.md`, `.json` and `records.csv` beside the records of `directory`; returns their paths.
 
-    They are made from the `comparisons` of its records alone and may be made again at any time. `models` are those that the
-    caller has found already, by name. Raises UserError where there is no run.
+    They are made from the records alone and may be made again at any time. `models` are those that the caller has found
+    already, by name. Raises UserError where there is no run.
     """
-    header = RunStore(directory).header()
+    store = RunStore(directory)
+    header = store.header()
+    comparisons = compare_all(store.records(), tolerance)
     about = RunInfo(
         title=header.title,
         command=header.command,
