@@ -3,6 +3,7 @@
 Exit codes: 0 done, 1 a case failed or fell outside its tolerance, 2 a user's mistake.
 """
 
+import signal
 import sys
 
 import click
@@ -25,6 +26,8 @@ from profiler.commands.run import run
 from profiler.commands.verbose import verbose_option
 from profiler.errors import LatentmeterError, UserError
 
+EXIT_TERMINATED = 128 + signal.SIGTERM
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="latentmeter")
@@ -41,13 +44,14 @@ for command in (
 
 def main() -> None:
     """Run the command line. The one place where an error becomes a message and an exit code."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_TERMINATED))  # workers and temporary files go, as at the end
     try:
         cli.main(standalone_mode=False)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
     except click.exceptions.Abort:
-        click.echo("interrupted; the same command goes on where this one stood", err=True)
+        click.echo("interrupted; a run goes on where it stood when the same command is given again", err=True)
         sys.exit(130)
     except LatentmeterError as error:
         click.echo(f"latentmeter: {error}", err=True)

@@ -90,6 +90,8 @@ def show_run(plan: "Plan", records: Sequence[Record], paths: Sequence[Path]) -> 
         out.print("Measured rows are CPU numbers: no GPU was used. Rows of kind 'estimated' were not measured.")
     if len(records) < len(plan.cases):
         out.print(f"{len(records)} of {len(plan.cases)} cases done: the same command goes on with the rest.")
+        if not records:
+            out.print("The budget is too small for the first case: give --budget-minutes more.")
     for path in paths:
         out.print(str(path))
     out.print(f"Read {paths[0]}; `latentmeter report {paths[0].parent}` writes it again.")

@@ -66,6 +66,7 @@ def run_sweep(
                 continue
             remaining = None if deadline is None else deadline - time.monotonic()
             if remaining is not None and remaining < _least_seconds(case):
+                logger.info("%s needs %.0f s or more, %.0f s are left", case.key, _least_seconds(case), remaining)
                 break
             tell(Progress(number, len(cases), case))
             record = _run_case(case, sweep, stack, store, remaining)

@@ -149,7 +149,7 @@ def test_an_interrupt_says_how_to_go_on(latentmeter: Command, monkeypatch: pytes
     monkeypatch.setattr(api, "measure", interrupt)
     answer = latentmeter("measure", IMAGE)
     assert answer.code == 130
-    assert "the same command goes on where this one stood" in answer.err
+    assert "a run goes on where it stood when the same command is given again" in answer.err
 
 
 def test_latent_as_json_and_as_text(latentmeter: Command) -> None:

@@ -3,6 +3,8 @@
 import os
 import resource
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -172,3 +174,15 @@ def test_an_oom_is_a_row_of_its_run_and_the_run_goes_on(
     lines = (out / "records.jsonl").read_bytes()
     assert latentmeter("run", sweep, "--out", out).code == 1
     assert (out / "records.jsonl").read_bytes() == lines
+
+
+def test_a_terminated_command_leaves_no_folder_and_no_process(tmp_path: Path) -> None:
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    size = ["--height", "1024", "--width", "1024"]
+    command = [sys.executable, "-m", "profiler", "measure", IMAGE, "--device", "cpu", *size]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        (worker,) = wait_for(lambda: workers_of(process.pid), 60)
+        process.terminate()
+        assert process.wait(60) == 128 + signal.SIGTERM
+    assert not running(worker)
+    assert list(tmp_path.iterdir()) == []
