@@ -1,6 +1,6 @@
-"""Runs a stage on tensors without data and writes down every allocation that the real kernels would make.
+"""Runs a call on tensors without data and writes down every allocation that the real kernels would make.
 
-Tensors come from the observer; what kernels borrow besides them comes from the rules of `rules.py`.
+Tensors come from the observer; what kernels borrow besides them comes from the rules in `rules/`.
 """
 
 from collections import Counter
@@ -30,9 +30,10 @@ from profiler.trace.rules.kernels import CPU_RULES, CUDA_RULES
 class Trace(Observer):
     """An observer of tensors without data for one target stack. `routes` counts the kernels that calls were priced as.
 
-    They are on `device_type`: `meta`, or `cpu` where they are fake tensors that stand for real ones. With `repeats` off
-    every call is traced, also where it equals one before: slower, and the same answer. With `slots` on, buffers of no bytes
-    are noted where a rule could ask for some: the stream of a recording, which has the same events at every size.
+    The tensors are on `device_type`: `meta`, or `cpu` where they are fake tensors that stand for real ones. With `repeats`
+    off every call is traced, also one that repeats another: slower, with the same answer. With `slots` on, a buffer whose
+    size is 0 here but not at every size, such as the workspace of a convolution, is noted too: a recording needs the same
+    events at each of its sizes.
     """
 
     def __init__(self, stack: Stack, device_type: str = "meta", *, repeats: bool = True, slots: bool = False) -> None:
