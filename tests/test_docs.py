@@ -4,9 +4,12 @@
 (docs/commands.md) and the summary of the accuracy table (docs/accuracy.md).
 """
 
+import inspect
 import os
 import re
+import textwrap
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -14,6 +17,7 @@ from click.testing import CliRunner
 
 import profiler
 from profiler.commands.main import cli
+from profiler.trace.rules.kernels import _copies_input, _group_norm
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [
@@ -120,3 +124,29 @@ def test_every_option_of_a_command_says_what_it_does() -> None:
 def test_examples_in_python_run(document: str) -> None:
     for example in re.findall(r"^```python\n(.*?)^```", TEXTS[document], re.MULTILINE | re.DOTALL):
         exec(example, {})
+
+
+def contributing(first_words: str) -> str:
+    """The one block of Python in CONTRIBUTING.md that has `first_words`, without its indentation."""
+    blocks = re.findall(r"^ *```python\n(.*?)^ *```", TEXTS["CONTRIBUTING.md"], re.MULTILINE | re.DOTALL)
+    [block] = [textwrap.dedent(block) for block in blocks if first_words in block]
+    return block
+
+
+def test_the_rule_that_contributing_shows_is_the_one_that_runs() -> None:
+    assert contributing("def _group_norm").strip() == inspect.getsource(_group_norm).strip()
+    shown = textwrap.indent(contributing("Price(copy)"), " " * 8)
+    assert shown in inspect.getsource(_copies_input)
+
+
+def test_the_test_that_contributing_shows_passes() -> None:
+    names: dict[str, Any] = {}
+    exec(contributing("def test_group_norm"), names)
+    names["test_group_norm_in_16_bit_borrows_four_buffers"]()
+
+
+def test_the_limits_that_contributing_names_are_those_of_the_house() -> None:
+    house = (ROOT / "tests" / "test_house.py").read_text(encoding="utf-8")
+    [limits] = re.findall(r"^MOST_LINES, MOST_LINES_A_FILE, \w+ = ([\d_]+), ([\d_]+),", house, re.MULTILINE)
+    lines, a_file = (int(limit) for limit in limits)
+    assert f"{lines:,} lines in all (`MOST_LINES`) and each of its files to {a_file}." in TEXTS["CONTRIBUTING.md"]
