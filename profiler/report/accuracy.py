@@ -1,4 +1,4 @@
-"""The accuracy of the estimates as Markdown: what stands in the README, and the whole table."""
+"""The accuracy of the estimates as Markdown: the summary, which docs/accuracy.md repeats, and the whole table."""
 
 from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -32,7 +32,7 @@ Table = tuple[list[str], list[list[str]], range]  # heads, rows, and the columns
 def render_accuracy(frame: "pd.DataFrame", about: Mapping[str, str]) -> str:
     """The whole document: conditions, summary, tables by stage and by case's kind, and what is not compared.
 
-    The README repeats what stands between its two marks `<!-- summary -->`.
+    docs/accuracy.md repeats what stands between its two marks `<!-- summary -->`.
     """
     found = errors(frame)
     groupings = {"By stage": ["stage"], "By model, stage, dtype and options": GROUP[2:]}
