@@ -204,9 +204,10 @@ from profiler.allocator.replay import Replay
 from profiler.files.streams import read_stream
 from profiler.measurement.process import measure_in_process
 from profiler.models.find import find_model
-work = find_model("flux.1-dev").workload("patch-embed")
+spec = find_model("flux.1-dev")
+work = spec.workload("patch-embed")
 path = Path(tempfile.mkdtemp()) / "events.json.gz"
-outcomes = [measure_in_process(work, "cuda", warm_calls=1, events=events) for events in (path, None)]
+outcomes = [measure_in_process(work, spec, "cuda", warm_calls=1, events=events) for events in (path, None)]
 phases = [[(r.phase, asdict(r.peak), asdict(r.end)) for r in outcome.measurement.readings] for outcome in outcomes]
 replay = Replay(read_stream(path), CachingAllocator())
 last = replay.trace.blocks[-1]
