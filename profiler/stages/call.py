@@ -26,10 +26,11 @@ class Call(Runnable):
     def load(self, device: torch.device) -> None:
         """Put a tensor without data in the place of each weight, on `device`, in the order of `Module.to`.
 
-        Weights that are tied stay tied. `weights_kept` brings the module's own back.
+        Weights that are tied stay tied, and a module that stands in two places has one set of them. `weights_kept` brings
+        the module's own back.
         """
         fresh: dict[int, torch.Tensor] = {}
-        for holder, name, tensor in _state(self.module):
+        for holder, name, tensor in list(_state(self.module)):  # all before the first changes: a place may come twice
             if id(tensor) not in fresh:
                 empty = torch.empty_like(tensor, device=device)
                 is_parameter = isinstance(tensor, nn.Parameter)

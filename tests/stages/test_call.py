@@ -63,6 +63,15 @@ def test_tied_weights_count_once_and_come_back() -> None:
     assert "a call, estimated for NVIDIA H200" in found.headline
 
 
+def test_a_module_in_two_places_counts_once() -> None:
+    """As the embedding of a T5 encoder, which stands in the model and in its stack."""
+    shared = nn.Linear(64, 64)
+    twice = nn.ModuleDict({"first": nn.Sequential(shared), "second": nn.Sequential(shared)})
+    once = asked(shared, inputs=[torch.empty(BIG)])
+    found = asked(lambda x: twice["first"](x), modules=twice, inputs=[torch.empty(BIG)])
+    assert (found.terms.weights, found.events) == (once.terms.weights, once.events)
+
+
 def test_small_numbers_of_the_inputs_decide() -> None:
     once, thrice = (
         asked(Tied(), inputs={"ids": torch.zeros(BIG[:2], dtype=torch.long), "times": torch.tensor(n)}) for n in (1, 3)
