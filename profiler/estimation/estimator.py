@@ -51,9 +51,7 @@ def estimate_with_events(
     component_class(spec.component(workload.stage).class_name)  # its import is no part of the estimate's cost
     started = time.perf_counter()
     watched = trace_stage(workload, spec, stack)
-    logger.info("traced %d events in %.2f s", len(watched.trace.events), time.perf_counter() - started)
-    found = answer(traced(watched, watched.run.options), stack, context_bytes=context_bytes, started=started)
-    return estimate_of(found, workload, spec), watched.trace
+    return estimate_of(_answer(watched, stack, context_bytes, started), workload, spec), watched.trace
 
 
 def estimate_run(
@@ -61,17 +59,16 @@ def estimate_run(
 ) -> CallEstimate:
     """Estimate whatever `make` makes; `what` names it in an error. Raises ModelError where it cannot be traced."""
     started = time.perf_counter()
-    watched = trace_run(make, stack, what)
-    logger.info("traced %d events in %.2f s", len(watched.trace.events), time.perf_counter() - started)
-    return answer(traced(watched), stack, context_bytes=context_bytes, started=started)
+    return _answer(trace_run(make, stack, what), stack, context_bytes, started)
 
 
-def traced(watched: Watched[Any], options: Any = None) -> Traced:
-    """What the answer is made of. `options` says what became of each memory option."""
+def _answer(watched: Watched[Any], stack: Stack, context_bytes: int | None, started: float) -> CallEstimate:
     trace = watched.trace
+    logger.info("traced %d events in %.2f s", len(trace.events), time.perf_counter() - started)
     logger.info("kernels priced: %s", dict(trace.routes) or "none")
     logger.info("cuDNN's plans by source: %s", trace.prices.planner.answered)
-    return Traced(trace, trace.routes, options or {}, watched.output_shapes, notes_of(trace))
+    traced = Traced(trace, trace.routes, dict(watched.run.options), watched.output_shapes, notes_of(trace))
+    return answer(traced, stack, context_bytes=context_bytes, started=started)
 
 
 def notes_of(trace: Trace) -> dict[str, str]:

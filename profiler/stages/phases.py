@@ -8,7 +8,7 @@ The estimate, the measurement and the hot spots all go through `run_phases`, eac
 tensors without data, the meter of a device, an observer of one more call.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
-from profiler.data.records import Phase
+from profiler.data.records import AppliedOption, Phase
 from profiler.data.workload import History, MemoryOptions
 
 
@@ -24,13 +24,18 @@ class Runnable:
     """Something that can be run phase by phase: a stage of a model, a call of the user's own.
 
     `module` holds the weights, and module paths are relative to it; `history` is what the process did before; `asked` are
-    the memory options asked for, and `applied` the names of those that the module took.
+    the memory options asked for, and `options` says, once the weights are loaded, what became of each.
     """
 
     module: nn.Module
     history = History()
     asked = MemoryOptions()
-    applied: frozenset[str] = frozenset()
+    options: Mapping[str, AppliedOption] = {}
+
+    @property
+    def applied(self) -> frozenset[str]:
+        """Names of the memory options that the module took."""
+        return frozenset(name for name, option in self.options.items() if option.applied)
 
     def load(self, device: torch.device) -> None:
         """Make the weights resident on `device`, with the memory options applied."""

@@ -35,10 +35,7 @@ SDPA: dict[AttentionName | None, SDPBackend] = {
 
 
 class Stage(Runnable):
-    """One workload of `spec`, ready to run phase by phase. `weights=False` never reads a checkpoint.
-
-    `options` says, once it is loaded, what became of each memory option that was asked for.
-    """
+    """One workload of `spec`, ready to run phase by phase. `weights=False` never reads a checkpoint."""
 
     def __init__(self, workload: Workload, spec: ModelSpec, *, weights: bool = False) -> None:
         spec.check(workload)
@@ -59,11 +56,6 @@ class Stage(Runnable):
             name = type(module).__name__
             raise UserError(f"{self.spec.id}: {name} decodes only; stage '{self.workload.stage}' needs an encoder")
         return module
-
-    @property
-    def applied(self) -> frozenset[str]:  # type: ignore[override]
-        """Names of the memory options that the module took."""
-        return frozenset(name for name, option in self.options.items() if option.applied)
 
     def load(self, device: torch.device) -> None:
         """Put the weights on `device` and apply the memory options."""
