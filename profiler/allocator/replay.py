@@ -5,6 +5,7 @@ from collections import defaultdict
 from profiler.allocator.caching import CachingAllocator, OutOfMemory, Piece, PlainAllocator
 from profiler.data.events import Block, Events, alive_at, first_event, place_of
 from profiler.data.records import AliveTensor, Memory, PeakAt
+from profiler.data.units import ceil_div
 
 LARGEST = 10
 
@@ -70,7 +71,7 @@ class Replay:
             block = blocks[number]
             kept = block.died is None and block.term != "outputs"
             try:
-                piece = allocator.malloc(block.bytes if kept else -(-block.bytes // shrink))
+                piece = allocator.malloc(block.bytes if kept else ceil_div(block.bytes, shrink))
             except OutOfMemory:
                 if not (self.squeeze and block.term == "workspace"):
                     raise

@@ -9,7 +9,7 @@ import click
 from profiler import api
 from profiler.commands.options import emit, gather, json_option, stack_options, workload_options
 from profiler.commands.tables import console, print_table
-from profiler.data.units import format_bytes
+from profiler.data.units import ceil_div, format_bytes
 from profiler.diagnosis.export import parse_exports, refuse_existing, write_exports
 from profiler.diagnosis.hotspots import SMALL, Hotspots
 from profiler.diagnosis.lives import short_name
@@ -86,7 +86,7 @@ def _show_findings(found: Hotspots) -> None:
 def _show_timeline(found: Hotspots) -> None:
     """A line a group, to one scale; columns are equal stretches of points, each with its highest moment."""
     out, points, top = console(), found.timeline.points, found.allocated - found.baseline
-    width = max(1, -(-len(points) // COLUMNS))
+    width = max(1, ceil_div(len(points), COLUMNS))
     moments = [max(points[n : n + width], key=lambda point: point.allocated) for n in range(0, len(points), width)]
     out.print(f"bytes alive above the {format_bytes(found.baseline)} before the call, highest moments in order")
     rows = {"all": [max(0, point.allocated - found.baseline) for point in moments]}
@@ -102,7 +102,7 @@ def _show_timeline(found: Hotspots) -> None:
 
 def sparkline(values: Sequence[int], top: int) -> str:
     """One character a value, from nothing to `top`."""
-    return "".join(BARS[-(-value * (len(BARS) - 1) // top) if top else 0] for value in values)
+    return "".join(BARS[ceil_div(value * (len(BARS) - 1), top) if top else 0] for value in values)
 
 
 def _show_tensors(found: Hotspots) -> None:

@@ -4,6 +4,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 
 from profiler.data.events import Block
+from profiler.data.units import ceil_div
 from profiler.diagnosis.profile import STANDING, Profile
 
 DEPTH = 3  # of the module paths that bytes are added up by
@@ -45,7 +46,7 @@ def make_timeline(profile: Profile, points: int = 400) -> Timeline:
     named += [name for name in largest if name not in RESIDENT][: FEW - len(named)]
     column = {name: number for number, name in enumerate(named)}
     alive = [0] * (len(named) + 1)
-    stretch = max(1, -(-(len(profile.events) - profile.first_event) // points))
+    stretch = max(1, ceil_div(len(profile.events) - profile.first_event, points))
     best: dict[int, Point] = {}
     for event, block, birth, total in profile.steps():
         size = profile.sizes[block.number]

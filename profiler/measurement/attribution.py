@@ -2,13 +2,14 @@
 
 from dataclasses import replace
 
+from profiler.allocator.settings import MIN_BLOCK
 from profiler.data.events import Block, alive_at
 from profiler.data.records import AliveTensor, Borrowed, Measurement, PeakAt
+from profiler.data.units import round_up
 from profiler.measurement.meter import Meter, OpPeak
 from profiler.trace.observer import Observer
 
 MOST = 10
-CUDA_BLOCK = 512  # the caching allocator hands out multiples of this
 
 
 def attribute(seen: Measurement, watch: Observer, meter: Meter) -> Measurement:
@@ -82,4 +83,4 @@ def _describe(watch: Observer, block: Block, on_cpu: bool) -> AliveTensor:
 
 
 def _size(block: Block, on_cpu: bool) -> int:
-    return block.bytes if on_cpu else -(-block.bytes // CUDA_BLOCK) * CUDA_BLOCK
+    return block.bytes if on_cpu else round_up(block.bytes, MIN_BLOCK)

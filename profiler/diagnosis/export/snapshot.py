@@ -10,6 +10,7 @@ from typing import Any
 from profiler.allocator.caching import Piece, PlainAllocator
 from profiler.allocator.histories import allocator_of
 from profiler.data.events import Block
+from profiler.data.units import round_up
 from profiler.diagnosis.profile import Profile, ancestors
 from profiler.errors import UserError
 
@@ -75,7 +76,7 @@ def frames(profile: Profile, block: Block) -> list[dict[str, Any]]:
 def _mapped_end(piece: Piece) -> int:
     """Pages are mapped up to the first page boundary behind the block: nothing is unmapped without a limit."""
     end = piece.address + piece.size - piece.base
-    return piece.base + -(-end // piece.unit) * piece.unit
+    return piece.base + round_up(end, piece.unit)
 
 
 def _unused(segments: dict[int, int], live: dict[int, Piece]) -> list[int]:
