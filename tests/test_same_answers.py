@@ -166,3 +166,12 @@ def test_sizes_obey_the_rule(rule: str) -> None:
         size = same_answers.sized(Random(seed), rule, 720, 0.6)
         assert size > 0
         assert (size - first) % step == 0
+
+
+def test_a_side_that_was_stopped_begins_no_process(tmp_path: Path) -> None:
+    """An interrupt may come after its folder was made and before its process would be."""
+    side = same_answers.Side("after", tmp_path, "off")
+    side.stop()
+    with pytest.raises(RuntimeError, match="after, planner off: stopped"):
+        side.answers([["models"]])
+    assert side.process is None
