@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -47,7 +48,7 @@ def estimate(
     `model` is a catalog id, a YAML path, a diffusers folder or a hub id. `workload` takes `frames`, `height`, `width`
     (pixels; default: the published size), `batch`, `dtype`, `options` and `history`. The stack is `stack`, or that of card
     `gpu` with versions `torch` and `cudnn`; with none of them, this machine's card if it has one, else an H200.
-    With `cache`, what was estimated before is read from disk, and the answer kept there.
+    With `cache`, what was estimated before is read from disk, and the answer kept there; without, the disk is left alone.
 
     Raises UserError, ModelError.
     """
@@ -57,14 +58,15 @@ def estimate(
     target, context = target_stack(gpu, torch, cudnn, stack)
     logger.info("asked: %s on %s", asked.key, target.title)
     from profiler.estimation.cache import EstimateCache
+    from profiler.files.cache import left_alone
 
     known = EstimateCache(asked, spec, target, context)
-    if cache and (found := known.find()):
-        return found
-    from profiler.estimation.estimator import estimate as run_estimate
+    with nullcontext() if cache else left_alone():
+        if found := known.find():
+            return found
+        from profiler.estimation.estimator import estimate as run_estimate
 
-    found = run_estimate(asked, spec, target, context_bytes=context)
-    if cache:
+        found = run_estimate(asked, spec, target, context_bytes=context)
         known.keep(found)
     return found
 

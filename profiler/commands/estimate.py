@@ -16,7 +16,7 @@ from profiler.data.units import format_bytes
 @click.argument("model")
 @workload_options
 @stack_options
-@click.option("--no-cache", is_flag=True, help="Trace anew: read and keep no answer on disk, use no recording.")
+@click.option("--no-cache", is_flag=True, help="Trace anew; neither read nor keep anything on disk.")
 @json_option
 def estimate(model: str, no_cache: bool, as_json: bool, **values: Any) -> None:
     """What MODEL needs for one stage, without a GPU.

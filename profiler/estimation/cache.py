@@ -1,18 +1,14 @@
 """What was estimated before, on disk: whole answers for the same question, recordings for any height and width.
 
-Under `$XDG_CACHE_HOME/latentmeter`. A key covers everything that decides the result: the model's description, the workload,
-the stack, this package's own files, the versions of what a trace runs. `LATENTMETER_CACHE=off` leaves the disk alone.
-A file that cannot be read is as good as none.
+A key covers everything that decides the result: the model's description, the workload, the stack, this package's own files,
+the versions of what a trace runs. `profiler.files.cache` says where the files lie, and which of them are trusted.
 """
 
 import hashlib
 import json
 import logging
-import os
 import sys
 import time
-import zlib
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -25,12 +21,11 @@ from profiler.data.stack import Stack
 from profiler.data.workload import Workload
 from profiler.estimation.answer import answer, closed_form, estimate_of
 from profiler.estimation.recording import Elsewhere, replay
-from profiler.files.paths import CONFIGS, cache_folder, installed
-from profiler.files.write import write_atomically
+from profiler.files import cache as disk
+from profiler.files.paths import CONFIGS, installed
 from profiler.kernels.cudnn_plans import front_end_version
 from profiler.models.spec import ModelSpec
 
-UNREADABLE = (OSError, ValueError, KeyError, TypeError, IndexError, zlib.error)
 logger = logging.getLogger(__name__)
 TRACED_BY = ("torch", "diffusers", "transformers", "accelerate")
 
@@ -64,10 +59,9 @@ class EstimateCache:
 
     def find(self) -> Estimate | None:
         """The answer, kept or replayed; None if it has to be traced."""
-        if not is_on():
-            return None
         found = self._kept() or self._replayed()
-        logger.info("answer %s (%s)", found.notes["seconds"] if found else "has to be traced", cache_folder())
+        if disk.is_on():
+            logger.info("answer %s", found.notes["seconds"] if found else "has to be traced")
         return found
 
     def keep(self, found: Estimate) -> None:
@@ -76,53 +70,41 @@ class EstimateCache:
         for name in ("workload", "stack"):
             del data[name]
         with suppress(OSError):  # a disk that takes nothing makes the next estimate slower, no more
-            _write(self._answer_path, {"made": _today(), "estimate": data})
+            disk.keep("answers", self._answer_name, {"made": _today(), "estimate": data})
 
     def keep_recording(self, recording: dict[str, Any]) -> Path:
         """Keep a recording; returns its file. Raises OSError."""
-        path = cache_folder() / "traces" / f"{self.key}-{_digest(recording['grid'])}"
-        _write(path, {"made": _today(), "recording": recording})
-        return path
+        name = f"{self.key}-{_digest(recording['grid'])}"
+        return disk.keep("traces", name, {"made": _today(), "recording": recording})
 
     @property
-    def _answer_path(self) -> Path:
+    def _answer_name(self) -> str:
         stack, model = asdict(self.stack), self.workload.model
         question = (self.key, self.size, stack, self.context_bytes, model, front_end_version())
-        return cache_folder() / "answers" / _digest(*question)
-
-    def _recordings(self) -> Iterator[dict[str, Any]]:
-        for path in (cache_folder() / "traces").glob(f"{self.key}-*"):
-            with suppress(*UNREADABLE):
-                yield _read(path)
+        return _digest(*question)
 
     def _kept(self) -> Estimate | None:
         started = time.perf_counter()
-        try:
-            data = _read(self._answer_path)
-            question = {"workload": asdict(self.workload), "stack": asdict(self.stack)}
-            found: Estimate = from_dict(Estimate, data["estimate"] | question)
-            note = f"kept from the same estimate of {data['made']}"
-        except UNREADABLE:
+        data = disk.find("answers", self._answer_name)
+        if data is None:
             return None
+        question = {"workload": asdict(self.workload), "stack": asdict(self.stack)}
+        found: Estimate = from_dict(Estimate, data["estimate"] | question)
+        note = f"kept from the same estimate of {data['made']}"
         latent, notes = closed_form(self.workload, self.spec), found.notes | {"seconds": note}
         return replace(found, latent=latent, notes=notes, seconds=time.perf_counter() - started)
 
     def _replayed(self) -> Estimate | None:
         started = time.perf_counter()
-        for data in self._recordings() if not self.unrecordable else ():
+        for data in disk.find_all("traces", f"{self.key}-*") if not self.unrecordable else ():
             try:
                 traced = replay(data["recording"], self.size, self.stack)
-            except (Elsewhere, *UNREADABLE):
+            except Elsewhere:
                 continue
             traced.notes["seconds"] = f"replayed from a recording of {data['made']}"
             found = answer(traced, self.stack, context_bytes=self.context_bytes, started=started)
             return estimate_of(found, self.workload, self.spec)
         return None
-
-
-def is_on() -> bool:
-    """Whether the disk is used."""
-    return os.environ.get("LATENTMETER_CACHE") != "off"
 
 
 @cache
@@ -139,14 +121,3 @@ def _digest(*parts: Any) -> str:
 
 def _today() -> str:
     return datetime.now(UTC).date().isoformat()
-
-
-def _write(path: Path, data: dict[str, Any]) -> None:
-    """Write whole or not at all. Raises OSError."""
-    if not is_on():
-        return
-    write_atomically(path, zlib.compress(json.dumps(data, separators=(",", ":")).encode(), 1))
-
-
-def _read(path: Path) -> Any:
-    return json.loads(zlib.decompress(path.read_bytes()))

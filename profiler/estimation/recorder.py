@@ -12,9 +12,10 @@ from typing import Any
 from profiler.data.stack import Stack
 from profiler.data.workload import Workload
 from profiler.errors import LatentmeterError, UserError
-from profiler.estimation.cache import EstimateCache, is_on
+from profiler.estimation.cache import EstimateCache
 from profiler.estimation.estimator import Tracer, notes_of, trace_stage
 from profiler.estimation.recording import Elsewhere, Grid, Observation, Sides, inner_sizes, record
+from profiler.files.cache import is_on
 from profiler.models.spec import ModelSpec
 from profiler.trace.trace import Trace
 
@@ -53,10 +54,10 @@ def make_recording(known: EstimateCache, tell: Tell = lambda _: None) -> Recorde
     grid, recording = made
     try:
         path = known.keep_recording(recording)
+        size = path.stat().st_size
     except OSError as error:
         raise UserError(f"the recording cannot be written: {error}") from error
-    size, seconds = path.stat().st_size, time.perf_counter() - started
-    return replace(found, grid=grid, path=str(path), bytes=size, seconds=seconds)
+    return replace(found, grid=grid, path=str(path), bytes=size, seconds=time.perf_counter() - started)
 
 
 def record_workload(

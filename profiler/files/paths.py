@@ -10,8 +10,14 @@ CONFIGS = _PACKAGE / "configs" if (_PACKAGE / "configs").is_dir() else _PACKAGE.
 
 
 def cache_folder() -> Path:
-    """The folder for what can be made again, such as answers and plans of before."""
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "latentmeter"
+    """The folder for what can be made again, such as answers and plans of before. Raises OSError where nobody has a home."""
+    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if base.is_absolute():  # the XDG specification: an empty or relative path is as good as none
+        return base / "latentmeter"
+    try:
+        return Path.home() / ".cache" / "latentmeter"
+    except RuntimeError as error:
+        raise FileNotFoundError(f"{error} HOME or XDG_CACHE_HOME says where the cache is.") from error
 
 
 def installed(distribution: str) -> str | None:

@@ -12,21 +12,22 @@ import json
 import logging
 import subprocess
 import sys
+from contextlib import suppress
 from contextvars import ContextVar
 from functools import cache, cached_property
 from math import prod
-from pathlib import Path
 from typing import Any
 
 from profiler.data.stack import Stack
-from profiler.files.paths import CONFIGS, cache_folder, installed
-from profiler.files.write import write_atomically
+from profiler.files.cache import find, keep
+from profiler.files.paths import CONFIGS, installed
 from profiler.kernels.convolution import Convolution
 from profiler.machine.cards import gpu_named
 
 # Beyond this many elements ATen's plan is a runtime-compiled engine, which cuDNN offers only where it finds a driver
 # (libcuda). Asked without one it names engines that a card would try last.
 INT32_LIMIT = 1 << 31
+MOST_KEPT = 50_000  # questions of a card: some 5 MB, of which the latest stay
 
 logger = logging.getLogger(__name__)
 CLOSED_FORM: ContextVar[bool] = ContextVar("CLOSED_FORM", default=False)  # set: nobody is asked, as for an unknown card
@@ -41,7 +42,7 @@ class Planner:
         self._record = self._card.properties if self._card else None
         self._tf32 = stack.settings.get("allow_tf32") != "false"
         self._server: subprocess.Popen[str] | None = None
-        self._new = 0
+        self._new: dict[str, int] = {}
 
     def workspace_bytes(self, conv: Convolution) -> int | None:
         """The workspace of cuDNN's first plan for `conv`; None where nothing here knows it."""
@@ -56,14 +57,13 @@ class Planner:
         if question in self._shipped:
             self.answered["shipped"] += 1
             return self._shipped[question]
-        if question in self._cache:
+        if question in self.kept:
             self.answered["cached"] += 1
-            return self._cache[question]
+            return self.kept[question]
         answer = self._ask(question)
         if answer is not None:
             self.answered["asked"] += 1
-            self._cache[question] = answer
-            self._new += 1
+            self.kept[question] = self._new[question] = answer
         return answer
 
     def close(self) -> None:
@@ -72,24 +72,27 @@ class Planner:
             self._server.communicate()
             self._server = None
         if self._new:
-            write_atomically(self.cache_path, json.dumps(self._cache))
+            with suppress(OSError):  # a disk that takes nothing: the next process asks again
+                known = self._read() | self._new  # another process may have kept some meanwhile
+                keep("plans", self._name, dict([*known.items()][-MOST_KEPT:]))
+            self._new = {}
 
     @cached_property
     def _shipped(self) -> dict[str, int | None]:
         return shipped_plans(self._card.id, digest(self._record)) if self._card else {}
 
     @cached_property
-    def _cache(self) -> dict[str, int]:
-        try:
-            plans: dict[str, int] = json.loads(self.cache_path.read_text(encoding="utf-8"))
-        except (OSError, json.JSONDecodeError):
-            return {}  # nothing asked before, or a file that a dying process left: ask again
-        return plans
+    def kept(self) -> dict[str, int]:
+        """What was asked before on this machine, and is since."""
+        return self._read()
 
-    @cached_property
-    def cache_path(self) -> Path:
-        """The file of what was asked before: of one front-end and library, for one property record."""
-        return cache_folder() / "plans" / f"{front_end_version()}-{digest(self._record)}.json"
+    def _read(self) -> dict[str, int]:
+        return find("plans", self._name) or {}
+
+    @property
+    def _name(self) -> str:
+        """Names what was asked of one front-end and library, for one property record."""
+        return f"{front_end_version()}-{digest(self._record)}"
 
     def _ask(self, question: str) -> int | None:
         """One question to the process with cuDNN; None without the front-end, or where no plan builds."""

@@ -1,6 +1,7 @@
 """The planner: what was shipped or asked before is used, cuDNN is asked where it is installed, else nobody guesses."""
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ def conv(**changes: Any) -> Convolution:
 @pytest.fixture(autouse=True)
 def empty_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    return tmp_path
+    monkeypatch.setenv("LATENTMETER_CACHE", "on")
+    return tmp_path / "latentmeter"
 
 
 @pytest.fixture
@@ -102,13 +104,70 @@ def test_answers_are_kept_for_the_next_process(monkeypatch: pytest.MonkeyPatch) 
     assert Planner(stack("a100")).workspace_bytes(conv()) is None
 
 
-def test_a_torn_cache_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The questions that reach cuDNN, which answers 77 here."""
+    questions: list[str] = []
     monkeypatch.setattr(planning, "front_end_version", lambda: "1")
+    monkeypatch.setattr(Planner, "_ask", lambda self, question: questions.append(question) or 77)
+    return questions
+
+
+def plan(*convolutions: Convolution) -> list[int | None]:
+    """As a process of its own would."""
     planner = Planner(stack())
-    planner.cache_path.parent.mkdir(parents=True)
-    planner.cache_path.write_text("{")
-    monkeypatch.setattr(Planner, "_ask", lambda self, question: 5)
-    assert planner.workspace_bytes(conv()) == 5
+    try:
+        return [planner.workspace_bytes(convolution) for convolution in convolutions]
+    finally:
+        planner.close()
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [b"", b"{", b"\xff\xfe", b'"x"', b"[1]", b"null", b'{"x": 78}', b"[" * 100_000],
+    ids=["empty", "torn", "no text", "text", "list", "null", "hand-made", "deep"],
+)
+def test_a_garbage_plan_cache_is_asked_again_and_written_anew(
+    garbage: bytes, asked: list[str], empty_cache: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert plan(conv()) == [77]
+    (path,) = (empty_cache / "plans").iterdir()
+    path.write_bytes(garbage.replace(b"x", asked[0].encode()))
+    with caplog.at_level(logging.INFO, "profiler"):
+        assert [plan(conv()), plan(conv())] == [[77], [77]]
+    assert len(asked) == 2
+    assert [message for message in caplog.messages if "damaged" in message] == [f"{path} is damaged, and removed"]
+
+
+def test_what_two_processes_asked_is_kept_by_both(asked: list[str]) -> None:
+    one, other = Planner(stack()), Planner(stack())
+    one.workspace_bytes(conv())
+    other.workspace_bytes(conv(groups=2))
+    one.close()
+    other.close()
+    assert plan(conv(), conv(groups=2)) == [77, 77]
+    assert len(asked) == 2
+
+
+def test_switched_off_no_plan_is_read_or_kept(
+    asked: list[str], empty_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    question = {"model": "tests/models/tiny-image.yaml", "gpu": "h200", "height": 44, "width": 52}
+    profiler.estimate(**question, cache=False)
+    assert asked
+    assert not empty_cache.exists()
+    profiler.estimate(**question)
+    first, asked[:] = len(asked), []
+    profiler.estimate(**question, cache=False)
+    assert 2 * len(asked) == first
+    monkeypatch.setenv("LATENTMETER_CACHE", "off")
+    profiler.estimate(**question)
+    assert len(asked) == first
+
+
+def test_plans_that_cannot_be_kept_are_no_error(asked: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "/proc")
+    assert [plan(conv()), len(asked)] == [[77], 1]
 
 
 def test_a_card_without_a_record_is_not_planned() -> None:
