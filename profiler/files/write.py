@@ -1,6 +1,7 @@
 """Writes files whole or not at all, so that whoever dies while writing leaves the old file, never half a new one."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -9,12 +10,13 @@ def write_atomically(path: Path, content: str | bytes, mode: int = 0o666) -> Non
 
     The file's mode is `mode` less the umask. Two writers at once each write a file of their own; the last one stands.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}.new")
+    temporary = path.with_name(f".{path.name[:40]}.{os.getpid()}-{os.urandom(4).hex()}.new")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as stream:
             stream.write(content.encode() if isinstance(content, str) else content)
         temporary.replace(path)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise
