@@ -113,13 +113,16 @@ def make_recording(
     torch: str | None = None,
     cudnn: int | None = None,
     stack: Stack | None = None,
+    force: bool = False,
     tell: Callable[[str], None] = lambda _: None,
     **workload: Any,
 ) -> "Recorded":
     """Trace `stage` of `model` at a few heights and widths, so that `estimate` answers at all between without torch.
 
     Arguments as for `estimate`. `tell` hears of every trace. The answer has the sizes, the file and its bytes, or the reason
-    why there is no recording. Raises UserError, also where the file cannot be written.
+    why there is no recording. One that is there already is left, unless `force`.
+
+    Raises UserError, also where the file cannot be written.
     """
     spec = find_model(model)
     asked = spec.workload(stage, **workload)
@@ -127,7 +130,7 @@ def make_recording(
     from profiler.estimation.cache import EstimateCache
     from profiler.estimation.recorder import make_recording as make
 
-    return make(EstimateCache(asked, spec, target), tell)
+    return make(EstimateCache(asked, spec, target), tell, force=force)
 
 
 def measure(

@@ -25,14 +25,15 @@ def recordings() -> None:
 @click.argument("model")
 @workload_options
 @stack_options
+@click.option("--force", is_flag=True, help="Record again where a recording is there.")
 @json_option
 @verbose_option
-def make(model: str, as_json: bool, **values: Any) -> None:
+def make(model: str, force: bool, as_json: bool, **values: Any) -> None:
     """Record one stage of MODEL, for heights and widths around the asked and the published ones.
 
     Exit code 1 where there can be no recording, with the reason.
     """
-    found = api.make_recording(model, tell=lambda line: click.echo(line, err=True), **gather(values))
+    found = api.make_recording(model, force=force, tell=lambda line: click.echo(line, err=True), **gather(values))
     emit(asdict(found), as_json, lambda _: show_recording(found))
     sys.exit(EXIT_FAILED if found.reason else 0)
 
@@ -43,7 +44,10 @@ def show_recording(found: "Recorded") -> None:
     if found.grid is None:
         out.print(f"{found.workload.key}: no recording: {found.reason}")
         return
-    out.print(f"{found.workload.key}, recorded for {found.stack.title} in {found.seconds:.1f} s")
+    how = (
+        f"up to date since {found.made}; --force records again" if found.made else f"recorded in {found.seconds:.1f} s"
+    )
+    out.print(f"{found.workload.key} for {found.stack.title}: {how}")
     sides = zip(("height", "width"), found.grid.first, found.grid.last, found.grid.step, strict=True)
     for name, first, last, step in sides:
         out.print(f"{name}: {first} to {last} in steps of {step}")

@@ -9,6 +9,7 @@ import json
 import logging
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -20,7 +21,7 @@ from profiler.data.records import Estimate, from_dict
 from profiler.data.stack import Stack
 from profiler.data.workload import Workload
 from profiler.estimation.answer import answer, closed_form, estimate_of
-from profiler.estimation.recording import Elsewhere, replay
+from profiler.estimation.recording import Elsewhere, grid_of, replay
 from profiler.files import cache as disk
 from profiler.files.paths import CONFIGS, installed
 from profiler.kernels.cudnn_plans import front_end_version
@@ -72,6 +73,12 @@ class EstimateCache:
         with suppress(OSError):  # a disk that takes nothing makes the next estimate slower, no more
             disk.keep("answers", self._answer_name, {"made": _today(), "estimate": data})
 
+    def recordings(self) -> Iterator[tuple[Path, dict[str, Any]]]:
+        """The recordings that hold for this question: their files, and what stands in them."""
+        for path, data in disk.find_all("traces", f"{self.key}-*") if not self.unrecordable else ():
+            if grid_of(data["recording"]).position(self.size) is not None:
+                yield path, data
+
     def keep_recording(self, recording: dict[str, Any]) -> Path:
         """Keep a recording; returns its file. Raises OSError."""
         name = f"{self.key}-{_digest(recording['grid'])}"
@@ -96,7 +103,7 @@ class EstimateCache:
 
     def _replayed(self) -> Estimate | None:
         started = time.perf_counter()
-        for data in disk.find_all("traces", f"{self.key}-*") if not self.unrecordable else ():
+        for _, data in self.recordings():
             try:
                 traced = replay(data["recording"], self.size, self.stack)
             except Elsewhere:

@@ -14,7 +14,7 @@ from profiler.data.workload import Workload
 from profiler.errors import LatentmeterError, UserError
 from profiler.estimation.cache import EstimateCache
 from profiler.estimation.estimator import Tracer, notes_of, trace_stage
-from profiler.estimation.recording import Elsewhere, Grid, Observation, Sides, inner_sizes, record
+from profiler.estimation.recording import Elsewhere, Grid, Observation, Sides, grid_of, inner_sizes, record
 from profiler.files.cache import is_on
 from profiler.models.spec import ModelSpec
 from profiler.trace.trace import Trace
@@ -29,7 +29,10 @@ Tell = Callable[[str], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Recorded:
-    """What became of recording a workload: the sizes for which it holds and its file, or the `reason` why there is none."""
+    """What became of recording a workload: the sizes for which it holds and its file, or the `reason` why there is none.
+
+    `made` is the day of a recording that was there already.
+    """
 
     workload: Workload
     stack: Stack
@@ -37,17 +40,24 @@ class Recorded:
     path: str | None = None
     bytes: int | None = None
     reason: str | None = None
+    made: str | None = None
     seconds: float = 0.0
 
 
-def make_recording(known: EstimateCache, tell: Tell = lambda _: None) -> Recorded:
-    """Record `known.workload` and keep it; `tell` hears of every trace. Raises UserError where the disk may not be used."""
+def make_recording(known: EstimateCache, tell: Tell = lambda _: None, *, force: bool = False) -> Recorded:
+    """Record `known.workload` and keep it, or say which recording holds for it already, unless `force`.
+
+    `tell` hears of every trace. Raises UserError where the disk may not be used.
+    """
     if not is_on():
         raise UserError("LATENTMETER_CACHE=off: a recording is a file in the cache's folder; unset the variable")
     started = time.perf_counter()
     found = Recorded(workload=known.workload, stack=known.stack, reason=known.unrecordable)
     if found.reason:
         return found
+    for path, kept in known.recordings() if not force else ():
+        grid = grid_of(kept["recording"])
+        return replace(found, grid=grid, path=str(path), bytes=path.stat().st_size, made=kept["made"])
     made = record_workload(known.workload, known.spec, known.stack, tell)
     if isinstance(made, str):
         return replace(found, reason=made, seconds=time.perf_counter() - started)

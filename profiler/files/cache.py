@@ -58,11 +58,11 @@ def keep(kind: str, name: str, data: Any) -> Path:
 
 def find(kind: str, name: str) -> Any:
     """What was kept under a name; None where nothing was, or nothing that can be trusted."""
-    return next(find_all(kind, name), None)
+    return next((data for _, data in find_all(kind, name)), None)
 
 
-def find_all(kind: str, pattern: str) -> Iterator[Any]:
-    """What was kept under each name that matches the shell pattern, in the order of the names."""
+def find_all(kind: str, pattern: str) -> Iterator[tuple[Path, Any]]:
+    """Each entry whose name matches the shell pattern: its file, and what was kept; in the order of the names."""
     if not is_on():
         return
     try:
@@ -72,7 +72,7 @@ def find_all(kind: str, pattern: str) -> Iterator[Any]:
         return
     for path in paths:
         if (body := _trusted(path)) is not None:
-            yield json.loads(zlib.decompress(body))
+            yield path, json.loads(zlib.decompress(body))
 
 
 def _folder(kind: str, *, make: bool = False) -> Path:

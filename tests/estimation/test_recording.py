@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -210,6 +211,25 @@ def test_a_model_that_runs_other_operations_at_each_size_is_not_recorded(
 
     monkeypatch.setattr(AutoencoderKL, "_decode", branching)
     assert "other operations" in (profiler.make_recording(IMAGE, gpu="h200").reason or "")
+
+
+def test_a_recording_that_is_there_is_not_made_again(disk: Path) -> None:
+    traces: list[str] = []
+
+    def make(**changes: Any) -> Any:
+        traces.clear()
+        return profiler.make_recording(IMAGE, gpu="h200", tell=traces.append, **changes)
+
+    first = make()
+    assert traces
+    assert first.made is None
+    again = make(height=44, width=56)
+    assert (traces, again.path, again.bytes, again.grid) == ([], first.path, first.bytes, first.grid)
+    assert again.made == datetime.now(UTC).date().isoformat()
+    assert make(force=True).made is None
+    assert traces
+    assert make(batch=2).path != first.path
+    assert traces
 
 
 def test_a_recording_needs_the_disk(disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:

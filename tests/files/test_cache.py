@@ -28,7 +28,7 @@ def test_what_was_kept_is_found_under_its_own_name_alone() -> None:
     keep("plans", "a-1", {"x": [1, None]})
     keep("plans", "a-2", {})
     assert (find("plans", "a-1"), find("plans", "a"), find("answers", "a-1")) == ({"x": [1, None]}, None, None)
-    assert [*find_all("plans", "a-*")] == [{"x": [1, None]}, {}]
+    assert [data for _, data in find_all("plans", "a-*")] == [{"x": [1, None]}, {}]
 
 
 def test_a_renamed_entry_is_none_and_is_removed() -> None:
