@@ -12,7 +12,7 @@ from profiler.comparison.case import Comparison, compare_all, to_frame
 from profiler.errors import LatentmeterError
 from profiler.evidence.peers import Peer, peer_figures
 from profiler.files.store import RunStore
-from profiler.files.write import write_atomically
+from profiler.files.write import check_folder, write_atomically
 from profiler.models.find import find_model
 from profiler.models.spec import ModelSpec
 from profiler.report.contents import RunInfo
@@ -35,6 +35,7 @@ def publish(
     """
     store = RunStore(directory)
     header = store.header()
+    check_folder(directory)
     comparisons = compare_all(store.records(), tolerance)
     about = RunInfo(
         title=header.title,

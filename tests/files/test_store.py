@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from profiler.data.records import SCHEMA, Estimate, Failure, Measurement, Memory, Record, Status, Terms
 from profiler.data.stack import Stack
+from profiler.data.units import MOST
 from profiler.data.workload import STAGES, MemoryOptions, Workload
 from profiler.errors import UserError
 from profiler.files.store import RunHeader, RunStore
@@ -25,15 +26,15 @@ ROOT = Path(__file__).parents[2]
 HEADER = RunHeader(
     title="t", sweep={"name": "s"}, command="latentmeter run s", created="now", fingerprint="f", version="0"
 )
-seconds = st.floats(0, 1e9)
+seconds, sizes = st.floats(0, 1e9), st.integers(1, MOST)
 workloads = st.builds(
     Workload,
     model=st.text(min_size=1),
     stage=st.sampled_from(STAGES),
-    frames=st.integers(1),
-    height=st.integers(1),
-    width=st.integers(1),
-    options=st.builds(MemoryOptions, tiling=st.just(True), tile=st.none() | st.tuples(st.integers(1), st.integers(1))),
+    frames=sizes,
+    height=sizes,
+    width=sizes,
+    options=st.builds(MemoryOptions, tiling=st.just(True), tile=st.none() | st.tuples(sizes, sizes)),
 )
 stacks = st.builds(
     Stack,
