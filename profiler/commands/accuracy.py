@@ -10,7 +10,7 @@ import click
 from profiler import api
 from profiler.commands.options import EXIT_FAILED, Percent, emit, json_option
 from profiler.commands.tables import console
-from profiler.files.write import check_folder
+from profiler.files.outputs import check_folder
 
 if TYPE_CHECKING:
     import pandas as pd

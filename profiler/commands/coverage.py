@@ -11,7 +11,8 @@ import click
 from profiler import api
 from profiler.commands.options import EXIT_FAILED, emit, force_option, json_option
 from profiler.commands.tables import console, print_table
-from profiler.files.write import check_file, write_atomically
+from profiler.files.outputs import check_file
+from profiler.files.write import write_atomically
 
 if TYPE_CHECKING:
     from profiler.evidence.coverage import Trial

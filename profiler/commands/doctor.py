@@ -11,7 +11,7 @@ from profiler.commands.options import emit, force_option, json_option
 from profiler.commands.tables import console
 from profiler.data.stack import Stack
 from profiler.data.units import format_bytes
-from profiler.files.write import check_file
+from profiler.files.outputs import check_file
 
 if TYPE_CHECKING:
     from profiler.measurement.doctor import Finding

@@ -15,7 +15,8 @@ from profiler.diagnosis.hotspots import SMALL, Hotspots
 from profiler.diagnosis.lives import short_name
 from profiler.diagnosis.profile import STANDING
 from profiler.diagnosis.remedies import describe_remedy
-from profiler.files.write import check_file, write_atomically
+from profiler.files.outputs import check_file
+from profiler.files.write import write_atomically
 
 BARS = " ▁▂▃▄▅▆▇█"
 COLUMNS = 72  # of the timeline

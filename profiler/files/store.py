@@ -19,7 +19,8 @@ from profiler.data.records import SCHEMA, Record, from_dict
 from profiler.data.workload import Workload
 from profiler.errors import UserError
 from profiler.files.load import describe
-from profiler.files.write import check_folder, write_atomically
+from profiler.files.outputs import check_folder
+from profiler.files.write import write_atomically
 
 
 @dataclass(frozen=True, kw_only=True)

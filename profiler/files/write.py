@@ -1,50 +1,24 @@
-"""Writes files whole or not at all, so that whoever dies while writing leaves the old file, never half a new one.
-
-Where an answer is to be written is checked before the work that makes it.
-"""
+"""Writes files whole or not at all, so that whoever dies while writing leaves the old file, never half a new one."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
-from tempfile import TemporaryFile
-
-from profiler.errors import UserError
 
 
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Replace `path` by `content`, text as UTF-8; makes its folder where there is none. Raises OSError that names `path`."""
-    temporary = path.with_name(f".{path.name[:40]}.{os.getpid()}.new")
+def write_atomically(path: Path, content: str | bytes, mode: int = 0o666) -> None:
+    """Replace `path` by `content`, text as UTF-8; makes its folder where there is none. Raises OSError, and leaves nothing.
+
+    The file's mode is `mode` less the umask. Two writers at once each write a file of their own; the last one stands.
+    """
+    temporary = path.with_name(f".{path.name[:40]}.{os.getpid()}-{os.urandom(4).hex()}.new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as stream:
+            stream.write(content.encode() if isinstance(content, str) else content)
         temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise type(error)(error.errno, error.strerror, str(path)) from error
-
-
-def check_file(path: Path, *, force: bool) -> None:
-    """Raise UserError where `path` cannot become a file, or is one and `force` is not given."""
-    try:
-        if path.exists() and not path.is_file():
-            raise UserError(f"{path}: is {'a folder' if path.is_dir() else 'no ordinary file'}; name a file")
-        if path.exists() and not force:
-            raise UserError(f"{path}: exists already; --force replaces it")
-        _try_writing(path.parent)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror}; choose another place") from error
-
-
-def check_folder(path: Path) -> None:
-    """Raise UserError where `path` cannot become or be a folder with files of ours."""
-    try:
-        if path.exists() and not path.is_dir():
-            raise UserError(f"{path}: is a file; name a folder")
-        _try_writing(path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written to: {error.strerror}; choose another place") from error
-
-
-def _try_writing(folder: Path) -> None:
-    """Make a file without a name where `folder` is, or is to be; it is gone at once. Raises OSError."""
-    with TemporaryFile(dir=next((place for place in (folder, *folder.parents) if place.exists()), folder)):
-        return
+    except BaseException as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            error.filename = str(path)  # a full disk does not say which file it had no room for
+        raise

@@ -11,8 +11,9 @@ from profiler._version import __version__
 from profiler.comparison.case import Comparison, compare_all, to_frame
 from profiler.errors import LatentmeterError
 from profiler.evidence.peers import Peer, peer_figures
+from profiler.files.outputs import check_folder
 from profiler.files.store import RunStore
-from profiler.files.write import check_folder, write_atomically
+from profiler.files.write import write_atomically
 from profiler.models.find import find_model
 from profiler.models.spec import ModelSpec
 from profiler.report.contents import RunInfo

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from profiler.data.records import SCHEMA, Estimate, Failure, Measurement, Memory, Record, Status, Terms
+from profiler.data.records import SCHEMA, Estimate, Failure, Measurement, Memory, Reading, Record, Status, Terms
 from profiler.data.stack import Stack
 from profiler.data.units import MOST
 from profiler.data.workload import STAGES, MemoryOptions, Workload
@@ -44,6 +44,7 @@ stacks = st.builds(
     settings=st.dictionaries(st.text(), st.text(), max_size=2),
 )
 memories = st.from_type(Memory)
+readings = st.builds(Reading, seconds=st.none() | seconds)  # not nan, which is unlike itself
 numbers: dict[str, Any] = {"workload": workloads, "stack": stacks, "baseline": memories, "peak": memories}
 estimates = st.builds(
     Estimate, **numbers, terms=st.from_type(Terms), seconds=seconds, notes=st.dictionaries(st.text(), st.text())
@@ -58,7 +59,7 @@ records = st.builds(
     stack=st.none() | stacks,
     estimate=st.none() | estimates,
     measurement=st.none() | measurements,
-    failure=st.none() | st.from_type(Failure),
+    failure=st.none() | st.builds(Failure, readings=st.lists(readings, max_size=2).map(tuple)),
     tolerance=st.none() | seconds,
     notes=st.dictionaries(st.text(), st.text(), max_size=2),
     schema=st.just(SCHEMA),
