@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from profiler.comparison.case import Comparison, compare_all
 from profiler.data.records import CallEstimate, Estimate, Record
 from profiler.data.stack import DeviceName, Stack
+from profiler.data.units import MOST_CALLS, check_number
 from profiler.data.workload import StageName
 from profiler.errors import UserError
 from profiler.machine.target import target_stack
@@ -146,6 +147,8 @@ def measure(
 
     Arguments as for `estimate`; `timeout` in seconds. Raises UserError for a workload or device that cannot be.
     """
+    check_number("timeout", timeout)
+    check_number("warm_calls", warm_calls, MOST_CALLS)
     from profiler.machine.probe import probe_stack
     from profiler.measurement.process import measure_in_process
 

@@ -10,6 +10,7 @@ import click
 from profiler import api
 from profiler.commands.options import EXIT_FAILED, Percent, emit, json_option
 from profiler.commands.tables import console
+from profiler.files.outputs import check_folder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,6 +34,8 @@ def accuracy(
     from profiler.evidence.accuracy import beyond, conditions
     from profiler.sweeps.publish import accuracy_data, publish_accuracy
 
+    if out is not None:
+        check_folder(out)
     frame = api.accuracy(sources, gpu=gpu, closed_form=closed_form, follow=lambda cases: follow(cases, "estimating"))
     about = conditions(frame, " ".join(["latentmeter", *sys.argv[1:]]), closed_form=closed_form)
     paths = publish_accuracy(frame, about, out) if out else []

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 import click
 
 from profiler import api
-from profiler.commands.options import EXIT_FAILED, emit, json_option
+from profiler.commands.options import EXIT_FAILED, emit, force_option, json_option
 from profiler.commands.tables import console, print_table
+from profiler.files.outputs import check_file
+from profiler.files.write import write_atomically
 
 if TYPE_CHECKING:
     from profiler.evidence.coverage import Trial
@@ -20,14 +22,17 @@ if TYPE_CHECKING:
 @click.option("--class", "classes", multiple=True, help="This class only; may be given again.")
 @click.option("--gpu", default="h200", show_default=True, help="Card to estimate for.")
 @click.option("--out", type=click.Path(path_type=Path), help="Also write the table as Markdown.")
+@force_option
 @json_option
-def coverage(classes: tuple[str, ...], gpu: str, out: Path | None, as_json: bool) -> None:
+def coverage(classes: tuple[str, ...], gpu: str, out: Path | None, force: bool, as_json: bool) -> None:
     """Try every autoencoder and denoiser class of the installed diffusers."""
     from profiler.evidence.coverage import summary, to_markdown
 
+    if out is not None:
+        check_file(out, force=force)
     trials = api.coverage(classes, gpu=gpu, tell=show_progress)
     if out is not None:
-        out.write_text(to_markdown(trials, gpu), encoding="utf-8")
+        write_atomically(out, to_markdown(trials, gpu))
     data = {"summary": summary(trials), "trials": [asdict(trial) for trial in trials]}
     emit(data, as_json, lambda _: show_coverage(trials, summary(trials)))
     sys.exit(EXIT_FAILED if any(trial.status == "failed" for trial in trials) else 0)

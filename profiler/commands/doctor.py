@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from profiler.commands.options import emit, json_option
+from profiler.commands.options import emit, force_option, json_option
 from profiler.commands.tables import console
 from profiler.data.stack import Stack
 from profiler.data.units import format_bytes
+from profiler.files.outputs import check_file
 
 if TYPE_CHECKING:
     from profiler.measurement.doctor import Finding
@@ -21,11 +22,14 @@ if TYPE_CHECKING:
 @click.option(
     "--dump-card", type=click.Path(path_type=Path), help="Write this machine's card as a file of configs/gpus."
 )
+@force_option
 @json_option
-def doctor(context: bool, dump_card: Path | None, as_json: bool) -> None:
+def doctor(context: bool, dump_card: Path | None, force: bool, as_json: bool) -> None:
     """What this machine has, and what would hinder a measurement."""
     from profiler.measurement.doctor import context_ladder, examine, write_card
 
+    if dump_card is not None:
+        check_file(dump_card, force=force)
     stack, findings, gpus = examine()
     ladder = context_ladder() if context else None
     if dump_card is not None:

@@ -1,5 +1,6 @@
 """`latentmeter explain`: the difference between estimate and measurement, event by event."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from profiler import api
-from profiler.commands.options import emit, json_option
+from profiler.commands.options import EXIT_FAILED, emit, json_option
 from profiler.commands.tables import console, print_table
 from profiler.data.explanation import Explanation
 
@@ -32,6 +33,7 @@ def explain(run: Path, case: str | None, again: bool, as_json: bool) -> None:
         for r in found
     ]
     emit({"cases": data}, as_json, lambda _: show_reasons(found))
+    sys.exit(EXIT_FAILED if any(reason.damaged for reason in found) else 0)
 
 
 def show_reasons(found: "Sequence[Reason]") -> None:

@@ -7,14 +7,16 @@ from typing import Any
 import click
 
 from profiler import api
-from profiler.commands.options import emit, gather, json_option, stack_options, workload_options
+from profiler.commands.options import emit, force_option, gather, json_option, stack_options, workload_options
 from profiler.commands.tables import console, print_table
 from profiler.data.units import ceil_div, format_bytes
-from profiler.diagnosis.export import parse_exports, refuse_existing, write_exports
+from profiler.diagnosis.export import parse_exports, write_exports
 from profiler.diagnosis.hotspots import SMALL, Hotspots
 from profiler.diagnosis.lives import short_name
 from profiler.diagnosis.profile import STANDING
 from profiler.diagnosis.remedies import describe_remedy
+from profiler.files.outputs import check_file
+from profiler.files.write import write_atomically
 
 BARS = " ▁▂▃▄▅▆▇█"
 COLUMNS = 72  # of the timeline
@@ -31,7 +33,7 @@ TENSORS = 10
 @click.option("--out", type=click.Path(path_type=Path), help="Also write a page: FILE.html.")
 @click.option("--export", "exports", multiple=True, help="KIND=FILE: snapshot, chrome, csv or stacks. Repeatable.")
 @click.option("--export-dir", type=click.Path(path_type=Path), help="Folder for all four exports.")
-@click.option("--force", is_flag=True, help="Replace files that exist.")
+@force_option
 @json_option
 def hotspots(
     model: str, measured: Path | None, no_remedies: bool, out: Path | None, exports: tuple[str, ...],
@@ -39,13 +41,14 @@ def hotspots(
 ) -> None:  # fmt: skip
     """Where the peak of one stage of MODEL is, why its bytes are alive, and what would take them away."""
     paths = parse_exports(exports, export_dir)
-    refuse_existing([*paths.values(), *filter(None, [out])], force)
+    for path in [*paths.values(), *filter(None, [out])]:
+        check_file(path, force=force)
     found, profile = api.hotspots(model, run=measured, remedies=not no_remedies, **gather(values))
     write_exports(profile, paths)
     if out is not None:
         from profiler.report.hotspots import render_page
 
-        out.write_text(render_page(found), encoding="utf-8")
+        write_atomically(out, render_page(found))
     emit(found.to_dict(), as_json, lambda _: show_hotspots(found))
 
 

@@ -1,10 +1,13 @@
-"""The command line: parse, call, print. Heavy libraries are imported by the command that needs them.
+"""The command line: parse, call, print. Heavy libraries are imported by the command that needs them."""
 
-Exit codes: 0 done, 1 a case failed or fell outside its tolerance, 2 a user's mistake.
-"""
-
+import errno
+import os
 import signal
 import sys
+import tempfile
+import traceback
+from contextlib import suppress
+from pathlib import Path
 
 import click
 
@@ -24,12 +27,32 @@ from profiler.commands.recordings import recordings
 from profiler.commands.report import report
 from profiler.commands.run import run
 from profiler.commands.verbose import verbose_option
-from profiler.errors import LatentmeterError, UserError
+from profiler.errors import LatentmeterError, UserError, first_line
 
-EXIT_TERMINATED = 128 + signal.SIGTERM
+EXIT_OURS, EXIT_INTERRUPTED, EXIT_TERMINATED = 3, 128 + signal.SIGINT, 128 + signal.SIGTERM
+EXIT_CODES = """\b
+Exit codes:
+  0    done
+  1    a case failed or fell outside its tolerance, a model cannot run, or the machine cannot go on (disk full)
+  2    a mistake in what was asked: an option, a size, a file, a place to write to
+  3    an error of latentmeter itself; the message names the log with its traceback
+  130  interrupted (Ctrl-C)
+  143  terminated (SIGTERM)
+"""
+# What the system refuses because of the name that it was given; anything else is the machine's state.
+MISTAKEN = {
+    errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP, errno.EACCES, errno.EPERM,
+    errno.EROFS,
+}  # fmt: skip
+WAY_OUT = {
+    errno.ENOSPC: "free some space or name another place; what was saved before is whole",
+    errno.EDQUOT: "free some of your quota or name another place; what was saved before is whole",
+    errno.EACCES: "name another place, or run as a user who may",
+    errno.EROFS: "name another place",
+}
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXIT_CODES)
 @click.version_option(__version__, prog_name="latentmeter")
 @verbose_option
 def cli() -> None:
@@ -45,14 +68,64 @@ for command in (
 def main() -> None:
     """Run the command line. The one place where an error becomes a message and an exit code."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_TERMINATED))  # workers and temporary files go, as at the end
+    if hasattr(sys.stdout, "reconfigure"):  # a file's name need not be text, nor a terminal know every character
+        sys.stdout.reconfigure(errors="backslashreplace")
+    asked: dict[str, bool] = {}
     try:
-        cli.main(standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except click.exceptions.Abort:
-        click.echo("interrupted; a run goes on where it stood when the same command is given again", err=True)
-        sys.exit(130)
-    except LatentmeterError as error:
-        click.echo(f"latentmeter: {error}", err=True)
-        sys.exit(EXIT_USER if isinstance(error, UserError) else EXIT_FAILED)
+        try:
+            cli.main(standalone_mode=False, obj=asked)
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()  # here, where an error has a name: the disk may be full
+    except Exception as error:  # noqa: BLE001 - whatever it is, it ends here
+        sys.exit(tell(error, debug=asked.get("debug", False)))
+
+
+def tell(error: Exception, *, debug: bool) -> int:
+    """Say what `error` is, in one message on standard error; with `debug` its traceback before. Returns the exit code."""
+    if isinstance(error, click.Abort) and isinstance(error.__cause__, EOFError):
+        error = error.__cause__  # click takes the end of any file for the end of the keyboard
+    if isinstance(error, OSError):
+        # What could not be written would be tried again at the very end.
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
+    code, message = _judge(error)
+    with suppress(OSError):  # standard error may be gone or full too; the exit code is left
+        if debug:
+            traceback.print_exception(error)
+        if isinstance(error, click.ClickException):
+            error.show()
+        elif message:
+            click.echo(f"latentmeter: {message}", err=True)
+    return code
+
+
+def _judge(error: Exception) -> tuple[int, str]:
+    """The exit code, and what is said."""
+    match error:
+        case click.ClickException():
+            return error.exit_code, ""
+        case click.Abort():
+            return EXIT_INTERRUPTED, "interrupted; a run goes on where it stood when the same command is given again"
+        case BrokenPipeError():
+            return EXIT_FAILED, ""  # who reads has read enough
+        case LatentmeterError():
+            return EXIT_USER if isinstance(error, UserError) else EXIT_FAILED, str(error) or type(error).__name__
+        case OSError(errno=number) if number is not None:
+            place = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, (str, bytes)) else ""
+            way_out = f"; {WAY_OUT[number]}" if number in WAY_OUT else ""
+            return EXIT_USER if number in MISTAKEN else EXIT_FAILED, f"{place}{error.strerror}{way_out}"
+        case MemoryError():
+            return EXIT_FAILED, "this machine's memory is used up; ask for a smaller size, or end what else runs"
+    what = f"an error of latentmeter itself, none of yours: {type(error).__name__}: {first_line(error)}"
+    return EXIT_OURS, f"{what}; {_log(error)}"
+
+
+def _log(error: Exception) -> str:
+    """Where the traceback is now: in a file, or below the message where no file can be written."""
+    about = f"latentmeter {__version__}: {sys.argv}\n{''.join(traceback.format_exception(error))}"
+    try:
+        with tempfile.NamedTemporaryFile("w", prefix="latentmeter-", suffix=".log", delete=False) as log:
+            log.write(about.encode(errors="backslashreplace").decode())
+    except OSError:
+        return f"its traceback:\n{about}"
+    return f"its traceback is in {log.name} (--debug shows it here)"

@@ -1,6 +1,7 @@
 """What several commands share: options, exit codes, and how an answer is given."""
 
 import json
+import re
 from collections.abc import Callable
 from functools import reduce
 from typing import Any, TypeVar
@@ -17,6 +18,9 @@ json_option = click.option(
 )
 
 
+force_option = click.option("--force", is_flag=True, help="Replace files that exist.")
+
+
 class Pixels(click.ParamType[tuple[int, ...]]):
     """Whole numbers joined by x, such as HEIGHTxWIDTH."""
 
@@ -26,7 +30,7 @@ class Pixels(click.ParamType[tuple[int, ...]]):
     def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> tuple[int, ...]:
         """The numbers of text such as 256x384."""
         parts = str(value).lower().split("x")
-        if len(parts) != len(self.example.split("x")) or not all(part.isdigit() for part in parts):
+        if len(parts) != len(self.example.split("x")) or not all(re.fullmatch("[0-9]{1,9}", part) for part in parts):
             self.fail(f"{value!r} is not {self.name}, such as {self.example}", param, context)
         return tuple(int(part) for part in parts)
 

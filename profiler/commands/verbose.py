@@ -1,12 +1,16 @@
-"""`-v`: what a command does, said on standard error while it does it. Without it nothing is said.
+"""`-v`: what a command does, said on standard error while it does it; `--debug`: an error with its traceback.
 
-Modules of this package log to `logging.getLogger(__name__)`, below the logger `profiler`; a program that uses the
-package reads the same lines by configuring that logger.
+Without them nothing is said. Modules of this package log to `logging.getLogger(__name__)`, below the logger `profiler`; a
+program that uses the package reads the same lines by configuring that logger.
 """
 
 import logging
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import click
+
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def _listen(context: click.Context, option: click.Parameter, times: int) -> None:
@@ -21,7 +25,13 @@ def _listen(context: click.Context, option: click.Parameter, times: int) -> None
     context.call_on_close(lambda: logger.setLevel(logging.NOTSET))
 
 
-verbose_option = click.option(
+def _debug(context: click.Context, option: click.Parameter, asked: bool) -> None:
+    """Note for `main`, which shows the error, that its traceback is wanted."""
+    if asked:
+        context.ensure_object(dict)["debug"] = True
+
+
+_verbose = click.option(
     "-v",
     "--verbose",
     count=True,
@@ -30,3 +40,11 @@ verbose_option = click.option(
     callback=_listen,
     help="Say on standard error what is done; -vv says more.",
 )
+_debugging = click.option(
+    "--debug", is_flag=True, expose_value=False, is_eager=True, callback=_debug, help="Show an error's traceback."
+)
+
+
+def verbose_option(command: Command) -> Command:
+    """Give `command` both."""
+    return _verbose(_debugging(command))

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from math import prod
 from typing import Literal, TypedDict, get_args
 
-from profiler.data.units import ELEMENT_BYTES, MIB, ceil_div
+from profiler.data.units import ELEMENT_BYTES, MIB, ceil_div, check_size
 from profiler.errors import UserError
 
 LatentDtype = Literal["fp32", "fp16", "bf16", "fp8"]
@@ -51,7 +51,7 @@ def estimate_video_latent_memory(
     its first frame alone, gives (num_frames - 1) / r + 1; for the r*k + 1 frames that it takes that is the same number:
     81 frames by 4 are ceil(81 / 4) = (81 - 1) / 4 + 1 = 21.
 
-    Raises UserError for a size that is not a positive int, and for an unknown dtype.
+    Raises UserError for a size that is not an int from 1 to a million, and for an unknown dtype.
     """
     sizes = {
         "num_frames": num_frames,
@@ -64,8 +64,7 @@ def estimate_video_latent_memory(
         "patch_size": patch_size,
     }
     for name, size in sizes.items():
-        if type(size) is not int or size <= 0:  # not isinstance: True is an int, and never a size
-            raise UserError(f"{name}: expected a positive integer, got {size!r}")
+        check_size(name, size)
     if dtype not in LATENT_DTYPES:
         raise UserError(f"dtype: no dtype {dtype!r}; one of {', '.join(LATENT_DTYPES)}")
     frames = ceil_div(num_frames, temporal_compression)

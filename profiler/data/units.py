@@ -1,11 +1,33 @@
 """Sizes: whole numbers of bytes inside the program, text with a unit for a reader."""
 
+from profiler.errors import UserError
+
 MIB = 1 << 20
 GIB = 1 << 30
+MOST = 1_000_000  # frames, pixels of a side, a batch: nobody asks for more, and torch counts elements in 64 bits
+MOST_CALLS = 1000  # warm calls of one measurement
 # Bytes of one element, by this project's names of element types and by torch's.
 ELEMENT_BYTES = {
     "fp32": 4, "fp16": 2, "bf16": 2, "fp8": 1, "float64": 8, "float32": 4, "float16": 2, "bfloat16": 2,
 }  # fmt: skip
+
+
+def is_size(size: object) -> bool:
+    """Whether `size` is an int from 1 to `MOST`."""
+    return type(size) is int and 0 < size <= MOST  # not isinstance: True is an int, and never a size
+
+
+def check_size(name: str, size: object) -> None:
+    """Raise UserError that names the argument unless `size` is one."""
+    if not is_size(size):
+        got = "one of many digits" if isinstance(size, int) and abs(size) >= 10**20 else repr(size)
+        raise UserError(f"{name}: expected a positive integer, got {got}; at most {MOST:,}")
+
+
+def check_number(name: str, number: float, most: int = MOST) -> None:
+    """Raise UserError that names the argument unless `number` is 0 or above, and at most `most`: neither inf nor nan."""
+    if not 0 <= number <= most:
+        raise UserError(f"{name}: expected a number from 0 to {most:,}, got {number}")
 
 
 def ceil_div(size: int, divisor: int) -> int:

@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal, get_args
 
+from profiler.data.units import check_size, is_size
 from profiler.errors import UserError
 
 StageName = Literal["encode", "decode", "roundtrip", "patch-embed", "denoise"]
@@ -40,7 +41,7 @@ class MemoryOptions:
     def __post_init__(self) -> None:
         if self.tile is not None and not self.tiling:
             raise UserError("tile: a tile size needs tiling switched on")
-        if self.tile is not None and (len(self.tile) != 2 or any(type(n) is not int or n <= 0 for n in self.tile)):
+        if self.tile is not None and (len(self.tile) != 2 or not all(map(is_size, self.tile))):
             raise UserError(f"tile: expected two positive integers (height, width), got {self.tile!r}")
         if self.attention is not None and self.attention not in ATTENTIONS:
             raise UserError(f"attention: no kernel {self.attention!r}; one of {', '.join(ATTENTIONS)}")
@@ -80,7 +81,7 @@ class History:
 
     def __post_init__(self) -> None:
         for size in self.sizes:
-            if len(size) != 3 or any(type(n) is not int or n <= 0 for n in size):
+            if len(size) != 3 or not all(map(is_size, size)):
                 raise UserError(f"history: expected (frames, height, width) of positive integers, got {size!r}")
 
     @property
@@ -115,9 +116,7 @@ class Workload:
         if self.dtype not in DTYPES:
             raise UserError(f"dtype: no dtype {self.dtype!r}; one of {', '.join(DTYPES)}")
         for name in ("frames", "height", "width", "batch"):
-            value = getattr(self, name)
-            if type(value) is not int or value <= 0:
-                raise UserError(f"{name}: expected a positive integer, got {value!r}")
+            check_size(name, getattr(self, name))
 
     @property
     def key(self) -> str:

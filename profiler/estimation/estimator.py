@@ -13,7 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from profiler.data.records import CallEstimate, Estimate
 from profiler.data.stack import Stack
 from profiler.data.workload import Workload
-from profiler.errors import MODEL_FAILURES, LatentmeterError, ModelError
+from profiler.errors import MODEL_FAILURES, LatentmeterError, ModelError, first_line
 from profiler.estimation.answer import Traced, answer, estimate_of
 from profiler.models.build import component_class
 from profiler.models.spec import ModelSpec
@@ -103,7 +103,7 @@ def trace_run(make: Callable[[], Run], stack: Stack, what: str, kind: Tracer = T
     except LatentmeterError:
         raise
     except MODEL_FAILURES as error:
-        raise ModelError(f"{what}: cannot be traced without data: {first}") from error
+        raise ModelError(f"{what}: cannot be traced without data: {first_line(first)}") from error
 
 
 def _trace(run: Run, trace: Trace, mode: Any = None) -> Watched[Run]:

@@ -12,11 +12,12 @@ from profiler.files.store import RunStore, open_run
 
 @dataclass(frozen=True)
 class Reason:
-    """A case and its explanation, or why there is none."""
+    """A case and its explanation, or why there is none; `damaged` where a file of its events cannot be read."""
 
     record: Record
     explanation: Explanation | None
     missing: str = ""
+    damaged: bool = False
 
 
 def reasons(directory: Path, case: str | None = None, *, again: bool = False) -> list[Reason]:
@@ -40,6 +41,13 @@ def named(records: list[Record], case: str | None) -> list[Record]:
 
 def reason_of(store: RunStore, record: Record, again: bool = False) -> Reason:
     """What the streams in `store` say of one record, which need not be in it yet; `again` as for `reasons`."""
+    try:
+        return _explain(store, record, again)
+    except UserError as error:  # a damaged file is about its own case: the others have theirs
+        return Reason(record, None, str(error), damaged=True)
+
+
+def _explain(store: RunStore, record: Record, again: bool) -> Reason:
     from profiler.comparison.events import explain_peaks
     from profiler.estimation.estimator import estimate_with_events
     from profiler.files.streams import read_stream

@@ -2,13 +2,38 @@
 
 import gzip
 import json
+import zlib
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from profiler.data.events import Block, Events, Stream
+from profiler.data.records import from_dict
+from profiler.data.units import format_bytes
+from profiler.errors import UserError
+from profiler.files.load import describe
 from profiler.files.write import write_atomically
 
 SCHEMA = 1
 COLUMNS = ("bytes", "op", "term", "phase", "shape", "dtype")
+MOST_BYTES = 1 << 28  # unpacked; a million blocks have half of it
+
+
+@dataclass(frozen=True, kw_only=True)
+class Columns:
+    """What a file holds: a column for each property of the blocks, and the stream."""
+
+    schema: int
+    bytes: list[int]
+    op: list[int]
+    term: list[str]
+    phase: list[str]
+    shape: list[tuple[int, ...]]
+    dtype: list[str]
+    events: list[int]
+    ops: list[tuple[str, str]]
+    cache_emptied_at: set[int] = field(default_factory=set)
 
 
 def write_stream(path: Path, found: Events) -> None:
@@ -20,15 +45,31 @@ def write_stream(path: Path, found: Events) -> None:
 
 
 def read_stream(path: Path) -> Stream:
-    """The stream in a file."""
-    with gzip.open(path) as stream:
-        data = json.load(stream)
-    births = {number: at for at, number in enumerate(data["events"]) if number >= 0}
-    deaths = {~number: at for at, number in enumerate(data["events"]) if number < 0}
-    rows = zip(*(data[name] for name in COLUMNS), strict=True)
+    """The stream in a file. Raises UserError for a file that is damaged, or another's."""
+    try:
+        with gzip.open(path) as stream:
+            text = stream.read(MOST_BYTES + 1)
+        if len(text) > MOST_BYTES:
+            raise ValueError(f"more than {format_bytes(MOST_BYTES)}")
+        return _stream(from_dict(Columns, json.loads(text)))
+    except ValidationError as error:
+        raise UserError(f"{path}: not a stream of allocator events\n{describe(error)}") from error
+    except (EOFError, OSError, ValueError, RecursionError, zlib.error) as error:  # cut off, no gzip, no JSON
+        raise UserError(f"{path}: not a stream of allocator events: {error}") from error
+
+
+def _stream(found: Columns) -> Stream:
+    """The blocks of the columns, each born once before it dies. Raises ValueError for what is no stream."""
+    births = {number: at for at, number in enumerate(found.events) if number >= 0}
+    deaths = {~number: at for at, number in enumerate(found.events) if number < 0}
+    rows = list(zip(*(getattr(found, name) for name in COLUMNS), strict=True))
+    whole = births.keys() == set(range(len(rows))) and deaths.keys() <= births.keys()
+    once = len(births) + len(deaths) == len(found.events)
+    in_order = all(births.get(number, at) < at for number, at in deaths.items())
+    if not (whole and once and in_order and all(op < len(found.ops) for op in found.op)):
+        raise ValueError("its events, blocks and ops do not belong together")
     blocks = [
-        Block(number, size, op, tuple(shape), dtype, term, phase, births[number], deaths.get(number))
+        Block(number, size, op, shape, dtype, term, phase, births[number], deaths.get(number))
         for number, (size, op, term, phase, shape, dtype) in enumerate(rows)
     ]
-    ops = [(module, op) for module, op in data["ops"]]
-    return Stream(blocks, data["events"], ops, set(data.get("cache_emptied_at", ())))
+    return Stream(blocks, found.events, found.ops, found.cache_emptied_at)

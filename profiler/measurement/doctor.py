@@ -11,6 +11,7 @@ from profiler.data.stack import Stack, format_cudnn
 from profiler.data.units import format_bytes
 from profiler.errors import UserError
 from profiler.files.paths import installed
+from profiler.files.write import write_atomically
 from profiler.machine import nvml
 from profiler.machine.probe import ask, probe_stack
 
@@ -108,14 +109,12 @@ def context_ladder() -> dict[str, Any]:
 def write_card(path: Path, ladder: dict[str, Any] | None = None) -> None:
     """Write this machine's card as a file of `configs/gpus`; with `ladder`, the context's size too.
 
-    Raises UserError where there is no CUDA device, or where the file exists.
+    Raises UserError where there is no CUDA device.
     """
     import yaml
 
     from profiler.machine.live import DRY
 
-    if path.exists():
-        raise UserError(f"{path}: exists; give a new file")
     card = ask("card")
     steps = [size for size in (ladder or {}).get("bytes", {}).values() if size is not None]
     context = max(steps, default=None)
@@ -126,4 +125,4 @@ def write_card(path: Path, ladder: dict[str, Any] | None = None) -> None:
     sources = dict.fromkeys(card, read) | {"context_bytes": measured}
     name = card["name"].removeprefix("NVIDIA ").removeprefix("GeForce ")
     data = {"id": re.sub(r"[^a-z0-9]+", "-", name.lower()), **card, "context_bytes": context, "sources": sources}
-    path.write_text(yaml.safe_dump(data, sort_keys=False, default_flow_style=None, width=120), encoding="utf-8")
+    write_atomically(path, yaml.safe_dump(data, sort_keys=False, default_flow_style=None, width=120))

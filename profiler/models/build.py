@@ -12,7 +12,7 @@ from accelerate import init_empty_weights
 from torch import nn
 
 from profiler.data.workload import DtypeName, Workload
-from profiler.errors import MODEL_FAILURES, ModelError, UserError
+from profiler.errors import MODEL_FAILURES, ModelError, UserError, first_line
 from profiler.models.spec import ModelSpec
 from profiler.models.torchvision_resize import provide_resize
 
@@ -33,7 +33,7 @@ def build(cls: Any, config: dict[str, Any], dtype: torch.dtype) -> nn.Module:
     except (ImportError, NameError) as error:
         raise ModelError(f"{cls.__name__} needs a library that is not installed ({error})") from error
     except MODEL_FAILURES as error:
-        raise ModelError(f"{cls.__name__} rejects its config: {error}") from error
+        raise ModelError(f"{cls.__name__} rejects its config: {first_line(error)}") from error
     finally:
         torch.set_default_dtype(previous)
     _cast_as_loaded(module, dtype)

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
+from profiler.data.units import MOST, MOST_CALLS
 from profiler.data.workload import DtypeName, History, MemoryOptions, StageName, Workload
 from profiler.errors import UserError
 from profiler.files.load import read_as
@@ -41,8 +42,8 @@ class Sweep(Strict):
     name: str
     title: str
     device: Literal["auto", "cuda", "cpu"] = "auto"
-    timeout_seconds: PositiveFloat = 600.0
-    warm_calls: int = Field(3, ge=0)
+    timeout_seconds: float = Field(600.0, gt=0, le=MOST)
+    warm_calls: int = Field(3, ge=0, le=MOST_CALLS)
     events: bool = True
     tolerance_percent: PositiveFloat | None = None
     cases: list[Entry] = Field(min_length=1)

@@ -13,6 +13,7 @@ from profiler._version import __version__
 from profiler.data.events import Events
 from profiler.data.records import Estimate, Failure, Record
 from profiler.data.stack import Stack
+from profiler.data.units import check_number
 from profiler.errors import LatentmeterError, UserError
 from profiler.evidence.explain import reason_of
 from profiler.files.store import RunHeader, RunStore
@@ -33,6 +34,9 @@ class RunOptions:
     force: bool = False
     retry: bool = False
     budget_minutes: float | None = None
+
+    def __post_init__(self) -> None:
+        check_number("budget_minutes", self.budget_minutes or 0)
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from profiler.data.records import SCHEMA, Estimate, Failure, Measurement, Memory, Record, Status, Terms
+from profiler.data.records import SCHEMA, Estimate, Failure, Measurement, Memory, Reading, Record, Status, Terms
 from profiler.data.stack import Stack
+from profiler.data.units import MOST
 from profiler.data.workload import STAGES, MemoryOptions, Workload
 from profiler.errors import UserError
 from profiler.files.store import RunHeader, RunStore
@@ -25,15 +26,15 @@ ROOT = Path(__file__).parents[2]
 HEADER = RunHeader(
     title="t", sweep={"name": "s"}, command="latentmeter run s", created="now", fingerprint="f", version="0"
 )
-seconds = st.floats(0, 1e9)
+seconds, sizes = st.floats(0, 1e9), st.integers(1, MOST)
 workloads = st.builds(
     Workload,
     model=st.text(min_size=1),
     stage=st.sampled_from(STAGES),
-    frames=st.integers(1),
-    height=st.integers(1),
-    width=st.integers(1),
-    options=st.builds(MemoryOptions, tiling=st.just(True), tile=st.none() | st.tuples(st.integers(1), st.integers(1))),
+    frames=sizes,
+    height=sizes,
+    width=sizes,
+    options=st.builds(MemoryOptions, tiling=st.just(True), tile=st.none() | st.tuples(sizes, sizes)),
 )
 stacks = st.builds(
     Stack,
@@ -43,6 +44,7 @@ stacks = st.builds(
     settings=st.dictionaries(st.text(), st.text(), max_size=2),
 )
 memories = st.from_type(Memory)
+readings = st.builds(Reading, seconds=st.none() | seconds)  # not nan, which is unlike itself
 numbers: dict[str, Any] = {"workload": workloads, "stack": stacks, "baseline": memories, "peak": memories}
 estimates = st.builds(
     Estimate, **numbers, terms=st.from_type(Terms), seconds=seconds, notes=st.dictionaries(st.text(), st.text())
@@ -57,7 +59,7 @@ records = st.builds(
     stack=st.none() | stacks,
     estimate=st.none() | estimates,
     measurement=st.none() | measurements,
-    failure=st.none() | st.from_type(Failure),
+    failure=st.none() | st.builds(Failure, readings=st.lists(readings, max_size=2).map(tuple)),
     tolerance=st.none() | seconds,
     notes=st.dictionaries(st.text(), st.text(), max_size=2),
     schema=st.just(SCHEMA),

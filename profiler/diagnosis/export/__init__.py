@@ -9,6 +9,7 @@ from pathlib import Path
 from profiler.diagnosis.export import chrome, snapshot, texts
 from profiler.diagnosis.profile import Profile
 from profiler.errors import UserError
+from profiler.files.write import write_atomically
 
 Writer = Callable[[Profile], bytes]
 WRITERS: Mapping[str, tuple[str, Writer]] = {
@@ -30,15 +31,7 @@ def parse_exports(asked: tuple[str, ...], directory: Path | None) -> dict[str, P
     return paths
 
 
-def refuse_existing(paths: list[Path], force: bool) -> None:
-    """Raise UserError for a file that stands already, unless `force`."""
-    taken = [str(path) for path in paths if path.exists()]
-    if taken and not force:
-        raise UserError(f"{', '.join(taken)}: exists already; --force replaces it")
-
-
 def write_exports(profile: Profile, paths: Mapping[str, Path]) -> None:
     """Write each kind to its file; folders are made."""
     for kind, path in paths.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(WRITERS[kind][1](profile))
+        write_atomically(path, WRITERS[kind][1](profile))
