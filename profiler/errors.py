@@ -13,6 +13,11 @@ class ModelError(LatentmeterError):
     """A model description that diffusers cannot build or run; the message names the class and the cause."""
 
 
+def first_line(error: BaseException) -> str:
+    """What an error says, in one line; its kind where it says nothing. The rest may be a stack of C++."""
+    return next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+
+
 # What the code of somebody else's model raises when a size, an option or a config does not suit it.
 MODEL_FAILURES = (
     ArithmeticError,

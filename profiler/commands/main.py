@@ -26,7 +26,11 @@ from profiler.commands.run import run
 from profiler.commands.verbose import verbose_option
 from profiler.errors import LatentmeterError, UserError
 
-EXIT_TERMINATED = 128 + signal.SIGTERM
+EXIT_INTERRUPTED, EXIT_TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, as Slurm and CI send it: all that Ctrl-C does."""
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -42,17 +46,21 @@ for command in (
     cli.add_command(verbose_option(command))  # of each command too: it is typed last
 
 
+def _terminate(number: int, frame: object) -> None:
+    raise Terminated
+
+
 def main() -> None:
     """Run the command line. The one place where an error becomes a message and an exit code."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_TERMINATED))  # workers and temporary files go, as at the end
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         cli.main(standalone_mode=False)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except click.exceptions.Abort:
-        click.echo("interrupted; a run goes on where it stood when the same command is given again", err=True)
-        sys.exit(130)
+    except click.exceptions.Abort as error:
+        click.echo("\n".join(["interrupted", *getattr(error.__cause__, "__notes__", ())]), err=True)
+        sys.exit(EXIT_TERMINATED if isinstance(error.__cause__, Terminated) else EXIT_INTERRUPTED)
     except LatentmeterError as error:
         click.echo(f"latentmeter: {error}", err=True)
         sys.exit(EXIT_USER if isinstance(error, UserError) else EXIT_FAILED)

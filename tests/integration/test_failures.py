@@ -184,5 +184,5 @@ def test_a_terminated_command_leaves_no_folder_and_no_process(tmp_path: Path) ->
         (worker,) = wait_for(lambda: workers_of(process.pid), 60)
         process.terminate()
         assert process.wait(60) == 128 + signal.SIGTERM
-    assert not running(worker)
+    wait_for(lambda: not running(worker), 5)
     assert list(tmp_path.iterdir()) == []
