@@ -152,9 +152,9 @@ class RunStore:
             else:
                 damage.append(record)
         if damage:
-            more = f", and {len(damage) - 1} more" if damage[1:] else ""
+            first, more = " ".join(str(damage[0]).split()), f", and {len(damage) - 1} more" if damage[1:] else ""
             _warn(
-                f"{damage[0]}{more}; left out: `latentmeter report {self.directory} --repair` sets damaged lines aside, "
+                f"{first}{more}; left out: `latentmeter report {self.directory} --repair` sets damaged lines aside, "
                 "the run's own command does their cases again"
             )
         return list(found.values())
