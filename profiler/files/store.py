@@ -111,7 +111,7 @@ class RunStore:
         try:
             return self.header()
         except DamageError as error:
-            _warn(f"{error}; `latentmeter run CONFIG --out {self.directory} --repair` writes it again")
+            _warn(f"{_in_a_line(error)}; `latentmeter run CONFIG --out {self.directory} --repair` writes it again")
             return None
 
     def event_path(self, workload: Workload, side: Literal["measured", "estimated"]) -> Path:
@@ -152,7 +152,7 @@ class RunStore:
             else:
                 damage.append(record)
         if damage:
-            first, more = " ".join(str(damage[0]).split()), f", and {len(damage) - 1} more" if damage[1:] else ""
+            first, more = _in_a_line(damage[0]), f", and {len(damage) - 1} more" if damage[1:] else ""
             _warn(
                 f"{first}{more}; left out: `latentmeter report {self.directory} --repair` sets damaged lines aside, "
                 "the run's own command does their cases again"
@@ -234,6 +234,10 @@ def _end_of_lines(stream: IO[bytes]) -> int:
         return end
     stream.seek(0)
     return stream.read().rfind(b"\n") + 1
+
+
+def _in_a_line(error: DamageError) -> str:
+    return " ".join(str(error).split())
 
 
 @cache
