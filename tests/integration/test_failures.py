@@ -99,7 +99,7 @@ def test_a_signal_is_a_crash_with_its_name(number: int, name: str, moment: str |
     assert outcome.failure
     assert (outcome.failure.signal, outcome.failure.exit_code) == (name, -number)
     assert outcome.failure.phase == expected
-    assert outcome.failure.message.startswith(f"the worker was ended by {number.name} in phase '{expected}'")
+    assert outcome.failure.message.startswith(f"the worker was ended by {name} in phase '{expected}'")
     assert ("out-of-memory killer" in outcome.failure.message) == (number == signal.SIGKILL)
     # What the worker had told before it was killed is kept.
     assert (outcome.stack is not None) == (moment is not None)

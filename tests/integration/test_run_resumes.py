@@ -16,6 +16,7 @@ import pytest
 from profiler.files.store import RunStore
 from profiler.sweeps import run as sweeps
 from tests.integration.processes import phase, running, wait_for, workers_of
+from tests.report import records_factory as factory
 
 ROOT = Path(__file__).parents[2]
 IMAGE = "tests/models/tiny-image.yaml"
@@ -117,6 +118,11 @@ def test_a_run_killed_again_and_again_loses_and_repeats_nothing(sweep_file: Swee
     assert list(pd.read_csv(out / "records.csv")["key"]) == found
 
 
+@pytest.fixture
+def _no_probe(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweeps, "probe_stack", lambda device: factory.CPU)
+
+
 def test_a_terminated_run_says_with_which_words_it_goes_on(sweep_file: SweepFile, tmp_path: Path) -> None:
     """As Slurm and CI end it. The case that ran is dropped whole; the command is that of the user, in a shell's words."""
     out, folder = tmp_path / "my run", tmp_path / "my sweeps"
@@ -136,6 +142,7 @@ def test_a_terminated_run_says_with_which_words_it_goes_on(sweep_file: SweepFile
     assert RunStore(out).header().command == f"latentmeter run '{sweep}' --out '{out}'"
 
 
+@pytest.mark.usefixtures("_no_probe")
 def test_a_skipped_case_is_counted_in_words(sweep_file: SweepFile, latentmeter: Command, tmp_path: Path) -> None:
     answer = latentmeter("run", sweep_file(IMPOSSIBLE), "--out", tmp_path / "run")
     assert answer.code == 0
@@ -144,6 +151,7 @@ def test_a_skipped_case_is_counted_in_words(sweep_file: SweepFile, latentmeter: 
     )
 
 
+@pytest.mark.usefixtures("_no_probe")
 def test_repair_is_there_for_a_run_and_for_a_report(
     sweep_file: SweepFile, latentmeter: Command, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
