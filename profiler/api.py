@@ -1,6 +1,7 @@
 """The verbs of the command line as functions, typed records out. Nothing heavy is imported before it is needed."""
 
 import logging
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from datetime import UTC, datetime
@@ -141,11 +142,13 @@ def measure(
     device: Literal["auto"] | DeviceName = "auto",
     warm_calls: int = 3,
     timeout: float = 600.0,
+    tell: "Callable[[str], None]" = lambda _: None,
     **workload: Any,
 ) -> Record:
     """Run `stage` of `model` with real tensors in a process of its own; the record's `status` says how that ended.
 
-    Arguments as for `estimate`; `timeout` in seconds. Raises UserError for a workload or device that cannot be.
+    Arguments as for `estimate`; `timeout` in seconds; `tell` gets the key of what begins. Raises UserError for a workload or
+    device that cannot be.
     """
     check_number("timeout", timeout)
     check_number("warm_calls", warm_calls, MOST_CALLS)
@@ -154,13 +157,18 @@ def measure(
 
     spec = find_model(model)
     asked = spec.workload(stage, **workload)
-    started, stack = datetime.now(UTC), probe_stack(device)
+    tell(asked.key)
+    started, clock = (
+        datetime.now(UTC),
+        time.perf_counter(),
+    )  # the date may be set back; a duration is never taken from it
+    stack = probe_stack(device)
     outcome = measure_in_process(asked, spec, stack.device, warm_calls=warm_calls, timeout=timeout)
     return Record(
         key=asked.key,
         workload=asked,
         started=started.isoformat(timespec="seconds"),
-        seconds=(datetime.now(UTC) - started).total_seconds(),
+        seconds=time.perf_counter() - clock,
         **vars(outcome) | {"stack": outcome.stack or stack},
     )
 

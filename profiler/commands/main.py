@@ -52,6 +52,10 @@ WAY_OUT = {
 }
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, as Slurm and CI send it: all that Ctrl-C does."""
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXIT_CODES)
 @click.version_option(__version__, prog_name="latentmeter")
 @verbose_option
@@ -65,9 +69,13 @@ for command in (
     cli.add_command(verbose_option(command))  # of each command too: it is typed last
 
 
+def _terminate(number: int, frame: object) -> None:
+    raise Terminated
+
+
 def main() -> None:
     """Run the command line. The one place where an error becomes a message and an exit code."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_TERMINATED))  # workers and temporary files go, as at the end
+    signal.signal(signal.SIGTERM, _terminate)  # workers and temporary files go, as at the end
     if hasattr(sys.stdout, "reconfigure"):  # a file's name need not be text, nor a terminal know every character
         sys.stdout.reconfigure(errors="backslashreplace")
     asked: dict[str, bool] = {}
@@ -105,7 +113,9 @@ def _judge(error: Exception) -> tuple[int, str]:
         case click.ClickException():
             return error.exit_code, ""
         case click.Abort():
-            return EXIT_INTERRUPTED, "interrupted; a run goes on where it stood when the same command is given again"
+            how_to_go_on = getattr(error.__cause__, "__notes__", ())
+            code = EXIT_TERMINATED if isinstance(error.__cause__, Terminated) else EXIT_INTERRUPTED
+            return code, "\n".join(["interrupted", *how_to_go_on])
         case BrokenPipeError():
             return EXIT_FAILED, ""  # who reads has read enough
         case LatentmeterError():

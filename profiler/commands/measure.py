@@ -1,6 +1,7 @@
 """`latentmeter measure`: one stage with real tensors."""
 
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -24,7 +25,8 @@ from profiler.data.units import format_bytes
 @json_option
 def measure(model: str, as_json: bool, **values: Any) -> None:
     """Run one stage of MODEL with real tensors, in a process of its own."""
-    record = api.measure(model, **gather(values))
+    tell: Callable[[str], None] = (lambda key: None) if as_json else (lambda key: console().print(f"measure {key}"))
+    record = api.measure(model, tell=tell, **gather(values))
     emit(asdict(record), as_json, lambda _: show_measurement(record))
     sys.exit(0 if record.status == "ok" else EXIT_FAILED)
 

@@ -13,10 +13,16 @@ from profiler.comparison.case import within_tolerance
 @click.command()
 @click.argument("directory", type=click.Path(path_type=Path))
 @click.option("--tolerance", type=Percent(), help="A case outside it makes the exit code 1.")
-def report(directory: Path, tolerance: float | None) -> None:
+@click.option("--repair", is_flag=True, help="First set damaged lines of the records aside in a file beside.")
+def report(directory: Path, tolerance: float | None, repair: bool) -> None:
     """Write the report of the run in DIRECTORY again: HTML, Markdown, JSON, CSV."""
+    from profiler.files.store import open_run
     from profiler.sweeps.publish import publish
 
+    if repair:
+        store = open_run(directory)
+        with store.writing():
+            store.repair()
     for path in publish(directory, tolerance):
         click.echo(path)
     if tolerance is not None and not all(map(within_tolerance, api.comparisons(directory, tolerance))):

@@ -21,14 +21,15 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("config")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the run. Default: results/<name of the sweep>.")
-@click.option("--force", is_flag=True, help="Replace the run in the folder.")
+@click.option("--force", is_flag=True, help="Replace the run in the folder when the first new record is saved.")
+@click.option("--repair", is_flag=True, help="Set damaged lines of the run aside in a file beside, and go on.")
 @click.option("--retry", is_flag=True, help="Run cases again that ended in a timeout or crash.")
 @click.option("--budget-minutes", type=float, help="Stop cleanly within this time; run again to go on.")
 @click.option(
     "--events/--no-events", default=None, help="Keep each case's allocator events. Default: as the sweep says."
 )
 def run(
-    config: str, out: Path | None, force: bool, retry: bool, budget_minutes: float | None,
+    config: str, out: Path | None, force: bool, repair: bool, retry: bool, budget_minutes: float | None,
     events: bool | None,
 ) -> None:  # fmt: skip
     """Run the sweep CONFIG (a file, or the name of a shipped one) and write its report.
@@ -43,7 +44,9 @@ def run(
     if events is not None:
         sweep = sweep.model_copy(update={"events": events})
     directory = out or Path("results") / sweep.name
-    options = RunOptions(force=force, retry=retry, budget_minutes=budget_minutes)
+    options = RunOptions(
+        force=force, repair=repair, retry=retry, budget_minutes=budget_minutes, command=("latentmeter", *sys.argv[1:])
+    )
     plan = plan_sweep(sweep)
     records = run_sweep(plan, directory, options, show_progress)
     paths = publish(directory, models=plan.models)
@@ -88,6 +91,12 @@ def show_run(plan: "Plan", records: Sequence[Record], paths: Sequence[Path]) -> 
         out.print("Rows of kind 'dry': allocator and dispatcher real, kernels not executed; no GPU was measured.")
     if any(record.stack and record.stack.device == "cpu" for record in records):
         out.print("Measured rows are CPU numbers: no GPU was used. Rows of kind 'estimated' were not measured.")
+    skipped = [row.record for row in comparisons if row.record.status == "skipped"]
+    if skipped:
+        reason = skipped[0].failure.message if skipped[0].failure else "no reason was kept"
+        out.print(
+            f"Skipped, neither measured nor estimated: {len(skipped)} of {len(plan.cases)} cases. The first: {reason}"
+        )
     if len(records) < len(plan.cases):
         out.print(f"{len(records)} of {len(plan.cases)} cases done: the same command goes on with the rest.")
         if not records:

@@ -1,13 +1,13 @@
 """Where a measured profile comes from: a measurement made now, or a case of a run that kept its allocator's events."""
 
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from profiler.data.events import Stream
 from profiler.data.records import Measurement
 from profiler.data.stack import DeviceName
 from profiler.data.workload import Workload
 from profiler.errors import LatentmeterError, UserError
+from profiler.files.scratch import scratch_folder
 from profiler.files.store import open_run
 from profiler.files.streams import read_stream
 from profiler.measurement.process import measure_in_process
@@ -16,8 +16,8 @@ from profiler.models.spec import ModelSpec
 
 def measure_events(workload: Workload, spec: ModelSpec, device: DeviceName) -> tuple[Measurement, Stream]:
     """One cold call in a process of its own, with its allocator's events. Raises LatentmeterError where that fails."""
-    with TemporaryDirectory(prefix="latentmeter-") as folder:
-        path = Path(folder, "events.json.gz")
+    with scratch_folder() as folder:
+        path = folder / "events.json.gz"
         outcome = measure_in_process(workload, spec, device, warm_calls=0, events=path)
         if outcome.measurement is None or not path.exists():
             failure = outcome.failure.message if outcome.failure else "no events were recorded"

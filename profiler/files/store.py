@@ -1,16 +1,24 @@
 """A run's folder: `run.json` (what was asked), `records.jsonl` (append-only, a line a case), `events/`, `logs/`, reports.
 
 A record is on disk before the next case starts. A process that dies while it writes leaves a line without an end; it is
-cut off when the run goes on, and its case is done again. The last record of a key is the one that counts.
+cut off when the run goes on, and its case is done again. The last record of a key is the one that counts. A line that is
+no record is left out with a warning; `repair` sets it aside in `records.damaged.jsonl`.
+
+A run that replaces another is prepared beside it, in `*.new`, and takes its place when its first record is on disk. First
+of all the old header goes: records without a header are nobody's, so that no moment gives one run's to the other.
 """
 
 import json
+import logging
+import math
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
@@ -20,7 +28,12 @@ from profiler.data.workload import Workload
 from profiler.errors import UserError
 from profiler.files.load import describe
 from profiler.files.outputs import check_folder
-from profiler.files.write import write_atomically
+
+logger = logging.getLogger(__name__)
+
+
+class DamageError(UserError):
+    """A piece of a run's folder that is not what was written there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,49 +55,66 @@ class RunStore:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.records_path = directory / "records.jsonl"
+        self.damaged_path = directory / "records.damaged.jsonl"
         self.header_path = directory / "run.json"
         self.logs = directory / "logs"
         self.events = directory / "events"
+        self.replaced_by: RunHeader | None = None  # the run that takes this one's place with its first record
 
     @property
-    def exists(self) -> bool:
-        """Whether a run was begun here."""
-        return self.header_path.exists()
+    def empty(self) -> bool:
+        """Whether nothing of a run is here."""
+        return not (self.header_path.exists() or self.records_path.exists())
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Hold the folder for this process. Raises UserError where it cannot be, or another run writes to it."""
+        """Hold the folder for this process. Raises UserError where another run writes to it, or where nobody can."""
         check_folder(self.directory)
-        for folder in (self.logs, self.events):
-            folder.mkdir(parents=True, exist_ok=True)
         try:
+            for folder in (self.logs, self.events):
+                folder.mkdir(parents=True, exist_ok=True)
             lock = FileLock(self.directory / ".lock").acquire(timeout=0)
         except Timeout as error:
             raise UserError(
                 f"{self.directory}: another run is writing here; wait for it or choose another --out"
             ) from error
+        except OSError as error:
+            raise UserError(f"{self.directory}: {error.strerror}: choose another --out") from error
         with lock:
+            self._sweep()
             yield
 
     def begin(self, header: RunHeader) -> None:
-        """Write the header; the folder must not hold a run yet."""
-        write_atomically(self.header_path, json.dumps(asdict(header), indent=2) + "\n")
+        """Write the header."""
+        _put(_new(self.header_path), _header_text(header))
+        _new(self.header_path).replace(self.header_path)
 
-    def clear(self) -> None:
-        """Forget the run that is here: records, then header. Killed in between, no old record counts for a new run."""
-        for path in (self.records_path, *self.events.glob("*.json.gz"), self.header_path):
-            path.unlink(missing_ok=True)
+    def replace_by(self, header: RunHeader) -> None:
+        """Begin a run in the place of the one that is here, which stays until the first new record is on disk."""
+        self.replaced_by = header
+        self.events = _new(self.events)
+        self.events.mkdir()
 
     def header(self) -> RunHeader:
-        """The header. Raises UserError where there is none or it cannot be read."""
+        """The header. Raises UserError where there is none, DamageError where it cannot be read."""
         try:
             text = self.header_path.read_bytes()
         except OSError as error:
-            raise UserError(
-                f"{self.directory}: no run here (no run.json); `latentmeter run CONFIG --out` makes one"
-            ) from error
+            if not self.records_path.exists():
+                raise UserError(
+                    f"{self.directory}: no run here (no run.json); `latentmeter run CONFIG --out` makes one"
+                ) from error
+            raise DamageError(f"{self.header_path}: {error.strerror}") from error
         header: RunHeader = _read(RunHeader, text, str(self.header_path), "a run header")
         return header
+
+    def header_or_none(self) -> RunHeader | None:
+        """The header; None, with a warning, where it is damaged or gone. Raises UserError where no run is."""
+        try:
+            return self.header()
+        except DamageError as error:
+            _warn(f"{_in_a_line(error)}; `latentmeter run CONFIG --out {self.directory} --repair` writes it again")
+            return None
 
     def event_path(self, workload: Workload, side: Literal["measured", "estimated"]) -> Path:
         """The file of one side's allocator events of a case."""
@@ -95,23 +125,127 @@ class RunStore:
         return self.logs / f"{file_stem(workload)}.log"
 
     def append(self, record: Record) -> None:
-        """Put one record on disk, whole, before returning."""
-        line = json.dumps(asdict(record), separators=(",", ":")) + "\n"
-        with self.records_path.open("ab+") as stream:
-            stream.seek(0)
-            stream.truncate(stream.read().rfind(b"\n") + 1)  # what a process that died while it wrote left of a line
-            stream.write(line.encode())
-            stream.flush()
-            os.fsync(stream.fileno())
+        """Put one record on disk, whole, before returning; whatever interrupts that leaves nothing of it.
+
+        Raises ValueError for a figure that is no number, OSError where the disk does not take it.
+        """
+        line = json.dumps(asdict(record), separators=(",", ":"), allow_nan=False).encode() + b"\n"
+        if self.replaced_by is not None:
+            self._take_place(self.replaced_by, line)
+            return
+        with self.records_path.open("ab+", buffering=0) as stream:
+            end = _end_of_lines(stream)
+            stream.truncate(end)  # what a process that died while it wrote left of a line
+            try:
+                _write(stream, line)
+            except BaseException:
+                stream.truncate(end)
+                raise
 
     def records(self) -> list[Record]:
-        """The last record of every key, in the order in which keys first came. Raises UserError for a damaged line."""
-        data = self.records_path.read_bytes() if self.records_path.exists() else b""
+        """The last record of every key, in the order in which keys first came; damaged lines are left out with a warning."""
+        if self.replaced_by is not None:
+            return []
         found: dict[str, Record] = {}
-        for number, line in enumerate(data.split(b"\n")[:-1], start=1):
-            record: Record = _read(Record, line, f"{self.records_path}, line {number}", "a record")
-            found[record.key] = record
+        damage = []
+        for _, record in self._lines():
+            if isinstance(record, Record):
+                found[record.key] = record
+            else:
+                damage.append(record)
+        if damage:
+            first, more = _in_a_line(damage[0]), f", and {len(damage) - 1} more" if damage[1:] else ""
+            _warn(
+                f"{first}{more}; left out: `latentmeter report {self.directory} --repair` sets damaged lines aside, "
+                "the run's own command does their cases again"
+            )
         return list(found.values())
+
+    def repair(self, keep: Callable[[Record], bool] = lambda _: True) -> None:
+        """Set lines that are damaged, or that `keep` refuses, aside in `records.damaged.jsonl`; says how many."""
+        lines = list(self._lines())
+        whole = [line for line, record in lines if isinstance(record, Record) and keep(record)]
+        aside = [line for line, record in lines if not (isinstance(record, Record) and keep(record))]
+        if aside:
+            with self.damaged_path.open("ab", buffering=0) as stream:
+                _write(stream, b"".join(aside))
+            _put(_new(self.records_path), b"".join(whole))
+            _new(self.records_path).replace(self.records_path)
+        logger.warning(
+            "%s: %d of %d lines set aside%s", self.records_path, len(aside), len(lines),
+            f" in {self.damaged_path}" if aside else ": none is damaged",
+        )  # fmt: skip
+
+    def _lines(self) -> Iterator[tuple[bytes, Record | DamageError]]:
+        """Each whole line as it stands, and its record or what is wrong with it. Raises UserError for a newer program's."""
+        data = self.records_path.read_bytes() if self.records_path.exists() else b""
+        for number, line in enumerate(data.split(b"\n")[:-1], start=1):
+            try:
+                yield line + b"\n", _read(Record, line, f"{self.records_path}, line {number}", "a record")
+            except DamageError as error:
+                yield line + b"\n", error
+
+    def _take_place(self, header: RunHeader, line: bytes) -> None:
+        records, about = _new(self.records_path), _new(self.header_path)
+        _put(records, line)
+        _put(about, _header_text(header))
+        self.header_path.unlink(missing_ok=True)
+        records.replace(self.records_path)
+        events = self.directory / "events"
+        shutil.rmtree(events, ignore_errors=True)
+        self.events = self.events.rename(events)
+        about.replace(self.header_path)
+        self.replaced_by = None
+
+    def _sweep(self) -> None:
+        """Remove what a process that died here had prepared. Only for who holds the folder."""
+        for path in (self.records_path, self.header_path):
+            _new(path).unlink(missing_ok=True)
+        shutil.rmtree(_new(self.events), ignore_errors=True)
+        for path in self.events.glob(".*.new"):
+            path.unlink(missing_ok=True)
+
+
+def _new(path: Path) -> Path:
+    return path.with_name(f"{path.name}.new")
+
+
+def _header_text(header: RunHeader) -> bytes:
+    return json.dumps(asdict(header), indent=2, allow_nan=False).encode() + b"\n"
+
+
+def _put(path: Path, data: bytes) -> None:
+    """Write a file and see it on disk: a name that is given to it afterwards never stands for less."""
+    with path.open("wb", buffering=0) as stream:
+        _write(stream, data)
+
+
+def _write(stream: IO[bytes], data: bytes) -> None:
+    """All of `data`, on disk. A disk that fills takes a part of it, and refuses the next."""
+    left = memoryview(data)
+    while left:
+        left = left[stream.write(left) :]
+    os.fsync(stream.fileno())
+
+
+def _end_of_lines(stream: IO[bytes]) -> int:
+    """Where the last whole line ends. The file is read only where something follows it."""
+    end = stream.seek(0, os.SEEK_END)
+    stream.seek(max(end - 1, 0))
+    if stream.read(1) in (b"", b"\n"):
+        return end
+    stream.seek(0)
+    return stream.read().rfind(b"\n") + 1
+
+
+def _in_a_line(error: DamageError) -> str:
+    return " ".join(str(error).split())
+
+
+@cache
+def _warn(message: str) -> None:
+    """Say it once: a command reads the same folder several times."""
+    logger.warning("%s", message)
 
 
 def file_stem(workload: Workload) -> str:
@@ -120,23 +254,36 @@ def file_stem(workload: Workload) -> str:
 
 
 def _read(kind: type[Any], text: bytes, place: str, what: str) -> Any:
-    """The dataclass `kind` in a piece of JSON. Raises UserError that says where it stands and why it is not `what`."""
+    """The dataclass `kind` in a piece of JSON. Raises DamageError that says where it stands and why it is not `what`."""
     try:
-        data = json.loads(text)
+        data = json.loads(text, parse_float=_finite, parse_constant=_finite)
         schema = data.get("schema") if isinstance(data, dict) else None
         if isinstance(schema, int) and schema > SCHEMA:
             raise UserError(
                 f"{place}: written by a newer latentmeter (schema {schema}, this one reads {SCHEMA}): upgrade latentmeter"
             )
         return from_dict(kind, data)
+    except UserError:
+        raise
     except ValidationError as error:
-        raise UserError(f"{place}: not {what}: {describe(error)}") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{place}: not {what}: {error}") from error
+        raise DamageError(f"{place}: not {what}: {describe(error)}") from error
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # no JSON, no UTF-8, a whole number of 5,000 digits, a thousand brackets
+        raise DamageError(f"{place}: not {what}: {error}") from error
+
+
+def _finite(text: str) -> float:
+    """The number; Python's JSON also knows NaN and Infinity, which compare with nothing."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is no number")
+    return number
 
 
 def open_run(directory: str | Path) -> RunStore:
     """The store of a run that is there. Raises UserError where there is none."""
     store = RunStore(Path(directory))
-    store.header()
+    store.header_or_none()
     return store

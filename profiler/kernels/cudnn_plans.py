@@ -11,7 +11,6 @@ import importlib.util
 import json
 import logging
 import subprocess
-import sys
 from contextlib import suppress
 from contextvars import ContextVar
 from functools import cache, cached_property
@@ -23,6 +22,7 @@ from profiler.files.cache import find, keep
 from profiler.files.paths import CONFIGS, installed
 from profiler.kernels.convolution import Convolution
 from profiler.machine.cards import gpu_named
+from profiler.machine.child import child_command
 
 # Beyond this many elements ATen's plan is a runtime-compiled engine, which cuDNN offers only where it finds a driver
 # (libcuda). Asked without one it names engines that a card would try last.
@@ -99,7 +99,7 @@ class Planner:
         if front_end_version() is None:
             return None
         if self._server is None:
-            command = [sys.executable, "-m", "profiler.kernels.cudnn_server"]
+            command = child_command("profiler.kernels.cudnn_server")
             logger.debug("cuDNN's front-end starts: %s", " ".join(command))
             self._server = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True

@@ -1,6 +1,6 @@
 """Questions about this machine, answered in a process of its own, so that whoever asks never holds a CUDA context.
 
-`ask` starts `python -m profiler.machine.probe QUESTION [ARGUMENT]`, which prints its answer as JSON, or ends with the
+`ask` starts `profiler.machine.probe QUESTION [ARGUMENT]` as a child, which prints its answer as JSON, or ends with the
 reason on standard error.
 """
 
@@ -13,6 +13,7 @@ from typing import Any, Literal
 from profiler.data.records import from_dict
 from profiler.data.stack import Stack
 from profiler.errors import UserError
+from profiler.machine.child import child_command
 
 Question = Literal["stack", "context", "card"]
 TIMEOUT = 120.0  # seconds
@@ -20,9 +21,12 @@ TIMEOUT = 120.0  # seconds
 
 def ask(question: Question, *arguments: str) -> dict[str, Any]:
     """The answer to `question`. Raises UserError with the process's last words, or where it does not answer in time."""
-    command = [sys.executable, "-m", "profiler.machine.probe", question, *arguments]
+    command = child_command("profiler.machine.probe", question, *arguments)
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+        # A session of its own: Ctrl-C is for whoever asks, who then ends the process.
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=TIMEOUT, check=False, start_new_session=True
+        )
     except subprocess.TimeoutExpired as error:
         raise UserError(f"no answer within {TIMEOUT:g} s; is the driver hung?") from error
     if done.returncode:

@@ -1,7 +1,8 @@
 """Runs one measurement in a fresh process, with a timeout, and says how it ended.
 
 A process of its own means that no earlier case's cache, fragmentation or broken context reaches this one; a process
-group of its own means that nothing of it survives the timeout.
+group of its own means that nothing of it survives the timeout. What the two tell each other is in memory, in files that
+have no name: whoever is killed leaves none, and no disk can be full.
 """
 
 import json
@@ -9,15 +10,14 @@ import logging
 import os
 import signal
 import subprocess
-import sys
-import tempfile
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from profiler.data.records import Failure, Measurement, Phase, Reading, Status, from_dict
 from profiler.data.stack import DeviceName, Stack
 from profiler.data.workload import Workload
+from profiler.machine.child import child_command
 from profiler.models.spec import ModelSpec
 
 logger = logging.getLogger(__name__)
@@ -52,27 +52,34 @@ def measure_in_process(
 
     What it prints goes to `log`, its stream of allocator events to `events`, if given.
     """
-    with tempfile.TemporaryDirectory(prefix="latentmeter-") as folder:
-        request, progress = Path(folder, "request.json"), Path(folder, "progress.jsonl")
-        asked = {
-            "workload": asdict(workload),
-            "spec": spec.model_dump(mode="json", by_alias=True),
-            "device": device,
-            "warm_calls": warm_calls,
-            "events": str(events) if events else None,
-        }
-        request.write_text(json.dumps(asked), encoding="utf-8")
-        log = log or Path(folder, "worker.log")
-        with log.open("wb") as output:
-            code = _run([request, progress], output, timeout)
-        return _outcome(code, _events(progress), timeout, log)
+    asked = {
+        "workload": asdict(workload),
+        "spec": spec.model_dump(mode="json", by_alias=True),
+        "device": device,
+        "warm_calls": warm_calls,
+        "events": str(events) if events else None,
+    }
+    with _in_memory() as request, _in_memory() as progress, log.open("w+b") if log else _in_memory() as output:
+        request.write(json.dumps(asked).encode())
+        request.seek(0)
+        code = _run(request, progress, output, timeout)
+        return _outcome(code, _events(progress), timeout, _tail(output))
 
 
-def _run(arguments: list[Path], output: Any, timeout: float) -> int | None:
+def _in_memory() -> IO[bytes]:
+    return os.fdopen(os.memfd_create("latentmeter"), "w+b")
+
+
+def _run(request: IO[bytes], progress: IO[bytes], output: IO[bytes], timeout: float) -> int | None:
     """The worker's exit code; None if it ran out of time. Its whole group is gone afterwards, whatever happened."""
-    command = [sys.executable, "-m", "profiler.measurement.worker", *map(str, arguments)]
+    command = child_command("profiler.measurement.worker", str(progress.fileno()))
     with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+        command,
+        stdin=request,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        pass_fds=[progress.fileno()],
+        start_new_session=True,
     ) as process:
         logger.info("worker %d started, at most %g s: %s", process.pid, timeout, " ".join(command))
         try:
@@ -90,20 +97,17 @@ def _kill_group(leader: int) -> None:
         return  # the group has ended
 
 
-def _events(progress: Path) -> list[dict[str, Any]]:
+def _events(progress: IO[bytes]) -> list[dict[str, Any]]:
     """The worker's events; a last line that was cut off is left out."""
-    if not progress.exists():
-        return []
-    lines = progress.read_text(encoding="utf-8").split("\n")
-    return [json.loads(line) for line in lines[:-1]]
+    progress.seek(0)
+    return [json.loads(line) for line in progress.read().split(b"\n")[:-1]]
 
 
-def _outcome(code: int | None, events: list[dict[str, Any]], timeout: float, log: Path) -> Outcome:
+def _outcome(code: int | None, events: list[dict[str, Any]], timeout: float, tail: str) -> Outcome:
     last = {event["event"]: event for event in events}
     phase: Phase = last.get("phase", {}).get("phase", "start")
     stack = from_dict(Stack, last["stack"]["stack"]) if "stack" in last else None
     readings = tuple(from_dict(Reading, e["reading"]) for e in events if e["event"] == "reading")
-    tail = _tail(log)
     logger.info("worker ended with exit code %s after: %s", code, ", ".join(e["phase"] for e in events if "phase" in e))
     if "result" in last:
         measurement = from_dict(Measurement, last["result"]["measurement"])
@@ -123,7 +127,7 @@ def _crash(code: int, phase: Phase, tail: str) -> Failure:
     name = None
     message = f"the worker ended with exit code {code} in phase '{phase}'"
     if code < 0:
-        name = signal.Signals(-code).name
+        name = _signal_name(-code)
         message = f"the worker was ended by {name} in phase '{phase}'"
         if name == "SIGKILL":
             message += "; the kernel's out-of-memory killer ends processes this way"
@@ -132,6 +136,15 @@ def _crash(code: int, phase: Phase, tail: str) -> Failure:
     return Failure(phase=phase, message=message, signal=name, exit_code=code, log=tail)
 
 
-def _tail(log: Path) -> str:
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+def _signal_name(number: int) -> str:
+    """The name of a signal, or its number: of the real-time signals only the first and the last have names."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _tail(output: IO[bytes]) -> str:
+    output.seek(0)
+    lines = output.read().decode(errors="replace").splitlines()
     return "\n".join(lines[-LOG_LINES:])

@@ -1,8 +1,7 @@
-"""Measures one workload in this process, which does nothing else: `python -m profiler.measurement.worker REQUEST PROGRESS`.
+"""Measures one workload in this process, which does nothing else: a child `profiler.measurement.worker PROGRESS`.
 
-REQUEST is a JSON file; PROGRESS gets one flushed JSON line an event (`stack`, `phase`, `reading`, `failure`, `result`),
-so that what was measured before a crash is not lost. Standard input is a lifeline: at its end the parent is gone, and
-the worker goes too, before it disturbs the next measurement on the device.
+The request is JSON on standard input. PROGRESS is the number of an open file; it gets one flushed JSON line an event
+(`stack`, `phase`, `reading`, `failure`, `result`), so that what was measured before a crash is not lost.
 """
 
 import gc
@@ -10,7 +9,6 @@ import json
 import os
 import re
 import sys
-import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,7 +21,7 @@ from torch import nn
 
 from profiler.data.records import Failure, Measurement, Memory, Phase, Terms, from_dict
 from profiler.data.workload import Workload
-from profiler.errors import MODEL_FAILURES, LatentmeterError
+from profiler.errors import MODEL_FAILURES, LatentmeterError, first_line
 from profiler.files.streams import write_stream
 from profiler.measurement.attribution import attribute
 from profiler.measurement.meter import Meter
@@ -38,21 +36,12 @@ OOM_MARKS = ("DefaultCPUAllocator: can't allocate memory", "DefaultCPUAllocator:
 
 def main() -> None:
     """Read the request, measure, write events; exit code 0 with a result, 3 with a failure."""
-    request_path, progress_path = sys.argv[1:3]
-    threading.Thread(target=_die_with_parent, daemon=True).start()
-    request = json.loads(Path(request_path).read_text(encoding="utf-8"))
-    with Path(progress_path).open("a", encoding="utf-8") as stream:
+    request = json.load(sys.stdin)
+    with os.fdopen(int(sys.argv[1]), "a", encoding="utf-8") as stream:
         workload, spec = from_dict(Workload, request["workload"]), ModelSpec.model_validate(request["spec"])
         events = Path(request["events"]) if request["events"] else None
         worker = Worker(workload, spec, request["device"], request["warm_calls"], stream, events)
         sys.exit(0 if worker.run() else EXIT_FAILED)
-
-
-def _die_with_parent() -> None:
-    # os.read, not sys.stdin: a thread that blocks in a buffered read stops the interpreter from ending cleanly.
-    while os.read(0, 1):
-        pass
-    os._exit(1)
 
 
 @dataclass
@@ -80,13 +69,13 @@ class Worker(Watcher):
             if self.events and found:  # after the result, which is safe by now
                 write_stream(self.events, found)
         except torch.OutOfMemoryError as error:
-            self._fail("oom", str(error), self._requested or parse_requested(str(error)))
+            self._fail("oom", error, self._requested or parse_requested(str(error)))
         except (LatentmeterError, *MODEL_FAILURES) as error:
             if any(mark in str(error) for mark in DEVICE_MARKS):
                 raise
             traceback.print_exc()
             out_of_memory = any(mark in str(error) for mark in OOM_MARKS)
-            self._fail("oom" if out_of_memory else "invalid", str(error), parse_requested(str(error)))
+            self._fail("oom" if out_of_memory else "invalid", error, parse_requested(str(error)))
         else:
             return True
         return False
@@ -175,12 +164,12 @@ class Worker(Watcher):
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _fail(self, status: str, message: str, requested: int | None) -> None:
-        failure = Failure(phase=self._phase, message=message.splitlines()[0], requested_bytes=requested)
+    def _fail(self, status: str, error: Exception, requested: int | None) -> None:
+        failure = Failure(phase=self._phase, message=first_line(error), requested_bytes=requested)
         self._emit("failure", status=status, failure=asdict(failure))
 
     def _emit(self, event: str, **data: Any) -> None:
-        self.stream.write(json.dumps({"event": event, **data}) + "\n")
+        self.stream.write(json.dumps({"event": event, **data}, allow_nan=False) + "\n")
         self.stream.flush()
 
 

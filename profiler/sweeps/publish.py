@@ -35,15 +35,15 @@ def publish(
     already, by name. Raises UserError where there is no run.
     """
     store = RunStore(directory)
-    header = store.header()
+    header = store.header_or_none()
     check_folder(directory)
     comparisons = compare_all(store.records(), tolerance)
     about = RunInfo(
-        title=header.title,
-        command=header.command,
+        title=header.title if header else f"{directory.name} (run.json is damaged or gone)",
+        command=header.command if header else "not known: run.json is damaged or gone",
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         version=__version__,
-        config_name=str(header.sweep.get("name")),
+        config_name=str(header.sweep.get("name") if header else directory.name),
         directory=directory.name,
     )
     others = _others(comparisons, models or {})

@@ -1,7 +1,7 @@
 """Runs a sweep: case by case, each in its own process, each saved as it ends, and resumed where it stood."""
 
 import logging
-import sys
+import shlex
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -29,11 +29,16 @@ FINAL = ("ok", "oom", "invalid", "skipped")  # a timeout or crash may end otherw
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """How to treat a folder that holds a run, and how long to go on. `budget_minutes` stops cleanly before it is over."""
+    """How to treat a folder that holds a run, and how long to go on. `budget_minutes` stops cleanly before it is over.
+
+    `command` is what the user typed, program and arguments: whoever is interrupted is told how to go on.
+    """
 
     force: bool = False
+    repair: bool = False
     retry: bool = False
     budget_minutes: float | None = None
+    command: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_number("budget_minutes", self.budget_minutes or 0)
@@ -55,60 +60,109 @@ def run_sweep(
     options: RunOptions | None = None,
     tell: Callable[[Progress], None] = lambda _: None,
 ) -> list[Record]:
-    """Run every case of `plan` that `directory` has no record of; returns all its records. Raises UserError."""
+    """Run every case of `plan` that `directory` has no record of; returns all its records.
+
+    Raises UserError, and LatentmeterError where the disk takes no more. An interrupt has a note that says how to go on.
+    """
     options = options or RunOptions()
-    sweep, cases = plan.sweep, plan.cases
     store = RunStore(directory)
     deadline = None if options.budget_minutes is None else time.monotonic() + options.budget_minutes * 60
-    with store.writing():
-        stack = probe_stack(sweep.device)
-        _open(store, plan, stack, options)
-        done = {record.key for record in store.records() if not options.retry or record.status in FINAL}
-        logger.info("%d of %d cases have a record in %s", len(done), len(cases), directory)
-        for number, case in enumerate(cases, start=1):
-            if case.key in done:
-                continue
-            remaining = None if deadline is None else deadline - time.monotonic()
-            if remaining is not None and remaining < _least_seconds(case):
-                logger.info("%s needs %.0f s or more, %.0f s are left", case.key, _least_seconds(case), remaining)
-                break
-            tell(Progress(number, len(cases), case))
-            record = _run_case(case, sweep, stack, store, remaining)
-            if record is None:
-                break
-            store.append(record)
-            tell(Progress(number, len(cases), case, record))
-        return store.records()
+    done: set[str] = set()
+    try:
+        with store.writing():
+            stack = probe_stack(plan.sweep.device)
+            _open(store, plan, stack, options)
+            done |= {record.key for record in store.records() if not options.retry or record.status in FINAL}
+            _run_cases(plan, stack, store, done, deadline, tell)
+            return store.records()
+    except KeyboardInterrupt as stop:
+        stop.add_note(_way_on(plan, store, done, options))
+        raise
+    except OSError as error:
+        what = f"{error.filename or store.records_path}: {error.strerror}; {_way_on(plan, store, done, options)}"
+        raise LatentmeterError(what) from error
+
+
+def _run_cases(
+    plan: Plan, stack: Stack, store: RunStore, done: set[str], deadline: float | None, tell: Callable[[Progress], None]
+) -> None:
+    """Run the cases that are not in `done`, and add them to it, until the deadline is near."""
+    cases = plan.cases
+    logger.info("%d of %d cases have a record in %s", len(done), len(cases), store.directory)
+    for number, case in enumerate(cases, start=1):
+        if case.key in done:
+            continue
+        remaining = None if deadline is None else deadline - time.monotonic()
+        if remaining is not None and remaining < _least_seconds(case):
+            logger.info("%s needs %.0f s or more, %.0f s are left", case.key, _least_seconds(case), remaining)
+            return
+        tell(Progress(number, len(cases), case))
+        record = _run_case(case, plan.sweep, stack, store, remaining)
+        if record is None:
+            return
+        store.append(record)
+        done.add(case.key)
+        tell(Progress(number, len(cases), case, record))
+
+
+def _way_on(plan: Plan, store: RunStore, done: set[str], options: RunOptions) -> str:
+    """What is saved, and the command that goes on. A second --force would replace what this one began."""
+    begun = store.replaced_by is None and bool(done)
+    words = [word for word in options.command if not (begun and word == "--force")]
+    command = f": {shlex.join(words)}" if words else ""
+    if not store.directory.exists():
+        return f"the folder {store.directory} is gone, and its records with it; begin again{command}"
+    saved = len(done & {case.key for case in plan.cases})
+    return f"{saved} of {len(plan.cases)} cases are saved in {store.directory}; to go on{command}"
 
 
 def _open(store: RunStore, plan: Plan, stack: Stack, options: RunOptions) -> None:
     """Begin a run, or go on with the one that is there if it is the same sweep on the same stack."""
-    wanted = plan.identity
-    if store.exists and options.force:
-        store.clear()
-    if not store.exists:
-        store.begin(
-            RunHeader(
-                title=plan.sweep.title,
-                sweep=wanted,
-                command=" ".join(["latentmeter", *sys.argv[1:]]),
-                created=_now(),
-                fingerprint=stack.fingerprint,
-                version=__version__,
-            )
-        )
+    wanted = RunHeader(
+        title=plan.sweep.title,
+        sweep=plan.identity,
+        command=shlex.join(options.command),
+        created=_now(),
+        fingerprint=stack.fingerprint,
+        version=__version__,
+    )
+    if options.force and not store.empty:
+        store.replace_by(wanted)
         return
-    header = store.header()
-    if header.sweep != wanted:
+    there = None if store.empty else store.header_or_none()
+    if options.repair:
+        store.repair(_keeps(plan, stack) if there is None else lambda _: True)
+    if there is None:
+        if store.records_path.exists() and not options.repair:
+            raise UserError(
+                f"{store.directory}: run.json is damaged or gone, and whose the records are is not known; --repair "
+                "keeps those of this sweep's cases and sets the others aside, --force replaces them, --out goes elsewhere"
+            )
+        store.begin(wanted)
+        return
+    if there.sweep != wanted.sweep:
         raise UserError(
-            f"{store.directory}: holds a run of another sweep, or of models edited since ('{header.title}'); "
+            f"{store.directory}: holds a run of another sweep, or of models edited since ('{there.title}'); "
             "--force replaces it, --out goes elsewhere"
         )
-    if header.fingerprint != stack.fingerprint:
+    if there.fingerprint != stack.fingerprint:
         raise UserError(
-            f"{store.directory}: was begun on another stack ({header.fingerprint}, here {stack.fingerprint}: "
+            f"{store.directory}: was begun on another stack ({there.fingerprint}, here {stack.fingerprint}: "
             f"{stack.title}); --force replaces it, --out goes elsewhere"
         )
+
+
+def _keeps(plan: Plan, stack: Stack) -> Callable[[Record], bool]:
+    """Whether a record without a header can be the plan's: the same case, and if it was measured, on this stack."""
+    cases = {case.key: case for case in plan.cases}
+
+    def keep(record: Record) -> bool:
+        case = cases.get(record.key)
+        if case is None or case.workload != record.workload:
+            return False
+        return case.card is not None or bool(record.stack and record.stack.fingerprint == stack.fingerprint)
+
+    return keep
 
 
 def _run_case(case: Case, sweep: Sweep, stack: Stack, store: RunStore, remaining: float | None) -> Record | None:

@@ -143,26 +143,6 @@ def test_a_line_torn_anywhere_is_cut_and_nothing_else_is_lost(data: st.DataObjec
         assert lines[:-1] == whole.splitlines(keepends=True)[:kept]
 
 
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        (b"{", "not a record: Expecting property name"),
-        (b"", "not a record: Expecting value"),
-        (b"\0" * 64, "not a record"),
-        (b"\xff\xfe", "not a record"),
-        (b"[]", "not a record:.*top: "),
-        (b'{"schema": 1}', "not a record:.*key: Field required.*workload: Field required"),
-    ],
-)
-def test_a_damaged_line_is_an_error_with_its_number(store: RunStore, line: bytes, message: str) -> None:
-    store.append(factory.exact())
-    with store.records_path.open("ab") as stream:
-        stream.write(line + b"\n")
-    store.append(factory.over())
-    with pytest.raises(UserError, match=rf"(?s)records\.jsonl, line 2: {message}"):
-        store.records()
-
-
 def test_a_record_of_a_newer_program_is_refused(store: RunStore) -> None:
     store.append(replace(factory.exact(), schema=SCHEMA + 1))
     with pytest.raises(
@@ -209,13 +189,3 @@ def test_the_folder_for_logs_is_there_even_if_somebody_removed_it(store: RunStor
     store.logs.rmdir()
     with RunStore(tmp_path / "run2").writing():
         assert (tmp_path / "run2" / "logs").is_dir()
-
-
-def test_a_run_that_is_forgotten_leaves_nothing_that_a_new_one_could_take_for_its_own(store: RunStore) -> None:
-    store.append(factory.exact())
-    event = store.event_path(factory.exact().workload, "measured")
-    event.write_bytes(b"")
-    store.clear()
-    assert not store.exists
-    assert store.records() == []
-    assert not event.exists()

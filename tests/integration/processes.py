@@ -41,9 +41,9 @@ def arguments(pid: int) -> list[str]:
 
 
 def phase(worker: int) -> str | None:
-    """The phase that a worker last reported in its progress file; None before the first."""
+    """The phase that a worker last reported in the open file that its last argument names; None before the first."""
     try:
-        text = Path(arguments(worker)[-1]).read_text()
+        text = Path(f"/proc/{worker}/fd/{arguments(worker)[-1]}").read_text()
     except (OSError, IndexError):
         return None
     return text.rpartition('"phase": "')[2].partition('"')[0] or None

@@ -80,8 +80,11 @@ def test_a_timeout_ends_the_worker_and_everything_that_it_started(
     assert outcome.failure.signal is None
 
 
-@pytest.mark.parametrize(("number", "moment"), [(signal.SIGSEGV, None), (signal.SIGKILL, "cold")])
-def test_a_signal_is_a_crash_with_its_name(number: signal.Signals, moment: str | None) -> None:
+@pytest.mark.parametrize(
+    ("number", "name", "moment"),
+    [(signal.SIGSEGV, "SIGSEGV", None), (40, "signal 40", None), (signal.SIGKILL, "SIGKILL", "cold")],
+)
+def test_a_signal_is_a_crash_with_its_name(number: int, name: str, moment: str | None) -> None:
     limits = resource.getrlimit(resource.RLIMIT_CORE)
     resource.setrlimit(resource.RLIMIT_CORE, (0, limits[1]))
     try:
@@ -94,9 +97,9 @@ def test_a_signal_is_a_crash_with_its_name(number: signal.Signals, moment: str |
     expected = moment or "start"
     assert (outcome.status, outcome.measurement) == ("crash", None)
     assert outcome.failure
-    assert (outcome.failure.signal, outcome.failure.exit_code) == (number.name, -number)
+    assert (outcome.failure.signal, outcome.failure.exit_code) == (name, -number)
     assert outcome.failure.phase == expected
-    assert outcome.failure.message.startswith(f"the worker was ended by {number.name} in phase '{expected}'")
+    assert outcome.failure.message.startswith(f"the worker was ended by {name} in phase '{expected}'")
     assert ("out-of-memory killer" in outcome.failure.message) == (number == signal.SIGKILL)
     # What the worker had told before it was killed is kept.
     assert (outcome.stack is not None) == (moment is not None)
@@ -176,13 +179,32 @@ def test_an_oom_is_a_row_of_its_run_and_the_run_goes_on(
     assert (out / "records.jsonl").read_bytes() == lines
 
 
-def test_a_terminated_command_leaves_no_folder_and_no_process(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_a_command_that_is_ended_leaves_no_folder_and_no_process(tmp_path: Path, number: signal.Signals) -> None:
+    """It promises nothing either: what `measure` had done is lost."""
     environment = os.environ | {"TMPDIR": str(tmp_path)}
     size = ["--height", "1024", "--width", "1024"]
     command = [sys.executable, "-m", "profiler", "measure", IMAGE, "--device", "cpu", *size]
-    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
         (worker,) = wait_for(lambda: workers_of(process.pid), 60)
-        process.terminate()
-        assert process.wait(60) == 128 + signal.SIGTERM
-    assert not running(worker)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+    assert out == f"measure {IMAGE}/decode/1x1024x1024/b1/fp32\n"
+    told = (-number, "") if number == signal.SIGKILL else (128 + number, "interrupted")
+    assert (process.returncode, err.strip()) == told
+    wait_for(lambda: not running(worker), 5)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_written_is_a_users_mistake(tmp_path: Path, sweep_file: Callable[..., Path]) -> None:
+    """As an ordinary user: root is held by no permission until it gives up the capability to override them."""
+    folder = tmp_path / "mine"
+    folder.mkdir(mode=0o555)
+    drop = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
+    sweep = sweep_file({"model": IMAGE, "stages": ["decode"], "height": 33})
+    for out in (folder, folder / "run"):
+        command = [*drop, sys.executable, "-m", "profiler", "run", str(sweep), "--out", str(out)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        assert (done.returncode, done.stderr) == (2, f"latentmeter: {out}: Permission denied: choose another --out\n")

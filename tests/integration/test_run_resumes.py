@@ -13,8 +13,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from profiler.files.store import RunStore
 from profiler.sweeps import run as sweeps
 from tests.integration.processes import phase, running, wait_for, workers_of
+from tests.report import records_factory as factory
 
 ROOT = Path(__file__).parents[2]
 IMAGE = "tests/models/tiny-image.yaml"
@@ -114,6 +116,56 @@ def test_a_run_killed_again_and_again_loses_and_repeats_nothing(sweep_file: Swee
     found = keys(out)
     assert len(found) == len(set(found)) == 12 + 2 + 4
     assert list(pd.read_csv(out / "records.csv")["key"]) == found
+
+
+@pytest.fixture
+def _no_probe(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweeps, "probe_stack", lambda device: factory.CPU)
+
+
+def test_a_terminated_run_says_with_which_words_it_goes_on(sweep_file: SweepFile, tmp_path: Path) -> None:
+    """As Slurm and CI end it. The case that ran is dropped whole; the command is that of the user, in a shell's words."""
+    out, folder = tmp_path / "my run", tmp_path / "my sweeps"
+    folder.mkdir()
+    sweep = sweep_file(IMPOSSIBLE, {"model": IMAGE, "stages": ["decode"], "height": 1024, "width": 1024})
+    sweep = sweep.rename(folder / sweep.name)
+    with running_sweep(sweep, out) as process:
+        (worker,) = wait_for(lambda: workers_of(process.pid), 60)
+        process.terminate()
+        assert process.wait(60) == 143
+    wait_for(lambda: not running(worker), 5)
+    assert (tmp_path / "run.log").read_text().splitlines()[-2:] == [
+        "interrupted",
+        f"2 of 3 cases are saved in {out}; to go on: latentmeter run '{sweep}' --out '{out}'",
+    ]
+    assert len(lines(out)) == 2
+    assert RunStore(out).header().command == f"latentmeter run '{sweep}' --out '{out}'"
+
+
+@pytest.mark.usefixtures("_no_probe")
+def test_a_skipped_case_is_counted_in_words(sweep_file: SweepFile, latentmeter: Command, tmp_path: Path) -> None:
+    answer = latentmeter("run", sweep_file(IMPOSSIBLE), "--out", tmp_path / "run")
+    assert answer.code == 0
+    assert (
+        "Skipped, neither measured nor estimated: 2 of 2 cases. The first: height: 33 is not a multiple" in answer.out
+    )
+
+
+@pytest.mark.usefixtures("_no_probe")
+def test_repair_is_there_for_a_run_and_for_a_report(
+    sweep_file: SweepFile, latentmeter: Command, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    out, sweep = tmp_path / "run", sweep_file(IMPOSSIBLE)
+    latentmeter("run", sweep, "--out", out)
+    for command in (("report", out), ("run", sweep, "--out", out)):
+        with (out / "records.jsonl").open("ab") as stream:
+            stream.write(b"garbage\n")
+        caplog.clear()
+        assert latentmeter(*command).code == 0
+        assert latentmeter(*command, "--repair").code == 0
+        assert f"1 of 3 lines set aside in {out / 'records.damaged.jsonl'}" in caplog.text
+    assert (out / "records.damaged.jsonl").read_text() == "garbage\n" * 2
+    assert len(lines(out)) == 2
 
 
 def test_force_starts_anew(sweep_file: SweepFile, latentmeter: Command, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from profiler.files.streams import read_stream
 from profiler.measurement.worker import Worker
 from profiler.models.find import find_model
 from profiler.stages.stage import Stage
+from tests.measurement import fake_cuda
 from tests.measurement.fake_cuda import BLOCK, CONTEXT, MIB, FakeCuda, install
 
 IMAGE = find_model(str(Path(__file__).parent.parent / "models" / "tiny-image.yaml"))
@@ -210,3 +211,17 @@ def test_a_broken_device_is_a_crash_and_not_an_answer(device: FakeCuda) -> None:
     device.fault = RuntimeError("Given groups=1, expected weight to be at least 1")
     run = work(device, ENCODE)
     assert (run.failure["status"], run.failure["failure"]["phase"]) == ("invalid", "model")
+
+
+@pytest.mark.parametrize("message", ["", " \n", "\nboom\nstack"])
+def test_an_error_without_a_first_line_has_a_message_all_the_same(device: FakeCuda, message: str) -> None:
+    device.fault = RuntimeError(message)
+    assert work(device, ENCODE).failure["failure"]["message"] == ("boom" if "boom" in message else "RuntimeError")
+
+
+def test_a_figure_that_is_no_number_makes_the_measurement_invalid(
+    device: FakeCuda, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fake_cuda.FakeEvent, "elapsed_time", lambda *_: float("nan"))
+    run = work(device, ENCODE)
+    assert (run.failure["status"], run.all("result")) == ("invalid", [])

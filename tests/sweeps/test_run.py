@@ -1,16 +1,25 @@
 """Running a sweep: which folder it goes on with, which it refuses, and which cases it runs again."""
 
+import itertools
+import resource
+import shutil
+import time
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from profiler.errors import UserError
+from profiler import api
+from profiler.errors import LatentmeterError, UserError
 from profiler.files.store import RunStore
+from profiler.measurement.process import Outcome
 from profiler.sweeps import run as sweeps
 from profiler.sweeps.plan import Plan, Sweep, plan_sweep
-from profiler.sweeps.run import RunOptions, run_sweep
+from profiler.sweeps.publish import publish
+from profiler.sweeps.run import Progress, RunOptions, run_sweep
 from tests.report import records_factory as factory
 
 # A size that the model does not allow: its case is skipped, so that a run of them needs no torch.
@@ -73,22 +82,125 @@ def test_force_replaces_the_run(tmp_path: Path) -> None:
     assert RunStore(tmp_path).header().title == "Second"
 
 
-def test_force_that_dies_half_way_leaves_no_old_record_for_the_new_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run_sweep(sweep_of(), tmp_path)
-    unlink = Path.unlink
+def test_force_keeps_the_old_run_until_the_first_new_record_is_there(tmp_path: Path) -> None:
+    found = run_sweep(sweep_of(), tmp_path)
+    other = sweep_of(title="Second", cases=[IMPOSSIBLE | {"height": 35}])
+    command = ("latentmeter", "run", "my sweep.yaml", "--force")
 
-    def die(path: Path, missing_ok: bool = False) -> None:
-        unlink(path, missing_ok)
+    def die(progress: Progress) -> None:
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Path, "unlink", die)
-        run_sweep(sweep_of(title="Second"), tmp_path, RunOptions(force=True))
-    told = []
-    run_sweep(sweep_of(), tmp_path, tell=told.append)
-    assert {progress.number for progress in told} == {1, 2}
+    with pytest.raises(KeyboardInterrupt) as stop:
+        run_sweep(other, tmp_path, RunOptions(force=True, command=command), tell=die)
+    assert stop.value.__notes__ == [
+        f"0 of 2 cases are saved in {tmp_path}; to go on: latentmeter run 'my sweep.yaml' --force"
+    ]
+    assert RunStore(tmp_path).header().title == "First"
+    assert RunStore(tmp_path).records() == found
+
+    def die_later(progress: Progress) -> None:
+        if progress.record:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) as stop:
+        run_sweep(other, tmp_path, RunOptions(force=True, command=command), tell=die_later)
+    assert stop.value.__notes__ == [f"1 of 2 cases are saved in {tmp_path}; to go on: latentmeter run 'my sweep.yaml'"]
+    assert RunStore(tmp_path).header().title == "Second"
+    assert len(run_sweep(other, tmp_path)) == 2
+
+
+def test_a_damaged_line_is_left_out_and_its_case_comes_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    found = run_sweep(sweep_of(), tmp_path)
+    path = tmp_path / "records.jsonl"
+    first, second = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(first + b"\n" + second[: len(second) // 2] + b"\n")
+    assert [record.key for record in run_sweep(sweep_of(), tmp_path)] == [record.key for record in found]
+    assert "line 2: not a record: " in caplog.text
+    assert "and 1 more; left out: `latentmeter report " in caplog.text
+    caplog.clear()
+    assert len(run_sweep(sweep_of(), tmp_path, RunOptions(repair=True))) == 2
+    assert "2 of 4 lines set aside in " in caplog.text
+    assert path.read_bytes().count(b"\n") == 2
+    publish(tmp_path)
+
+
+@pytest.mark.parametrize("text", [None, b"", b"{}"])
+def test_records_without_a_header_are_not_taken_for_another_runs(
+    tmp_path: Path, text: bytes | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Both sweeps have the case of height 33, by the same key; the first has one of 35 besides."""
+    wide = sweep_of(cases=[IMPOSSIBLE | {"height": [33, 35]}])
+    run_sweep(wide, tmp_path)
+    header = tmp_path / "run.json"
+    header.unlink() if text is None else header.write_bytes(text)
+    with pytest.raises(UserError, match=r"whose the records are is not known; --repair keeps .*--force .*--out"):
+        run_sweep(sweep_of(), tmp_path)
+    assert len(RunStore(tmp_path).records()) == 4
+    publish(tmp_path)
+    assert "(run.json is damaged or gone)" in (tmp_path / "report.md").read_text()
+
+    told: list[Progress] = []
+    assert len(run_sweep(sweep_of(), tmp_path, RunOptions(repair=True), tell=told.append)) == 2
+    assert not told, "the case of 33 is the same, and stays"
+    assert "2 of 4 lines set aside" in caplog.text
+    assert RunStore(tmp_path).header().title == "First"
+
+
+def test_a_damaged_header_alone_stops_nothing(tmp_path: Path) -> None:
+    (tmp_path / "run.json").touch()
+    assert len(run_sweep(sweep_of(), tmp_path)) == 2
+
+
+def test_a_full_disk_says_what_is_saved_and_what_to_do(tmp_path: Path) -> None:
+    command = ("latentmeter", "run", "s", "--out", "my folder")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    records = tmp_path / "records.jsonl"
+
+    def fill(progress: Progress) -> None:
+        if progress.record:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (records.stat().st_size + 100, hard))
+
+    try:
+        with pytest.raises(LatentmeterError) as full:
+            run_sweep(sweep_of(), tmp_path, RunOptions(command=command), tell=fill)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not isinstance(full.value, UserError), "nobody's mistake: exit code 1"
+    assert str(full.value) == (
+        f"{records}: File too large; 1 of 2 cases are saved in {tmp_path}; to go on: latentmeter run s --out 'my folder'"
+    )
+    assert records.read_bytes().endswith(b"\n")
+    assert len(run_sweep(sweep_of(), tmp_path)) == 2
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_folder_that_is_deleted_meanwhile_ends_the_run_with_a_message(tmp_path: Path, moment: str) -> None:
+    folder = tmp_path / "run"
+
+    def delete(progress: Progress) -> None:
+        if (progress.record is None) == (moment == "before"):
+            shutil.rmtree(folder)
+
+    with pytest.raises(
+        LatentmeterError, match=f"the folder {folder} is gone, and its records with it; begin again: l r"
+    ):
+        run_sweep(sweep_of(), folder, RunOptions(command=("l", "r")), tell=delete)
+
+
+def test_a_clock_that_is_set_back_makes_no_duration_negative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each look at the date finds an earlier one, in a run and in one measurement."""
+    begun = datetime(2026, 11, 20, tzinfo=UTC)
+    hours = itertools.count()
+    clock = SimpleNamespace(now=lambda zone: begun - timedelta(hours=next(hours)))
+    monkeypatch.setattr(sweeps, "datetime", clock)
+    monkeypatch.setattr(api, "datetime", clock)
+    monkeypatch.setattr(time, "time", lambda: -3600.0 * next(hours))
+    monkeypatch.setattr("profiler.machine.probe.probe_stack", lambda device: factory.CPU)
+    monkeypatch.setattr("profiler.measurement.process.measure_in_process", lambda *_, **__: Outcome(status="timeout"))
+    alone = api.measure("tests/models/tiny-image.yaml")
+    found = [*run_sweep(sweep_of(), tmp_path, RunOptions(budget_minutes=5)), alone]
+    assert [0 <= record.seconds < 60 for record in found] == [True] * 3
+    assert found[0].started > found[1].started
 
 
 def test_retry_runs_timeouts_and_crashes_again(tmp_path: Path) -> None:
