@@ -96,7 +96,8 @@ class Workload:
     """One thing to estimate or measure. Sizes are pixels: `frames` x `height` x `width`, `batch` of them.
 
     `model` is a catalog id, a YAML path, a diffusers folder or a hub id. `dtype` is the dtype of the component that the
-    stage runs. Raises UserError for a field that no model could accept; the model's own rules are checked by its contract.
+    stage runs; `text_length` is the tokens of the prompt, None for as many as the model's pipeline takes. Raises UserError
+    for a field that no model could accept; the model's own rules are checked by its contract.
     """
 
     model: str
@@ -106,6 +107,7 @@ class Workload:
     width: int
     batch: int = 1
     dtype: DtypeName = "bf16"
+    text_length: int | None = None
     options: MemoryOptions = MemoryOptions()
     history: History = History()
 
@@ -114,8 +116,10 @@ class Workload:
             raise UserError(f"stage: no stage {self.stage!r}; one of {', '.join(STAGES)}")
         if self.dtype not in DTYPES:
             raise UserError(f"dtype: no dtype {self.dtype!r}; one of {', '.join(DTYPES)}")
-        for name in ("frames", "height", "width", "batch"):
+        for name in ("frames", "height", "width", "batch", "text_length"):
             value = getattr(self, name)
+            if name == "text_length" and value is None:
+                continue
             if type(value) is not int or value <= 0:
                 raise UserError(f"{name}: expected a positive integer, got {value!r}")
 
@@ -123,7 +127,8 @@ class Workload:
     def key(self) -> str:
         """Names this workload among records: equal keys mean the same work."""
         size = f"{self.frames}x{self.height}x{self.width}"
-        parts = [self.model, self.stage, size, f"b{self.batch}", self.dtype, self.options.key, self.history.key]
+        text = "" if self.text_length is None else f"text{self.text_length}"
+        parts = [self.model, self.stage, size, f"b{self.batch}", self.dtype, text, self.options.key, self.history.key]
         return "/".join(part for part in parts if part)
 
     def check_device(self, device: str) -> None:

@@ -30,6 +30,7 @@ class Entry(Strict):
     width: PositiveInt | list[PositiveInt] | None = None
     batch: PositiveInt | list[PositiveInt] = 1
     dtype: DtypeName | list[DtypeName] | None = None
+    text_length: PositiveInt | list[PositiveInt] | None = None
     options: MemoryOptions | list[MemoryOptions] = MemoryOptions()
     history: History | list[History] = History()
     gpu: str | None = None
@@ -99,7 +100,7 @@ def plan_sweep(sweep: Sweep) -> Plan:
 def _cases(entry: Entry) -> Iterator[Case]:
     spec = find_model(entry.model)
     card = find_gpu(entry.gpu) if entry.gpu else None
-    names = ("frames", "height", "width", "batch", "dtype", "options", "history")
+    names = ("frames", "height", "width", "batch", "dtype", "text_length", "options", "history")
     axes = [_axis(getattr(entry, name)) for name in names]
     for stage, *values in product(entry.stages, *axes):
         workload = spec.draft(stage, **dict(zip(names, values, strict=True)))
