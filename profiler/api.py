@@ -45,8 +45,8 @@ def estimate(
     """What `stage` of `model` needs on a card, without a GPU.
 
     `model` is a catalog id, a YAML path, a diffusers folder or a hub id. `workload` takes `frames`, `height`, `width`
-    (pixels; default: the published size), `batch`, `dtype`, `options` and `history`. The stack is `stack`, or that of card
-    `gpu` with versions `torch` and `cudnn`; with none of them, this machine's card if it has one, else an H200.
+    (pixels; default: the published size), `batch`, `dtype`, `text_length`, `options` and `history`. The stack is `stack`, or
+    that of card `gpu` with versions `torch` and `cudnn`; with none of them, this machine's card if it has one, else an H200.
     With `cache`, what was estimated before is read from disk, and the answer kept there.
 
     Raises UserError, ModelError.
@@ -135,17 +135,21 @@ def measure(
     device: Literal["auto"] | DeviceName = "auto",
     warm_calls: int = 3,
     timeout: float = 600.0,
+    allow_pickle: bool = False,
     **workload: Any,
 ) -> Record:
     """Run `stage` of `model` with real tensors in a process of its own; the record's `status` says how that ended.
 
-    Arguments as for `estimate`; `timeout` in seconds. Raises UserError for a workload or device that cannot be.
+    Arguments as for `estimate`; `timeout` in seconds. Weights are read from safetensors, or with `allow_pickle` from a
+    pickle where there are none. Raises UserError for a workload or device that cannot be.
     """
     from profiler.machine.probe import probe_stack
     from profiler.measurement.process import measure_in_process
+    from profiler.models.weights import weights_format
 
-    spec = find_model(model)
+    spec = find_model(model).model_copy(update={"allow_pickle": allow_pickle})
     asked = spec.workload(stage, **workload)
+    weights_format(spec, stage)  # refused here, before a process is made
     started, stack = datetime.now(UTC), probe_stack(device)
     outcome = measure_in_process(asked, spec, stack.device, warm_calls=warm_calls, timeout=timeout)
     return Record(

@@ -17,6 +17,11 @@ json_option = click.option(
 )
 
 
+pickle_option = click.option(
+    "--allow-pickle", is_flag=True, help="Read a folder's weights from a pickle where it has no safetensors."
+)
+
+
 class Pixels(click.ParamType[tuple[int, ...]]):
     """Whole numbers joined by x, such as HEIGHTxWIDTH."""
 

@@ -151,8 +151,8 @@ def _workload(spec: Any, stage: StageName) -> Any:
     rule = spec.frame_rule(stage)
     text_length = TEXT_LENGTH if spec.text is not None and spec.text.length is None else None
     if stage == "denoise":
-        size = CLIP if rule != "image" else IMAGE
-        return spec.workload(stage, **({} if spec.default else size | _frames(rule, CLIP_FRAMES)), text_length=text_length)
+        size = (IMAGE if rule == "image" else CLIP) | _frames(rule, CLIP_FRAMES)
+        return spec.workload(stage, **({} if spec.default else size), text_length=text_length)
     try:
         return spec.workload(stage, **SMALL, **_frames(rule, SMALL_FRAMES))
     except UserError:

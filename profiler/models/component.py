@@ -36,7 +36,8 @@ def read_class(class_name: str) -> ModelSpec:
     except ModelError as error:
         known = models_with(_kind(cls), class_name)
         if len(known) == 1:
-            return _describe(cls, getattr(known[0], _kind(cls)).config)
+            found = _describe(cls, getattr(known[0], _kind(cls)).config)
+            return found.model_copy(update={"default": None})  # that config's `sample_size` is the other's size
         names = f"; catalog models of this class: {', '.join(spec.id for spec in known)}" if known else ""
         raise ModelError(f"{error}; give its config.json{names}") from error
 

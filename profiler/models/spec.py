@@ -133,7 +133,7 @@ class Text(Strict):
 
 
 class ModelSpec(Strict):
-    """One model. `origin` is set where weights can be loaded from: a folder or a hub id.
+    """One model. `origin` is set where weights can be loaded from: a folder or a hub id; by pickle only if the user says so.
 
     `reference` is the text by which the model is found again, where that is not its id: a path or a hub id. `unknown`
     says why a part is null: a closed model has no VAE and no denoiser, and a latent contract only where one is published.
@@ -151,12 +151,13 @@ class ModelSpec(Strict):
     unknown: dict[str, str] = Field(default_factory=dict)
     sources: dict[str, str] = Field(default_factory=dict)
     origin: str | None = None
+    allow_pickle: bool = False
     reference: str | None = None
 
     @property
     def digest(self) -> str:
         """Twelve hex digits over the whole description."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:12]
+        return hashlib.sha256(self.model_dump_json(exclude={"allow_pickle"}).encode()).hexdigest()[:12]
 
     @property
     def kind(self) -> Literal["image", "video"]:
