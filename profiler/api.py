@@ -48,8 +48,8 @@ def estimate(
     """What `stage` of `model` needs on a card, without a GPU.
 
     `model` is a catalog id, a YAML path, a diffusers folder or a hub id. `workload` takes `frames`, `height`, `width`
-    (pixels; default: the published size), `batch`, `dtype`, `options` and `history`. The stack is `stack`, or that of card
-    `gpu` with versions `torch` and `cudnn`; with none of them, this machine's card if it has one, else an H200.
+    (pixels; default: the published size), `batch`, `dtype`, `text_length`, `options` and `history`. The stack is `stack`, or
+    that of card `gpu` with versions `torch` and `cudnn`; with none of them, this machine's card if it has one, else an H200.
     With `cache`, what was estimated before is read from disk, and the answer kept there; without, the disk is left alone.
 
     Raises UserError, ModelError.
@@ -143,26 +143,26 @@ def measure(
     warm_calls: int = 3,
     timeout: float = 600.0,
     tell: "Callable[[str], None]" = lambda _: None,
+    allow_pickle: bool = False,
     **workload: Any,
 ) -> Record:
     """Run `stage` of `model` with real tensors in a process of its own; the record's `status` says how that ended.
 
-    Arguments as for `estimate`; `timeout` in seconds; `tell` gets the key of what begins. Raises UserError for a workload or
-    device that cannot be.
+    Arguments as for `estimate`; `timeout` in seconds; `tell` gets the key of what begins. Weights are read from safetensors,
+    or with `allow_pickle` from a pickle where there are none. Raises UserError for a workload or device that cannot be.
     """
     check_number("timeout", timeout)
     check_number("warm_calls", warm_calls, MOST_CALLS)
     from profiler.machine.probe import probe_stack
     from profiler.measurement.process import measure_in_process
+    from profiler.models.weights import weights_format
 
-    spec = find_model(model)
+    spec = find_model(model).model_copy(update={"allow_pickle": allow_pickle})
     asked = spec.workload(stage, **workload)
+    weights_format(spec, stage)  # refused here, before a process is made
     tell(asked.key)
-    started, clock = (
-        datetime.now(UTC),
-        time.perf_counter(),
-    )  # the date may be set back; a duration is never taken from it
-    stack = probe_stack(device)
+    # The date may be set back; a duration is never taken from it.
+    started, clock, stack = datetime.now(UTC), time.perf_counter(), probe_stack(device)
     outcome = measure_in_process(asked, spec, stack.device, warm_calls=warm_calls, timeout=timeout)
     return Record(
         key=asked.key,

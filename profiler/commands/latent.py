@@ -7,7 +7,7 @@ import click
 
 from profiler.commands.options import emit, json_option
 from profiler.commands.tables import console
-from profiler.data.latent import estimate_video_latent_memory
+from profiler.data.latent import estimate_video_latent_memory, rounded_up
 
 
 @click.command()
@@ -29,7 +29,7 @@ from profiler.data.latent import estimate_video_latent_memory
 @json_option
 def latent(as_json: bool, **clip: Any) -> None:
     """The latent tensor of a clip, in closed form: shape, bytes, tokens."""
-    emit(dict(estimate_video_latent_memory(**clip)), as_json, show_latent)
+    emit(dict(estimate_video_latent_memory(**clip)) | {"rounded_up": rounded_up(**clip)}, as_json, show_latent)
 
 
 def show_latent(found: Mapping[str, Any]) -> None:
@@ -40,3 +40,5 @@ def show_latent(found: Mapping[str, Any]) -> None:
     out.print(f"elements          {found['num_elements']:,}")
     out.print(f"memory            {found['memory_bytes']:,} B = {found['memory_mb']:.4f} MiB")
     out.print(f"tokens per video  {found['tokens_per_video']:,}")
+    for reason in found["rounded_up"]:
+        out.print(f"rounded up        {reason}")

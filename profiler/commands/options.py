@@ -19,6 +19,9 @@ json_option = click.option(
 
 
 force_option = click.option("--force", is_flag=True, help="Replace files that exist.")
+pickle_option = click.option(
+    "--allow-pickle", is_flag=True, help="Read a folder's weights from a pickle where it has no safetensors."
+)
 
 
 class Pixels(click.ParamType[tuple[int, ...]]):
@@ -63,6 +66,7 @@ workload_options = together(  # sizes default to the model's published ones
     click.option("--width", type=int, help="Pixels."),
     click.option("--batch", type=int, default=1, show_default=True, help="Clips or images at once."),
     click.option("--dtype", type=click.Choice(DTYPES), help="Default: the component's usual one."),
+    click.option("--text-length", type=int, help="Tokens of the prompt (denoise). Default: the published length."),
     click.option("--tiling", is_flag=True, help="The VAE's own tiling."),
     click.option("--tile", type=Pixels("HEIGHTxWIDTH", "256x256"), help="Tile size in pixels, with --tiling."),
     click.option("--slicing", is_flag=True, help="The VAE's slicing: one batch item at a time."),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from profiler.commands.options import EXIT_FAILED
+from profiler.commands.options import EXIT_FAILED, pickle_option
 from profiler.commands.tables import console, print_table
 from profiler.comparison.case import Comparison, compare, compare_all, within_tolerance
 from profiler.data.records import Record
@@ -28,9 +28,10 @@ if TYPE_CHECKING:
 @click.option(
     "--events/--no-events", default=None, help="Keep each case's allocator events. Default: as the sweep says."
 )
+@pickle_option
 def run(
     config: str, out: Path | None, force: bool, repair: bool, retry: bool, budget_minutes: float | None,
-    events: bool | None,
+    events: bool | None, allow_pickle: bool,
 ) -> None:  # fmt: skip
     """Run the sweep CONFIG (a file, or the name of a shipped one) and write its report.
 
@@ -47,7 +48,7 @@ def run(
     options = RunOptions(
         force=force, repair=repair, retry=retry, budget_minutes=budget_minutes, command=("latentmeter", *sys.argv[1:])
     )
-    plan = plan_sweep(sweep)
+    plan = plan_sweep(sweep, allow_pickle=allow_pickle)
     records = run_sweep(plan, directory, options, show_progress)
     paths = publish(directory, models=plan.models)
     comparisons = show_run(plan, records, paths)

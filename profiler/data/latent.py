@@ -10,7 +10,7 @@ ValueError) that names the argument.
 
 from collections.abc import Sequence
 from math import prod
-from typing import Literal, TypedDict, get_args
+from typing import Any, Literal, TypedDict, get_args
 
 from profiler.data.units import ELEMENT_BYTES, MIB, ceil_div, check_size
 from profiler.errors import UserError
@@ -78,6 +78,30 @@ def estimate_video_latent_memory(
         "memory_mb": round(memory_bytes / MIB, 4),
         "tokens_per_video": frames * ceil_div(rows, patch_size) * ceil_div(columns, patch_size),
     }
+
+
+def rounded_up(
+    num_frames: int,
+    height: int,
+    width: int,
+    spatial_compression: int,
+    temporal_compression: int,
+    patch_size: int,
+    **_: Any,
+) -> list[str]:
+    """What `estimate_video_latent_memory` rounds up for the same clip, a sentence each.
+
+    Frames of the form r*k + 1 are not rounded: a causal VAE takes its first frame alone.
+    """
+    found = []
+    if num_frames % temporal_compression not in (0, 1):
+        found.append(f"{num_frames} frames are no multiple of {temporal_compression}, nor one more")
+    for name, size in (("height", height), ("width", width)):
+        if size % spatial_compression:
+            found.append(f"{name} {size} is no multiple of {spatial_compression}")
+        if (latent := ceil_div(size, spatial_compression)) % patch_size:
+            found.append(f"a latent {name} of {latent} is no multiple of patch {patch_size}")
+    return found
 
 
 def to_layout(shape: Sequence[int], source: Layout, target: Layout) -> tuple[int, ...]:

@@ -97,7 +97,8 @@ class Workload:
     """One thing to estimate or measure. Sizes are pixels: `frames` x `height` x `width`, `batch` of them.
 
     `model` is a catalog id, a YAML path, a diffusers folder or a hub id. `dtype` is the dtype of the component that the
-    stage runs. Raises UserError for a field that no model could accept; the model's own rules are checked by its contract.
+    stage runs; `text_length` is the tokens of the prompt, None for as many as the model's pipeline takes. Raises UserError
+    for a field that no model could accept; the model's own rules are checked by its contract.
     """
 
     model: str
@@ -107,6 +108,7 @@ class Workload:
     width: int
     batch: int = 1
     dtype: DtypeName = "bf16"
+    text_length: int | None = None
     options: MemoryOptions = MemoryOptions()
     history: History = History()
 
@@ -117,12 +119,15 @@ class Workload:
             raise UserError(f"dtype: no dtype {self.dtype!r}; one of {', '.join(DTYPES)}")
         for name in ("frames", "height", "width", "batch"):
             check_size(name, getattr(self, name))
+        if self.text_length is not None:
+            check_size("text_length", self.text_length)
 
     @property
     def key(self) -> str:
         """Names this workload among records: equal keys mean the same work."""
         size = f"{self.frames}x{self.height}x{self.width}"
-        parts = [self.model, self.stage, size, f"b{self.batch}", self.dtype, self.options.key, self.history.key]
+        text = "" if self.text_length is None else f"text{self.text_length}"
+        parts = [self.model, self.stage, size, f"b{self.batch}", self.dtype, text, self.options.key, self.history.key]
         return "/".join(part for part in parts if part)
 
     def check_device(self, device: str) -> None:

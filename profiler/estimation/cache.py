@@ -43,7 +43,7 @@ class EstimateCache:
         """Names what a recording is of: everything but height and width, and of the stack what rules look at."""
         w, s = self.workload, self.stack
         kernels = (s.device, s.torch, s.capability, s.cudnn, s.settings)
-        what = (w.stage, w.frames, w.batch, w.dtype, w.options.key, w.history.key)
+        what = (w.stage, w.frames, w.batch, w.dtype, w.text_length, w.options.key, w.history.key)
         return _digest(self.spec.digest, what, kernels, [installed(name) for name in TRACED_BY], _own_files())
 
     @property

@@ -16,8 +16,10 @@ from profiler.errors import LatentmeterError, UserError
 
 Kind = Literal["autoencoder", "denoiser"]
 WORKERS = 2  # each holds a torch of its own
-# A clip that keeps a trial of an autoencoder short; the published size where a class does not take it.
-SMALL = {"height": 256, "width": 256}
+# Of a trial of an autoencoder, to keep it short; the published size where a class does not take it.
+SMALL, SMALL_FRAMES = {"height": 256, "width": 256}, 16
+# Of a denoiser alone, which has no published size.
+IMAGE, CLIP, CLIP_FRAMES, TEXT_LENGTH = {"height": 1024, "width": 1024}, {"height": 512, "width": 768}, 48, 512
 SOUND = re.compile(r"audio|music|sound|waveform|vocoder", re.IGNORECASE)
 
 
@@ -145,15 +147,22 @@ def _try_stage(class_name: str, kind: Kind, stage: StageName, gpu: str) -> Trial
 
 
 def _workload(spec: Any, stage: StageName) -> Any:
-    """A small clip for an autoencoder where its contract takes one, else the published size."""
+    """A small clip for an autoencoder where its contract takes one, else the published size, or one that most take."""
+    rule = spec.frame_rule(stage)
+    text_length = TEXT_LENGTH if spec.text is not None and spec.text.length is None else None
     if stage == "denoise":
-        return spec.workload(stage)
-    step, _, first = spec.latent.frame_rule.partition("k")
-    frames = round_up(16, int(step)) + int(first or 0) if step.isdigit() else 1
+        size = (IMAGE if rule == "image" else CLIP) | _frames(rule, CLIP_FRAMES)
+        return spec.workload(stage, **({} if spec.default else size), text_length=text_length)
     try:
-        return spec.workload(stage, frames=frames, **SMALL)
+        return spec.workload(stage, **SMALL, **_frames(rule, SMALL_FRAMES))
     except UserError:
         return spec.workload(stage)
+
+
+def _frames(rule: str, least: int) -> dict[str, int]:
+    """At least so many, rounded up to a number that the rule allows; one of a picture."""
+    step, _, first = rule.partition("k")
+    return {"frames": round_up(least, int(step)) + int(first or 0) if step.isdigit() else least if rule == "any" else 1}
 
 
 def summary(trials: Sequence[Trial]) -> str:

@@ -15,6 +15,7 @@ from profiler.data.workload import DtypeName, Workload
 from profiler.errors import MODEL_FAILURES, ModelError, UserError, first_line
 from profiler.models.spec import ModelSpec
 from profiler.models.torchvision_resize import provide_resize
+from profiler.models.weights import weights_format
 
 TORCH_DTYPES: dict[DtypeName, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -85,6 +86,20 @@ def materialize(module: nn.Module, device: torch.device) -> nn.Module:
     return module
 
 
+def _loaded(cls: Any, spec: ModelSpec, workload: Workload, dtype: torch.dtype) -> nn.Module:
+    """The class with its real weights, on the CPU. Raises UserError where there are none that may be read."""
+    subfolder = spec.component(workload.stage).subfolder
+    # None: diffusers looks for safetensors first, then for a pickle
+    is_safe = {"safetensors": True, "pickle": False}.get(weights_format(spec, workload.stage) or "")
+    try:
+        module: nn.Module = cls.from_pretrained(
+            spec.origin, subfolder=subfolder, torch_dtype=dtype, use_safetensors=is_safe
+        )
+    except OSError as error:
+        raise UserError(f"{spec.origin}: the weights cannot be read: {error}") from error
+    return module.eval().requires_grad_(False)
+
+
 def component_module(spec: ModelSpec, workload: Workload, *, weights: bool) -> nn.Module:
     """The module that a workload runs: the VAE, the denoiser, or the denoiser's patch embedding alone.
 
@@ -92,9 +107,5 @@ def component_module(spec: ModelSpec, workload: Workload, *, weights: bool) -> n
     """
     component, dtype = spec.component(workload.stage), TORCH_DTYPES[workload.dtype]
     cls = component_class(component.class_name)
-    if weights and spec.origin:
-        module: nn.Module = cls.from_pretrained(spec.origin, subfolder=component.subfolder, torch_dtype=dtype)
-        module.eval().requires_grad_(False)
-    else:
-        module = build(cls, component.config, dtype)
+    module = _loaded(cls, spec, workload, dtype) if weights and spec.origin else build(cls, component.config, dtype)
     return module.get_submodule(spec.patch_embed().module) if workload.stage == "patch-embed" else module

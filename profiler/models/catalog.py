@@ -3,6 +3,7 @@
 from functools import cache
 from pathlib import Path
 
+from profiler.errors import UserError
 from profiler.files.load import read_as
 from profiler.files.paths import CONFIGS
 from profiler.models.spec import ModelSpec
@@ -33,4 +34,7 @@ def models_with(part: str, class_name: str) -> list[ModelSpec]:
 
 def read_spec(path: Path) -> ModelSpec:
     """Read one model file. Raises UserError with every error of the file and its place."""
-    return read_as(ModelSpec, path, "a model file")
+    spec = read_as(ModelSpec, path, "a model file")
+    if spec.allow_pickle:
+        raise UserError(f"{path}: allow_pickle: not for a file to say; give --allow-pickle when you measure")
+    return spec

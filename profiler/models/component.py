@@ -1,9 +1,12 @@
 """One diffusers class alone, by its name or its config.json: an autoencoder or a denoiser without the model around it.
 
-What a pipeline decides (layout, frame rule, inputs) comes from the catalog model of the same class with the nearest config.
-Where there is none, `contract.py` describes an autoencoder, and `inputs.py` a denoiser, by the built class itself.
+What it is comes from itself and its own config: an autoencoder's latent contract from the shapes of calls without data
+(`contract.py`), a denoiser's from its layers (`inputs.py`). Catalog models of the same class lend what the class cannot say
+and its pipeline decides, as what a forward is given, and that only where all who could lend it agree. Sizes are never lent:
+frames, height, width and the length of a text are the config's own, or they are asked for.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,54 +15,50 @@ from pydantic import ValidationError
 from torch import nn
 
 from profiler.errors import ModelError, UserError
-from profiler.files.load import describe, read_json
+from profiler.files.load import describe
 from profiler.models.build import build, component_class, constructor_defaults
 from profiler.models.catalog import models_with
-from profiler.models.contract import compression_ratios, describe_autoencoder
-from profiler.models.inputs import class_entry, describe_denoiser
-from profiler.models.spec import LatentContract, ModelSpec
+from profiler.models.contract import find_contract
+from profiler.models.inputs import class_entry, describe_denoiser, own_patch, pixel_multiple
+from profiler.models.spec import LatentContract, ModelSpec, Size, Text, Vae
 
 Config = dict[str, Any]
-LATENT_KEYS = ("latent_channels", "z_dim")
 
 
 def read_class(class_name: str) -> ModelSpec:
-    """A model of this class alone: its default config, or a catalog model's where the defaults do not build.
+    """A model of this class alone: its default config, or where that does not build, that of the one catalog model of it.
 
-    Raises UserError for what cannot be found.
+    Raises UserError for what cannot be found, ModelError for a class that does not build.
     """
     cls = component_class(class_name)
     try:
         return _describe(cls, class_entry(class_name).config)
-    except ModelError:
-        like = _nearest(cls, {})
-        if like is None:
-            raise
-        return _describe(cls, getattr(like, _kind(cls)).config)
+    except ModelError as error:
+        known = models_with(_kind(cls), class_name)
+        if len(known) == 1:
+            found = _describe(cls, getattr(known[0], _kind(cls)).config)
+            return found.model_copy(update={"default": None})  # that config's `sample_size` is the other's size
+        names = f"; catalog models of this class: {', '.join(spec.id for spec in known)}" if known else ""
+        raise ModelError(f"{error}; give its config.json{names}") from error
 
 
-def read_config(path: Path) -> ModelSpec:
-    """A model of the one component that `path`, its config.json, describes."""
-    config = read_json(path)
-    if "_class_name" not in config:
+def read_component(config: Config, path: Path, class_name: str | None = None) -> ModelSpec:
+    """A model of the one component that `config`, read from `path`, describes; `class_name` is what others call its class.
+
+    Raises UserError for what cannot be found, ModelError for a bad config.
+    """
+    class_name = class_name or config.get("_class_name")
+    if class_name is None:
         raise UserError(f"{path}: no `_class_name`: not the config of a diffusers component")
-    return read_component(config["_class_name"], config)
-
-
-def read_component(class_name: str, config: Config) -> ModelSpec:
-    """A model of one component with this config. Raises UserError for what cannot be found, ModelError for a bad config."""
-    cls = component_class(class_name)
-    return _describe(cls, {key: value for key, value in config.items() if not key.startswith("_")})
+    if not isinstance(class_name, str):
+        raise UserError(f"{path}: `_class_name` must be the name of a diffusers class, not {class_name!r}")
+    return _describe(component_class(class_name), {key: value for key, value in config.items() if key[:1] != "_"})
 
 
 def _describe(cls: Any, config: Config) -> ModelSpec:
     module = build(cls, config, torch.bfloat16).to("meta")
-    like = _nearest(cls, config)
-    if like is not None:
-        return _copy(like, _kind(cls), module, config)
-    part = {"class": type(module).__name__, "config": config, "dtype": "bf16", "subfolder": ""}
     try:
-        return describe_autoencoder(module, part) if _kind(cls) == "vae" else describe_denoiser(module, part)
+        return _autoencoder(module, config) if _kind(cls) == "vae" else _denoiser(module, config)
     except ValidationError as error:
         raise UserError(f"{cls.__name__}: cannot be described\n{describe(error)}") from error
 
@@ -68,40 +67,89 @@ def _kind(cls: Any) -> str:
     return "vae" if hasattr(cls, "decode") else "denoiser"
 
 
-def _nearest(cls: Any, config: Config) -> ModelSpec | None:
-    """The catalog model of this class whose config differs least."""
-    defaults = constructor_defaults(cls)
+def _autoencoder(module: nn.Module, config: Config) -> ModelSpec:
+    """Of the catalog: whether the class runs with tiles only, its usual dtype, and a contract that shapes do not tell."""
+    name = type(module).__name__
+    known = models_with("vae", name)
+    tiling, dtype = _agreed(spec.vae.tiling for spec in known if spec.vae), _agreed(s.vae.dtype for s in known if s.vae)
+    source = "shapes of an encode and decode without data"
+    try:
+        contract = find_contract(module)
+    except UserError:
+        contract = _agreed(spec.latent for spec in known)
+        if contract is None:
+            raise
+        source = f"the class, as catalog model {known[0].id} describes it"
+    part = {"class": name, "config": config, "dtype": dtype or "bf16", "subfolder": "", "tiling": tiling or "optional"}
+    return ModelSpec(
+        id=name, name=name, latent=contract, default=_picture(contract, config, 1), vae=Vae.model_validate(part),
+        unknown={"denoiser": "a vae alone"}, sources={"latent": source},
+    )  # fmt: skip
+
+
+def _denoiser(module: nn.Module, config: Config) -> ModelSpec:
+    """Of the catalog, by the models with the nearest config: what a forward is given, in which contract, how guided.
+
+    The patch is theirs where the config says of it what theirs does (FLUX packs 2x2 positions and says 1). Learned positions
+    (`fixed`) are of a size, which the class itself checks.
+    """
+    name = type(module).__name__
+    known = models_with("denoiser", name)
+    defaults = constructor_defaults(type(module))
+    near = _nearest(defaults, config, known)
+    lent = _agreed((_lent(spec), spec.latent) for spec in near)
+    if lent is None:
+        part = {"class": name, "config": config, "dtype": "bf16", "subfolder": ""}
+        found = describe_denoiser(module, part)
+        return found.model_copy(update={"default": found.default or _picture(found.latent, config)})
+    like, assumed = near[0], lent[1]
+    assert like.denoiser is not None
+    whole = defaults | config
+    patch = own_patch(like.denoiser.patch, defaults | like.denoiser.config, whole)
+    update: Config = {
+        "config": config, "parameters": None, "subfolder": "", "fixed": (), "patch": patch,
+        "multiple_of": pixel_multiple(name, whole, assumed.spatial_compression, patch),
+        "guidance": _agreed(spec.denoiser.guidance for spec in near if spec.denoiser) or "none",
+    }  # fmt: skip
+    text = like.text
+    if text is not None:  # its length, a size, only where no model of the class has another
+        update_text = {"length": _agreed(spec.text.length for spec in known if spec.text)}
+        text = Text.model_validate(text.model_dump() | update_text)
+    return ModelSpec(
+        id=name, name=name, latent=assumed, default=_picture(assumed, config), vae=None, text=text,
+        denoiser=like.denoiser.model_copy(update=update), unknown={"vae": "a denoiser alone"},
+        sources={"": f"its config; latents and inputs as catalog model {like.id}, of the same class"},
+    )  # fmt: skip
+
+
+def _lent(spec: ModelSpec) -> dict[str, Any]:
+    """What a model may lend a denoiser of its class, as one thing: it fits together or not at all."""
+    assert spec.denoiser is not None
+    return spec.denoiser.model_dump(include={"inputs", "patch_embed", "patch", "window", "frame_rule", "dtype"})
+
+
+def _nearest(defaults: Config, config: Config, known: list[ModelSpec]) -> list[ModelSpec]:
+    """The denoisers whose config differs least: several, where it says nothing that tells them apart."""
     ours = defaults | config
 
     def differences(spec: ModelSpec) -> int:
-        theirs = defaults | getattr(spec, _kind(cls)).config
+        theirs = defaults | (spec.denoiser.config if spec.denoiser else {})
         return sum(theirs.get(key) != ours.get(key) for key in theirs.keys() | ours.keys())
 
-    return min(models_with(_kind(cls), cls.__name__), key=differences, default=None)
+    least = min(map(differences, known), default=0)
+    return [spec for spec in known if differences(spec) == least]
 
 
-def _copy(like: ModelSpec, kind: str, module: nn.Module, config: Config) -> ModelSpec:
-    """The model `like` reduced to one component, this one: with `kind` "vae", its VAE replaced and its denoiser left out.
-
-    What else the catalog says of `like` stays: its layout, its sizes, what its forward takes.
-    """
-    name, other = type(module).__name__, "denoiser" if kind == "vae" else "vae"
-    update = {
-        "id": name, "name": name, "hub": None, other: None, "unknown": {other: f"a {kind} alone"},
-        kind: getattr(like, kind).model_copy(update={"config": config, "parameters": None}),
-        "contract": _copy_contract(like.latent, module) if kind == "vae" else like.latent,
-        "sources": {"": f"its config; the rest as catalog model {like.id}"},
-    }  # fmt: skip
-    return like.model_copy(update=update)
+def _agreed(values: Iterable[Any]) -> Any:
+    """The one value that all share; None where there are none or they differ."""
+    first, *others = [*values] or [None]
+    return first if all(other == first for other in others) else None
 
 
-def _copy_contract(like: LatentContract, module: nn.Module) -> LatentContract:
-    """`like`, of a model of the same class, with this module's channels and compression."""
-    config: Any = module.config
-    ratios = compression_ratios(module)
-    if "spatial" not in ratios and config.get("block_out_channels"):  # image autoencoders halve once between blocks
-        ratios["spatial"] = 2 ** (len(config["block_out_channels"]) - 1)
-    channels = next((config[key] for key in LATENT_KEYS if isinstance(config.get(key), int)), like.channels)
-    return like.model_copy(
-        update={"channels": channels, **{f"{axis}_compression": ratio for axis, ratio in ratios.items()}}
-    )
+def _picture(contract: LatentContract, config: Config, scale: int | None = None) -> Size | None:
+    """The size of a picture by the config's `sample_size`: pixels of an autoencoder, positions of a denoiser's latents."""
+    side = config.get("sample_size")
+    if contract.frame_rule != "image" or type(side) is not int:
+        return None
+    side *= scale or contract.spatial_compression
+    return Size(height=side, width=side)

@@ -1,33 +1,22 @@
-"""An autoencoder that no catalog model uses: its latent contract is read off the shapes of calls without data."""
+"""An autoencoder alone: its latent contract is read off the shapes of calls without data."""
 
+import inspect
+from collections.abc import Iterator
+from itertools import product
 from typing import Any
 
 import torch
 from torch import nn
 
+from profiler.data.units import ceil_div
 from profiler.errors import MODEL_FAILURES, UserError
 from profiler.models.normalization import latents_of
-from profiler.models.spec import CLIP, IMAGE, LatentContract, ModelSpec, Normalization, Vae
+from profiler.models.spec import LatentContract, Normalization
 
 # Pixels and frames of a trial: multiples of every compression in use (up to 128 in space; 2, 4, 6 or 8 in time).
 SIDE, FRAMES = 256, 24
 CHANNEL_KEYS = ("in_channels", "input_channels", "out_channels")
 Shape = tuple[int, ...]
-
-
-def describe_autoencoder(module: nn.Module, part: dict[str, Any]) -> ModelSpec:
-    """A model of `module` alone, built on `meta`; `part` is it as a component of a model's file.
-
-    Raises UserError where its latent contract cannot be found.
-    """
-    name, contract = type(module).__name__, find_contract(module)
-    size = IMAGE
-    if contract.frame_rule not in ("image", "any"):
-        size = CLIP if contract.frame_rule.endswith("+1") else CLIP.model_copy(update={"frames": CLIP.frames - 1})
-    return ModelSpec(
-        id=name, name=name, latent=contract, default=size, vae=Vae.model_validate(part),
-        unknown={"denoiser": "a vae alone"}, sources={"latent": "shapes of an encode and decode without data"},
-    )  # fmt: skip
 
 
 def find_contract(module: nn.Module) -> LatentContract:
@@ -36,13 +25,15 @@ def find_contract(module: nn.Module) -> LatentContract:
     if not hasattr(module, "encode"):
         return _as_declared(module)
     for channels in dict.fromkeys([3, *(config[key] for key in CHANNEL_KEYS if key in config)]):
-        clip = _encoded(module, channels, FRAMES + 1)
-        latent = clip or _encoded(module, channels)
+        # A clip, a picture, or a picture as a clip of one frame, which is all that some classes take.
+        trials = ((FRAMES + 1,), (), (1,))
+        latent = next((found for frames in trials if (found := _encoded(module, channels, *frames))), None)
         if latent is None:
             continue
-        temporal, rule = _frames(module, channels, latent) if clip else (1, "image")
+        is_clip = len(latent) == 5 and _encoded(module, channels, FRAMES + 1) is not None
+        temporal, rule = _frames(module, channels, latent) if is_clip else (1, _rule_of_pictures(module))
         return LatentContract(
-            layout="BCTHW" if clip else "BCHW",
+            layout="BCHW" if len(latent) == 4 else "BCTHW",
             channels=latent[1],
             pixel_channels=channels,
             spatial_compression=SIDE // latent[-1],
@@ -78,18 +69,43 @@ def _as_declared(module: nn.Module) -> LatentContract:
     )
 
 
+def _rule_of_pictures(module: nn.Module) -> str:
+    """Pictures decode one by one, except where a decoder is told how many rows are one clip (SVD)."""
+    decode: Any = module.decode
+    return "any" if "num_frames" in inspect.signature(decode).parameters else "image"
+
+
 def _frames(module: nn.Module, channels: int, latent: Shape) -> tuple[int, str]:
-    """Temporal compression, and the frame counts that come back from encode and decode as they went in."""
-    step = compression_ratios(module).get("temporal")
-    if step is None:
-        twice = _encoded(module, channels, 2 * FRAMES + 1)
-        step = FRAMES // (twice[2] - latent[2]) if twice and twice[2] > latent[2] else 1
-    for first in (1, 0):
-        there = _encoded(module, channels, 2 * step + first)
-        back = there and _shape(module, module.decode, there)
-        if back and back[2] == 2 * step + first:
-            return step, "any" if step == 1 else f"{step}k+{first}" if first else f"{step}k"
-    return step, f"{step}k+1"
+    """Temporal compression, and the frame counts that give latents of that compression and come back as they went in.
+
+    Raises UserError where neither a first frame apart nor whole blocks, of one compressed step or up to four, do.
+    """
+    for step in _steps(module, channels, latent):
+        for block, first in product((step, 2 * step, 4 * step), (1, 0)):
+            if all(_comes_back(module, channels, count * block + first, step) for count in (1, 2)):
+                return step, "any" if block == 1 else f"{block}k+{first}" if first else f"{block}k"
+    raise UserError(
+        f"{type(module).__name__}: which numbers of frames it takes cannot be told from its encode and decode; "
+        "describe it in a YAML file (docs/models.md)"
+    )
+
+
+def _steps(module: nn.Module, channels: int, latent: Shape) -> Iterator[int]:
+    """The temporal compression that the class declares, then its shapes' own: HunyuanImage's refiner declares 4, does 1."""
+    if declared := compression_ratios(module).get("temporal"):
+        yield declared
+    twice = _encoded(module, channels, 2 * FRAMES + 1)
+    yield FRAMES // (twice[2] - latent[2]) if twice and twice[2] > latent[2] else 1
+
+
+def _comes_back(module: nn.Module, channels: int, frames: int, step: int) -> bool:
+    latent = _encoded(module, channels, frames)
+    if latent is None or latent[2] != ceil_div(frames, step):
+        return False
+    config: Any = module.config
+    timestep = [torch.zeros(1, device="meta")] if config.get("timestep_conditioning") else []  # LTX 0.9.1 and later
+    back = _shape(module, lambda z: module.decode(z, *timestep), latent)  # type: ignore[operator]
+    return back is not None and back[2] == frames
 
 
 def _encoded(module: nn.Module, channels: int, *frames: int) -> Shape | None:

@@ -2,13 +2,18 @@
 
 import difflib
 import logging
+import re
+import stat
 from pathlib import Path
 
 from profiler.errors import UserError
+from profiler.files.load import read_json
 from profiler.models.catalog import catalog_model, model_ids, read_spec
 from profiler.models.spec import ModelSpec
 
 logger = logging.getLogger(__name__)
+
+HUB_ID = re.compile(r"(\w[\w.-]{0,95})/(\w[\w.-]{0,95})", re.ASCII)
 
 
 def find_model(name: str) -> ModelSpec:
@@ -21,17 +26,40 @@ def find_model(name: str) -> ModelSpec:
     logger.info("model %s is not in the catalog: a file, a class, a folder or a hub id", name)
     if path.suffix in (".yaml", ".yml"):
         return read_spec(path).model_copy(update={"reference": name})
-    if path.suffix == ".json" or (name.isidentifier() and name[0].isupper()):
-        from profiler.models.component import read_class, read_config  # needs torch, as building a class does
+    if path.suffix == ".json":
+        from profiler.models.component import read_component  # needs torch, as building a class does
 
-        return read_config(path).model_copy(update={"reference": name}) if path.suffix else read_class(name)
-    if path.is_dir() or name.count("/") == 1:
+        return read_component(read_json(path), path).model_copy(update={"reference": name})
+    if name.isidentifier() and name[0].isupper():
+        from profiler.models.component import read_class
+
+        return read_class(name)
+    mode = _mode(path)
+    if stat.S_ISDIR(mode) or (HUB_ID.fullmatch(name) and not mode):
         from profiler.models.folder import read_folder
 
         return read_folder(name).model_copy(update={"reference": name})
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.3)
+    raise UserError(_what_it_is_not(name, known))
+
+
+def _what_it_is_not(name: str, known: list[str]) -> str:
+    """Why `name` is no model, and what could be one."""
+    shown = name if len(name) <= 80 else f"{name[:80]}..."
+    near = difflib.get_close_matches(name[:80], known, n=3, cutoff=0.3)
     hint = f"did you mean {' or '.join(repr(n) for n in near)}? " if near else ""
-    raise UserError(
-        f"no model '{name}': {hint}`latentmeter models` lists all {len(known)}; "
+    if _mode(Path(name)):
+        hint = "it is a file, but no .yaml and no .json. "
+    elif "/" in name:
+        hint = "there is no such folder. "
+    return (
+        f"no model '{shown}': {hint}`latentmeter models` lists all {len(known)}; "
         "a YAML file, a diffusers class or component config.json, a diffusers folder or a hub id (owner/name) work too"
     )
+
+
+def _mode(path: Path) -> int:
+    """The mode of a file or folder; 0 where there is none, also where the name is too long to be one's."""
+    try:
+        return path.stat().st_mode
+    except (OSError, ValueError):
+        return 0

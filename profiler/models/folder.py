@@ -1,6 +1,7 @@
 """Reads a model from a diffusers folder on disk, or from a hub id: its configs now, its weights when it is measured.
 
-A folder says what the components are, not how a pipeline feeds them: each component is described as one alone is.
+A folder says what the components are, not how a pipeline feeds them: each component is described as one alone is. A folder
+of one component, which holds a config.json and no model_index.json, is a model too.
 """
 
 from pathlib import Path
@@ -9,36 +10,40 @@ from typing import Any
 from profiler.errors import UserError
 from profiler.files.load import read_json
 from profiler.models.component import read_component
-from profiler.models.spec import ModelSpec
+from profiler.models.spec import LatentContract, ModelSpec, Size
 
 DENOISERS = ("transformer", "unet")
 
 
 def read_folder(name: str) -> ModelSpec:
     """The model in folder or hub repository `name`. Raises UserError for a missing file or a VAE that none can describe."""
+    path = Path(name)
+    if not (path / "model_index.json").exists() and (path / "config.json").exists():
+        return read_component(_read(name, "config.json"), path / "config.json").model_copy(update={"origin": name})
     index = _read(name, "model_index.json")
-    if "vae" not in index:
+    found = _component(name, index, "vae")
+    if found is None:
         raise UserError(f"{name}: model_index.json names no 'vae'")
-    found = read_component(index["vae"][1], _read(name, "vae/config.json"))
-    assert found.vae is not None
+    if found.vae is None:
+        raise UserError(f"{name}: model_index.json: 'vae' is {found.id}, which is no autoencoder")
     update: dict[str, Any] = {
-        "id": Path(name).name,
+        "id": path.resolve().name,
         "name": name,
-        "default": None,
         "vae": found.vae.model_copy(update={"subfolder": "vae"}),
         "origin": name,
         "sources": {f"vae: {key}".rstrip(": "): text for key, text in found.sources.items()},
     }
-    folder = next((key for key in DENOISERS if index.get(key, [None, None])[1]), None)
-    if folder is None:
-        return found.model_copy(update=update | {"unknown": {"denoiser": "model_index.json names none"}})
+    folder = next((key for key in DENOISERS if _class_of(name, index, key)), DENOISERS[0])
     try:
-        other = read_component(index[folder][1], _read(name, f"{folder}/config.json"))
+        other = _component(name, index, folder)
     except UserError as error:
         return found.model_copy(update=update | {"unknown": {"denoiser": str(error)}})
-    assert other.denoiser is not None
+    if other is None or other.denoiser is None:
+        return found.model_copy(update=update | {"unknown": {"denoiser": "model_index.json names none"}})
     multiple = other.denoiser.multiple_of // other.latent.spatial_compression * found.latent.spatial_compression
     update |= {
+        "contract": _together(found.latent, other.latent),
+        "default": _default(found, other),
         "denoiser": other.denoiser.model_copy(update={"subfolder": folder, "multiple_of": multiple}),
         "text": other.text,
         "unknown": {},
@@ -47,19 +52,59 @@ def read_folder(name: str) -> ModelSpec:
     return found.model_copy(update=update)
 
 
+def _component(name: str, index: dict[str, Any], part: str) -> ModelSpec | None:
+    """The model's component `part` alone; None where model_index.json names none."""
+    class_name = _class_of(name, index, part)
+    if class_name is None:
+        return None
+    return read_component(_read(name, f"{part}/config.json"), Path(name, part, "config.json"), class_name)
+
+
+def _class_of(name: str, index: dict[str, Any], part: str) -> str | None:
+    """The class that model_index.json names for a part; None where it names none. Raises UserError for another form."""
+    match index.get(part):
+        case None | [None, None]:
+            return None
+        case [str(), str(class_name)]:
+            return class_name
+        case other:
+            raise UserError(
+                f'{name}: model_index.json: \'{part}\' must be ["library", "class"], got {str(other)[:60]!r}'
+            )
+
+
+def _together(vae: LatentContract, denoiser: LatentContract) -> LatentContract:
+    """The VAE's contract. One of single pictures beside a denoiser of clips codes the frames as rows, so any number goes."""
+    rows = vae.frame_rule == "image" and denoiser.frame_rule != "image"
+    return vae.model_copy(update={"frame_rule": "any"}) if rows else vae
+
+
+def _default(vae: ModelSpec, denoiser: ModelSpec) -> Size | None:
+    """A picture's size as pipelines take it: the denoiser's `sample_size`, in positions of the latents, else the VAE's."""
+    if denoiser.latent.frame_rule != "image":
+        return None
+    if denoiser.default is None:
+        return vae.default
+    ours, assumed = vae.latent.spatial_compression, denoiser.latent.spatial_compression
+    return Size(height=denoiser.default.height // assumed * ours, width=denoiser.default.width // assumed * ours)
+
+
 def _read(name: str, file: str) -> dict[str, Any]:
     if not Path(name).is_dir():
         return read_json(_download(name, file))
     if not Path(name, file).exists():
-        raise UserError(f"{name}: no {file}; a diffusers folder holds model_index.json and a folder for each component")
+        raise UserError(
+            f"{name}: no {file}; a diffusers folder holds model_index.json and a folder for each component, and a "
+            "component's folder holds config.json"
+        )
     return read_json(Path(name, file))
 
 
 def _download(name: str, file: str) -> Path:
     import huggingface_hub
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
         return Path(huggingface_hub.hf_hub_download(name, file))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise UserError(f"{name}: no such catalog model or folder, and the hub gave no {file}: {error}") from error

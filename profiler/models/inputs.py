@@ -12,12 +12,12 @@ from torch import nn
 from profiler.errors import UserError
 from profiler.files.load import read_yaml
 from profiler.files.paths import CONFIGS
-from profiler.models.spec import CLIP, IMAGE, Denoiser, LatentContract, ModelSpec, Size, Strict, Text
+from profiler.models.spec import Denoiser, LatentContract, ModelSpec, Size, Strict, Text
 
 Config = dict[str, Any]
 Template = dict[str, Any]
-# What most denoisers have, and none says of itself: pixels and frames for each position of the latents, tokens of text.
-SPATIAL, TEMPORAL, TEXT_LENGTH = 8, 4, 512
+# What most denoisers have, and none says of itself: pixels and frames for each position of the latents.
+SPATIAL, TEMPORAL = 8, 4
 # Names of the latents' channel count in configs.
 CHANNEL_KEYS = ("in_channels", "in_visual_dim", "in_dim", "latent_channel")
 
@@ -58,8 +58,8 @@ def class_entry(class_name: str) -> ClassEntry:
 def describe_denoiser(module: nn.Module, part: dict[str, Any]) -> ModelSpec:
     """A model of `module` alone, built on `meta`; `part` is it as a component of a model's file.
 
-    What its config cannot say is assumed: the compression of the latents and the length of the text. Raises UserError where
-    its latents' shape, or a parameter of its forward, cannot be found.
+    What its config cannot say is assumed: the compression of the latents. How long the text is will be asked for. Raises
+    UserError where its latents' shape, or a parameter of its forward, cannot be found.
     """
     config: Any = module.config
     name, grid = type(module).__name__, _grid(module, config)
@@ -67,19 +67,18 @@ def describe_denoiser(module: nn.Module, part: dict[str, Any]) -> ModelSpec:
     is_video = "T" in grid or "3D" in name or "Video" in name
     patch = entry.patch or _patch(grid, config)
     text_key = _width("text", config)
-    text = Text(encoder="unknown", length=TEXT_LENGTH, dim=config[text_key]) if text_key else None
-    halvings = len(config.get("block_out_channels", [None])) - 1 if "UNet" in name else 0
+    text = Text(encoder="unknown", length=None, dim=config[text_key]) if text_key else None
     channels = config.get(grid[-1] if len(grid) == 3 else grid[1], 1)
     further = {
         "patch": patch,
-        "multiple_of": SPATIAL * max(patch[1:]) * 2**halvings,
+        "multiple_of": pixel_multiple(name, config, SPATIAL, patch),
         "inputs": _inputs(module, grid, config),
         "patch_embed": "a denoiser alone",
     }
     return ModelSpec(
         id=name,
         name=name,
-        default=entry.default or (CLIP if is_video else IMAGE),
+        default=entry.default,
         latent=LatentContract(
             layout="BCTHW" if is_video else "BCHW",
             channels=channels // (patch[1] * patch[2]) if "N" in grid else channels,
@@ -121,6 +120,18 @@ def _grid(module: nn.Module, config: Config) -> list[Any]:
     raise UserError(
         f"{name}: no layer takes {config[key]} channels; describe the model in a YAML file (docs/models.md)"
     )
+
+
+def pixel_multiple(name: str, config: Config, spatial: int, patch: tuple[int, int, int]) -> int:
+    """What height and width are multiples of: a position's pixels, whole patches, and a U-Net's halvings between blocks."""
+    halvings = len(config.get("block_out_channels", [None])) - 1 if "UNet" in name else 0
+    return spatial * max(patch[1:]) * int(2**halvings)
+
+
+def own_patch(theirs: tuple[int, int, int], their_config: Config, config: Config) -> tuple[int, int, int]:
+    """The patch of a denoiser of the class of one with patch `theirs`: the same where both configs say the same of it."""
+    same = all(config.get(key) == their_config.get(key) for key in ("patch_size", "patch_size_t"))
+    return theirs if same else _patch([], config)
 
 
 def _patch(grid: list[Any], config: Config) -> tuple[int, int, int]:

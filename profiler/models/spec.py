@@ -5,6 +5,7 @@ key into an error instead of a silent default.
 """
 
 import hashlib
+import re
 from dataclasses import replace
 from math import prod
 from typing import Any, Literal
@@ -15,8 +16,7 @@ from profiler.data.latent import Layout, to_layout
 from profiler.data.units import ceil_div, format_bytes, round_up
 from profiler.data.workload import VAE_STAGES, DtypeName, MemoryOptions, StageName, Workload
 from profiler.errors import UserError
-
-SIZE_RULE = r"^\d+k(\+\d+)?$"
+from profiler.models.size_rules import FRAME_RULE, SIZE_RULE, check_size
 
 # `scale`: (z - shift) * scale by the VAE config's factors. `mean-std`: (z - mean) / std per channel, by `latents_mean` and
 # `latents_std` of the config or of buffers. `batch-norm`: by the running statistics of a BatchNorm over 2x2 patches.
@@ -37,12 +37,8 @@ class Size(Strict):
     width: PositiveInt
 
 
-# The sizes at which a class is run that no model publishes one for.
-IMAGE, CLIP = Size(height=1024, width=1024), Size(frames=49, height=512, width=768)
-
-
 class LatentContract(Strict):
-    """How pixels become latents. Sizes are pixels.
+    """How pixels become latents, as the VAE itself does it. Sizes are pixels.
 
     `frame_rule`: `image` (one frame), `any`, or `<step>k` and `<step>k+<first>` for k = 0, 1, ...; `height_rule` and
     `width_rule` likewise, where a VAE stage takes fewer sizes than the multiples of its compression. `window`: frames
@@ -55,7 +51,7 @@ class LatentContract(Strict):
     pixel_channels: PositiveInt = 3
     spatial_compression: PositiveInt
     temporal_compression: PositiveInt = 1
-    frame_rule: str = Field("image", pattern=r"^(image|any|\d+k(\+\d+)?)$")
+    frame_rule: str = Field("image", pattern=FRAME_RULE)
     height_rule: str | None = Field(default=None, pattern=SIZE_RULE)
     width_rule: str | None = Field(default=None, pattern=SIZE_RULE)
     window: PositiveInt | None = None
@@ -113,11 +109,13 @@ class PatchEmbed(Strict):
 class Denoiser(Component):
     """A transformer or U-Net and what one forward wants. `inputs` is a template; see `template.py` for its symbols.
 
-    `window`: latent frames of one forward, for a model that denoises a clip window by window. `fixed`: sizes that must be
-    the default ones, as learned positions are. `patch_embed` is text where no submodule is the patch embedding: the reason.
+    `window`: latent frames of one forward, for a model that denoises a clip window by window. `frame_rule`: the frames that
+    its pipeline takes, where they are not those of the VAE (CogVideoX: 8k+1, its VAE: 4k+1). `fixed`: sizes that must be the
+    default ones, as learned positions are. `patch_embed` is text where no submodule is the patch embedding: the reason.
     """
 
     window: PositiveInt | None = None
+    frame_rule: str | None = Field(default=None, pattern=FRAME_RULE)
     fixed: tuple[Literal["frames", "height", "width"], ...] = ()
     patch: tuple[PositiveInt, PositiveInt, PositiveInt] = (1, 1, 1)
     multiple_of: PositiveInt
@@ -127,15 +125,15 @@ class Denoiser(Component):
 
 
 class Text(Strict):
-    """Text conditioning: token count and width."""
+    """Text conditioning: token count, None where it has to be asked for, and width."""
 
     encoder: str
-    length: PositiveInt
+    length: PositiveInt | None
     dim: PositiveInt
 
 
 class ModelSpec(Strict):
-    """One model. `origin` is set where weights can be loaded from: a folder or a hub id.
+    """One model. `origin` is set where weights can be loaded from: a folder or a hub id; by pickle only if the user says so.
 
     `reference` is the text by which the model is found again, where that is not its id: a path or a hub id. `unknown`
     says why a part is null: a closed model has no VAE and no denoiser, and a latent contract only where one is published.
@@ -153,12 +151,13 @@ class ModelSpec(Strict):
     unknown: dict[str, str] = Field(default_factory=dict)
     sources: dict[str, str] = Field(default_factory=dict)
     origin: str | None = None
+    allow_pickle: bool = False
     reference: str | None = None
 
     @property
     def digest(self) -> str:
         """Twelve hex digits over the whole description."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:12]
+        return hashlib.sha256(self.model_dump_json(exclude={"allow_pickle"}).encode()).hexdigest()[:12]
 
     @property
     def kind(self) -> Literal["image", "video"]:
@@ -185,6 +184,13 @@ class ModelSpec(Strict):
                 + (f"; stages {others}" if self.vae or self.denoiser else "")
             )
         return found
+
+    def reads(self, stage: StageName, symbol: str) -> bool:
+        """Whether the inputs of `stage` are made with the template's `symbol`, as L for the length of a text."""
+        if stage in VAE_STAGES or self.denoiser is None:
+            return False
+        template = self.patch_embed().inputs if stage == "patch-embed" else self.denoiser.inputs
+        return re.search(rf"\b{symbol}\b", str(template)) is not None
 
     def patch_embed(self) -> PatchEmbed:
         """The denoiser's patch embedding. Raises UserError where it has none that can run alone."""
@@ -219,12 +225,17 @@ class ModelSpec(Strict):
     def draft(self, stage: StageName, **given: Any) -> Workload:
         """`workload` before its sizes are checked against the contract. None stands for what is not given."""
         given = dict(self.default or ()) | {name: value for name, value in given.items() if value is not None}
+        if self.contract is not None and self.frame_rule(stage) == "image":
+            given.setdefault("frames", 1)
         size = {name: given.get(name) for name in Size.model_fields}
         missing = [name for name, value in size.items() if value is None]
+        if self.text is not None and self.text.length is None and self.reads(stage, "L") and "text_length" not in given:
+            missing.append("text_length")
         if self.vae is None and self.denoiser is None:
-            raise UserError(self._closed(None if missing else Size.model_validate(size)))
+            raise UserError(self._closed(None if None in size.values() else Size.model_validate(size)))
         if missing:
-            raise UserError(f"model '{self.id}' has no published size: give {', '.join(missing)}")
+            names = ", ".join(f"--{name.replace('_', '-')}" for name in missing)
+            raise UserError(f"model '{self.id}' has no published size for stage {stage}: give {names}")
         given = {"dtype": self.component(stage).dtype, "options": MemoryOptions(), **given}
         if self._tiles(stage):
             given["options"] = replace(given["options"], tiling=True)
@@ -243,13 +254,20 @@ class ModelSpec(Strict):
         else:
             any_multiple = f"{contract.spatial_compression}k"
             height, width = contract.height_rule or any_multiple, contract.width_rule or any_multiple
-        _check_size("frames", workload.frames, contract.frame_rule, where)
-        _check_size("height", workload.height, height, where)
-        _check_size("width", workload.width, width, where)
+        check_size("frames", workload.frames, self.frame_rule(workload.stage), where)
+        check_size("height", workload.height, height, where)
+        check_size("width", workload.width, width, where)
+        if workload.text_length is not None and not self.reads(workload.stage, "L"):
+            raise UserError(f"text-length: {where} takes no text sequence; give it for a stage 'denoise' that does")
         if workload.stage == "patch-embed":
             self.patch_embed()
         if self._tiles(workload.stage) and not workload.options.tiling:
             raise UserError(f"tiling: {where} runs with tiles only; switch tiling on")
+
+    def frame_rule(self, stage: StageName) -> str:
+        """The VAE's own, or what the denoiser's pipeline asks for."""
+        own = None if stage in VAE_STAGES or self.denoiser is None else self.denoiser.frame_rule
+        return own or self.latent.frame_rule
 
     def _tiles(self, stage: StageName) -> bool:
         return stage in VAE_STAGES and self.vae is not None and self.vae.tiling == "always"
@@ -265,21 +283,3 @@ class ModelSpec(Strict):
             f"{text}. Its latent in closed form, {size.frames}x{size.height}x{size.width}: {' x '.join(map(str, shape))}, "
             f"{format_bytes(2 * prod(shape))} in 16 bit, {self.tokens(size):,} tokens"
         )
-
-
-def _check_size(name: str, value: int, rule: str, where: str) -> None:
-    """Raise UserError with the nearest sizes unless `value` obeys `rule`."""
-    if rule == "any":
-        return
-    if rule == "image":
-        if value != 1:
-            raise UserError(f"{name}: this is an image model, so {name} must be 1, got {value}")
-        return
-    step, first = (int(part) for part in f"{rule}+0".replace("k", "").split("+")[:2])
-    smallest = first or step
-    if value >= smallest and (value - first) % step == 0:
-        return
-    below = (value - first) // step * step + first
-    near = f"{below} or {below + step}" if below >= smallest else f"{smallest}"
-    form = f"of the form {rule}" if first else f"a multiple of {step}"
-    raise UserError(f"{name}: {value} is not {form}, as {where} needs; nearest: {near}")

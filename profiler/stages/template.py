@@ -5,9 +5,12 @@ A tensor is `{shape: [B, C, T, H, W], dtype: ..., fill: ...}`; a plain value is 
 dicts. Entries of a shape, and text in a value, are sums and products of symbols and integers:
 
     B batch   T latent frames of one forward   H, W latent height and width   C latent channels   N tokens
-    L text length   F pixel frames, and any integer of the component's config (or its class's default) by its name
+    L text length   V tokens of it that the prompt fills   F pixel frames
+    and any integer of the component's config (or its class's default) by its name
 
 `dtype` is `fp32 fp16 bf16 int64 bool complex64`, by default the workload's; without `fill` the values are random normal.
+`padding: [V, L]` is for a mask: its entries from V to L on the last axis are 0. A template that has V is of a pipeline that
+pads its text to a fixed length L; in another, L is the prompt's own length, where one is given.
 """
 
 import ast
@@ -41,6 +44,9 @@ def symbols(spec: ModelSpec, workload: Workload) -> dict[str, int]:
     *_, height, width = spec.latent.shape(workload.batch, workload)
     component = spec.component(workload.stage)
     config = constructor_defaults(component_class(component.class_name)) | component.config
+    published, given = (spec.text.length if spec.text else None) or 0, workload.text_length or 0
+    is_padded = spec.reads(workload.stage, "V")
+    length = max(published, given) if is_padded else given or published
     return {
         **{name: value for name, value in config.items() if type(value) is int},
         "B": workload.batch,
@@ -49,7 +55,8 @@ def symbols(spec: ModelSpec, workload: Workload) -> dict[str, int]:
         "W": width,
         "C": spec.latent.channels,
         "N": spec.tokens(workload),
-        "L": spec.text.length if spec.text else 0,
+        "L": length,
+        "V": given or length,
         "F": workload.frames,
     }
 
@@ -62,7 +69,7 @@ def fill_template(template: Any, values: Mapping[str, int], dtype: torch.dtype, 
             case list():
                 return tuple(fill(item) for item in entry)
             case {"shape": shape}:
-                return _tensor([evaluate(size, values) for size in shape], entry, dtype, device)
+                return _tensor([evaluate(size, values) for size in shape], entry, values, dtype, device)
             case {"value": value}:
                 return _value(value, values)
             case {"repeat": count, "of": item}:
@@ -76,14 +83,20 @@ def fill_template(template: Any, values: Mapping[str, int], dtype: torch.dtype, 
     return fill(template)
 
 
-def _tensor(shape: list[int], entry: Mapping[str, Any], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+def _tensor(
+    shape: list[int], entry: Mapping[str, Any], values: Mapping[str, int], dtype: torch.dtype, device: torch.device
+) -> torch.Tensor:
     if "dtype" in entry:
         if entry["dtype"] not in _DTYPES:
             raise UserError(f"input template: no dtype {entry['dtype']!r}; one of {', '.join(_DTYPES)}")
         dtype = _DTYPES[entry["dtype"]]
-    if "fill" in entry or not dtype.is_floating_point:
-        return torch.full(shape, entry.get("fill", 0), dtype=dtype, device=device)
-    return torch.randn(shape, dtype=dtype, device=device)
+    if "fill" not in entry and dtype.is_floating_point:
+        return torch.randn(shape, dtype=dtype, device=device)
+    tensor = torch.full(shape, _value(entry.get("fill", 0), values), dtype=dtype, device=device)
+    first, last = (evaluate(place, values) for place in entry.get("padding", (0, 0)))
+    if first < last:
+        tensor[..., first:last].fill_(0)  # in place: a mask is one tensor
+    return tensor
 
 
 def _value(entry: Any, values: Mapping[str, int]) -> Any:

@@ -31,6 +31,7 @@ class Entry(Strict):
     width: PositiveInt | list[PositiveInt] | None = None
     batch: PositiveInt | list[PositiveInt] = 1
     dtype: DtypeName | list[DtypeName] | None = None
+    text_length: PositiveInt | list[PositiveInt] | None = None
     options: MemoryOptions | list[MemoryOptions] = MemoryOptions()
     history: History | list[History] = History()
     gpu: str | None = None
@@ -83,13 +84,16 @@ class Plan:
         return self.sweep.model_dump(mode="json", exclude={"events"}) | {"models": models}
 
 
-def plan_sweep(sweep: Sweep) -> Plan:
-    """The sweep with its cases. Raises UserError that names every entry whose model, card or options are wrong."""
+def plan_sweep(sweep: Sweep, *, allow_pickle: bool = False) -> Plan:
+    """The sweep with its cases. Raises UserError that names every entry whose model, card or options are wrong.
+
+    `allow_pickle` lets a measurement read weights from a pickle where a folder has no safetensors.
+    """
     cases: dict[str, Case] = {}
     errors = []
     for number, entry in enumerate(sweep.cases):
         try:
-            cases |= {case.key: case for case in _cases(entry)}
+            cases |= {case.key: case for case in _cases(entry, allow_pickle)}
         except UserError as error:
             errors.append(f"  cases.{number}: {error}")
     if errors:
@@ -97,10 +101,10 @@ def plan_sweep(sweep: Sweep) -> Plan:
     return Plan(sweep, list(cases.values()))
 
 
-def _cases(entry: Entry) -> Iterator[Case]:
-    spec = find_model(entry.model)
+def _cases(entry: Entry, allow_pickle: bool) -> Iterator[Case]:
+    spec = find_model(entry.model).model_copy(update={"allow_pickle": allow_pickle})
     card = find_gpu(entry.gpu) if entry.gpu else None
-    names = ("frames", "height", "width", "batch", "dtype", "options", "history")
+    names = ("frames", "height", "width", "batch", "dtype", "text_length", "options", "history")
     axes = [_axis(getattr(entry, name)) for name in names]
     for stage, *values in product(entry.stages, *axes):
         workload = spec.draft(stage, **dict(zip(names, values, strict=True)))

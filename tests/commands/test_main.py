@@ -142,7 +142,9 @@ def test_an_error_that_is_not_the_users_ends_with_1(latentmeter: Command, tmp_pa
     assert answer.err.startswith("latentmeter: AutoencoderKL rejects its config: ")
 
 
-def test_an_interrupt_of_measure_does_not_promise_to_go_on(latentmeter: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupt_of_measure_does_not_promise_to_go_on(
+    latentmeter: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def interrupt(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
