@@ -79,7 +79,7 @@ def run_sweep(
         stop.add_note(_way_on(plan, store, done, options))
         raise
     except OSError as error:
-        what = f"{error.filename or store.records_path}: {error.strerror}; {_way_on(plan, store, done, options)}"
+        what = f"{error.filename or store.directory}: {error.strerror}; {_way_on(plan, store, done, options)}"
         raise LatentmeterError(what) from error
 
 

@@ -40,7 +40,7 @@ with pytest.MonkeyPatch.context() as patch:
         })
 print(json.dumps(found))
 """
-LATER = (0, 3)  # memory questions that are still answered: scripts/inject_faults tries every number
+LATER = (0, 3)  # memory questions that are still answered
 
 
 def test_a_measurement_whose_nvml_is_lost_at_any_moment_keeps_what_torch_counts(
