@@ -70,16 +70,14 @@ class RunStore:
     def writing(self) -> Iterator[None]:
         """Hold the folder for this process. Raises UserError where another run writes to it, or where nobody can."""
         check_folder(self.directory)
+        for folder in (self.logs, self.events):
+            folder.mkdir(parents=True, exist_ok=True)
         try:
-            for folder in (self.logs, self.events):
-                folder.mkdir(parents=True, exist_ok=True)
             lock = FileLock(self.directory / ".lock").acquire(timeout=0)
         except Timeout as error:
             raise UserError(
                 f"{self.directory}: another run is writing here; wait for it or choose another --out"
             ) from error
-        except OSError as error:
-            raise UserError(f"{self.directory}: {error.strerror}: choose another --out") from error
         with lock:
             self._sweep()
             yield

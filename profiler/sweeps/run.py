@@ -1,5 +1,6 @@
 """Runs a sweep: case by case, each in its own process, each saved as it ends, and resumed where it stood."""
 
+import errno
 import logging
 import shlex
 import time
@@ -24,6 +25,7 @@ from profiler.measurement.process import measure_in_process
 from profiler.sweeps.plan import Case, Plan, Sweep
 
 logger = logging.getLogger(__name__)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what a disk, a quota or a limit says that takes no more
 FINAL = ("ok", "oom", "invalid", "skipped")  # a timeout or crash may end otherwise another time: --retry runs it again
 
 
@@ -79,8 +81,9 @@ def run_sweep(
         stop.add_note(_way_on(plan, store, done, options))
         raise
     except OSError as error:
-        what = f"{error.filename or store.directory}: {error.strerror}; {_way_on(plan, store, done, options)}"
-        raise LatentmeterError(what) from error
+        what = f"{error.filename or store.directory}: {error.strerror}"
+        room = ", make room first" if error.errno in FULL else ""
+        raise LatentmeterError(f"{what}{room}; {_way_on(plan, store, done, options)}") from error
 
 
 def _run_cases(

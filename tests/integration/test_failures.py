@@ -192,7 +192,7 @@ def test_a_command_that_is_ended_leaves_no_folder_and_no_process(tmp_path: Path,
         process.send_signal(number)
         out, err = process.communicate(timeout=60)
     assert out == f"measure {IMAGE}/decode/1x1024x1024/b1/fp32\n"
-    told = (-number, "") if number == signal.SIGKILL else (128 + number, "interrupted")
+    told = (-number, "") if number == signal.SIGKILL else (128 + number, "latentmeter: interrupted")
     assert (process.returncode, err.strip()) == told
     wait_for(lambda: not running(worker), 5)
     assert list(tmp_path.iterdir()) == []
@@ -207,4 +207,7 @@ def test_a_folder_that_cannot_be_written_is_a_users_mistake(tmp_path: Path, swee
     for out in (folder, folder / "run"):
         command = [*drop, sys.executable, "-m", "profiler", "run", str(sweep), "--out", str(out)]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-        assert (done.returncode, done.stderr) == (2, f"latentmeter: {out}: Permission denied: choose another --out\n")
+        assert (done.returncode, done.stderr) == (
+            2,
+            f"latentmeter: {out}: cannot be written to: Permission denied; choose another place\n",
+        )

@@ -135,7 +135,7 @@ def test_a_terminated_run_says_with_which_words_it_goes_on(sweep_file: SweepFile
         assert process.wait(60) == 143
     wait_for(lambda: not running(worker), 5)
     assert (tmp_path / "run.log").read_text().splitlines()[-2:] == [
-        "interrupted",
+        "latentmeter: interrupted",
         f"2 of 3 cases are saved in {out}; to go on: latentmeter run '{sweep}' --out '{out}'",
     ]
     assert len(lines(out)) == 2

@@ -167,7 +167,8 @@ def test_a_full_disk_says_what_is_saved_and_what_to_do(tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert not isinstance(full.value, UserError), "nobody's mistake: exit code 1"
     assert str(full.value) == (
-        f"{tmp_path}: File too large; 1 of 2 cases are saved in {tmp_path}; to go on: latentmeter run s --out 'my folder'"
+        f"{tmp_path}: File too large, make room first; 1 of 2 cases are saved in {tmp_path}; "
+        "to go on: latentmeter run s --out 'my folder'"
     )
     assert records.read_bytes().endswith(b"\n")
     assert len(run_sweep(sweep_of(), tmp_path)) == 2
