@@ -9,7 +9,7 @@ from tests.fuzz import store
 from tests.fuzz.trial import trials
 
 
-@pytest.mark.parametrize(("name", "number"), [("store", 25), ("cache", 25)])
+@pytest.mark.parametrize(("name", "number"), [("store", 15), ("cache", 20)])
 def test_no_input_ends_with_a_traceback_or_a_wrong_answer(name: str, number: int) -> None:
     kind = importlib.import_module(f"tests.fuzz.{name}")
     failed = [(value, error) for value, error in trials(kind, seed=1, number=number) if error is not None]
