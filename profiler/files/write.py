@@ -17,7 +17,9 @@ def write_atomically(path: Path, content: str | bytes, mode: int = 0o666) -> Non
         with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as stream:
             stream.write(content.encode(errors="backslashreplace") if isinstance(content, str) else content)
         temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            error.filename = str(path)  # a full disk does not say which file it had no room for
         raise
