@@ -10,7 +10,9 @@ ValueError) that names the argument.
 
 from collections.abc import Sequence
 from math import prod
-from typing import Any, Literal, TypedDict, get_args
+from typing import Any, Literal, get_args
+
+from typing_extensions import TypedDict  # pydantic, which brings it, reads no other one before Python 3.12
 
 from profiler.data.units import ELEMENT_BYTES, MIB, ceil_div, check_size
 from profiler.errors import UserError
@@ -21,8 +23,8 @@ Layout = Literal["BCTHW", "BTCHW", "BTHWC", "BCHW"]
 LATENT_DTYPES: tuple[LatentDtype, ...] = get_args(LatentDtype)
 
 
-class LatentEstimate(TypedDict):
-    """What `estimate_video_latent_memory` returns."""
+class LatentEstimate(TypedDict, total=False):
+    """What `estimate_video_latent_memory` returns, all of it; a record of an older version may have less."""
 
     latent_shape: tuple[int, int, int, int, int]
     num_elements: int

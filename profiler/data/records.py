@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from profiler.data.explanation import Explanation
+from profiler.data.latent import LatentEstimate
 from profiler.data.shown import Shown
 from profiler.data.stack import Stack
 from profiler.data.units import format_bytes
@@ -163,7 +164,7 @@ class Estimate(CallEstimate):
     """The estimate of a workload. `latent` is the closed form of `latent.py` for the same clip."""
 
     workload: Workload
-    latent: dict[str, Any] = field(default_factory=dict)
+    latent: LatentEstimate = field(default_factory=LatentEstimate)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,11 +6,10 @@
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from profiler.allocator.histories import Histories
 from profiler.data.events import Events
-from profiler.data.latent import estimate_video_latent_memory
+from profiler.data.latent import LatentEstimate, estimate_video_latent_memory
 from profiler.data.records import AppliedOption, CallEstimate, Estimate, Terms
 from profiler.data.stack import Stack
 from profiler.data.workload import Workload
@@ -103,7 +102,7 @@ def _workspace_notes(routes: Mapping[str, int], stack: Stack) -> dict[str, str]:
     return notes
 
 
-def closed_form(workload: Workload, spec: ModelSpec) -> dict[str, Any]:
+def closed_form(workload: Workload, spec: ModelSpec) -> LatentEstimate:
     """The closed form for the same clip: what the latent alone takes, and the tokens of one denoiser forward."""
     contract = spec.latent
     closed = estimate_video_latent_memory(
@@ -117,4 +116,4 @@ def closed_form(workload: Workload, spec: ModelSpec) -> dict[str, Any]:
         dtype=workload.dtype,
     )
     size = Size(frames=workload.frames, height=workload.height, width=workload.width)
-    return dict(closed) | {"tokens_per_video": spec.tokens(size)}
+    return closed | {"tokens_per_video": spec.tokens(size)}

@@ -23,6 +23,7 @@ from profiler.files.write import write_atomically
 
 SCHEMA = 1  # raised where the form of an entry changes: older ones are then as good as none
 MOST_ENTRIES, MOST_BYTES = 4096, 256 << 20  # of a kind: three of them stay below 1 GiB
+OFF = ("off", "0", "no", "false")
 DIGEST_BYTES = hashlib.sha256().digest_size
 
 logger = logging.getLogger(__name__)
@@ -32,7 +33,7 @@ _LEFT_ALONE: ContextVar[bool] = ContextVar("_LEFT_ALONE", default=False)
 
 def is_on() -> bool:
     """Whether the disk is used."""
-    return os.environ.get("LATENTMETER_CACHE") != "off" and not _LEFT_ALONE.get()
+    return os.environ.get("LATENTMETER_CACHE", "on").lower() not in OFF and not _LEFT_ALONE.get()
 
 
 @contextmanager

@@ -8,13 +8,14 @@ from pathlib import Path
 def write_atomically(path: Path, content: str | bytes, mode: int = 0o666) -> None:
     """Replace `path` by `content`, text as UTF-8; makes its folder where there is none. Raises OSError, and leaves nothing.
 
-    The file's mode is `mode` less the umask. Two writers at once each write a file of their own; the last one stands.
+    Half a surrogate pair, which JSON can say and UTF-8 cannot, is written as its escape. The file's mode is `mode` less the
+    umask. Two writers at once each write a file of their own; the last one stands.
     """
     temporary = path.with_name(f".{path.name[:40]}.{os.getpid()}-{os.urandom(4).hex()}.new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as stream:
-            stream.write(content.encode() if isinstance(content, str) else content)
+            stream.write(content.encode(errors="backslashreplace") if isinstance(content, str) else content)
         temporary.replace(path)
     except BaseException as error:
         with suppress(OSError):

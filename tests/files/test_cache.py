@@ -160,9 +160,10 @@ def test_without_a_home_nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None
         keep("plans", "a", 2)
 
 
-def test_switched_off_nothing_is_read_or_kept(disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("off", ["off", "OFF", "0", "no", "false"])
+def test_switched_off_nothing_is_read_or_kept(off: str, monkeypatch: pytest.MonkeyPatch) -> None:
     path = keep("plans", "a", 1)
-    monkeypatch.setenv("LATENTMETER_CACHE", "off")
+    monkeypatch.setenv("LATENTMETER_CACHE", off)
     assert find("plans", "a") is None
     monkeypatch.setenv("LATENTMETER_CACHE", "on")
     with left_alone():

@@ -108,7 +108,7 @@ def estimate(
         output_shapes=((1, 3, 81, 480, 832),),
         seconds=0.74,
         fits=True if gpu else None,
-        latent={"memory_bytes": 4_193_280, "latent_shape": (1, 16, 21, 60, 104)},
+        latent={"latent_shape": (1, 16, 21, 60, 104), "memory_bytes": 4_193_280},
         routes={"attention flash": 12, "convolution cudnn": 63},
         events=18_412,
         notes=notes,
