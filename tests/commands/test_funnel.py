@@ -3,6 +3,7 @@
 import errno
 import gzip
 import json
+import math
 import os
 import re
 import resource
@@ -15,8 +16,11 @@ from typing import Any
 import click
 import pytest
 
+import profiler
 from profiler.commands.main import EXIT_CODES, cli
+from profiler.errors import UserError
 from profiler.files.store import RunHeader, RunStore
+from profiler.sweeps.run import RunOptions
 from tests.report import records_factory as factory
 
 ROOT = Path(__file__).parents[2]
@@ -43,7 +47,6 @@ FILES = {
     "forever.yaml": None,  # a link to a file that never ends
 }
 IN_RUN = ("cut", "foreign", "empty", "numbers", "twice")
-ESTIMATE = ["estimate", "tiny.yaml"]
 MISTAKES: list[tuple[str, int, str]] = [
     ("estimate date.yaml", 2, "date.yaml: not YAML: day is out of range"),
     ("estimate bool.yaml", 2, "bool.yaml: not YAML"),
@@ -137,6 +140,27 @@ def test_an_ordinary_mistake_is_a_message(
     answer = latentmeter(*line.split())
     assert (answer.code, "Traceback" in answer.err) == (code, False), answer.err[-2000:]
     assert says in answer.err + answer.out
+
+
+MISTAKES_IN_PYTHON: list[tuple[Callable[[], Any], str]] = [
+    (lambda: profiler.run("sweep.yaml", "file"), "file: is a file"),
+    (lambda: profiler.run("sweep.yaml", "/proc/x"), "/proc/x: cannot be written to"),
+    (lambda: profiler.measure("tiny.yaml", timeout=math.nan), "timeout: expected a number"),
+    (lambda: profiler.measure("tiny.yaml", warm_calls=-1), "warm_calls: expected a number"),
+    (lambda: RunOptions(budget_minutes=math.inf), "budget_minutes: expected a number"),
+    (lambda: profiler.estimate("tiny.yaml", height=10**5000), "height: expected a positive integer"),
+    (lambda: profiler.estimate("tiny.yaml", height=True), "height: expected a positive integer, got True"),
+    (lambda: profiler.estimate_video_latent_memory(10**400, 8, 8, 4, 8, 4), "num_frames: expected a positive"),
+    (lambda: profiler.estimate("bool.yaml"), "bool.yaml: not YAML"),
+    (lambda: profiler.find_model("half.json"), "half.json: not JSON"),
+    (lambda: profiler.accuracy(["huge.yaml"]), "huge.yaml: more than"),
+]
+
+
+@pytest.mark.parametrize(("call", "says"), MISTAKES_IN_PYTHON, ids=[says for _, says in MISTAKES_IN_PYTHON])
+def test_a_mistake_in_python_is_an_error_of_this_package(place: Path, call: Callable[[], Any], says: str) -> None:
+    with pytest.raises(UserError, match=re.escape(says)):
+        call()
 
 
 def program(*arguments: str, **how: Any) -> subprocess.CompletedProcess[str]:
