@@ -44,6 +44,7 @@ FILES = {
     "latin1.json": b'{"_class_name": "Autoencoder\xefKL"}',
     "deep.json": b'{"_class_name": ' + b"[" * 100_000,
     "half.json": b'{"_class_name": "AutoencoderKL", "name": "\\ud800"}',
+    "wrong.yaml": TINY.replace("{shape: [B, L, cross_attention_dim]}", "{shape: [B, L, 7]}").encode(),
     "forever.yaml": None,  # a link to a file that never ends
 }
 IN_RUN = ("cut", "foreign", "empty", "numbers", "twice")
@@ -87,6 +88,7 @@ MISTAKES: list[tuple[str, int, str]] = [
     (f"estimate tiny.yaml --tiling --tile {'9' * 5000}x8", 2, "is not HEIGHTxWIDTH"),
     (f"estimate tiny.yaml --height {'9' * 400}", 2, "height: expected a positive integer, got one of many digits"),
     (f"estimate tiny.yaml --height 1{'0' * 30}", 2, "at most 1,000,000"),
+    ("estimate tiny.yaml --height 1000000 --width 1000000 --batch 2", 2, "at most 1,000,000,000,000 pixels"),
     ("estimate tiny.yaml --after 1x2000000x8", 2, "history: expected (frames, height, width)"),
     (f"latent --frames 1{'0' * 400} --height 8 --width 8 --channels 4 --spatial 8 --temporal 4", 2, "num_frames"),
     ("measure tiny.yaml --timeout nan", 2, "timeout: expected a number from 0"),
@@ -187,6 +189,15 @@ def test_a_reader_that_leaves_hears_nothing() -> None:
     assert (done.returncode, done.stderr) == (1, "")
 
 
+def test_a_model_that_cannot_run_is_one_line_without_what_torch_prints(place: Path) -> None:
+    done = program("estimate", "wrong.yaml", "--stage", "denoise", "--gpu", "t4", stdout=subprocess.PIPE)
+    (line,) = done.stderr.splitlines()
+    assert (done.returncode, done.stdout) == (1, "")
+    assert line.startswith(
+        "latentmeter: wrong.yaml/denoise/1x32x32/b1/fp32: cannot be traced without data: a and b must"
+    )
+
+
 def test_a_disk_that_refuses_names_the_file(place: Path) -> None:
     def no_file_longer_than_a_kilobyte() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
@@ -216,6 +227,7 @@ class Nothing(Exception):
         (RecursionError("deep"), 3, "RecursionError: deep"),
         (MemoryError(), 1, "this machine's memory is used up"),
         (OSError(errno.ENOSPC, "No space left on device", "x"), 1, "x: No space left on device; free some space"),
+        (FileNotFoundError(errno.ENOENT, "No such file", "x"), 1, "x: No such file; was it, or its folder, removed"),
         (PermissionError(errno.EACCES, "Permission denied", "x"), 2, "x: Permission denied; name another place"),
         (OSError(errno.EROFS, "Read-only file system", b"x"), 2, "x: Read-only file system; name another place"),
         (KeyboardInterrupt(), 130, "interrupted"),
