@@ -41,10 +41,10 @@ Exit codes:
 """
 # What the system refuses because of the name that it was given; anything else is the machine's state.
 MISTAKEN = {
-    errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP, errno.EACCES, errno.EPERM,
-    errno.EROFS,
+    errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP, errno.EACCES, errno.EPERM, errno.EROFS,
 }  # fmt: skip
 WAY_OUT = {
+    errno.ENOENT: "was it, or its folder, removed while this ran?",
     errno.ENOSPC: "free some space or name another place; what was saved before is whole",
     errno.EDQUOT: "free some of your quota or name another place; what was saved before is whole",
     errno.EACCES: "name another place, or run as a user who may",

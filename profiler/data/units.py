@@ -4,7 +4,10 @@ from profiler.errors import UserError
 
 MIB = 1 << 20
 GIB = 1 << 30
-MOST = 1_000_000  # frames, pixels of a side, a batch: nobody asks for more, and torch counts elements in 64 bits
+MOST = 1_000_000  # frames, pixels of a side, a batch
+MOST_PIXELS = (
+    10**12
+)  # of a batch: a trillion fp32 activations of 512 channels are 2^51 bytes, and torch counts in 64 bits
 MOST_CALLS = 1000  # warm calls of one measurement
 # Bytes of one element, by this project's names of element types and by torch's.
 ELEMENT_BYTES = {

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal, get_args
 
-from profiler.data.units import check_size, is_size
+from profiler.data.units import MOST_PIXELS, check_size, is_size
 from profiler.errors import UserError
 
 StageName = Literal["encode", "decode", "roundtrip", "patch-embed", "denoise"]
@@ -121,6 +121,8 @@ class Workload:
             check_size(name, getattr(self, name))
         if self.text_length is not None:
             check_size("text_length", self.text_length)
+        if self.frames * self.height * self.width * self.batch > MOST_PIXELS:
+            raise UserError(f"frames, height, width and batch: at most {MOST_PIXELS:,} pixels in all")
 
     @property
     def key(self) -> str:

@@ -24,6 +24,7 @@ from profiler.trace.trace import Trace
 Run = TypeVar("Run", bound=Runnable)
 Tracer = Callable[..., Trace]
 logger = logging.getLogger(__name__)
+FAKE_TENSOR_LOG = logging.getLogger("torch._subclasses.fake_tensor")
 
 
 @dataclass(frozen=True)
@@ -99,11 +100,14 @@ def trace_run(make: Callable[[], Run], stack: Stack, what: str, kind: Tracer = T
         first = error  # a class that mixes its own real tensors with ours, for one
     logger.info("cannot run on meta tensors, fake ones are next: %s", first)
     try:
+        FAKE_TENSOR_LOG.disabled = True  # it would print the traceback of an error that is told below
         return _trace(make(), kind(stack, "cpu"), FakeTensorMode(allow_non_fake_inputs=True))
     except LatentmeterError:
         raise
     except MODEL_FAILURES as error:
         raise ModelError(f"{what}: cannot be traced without data: {first_line(first)}") from error
+    finally:
+        FAKE_TENSOR_LOG.disabled = False
 
 
 def _trace(run: Run, trace: Trace, mode: Any = None) -> Watched[Run]:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
+from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +17,8 @@ from profiler.files.paths import CONFIGS
 from profiler.machine.cards import Gpu, find_gpu
 from profiler.models.find import find_model
 from profiler.models.spec import ModelSpec, Strict
+
+MOST_CASES = 10_000  # of one entry, which a few short lists can exceed by any factor
 
 
 class Entry(Strict):
@@ -106,6 +109,8 @@ def _cases(entry: Entry, allow_pickle: bool) -> Iterator[Case]:
     card = find_gpu(entry.gpu) if entry.gpu else None
     names = ("frames", "height", "width", "batch", "dtype", "text_length", "options", "history")
     axes = [_axis(getattr(entry, name)) for name in names]
+    if prod(map(len, axes)) * len(entry.stages) > MOST_CASES:
+        raise UserError(f"more than {MOST_CASES:,} cases; list fewer values, or write a sweep for each part")
     for stage, *values in product(entry.stages, *axes):
         workload = spec.draft(stage, **dict(zip(names, values, strict=True)))
         try:

@@ -3,6 +3,7 @@
 import errno
 import gzip
 import json
+import math
 import os
 import re
 import resource
@@ -15,8 +16,11 @@ from typing import Any
 import click
 import pytest
 
+import profiler
 from profiler.commands.main import EXIT_CODES, cli
+from profiler.errors import UserError
 from profiler.files.store import RunHeader, RunStore
+from profiler.sweeps.run import RunOptions
 from tests.report import records_factory as factory
 
 ROOT = Path(__file__).parents[2]
@@ -40,10 +44,10 @@ FILES = {
     "latin1.json": b'{"_class_name": "Autoencoder\xefKL"}',
     "deep.json": b'{"_class_name": ' + b"[" * 100_000,
     "half.json": b'{"_class_name": "AutoencoderKL", "name": "\\ud800"}',
+    "wrong.yaml": TINY.replace("{shape: [B, L, cross_attention_dim]}", "{shape: [B, L, 7]}").encode(),
     "forever.yaml": None,  # a link to a file that never ends
 }
 IN_RUN = ("cut", "foreign", "empty", "numbers", "twice")
-ESTIMATE = ["estimate", "tiny.yaml"]
 MISTAKES: list[tuple[str, int, str]] = [
     ("estimate date.yaml", 2, "date.yaml: not YAML: day is out of range"),
     ("estimate bool.yaml", 2, "bool.yaml: not YAML"),
@@ -84,6 +88,7 @@ MISTAKES: list[tuple[str, int, str]] = [
     (f"estimate tiny.yaml --tiling --tile {'9' * 5000}x8", 2, "is not HEIGHTxWIDTH"),
     (f"estimate tiny.yaml --height {'9' * 400}", 2, "height: expected a positive integer, got one of many digits"),
     (f"estimate tiny.yaml --height 1{'0' * 30}", 2, "at most 1,000,000"),
+    ("estimate tiny.yaml --height 1000000 --width 1000000 --batch 2", 2, "at most 1,000,000,000,000 pixels"),
     ("estimate tiny.yaml --after 1x2000000x8", 2, "history: expected (frames, height, width)"),
     (f"latent --frames 1{'0' * 400} --height 8 --width 8 --channels 4 --spatial 8 --temporal 4", 2, "num_frames"),
     ("measure tiny.yaml --timeout nan", 2, "timeout: expected a number from 0"),
@@ -139,6 +144,27 @@ def test_an_ordinary_mistake_is_a_message(
     assert says in answer.err + answer.out
 
 
+MISTAKES_IN_PYTHON: list[tuple[Callable[[], Any], str]] = [
+    (lambda: profiler.run("sweep.yaml", "file"), "file: is a file"),
+    (lambda: profiler.run("sweep.yaml", "/proc/x"), "/proc/x: cannot be written to"),
+    (lambda: profiler.measure("tiny.yaml", timeout=math.nan), "timeout: expected a number"),
+    (lambda: profiler.measure("tiny.yaml", warm_calls=-1), "warm_calls: expected a number"),
+    (lambda: RunOptions(budget_minutes=math.inf), "budget_minutes: expected a number"),
+    (lambda: profiler.estimate("tiny.yaml", height=10**5000), "height: expected a positive integer"),
+    (lambda: profiler.estimate("tiny.yaml", height=True), "height: expected a positive integer, got True"),
+    (lambda: profiler.estimate_video_latent_memory(10**400, 8, 8, 4, 8, 4), "num_frames: expected a positive"),
+    (lambda: profiler.estimate("bool.yaml"), "bool.yaml: not YAML"),
+    (lambda: profiler.find_model("half.json"), "half.json: not JSON"),
+    (lambda: profiler.accuracy(["huge.yaml"]), "huge.yaml: more than"),
+]
+
+
+@pytest.mark.parametrize(("call", "says"), MISTAKES_IN_PYTHON, ids=[says for _, says in MISTAKES_IN_PYTHON])
+def test_a_mistake_in_python_is_an_error_of_this_package(place: Path, call: Callable[[], Any], says: str) -> None:
+    with pytest.raises(UserError, match=re.escape(says)):
+        call()
+
+
 def program(*arguments: str, **how: Any) -> subprocess.CompletedProcess[str]:
     """The command line in a process of its own."""
     command = [sys.executable, "-m", "profiler", *arguments]
@@ -161,6 +187,15 @@ def test_a_reader_that_leaves_hears_nothing() -> None:
     done = program("models", "--json", stdout=writing)
     os.close(writing)
     assert (done.returncode, done.stderr) == (1, "")
+
+
+def test_a_model_that_cannot_run_is_one_line_without_what_torch_prints(place: Path) -> None:
+    done = program("estimate", "wrong.yaml", "--stage", "denoise", "--gpu", "t4", stdout=subprocess.PIPE)
+    (line,) = done.stderr.splitlines()
+    assert (done.returncode, done.stdout) == (1, "")
+    assert line.startswith(
+        "latentmeter: wrong.yaml/denoise/1x32x32/b1/fp32: cannot be traced without data: a and b must"
+    )
 
 
 def test_a_disk_that_refuses_names_the_file(place: Path) -> None:
@@ -192,6 +227,7 @@ class Nothing(Exception):
         (RecursionError("deep"), 3, "RecursionError: deep"),
         (MemoryError(), 1, "this machine's memory is used up"),
         (OSError(errno.ENOSPC, "No space left on device", "x"), 1, "x: No space left on device; free some space"),
+        (FileNotFoundError(errno.ENOENT, "No such file", "x"), 1, "x: No such file; was it, or its folder, removed"),
         (PermissionError(errno.EACCES, "Permission denied", "x"), 2, "x: Permission denied; name another place"),
         (OSError(errno.EROFS, "Read-only file system", b"x"), 2, "x: Read-only file system; name another place"),
         (KeyboardInterrupt(), 130, "interrupted"),

@@ -17,7 +17,7 @@ options = st.builds(
     channels_last=st.booleans(),
     attention=st.none() | st.sampled_from(ATTENTIONS),
 )
-sizes = st.integers(1, 1 << 14)
+sizes = st.integers(1, 1 << 9)
 workloads = st.builds(
     Workload, model=st.sampled_from(["a", "b/c"]), stage=st.sampled_from(STAGES), frames=sizes, height=sizes, width=sizes,
     batch=sizes, dtype=st.sampled_from(DTYPES), options=options | st.just(MemoryOptions()),

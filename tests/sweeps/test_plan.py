@@ -64,6 +64,12 @@ def test_a_plan_holds_each_combination_once(heights: list[int], widths: list[int
     assert sizes == list(dict.fromkeys((height, width) for height in heights for width in widths))
 
 
+def test_lists_that_stand_for_millions_of_cases_are_refused_at_once() -> None:
+    lengths = list(range(2, 202, 2))
+    with pytest.raises(UserError, match=r"cases\.0: more than 10,000 cases"):
+        plan({"model": IMAGE, "stages": ["decode"], "height": lengths, "width": lengths, "batch": lengths})
+
+
 def test_a_repeated_key_keeps_its_first_place() -> None:
     first = {"model": IMAGE, "stages": ["encode"]}
     assert keys(first, {"model": IMAGE, "stages": ["decode", "encode"]}, first) == [
