@@ -16,7 +16,7 @@ from profiler.machine.cards import assumed_stack, find_gpu
         ("expandable_segments:True", AllocatorSettings(expandable=True)),
         (
             "max_split_size_mb:64, roundup_power2_divisions:4",
-            AllocatorSettings(max_split=64 * MIB, roundup_divisions=4),
+            AllocatorSettings(max_split=64 * MIB, divisions=(4,) * 16),
         ),
         ("large_segment_size_mb:64,backend:native", AllocatorSettings(large_segment=64 * MIB)),
     ],
