@@ -38,6 +38,7 @@ def estimate(
     gpu: str | None = None,
     torch: str | None = None,
     cudnn: int | None = None,
+    alloc_conf: str | None = None,
     stack: Stack | None = None,
     cache: bool = True,
     **workload: Any,
@@ -47,6 +48,7 @@ def estimate(
     `model` is a catalog id, a YAML path, a diffusers folder or a hub id. `workload` takes `frames`, `height`, `width`
     (pixels; default: the published size), `batch`, `dtype`, `options` and `history`. The stack is `stack`, or that of card
     `gpu` with versions `torch` and `cudnn`; with none of them, this machine's card if it has one, else an H200.
+    `alloc_conf` sets up its allocator, in the place of `PYTORCH_CUDA_ALLOC_CONF`.
     With `cache`, what was estimated before is read from disk, and the answer kept there.
 
     Raises UserError, ModelError.
@@ -54,7 +56,7 @@ def estimate(
     # Everything that a user can mistake comes before torch is imported.
     spec = find_model(model)
     asked = spec.workload(stage, **workload)
-    target, context = target_stack(gpu, torch, cudnn, stack)
+    target, context = target_stack(gpu, torch, cudnn, stack, alloc_conf)
     logger.info("asked: %s on %s", asked.key, target.title)
     from profiler.estimation.cache import EstimateCache
 
@@ -77,6 +79,7 @@ def estimate_call(
     gpu: str | None = None,
     torch: str | None = None,
     cudnn: int | None = None,
+    alloc_conf: str | None = None,
     stack: Stack | None = None,
 ) -> CallEstimate:
     """What any call over real modules needs on a card, without a GPU.
@@ -93,7 +96,7 @@ def estimate_call(
 
     Raises UserError for a card that is not known, or where no module is given; ModelError for a call that cannot be traced.
     """
-    target, context = target_stack(gpu, torch, cudnn, stack)
+    target, context = target_stack(gpu, torch, cudnn, stack, alloc_conf)
     from profiler.estimation.estimator import estimate_run
     from profiler.stages.call import Call, root_of, weights_kept
 
@@ -110,6 +113,7 @@ def make_recording(
     gpu: str | None = None,
     torch: str | None = None,
     cudnn: int | None = None,
+    alloc_conf: str | None = None,
     stack: Stack | None = None,
     tell: Callable[[str], None] = lambda _: None,
     **workload: Any,
@@ -121,7 +125,7 @@ def make_recording(
     """
     spec = find_model(model)
     asked = spec.workload(stage, **workload)
-    target, _ = target_stack(gpu, torch, cudnn, stack)
+    target, _ = target_stack(gpu, torch, cudnn, stack, alloc_conf)
     from profiler.estimation.cache import EstimateCache
     from profiler.estimation.recorder import make_recording as make
 
@@ -135,19 +139,22 @@ def measure(
     device: Literal["auto"] | DeviceName = "auto",
     warm_calls: int = 3,
     timeout: float = 600.0,
+    alloc_conf: str | None = None,
     **workload: Any,
 ) -> Record:
     """Run `stage` of `model` with real tensors in a process of its own; the record's `status` says how that ended.
 
-    Arguments as for `estimate`; `timeout` in seconds. Raises UserError for a workload or device that cannot be.
+    Arguments as for `estimate`; `timeout` in seconds. Raises UserError for a workload, device or setting that cannot be.
     """
     from profiler.machine.probe import probe_stack
     from profiler.measurement.process import measure_in_process
 
     spec = find_model(model)
     asked = spec.workload(stage, **workload)
-    started, stack = datetime.now(UTC), probe_stack(device)
-    outcome = measure_in_process(asked, spec, stack.device, warm_calls=warm_calls, timeout=timeout)
+    started, stack = datetime.now(UTC), probe_stack(device, alloc_conf)
+    outcome = measure_in_process(
+        asked, spec, stack.device, warm_calls=warm_calls, timeout=timeout, alloc_conf=alloc_conf
+    )
     return Record(
         key=asked.key,
         workload=asked,
@@ -182,6 +189,7 @@ def hotspots(
     gpu: str | None = None,
     torch: str | None = None,
     cudnn: int | None = None,
+    alloc_conf: str | None = None,
     device: DeviceName | None = None,
     run: str | Path | None = None,
     remedies: bool = True,
@@ -192,7 +200,10 @@ def hotspots(
     Without a GPU by default, arguments as for `profiler.estimate`; measured here on `device`, or taken from the run in
     folder `run`. Raises UserError, ModelError, and LatentmeterError where a measurement fails.
     """
-    if sum(bool(source) for source in (device, run, gpu or torch or cudnn)) > 1:
+    if run and alloc_conf is not None:
+        raise UserError("--measured takes the run's own stack: --alloc-conf cannot change it")
+    assumed = [value for value in (gpu, torch, cudnn) if value is not None]
+    if sum(map(bool, (device, run, assumed))) > 1:
         raise UserError("--device, --measured and an estimate's stack (--gpu, --torch, --cudnn) exclude each other")
 
     spec = find_model(model)
@@ -204,9 +215,10 @@ def hotspots(
     from profiler.diagnosis.sources import measure_events, read_events
 
     if device is None and run is None:
-        profile, ran = estimated(asked, spec, target_stack(gpu, torch, cudnn)[0])
+        profile, ran = estimated(asked, spec, target_stack(gpu, torch, cudnn, alloc_conf=alloc_conf)[0])
     else:
-        measurement, events = read_events(Path(run), asked) if run else measure_events(asked, spec, device or "cuda")
+        at = device or "cuda"
+        measurement, events = read_events(Path(run), asked) if run else measure_events(asked, spec, at, alloc_conf)
         profile, ran = measured(measurement, spec, events)
     if not remedies:
         return summarize(profile), profile

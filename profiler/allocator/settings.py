@@ -2,10 +2,9 @@
 
 from dataclasses import dataclass
 
-from profiler.data.alloc_conf import INTERVALS, LARGE_SEGMENT_MB, Release, alloc_conf_of, read_alloc_conf
+from profiler.data.alloc_conf import INTERVALS, LARGE_SEGMENT_MB, Release, alloc_conf_of, read_modelled
 from profiler.data.stack import Stack
 from profiler.data.units import MIB, round_up
-from profiler.errors import UserError
 
 # The allocator's own names and sizes (CUDACachingAllocator.cpp): kMinBlockSize, kSmallSize, kSmallBuffer, kMinLargeAlloc and
 # kRoundLarge.
@@ -80,12 +79,7 @@ def parse_settings(text: str, release: Release = (2, 13)) -> AllocatorSettings:
 
     Raises UserError for what a torch of `release` would refuse, and for the allocator of the driver.
     """
-    values = read_alloc_conf(text, release)
-    if values.get("backend") == "cudaMallocAsync":
-        raise UserError(
-            "allocator settings: backend:cudaMallocAsync is not modelled: the driver keeps that pool, not torch; "
-            "estimates are for backend:native"
-        )
+    values = read_modelled(text, release)
     split, large = values.get("max_split_size_mb"), values.get("large_segment_size_mb", LARGE_SEGMENT_MB)
     return AllocatorSettings(
         expandable=values.get("expandable_segments", False),

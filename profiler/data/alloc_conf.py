@@ -41,7 +41,9 @@ def read_alloc_conf(text: str, release: Release) -> dict[str, Any]:
         name, _, value = part.partition(":")
         if name not in known:
             version = ".".join(map(str, release[:2]))
-            raise UserError(f"allocator settings: torch {version} has no '{name}' in '{text}'; it has {', '.join(known)}")
+            raise UserError(
+                f"allocator settings: torch {version} has no '{name}' in '{text}'; it has {', '.join(known)}"
+            )
         try:
             values[name] = OPTIONS[name][0](value)
         except ValueError as error:
@@ -50,6 +52,17 @@ def read_alloc_conf(text: str, release: Release) -> dict[str, Any]:
     for name in ("max_split_size_mb", "max_non_split_rounding_mb"):
         if values.get(name, least) < least:
             raise UserError(f"allocator settings: {name} has to be {least} or more, the size of a large segment")
+    return values
+
+
+def read_modelled(text: str, release: Release) -> dict[str, Any]:
+    """The same. Raises UserError also for the driver's own allocator, of which there is no model."""
+    values = read_alloc_conf(text, release)
+    if values.get("backend") == "cudaMallocAsync":
+        raise UserError(
+            "allocator settings: backend:cudaMallocAsync is not modelled: the driver keeps that pool, not torch; "
+            "estimates are for backend:native"
+        )
     return values
 
 

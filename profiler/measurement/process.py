@@ -18,6 +18,7 @@ from typing import Any
 from profiler.data.records import Failure, Measurement, Phase, Reading, Status, from_dict
 from profiler.data.stack import DeviceName, Stack
 from profiler.data.workload import Workload
+from profiler.machine.environment import environment_with
 from profiler.models.spec import ModelSpec
 
 logger = logging.getLogger(__name__)
@@ -47,11 +48,13 @@ def measure_in_process(
     timeout: float = DEFAULT_TIMEOUT,
     log: Path | None = None,
     events: Path | None = None,
+    alloc_conf: str | None = None,
 ) -> Outcome:
     """Measure `workload` of `spec` in a process of its own. Never raises for what the worker does.
 
-    What it prints goes to `log`, its stream of allocator events to `events`, if given.
+    What it prints goes to `log`, its stream of allocator events to `events`, if given; `alloc_conf` sets up its allocator.
     """
+    environment = environment_with(alloc_conf, device)
     with tempfile.TemporaryDirectory(prefix="latentmeter-") as folder:
         request, progress = Path(folder, "request.json"), Path(folder, "progress.jsonl")
         asked = {
@@ -64,15 +67,20 @@ def measure_in_process(
         request.write_text(json.dumps(asked), encoding="utf-8")
         log = log or Path(folder, "worker.log")
         with log.open("wb") as output:
-            code = _run([request, progress], output, timeout)
+            code = _run([request, progress], output, timeout, environment)
         return _outcome(code, _events(progress), timeout, log)
 
 
-def _run(arguments: list[Path], output: Any, timeout: float) -> int | None:
+def _run(arguments: list[Path], output: Any, timeout: float, environment: dict[str, str]) -> int | None:
     """The worker's exit code; None if it ran out of time. Its whole group is gone afterwards, whatever happened."""
     command = [sys.executable, "-m", "profiler.measurement.worker", *map(str, arguments)]
     with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+        command,
+        stdin=subprocess.PIPE,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        env=environment,
     ) as process:
         logger.info("worker %d started, at most %g s: %s", process.pid, timeout, " ".join(command))
         try:
