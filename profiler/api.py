@@ -76,12 +76,9 @@ def estimate_call(
     *,
     inputs: "Sequence[Any] | Mapping[str, Any]" = (),
     modules: "Modules | None" = None,
-    gpu: str | None = None,
-    torch: str | None = None,
-    cudnn: int | None = None,
-    alloc_conf: str | None = None,
+    gpu: str | None = None, torch: str | None = None, cudnn: int | None = None, alloc_conf: str | None = None,
     stack: Stack | None = None,
-) -> CallEstimate:
+) -> CallEstimate:  # fmt: skip
     """What any call over real modules needs on a card, without a GPU.
 
     `function` is called once with `inputs`, by position (a sequence) or by name (a mapping), on tensors without data.
@@ -110,14 +107,11 @@ def make_recording(
     model: str,
     stage: StageName = "decode",
     *,
-    gpu: str | None = None,
-    torch: str | None = None,
-    cudnn: int | None = None,
-    alloc_conf: str | None = None,
+    gpu: str | None = None, torch: str | None = None, cudnn: int | None = None, alloc_conf: str | None = None,
     stack: Stack | None = None,
     tell: Callable[[str], None] = lambda _: None,
     **workload: Any,
-) -> "Recorded":
+) -> "Recorded":  # fmt: skip
     """Trace `stage` of `model` at a few heights and widths, so that `estimate` answers at all between without torch.
 
     Arguments as for `estimate`. `tell` hears of every trace. The answer has the sizes, the file and its bytes, or the reason
@@ -152,9 +146,8 @@ def measure(
     spec = find_model(model)
     asked = spec.workload(stage, **workload)
     started, stack = datetime.now(UTC), probe_stack(device, alloc_conf)
-    outcome = measure_in_process(
-        asked, spec, stack.device, warm_calls=warm_calls, timeout=timeout, alloc_conf=alloc_conf
-    )
+    how: dict[str, Any] = {"warm_calls": warm_calls, "timeout": timeout, "alloc_conf": alloc_conf}
+    outcome = measure_in_process(asked, spec, stack.device, **how)
     return Record(
         key=asked.key,
         workload=asked,
@@ -186,24 +179,19 @@ def hotspots(
     model: str,
     stage: StageName = "decode",
     *,
-    gpu: str | None = None,
-    torch: str | None = None,
-    cudnn: int | None = None,
-    alloc_conf: str | None = None,
+    gpu: str | None = None, torch: str | None = None, cudnn: int | None = None, alloc_conf: str | None = None,
     device: DeviceName | None = None,
     run: str | Path | None = None,
     remedies: bool = True,
     **workload: Any,
-) -> "tuple[Hotspots, Profile]":
+) -> "tuple[Hotspots, Profile]":  # fmt: skip
     """Hot spots of one stage, and the profile that they were read from.
 
     Without a GPU by default, arguments as for `profiler.estimate`; measured here on `device`, or taken from the run in
     folder `run`. Raises UserError, ModelError, and LatentmeterError where a measurement fails.
     """
-    if run and alloc_conf is not None:
-        raise UserError("--measured takes the run's own stack: --alloc-conf cannot change it")
-    assumed = [value for value in (gpu, torch, cudnn) if value is not None]
-    if sum(map(bool, (device, run, assumed))) > 1:
+    named = [value for value in (gpu, torch, cudnn, run and alloc_conf) if value is not None]  # a run has its own stack
+    if sum(map(bool, (device, run, named))) > 1:
         raise UserError("--device, --measured and an estimate's stack (--gpu, --torch, --cudnn) exclude each other")
 
     spec = find_model(model)
@@ -217,8 +205,8 @@ def hotspots(
     if device is None and run is None:
         profile, ran = estimated(asked, spec, target_stack(gpu, torch, cudnn, alloc_conf=alloc_conf)[0])
     else:
-        at = device or "cuda"
-        measurement, events = read_events(Path(run), asked) if run else measure_events(asked, spec, at, alloc_conf)
+        where = (device or "cuda", alloc_conf)
+        measurement, events = read_events(Path(run), asked) if run else measure_events(asked, spec, *where)
         profile, ran = measured(measurement, spec, events)
     if not remedies:
         return summarize(profile), profile

@@ -14,6 +14,7 @@ VARIABLE = "PYTORCH_CUDA_ALLOC_CONF"  # every release reads it; where both are s
 OTHER_VARIABLE, OTHER_SINCE = "PYTORCH_ALLOC_CONF", (2, 9)
 LARGE_SEGMENT_MB = 20
 INTERVALS = 16  # of roundup_power2_divisions: one for each power of two from 1 MiB on, the last for all above
+TINY = 2.0**-53  # what 1 is above the double before it: a threshold is neither 0 nor 1
 Release = tuple[int, ...]
 
 
@@ -66,53 +67,43 @@ def read_modelled(text: str, release: Release) -> dict[str, Any]:
     return values
 
 
+def _one_of(*allowed: str) -> Callable[[str], str]:
+    def read(value: str) -> str:
+        if value not in allowed:
+            raise ValueError(f"expected {' or '.join(allowed)}")
+        return value
+
+    return read
+
+
 def _flag(value: str) -> bool:
-    if value not in ("True", "False"):
-        raise ValueError("expected True or False")
-    return value == "True"
+    return _one_of("True", "False")(value) == "True"
 
 
-def _number(value: str) -> int:
-    """As std::stoull: the digits at the front, and a negative number counts from 2^64 downwards."""
-    digits = re.match(r"[+-]?\d{1,20}", value)
-    if digits is None:
-        raise ValueError("expected a whole number")
-    return int(digits[0]) % (1 << 64)
+def _number(least: int = 0, most: int = (1 << 64) - 1, *, power_of_two: bool = False) -> Callable[[str], int]:
+    """As std::stoull reads it: the digits at the front, and a negative number counts from 2^64 downwards."""
 
-
-def _above(bound: int) -> Callable[[str], int]:
     def read(value: str) -> int:
-        number = _number(value)
-        if number <= bound:
-            raise ValueError(f"expected more than {bound}")
+        digits = re.match(r"[+-]?\d{1,20}", value)
+        number = int(digits[0]) % (1 << 64) if digits else -1
+        if not least <= number <= most or (power_of_two and number & (number - 1)):
+            raise ValueError(f"expected a {'power of two' if power_of_two else 'whole number'} from {least} to {most}")
         return number
 
     return read
 
 
-def _power_of_two(value: str) -> int:
-    number = _number(value)
-    if number < 1 or number & (number - 1):
-        raise ValueError("expected a power of two")
-    return number
+def _share(least: float, most: float) -> Callable[[str], float]:
+    def read(value: str) -> float:
+        number = float(value)
+        if not least <= number <= most:
+            raise ValueError("expected a share between 0 and 1")
+        return number
+
+    return read
 
 
-def _threads(value: str) -> int:
-    number = _power_of_two(value)
-    if number > 128:
-        raise ValueError("expected at most 128")
-    return number
-
-
-def _share(value: str, *, open_ends: bool = False) -> float:
-    number = float(value)
-    if not (0 < number < 1 if open_ends else 0 <= number <= 1):
-        raise ValueError("expected a share between 0 and 1")
-    return number
-
-
-def _threshold(value: str) -> float:
-    return _share(value, open_ends=True)
+_power_of_two = _number(1, power_of_two=True)
 
 
 def _divisions(value: str) -> tuple[int, ...]:
@@ -138,33 +129,27 @@ def _divisions(value: str) -> tuple[int, ...]:
     return tuple(divisions)
 
 
-def _backend(value: str) -> str:
-    if value not in ("native", "cudaMallocAsync"):
-        raise ValueError("expected native or cudaMallocAsync")
-    return value
-
-
 # How each option is read, and the first release that can have it. Those of 2.9 are in 2.11's library and were not in 2.6's
 # source; those of 2.12 are in 2.13's library and not in 2.11's.
 OPTIONS: dict[str, tuple[Callable[[str], Any], Release]] = {
-    "backend": (_backend, (0,)),
+    "backend": (_one_of("native", "cudaMallocAsync"), (0,)),
     "expandable_segments": (_flag, (0,)),
-    "max_split_size_mb": (_number, (0,)),
-    "max_non_split_rounding_mb": (_number, (0,)),
+    "max_split_size_mb": (_number(), (0,)),
+    "max_non_split_rounding_mb": (_number(), (0,)),
     "roundup_power2_divisions": (_divisions, (0,)),
-    "garbage_collection_threshold": (_threshold, (0,)),
+    "garbage_collection_threshold": (_share(TINY, 1 - TINY), (0,)),
     "release_lock_on_cudamalloc": (_flag, (0,)),
     "release_lock_on_hipmalloc": (_flag, (0,)),
     "pinned_use_cuda_host_register": (_flag, (0,)),
     "pinned_use_hip_host_register": (_flag, (0,)),
-    "pinned_num_register_threads": (_threads, (0,)),
+    "pinned_num_register_threads": (_number(1, 128, power_of_two=True), (0,)),
     "pinned_use_background_threads": (_flag, (0,)),
-    "pinned_reserve_segment_size_mb": (_above(0), (2, 9)),
+    "pinned_reserve_segment_size_mb": (_number(1), (2, 9)),
     "graph_capture_record_stream_reuse": (_flag, (2, 9)),
-    "per_process_memory_fraction": (_share, (2, 9)),
-    "large_segment_size_mb": (_above(10), (2, 9)),
+    "per_process_memory_fraction": (_share(0, 1), (2, 9)),
+    "large_segment_size_mb": (_number(11), (2, 9)),
     "throw_on_cudamalloc_oom": (_flag, (2, 12)),
     "pinned_free_catch_all": (_flag, (2, 12)),
-    "pinned_max_round_threshold_mb": (_number, (2, 12)),
-    "pinned_max_cached_size_mb": (_number, (2, 12)),
+    "pinned_max_round_threshold_mb": (_number(), (2, 12)),
+    "pinned_max_cached_size_mb": (_number(), (2, 12)),
 }

@@ -245,7 +245,9 @@ cases:
 @pytest.mark.parametrize(
     "settings",
     [
-        {"PYTORCH_CUDA_ALLOC_CONF": "release_lock_on_cudamalloc:True,roundup_power2_divisions:[256:1,512:2,1024:4,>:8]"},
+        {
+            "PYTORCH_CUDA_ALLOC_CONF": "release_lock_on_cudamalloc:True,roundup_power2_divisions:[256:1,512:2,1024:4,>:8]"
+        },
         {"PYTORCH_ALLOC_CONF": "garbage_collection_threshold:0.1,per_process_memory_fraction:0.02"},
         {
             "CUBLAS_WORKSPACE_CONFIG": ":16:8",
@@ -273,7 +275,8 @@ def test_the_environment_changes_both_sides_alike(settings: dict[str, str], tmp_
 def test_what_is_asked_of_the_allocator_reaches_the_worker() -> None:
     small = ("latentmeter", "measure", "sd1.5", "--height", "64", "--width", "64", "--warm-calls", "0", "--json")
     plain, asked = (
-        json.loads(dry(*small, *more).stdout)["measurement"] for more in ((), ("--alloc-conf", "large_segment_size_mb:64"))
+        json.loads(dry(*small, *more).stdout)["measurement"]
+        for more in ((), ("--alloc-conf", "large_segment_size_mb:64"))
     )
     assert asked["stack"]["settings"]["PYTORCH_CUDA_ALLOC_CONF"] == "large_segment_size_mb:64"
     assert asked["peak"]["reserved_bytes"] != plain["peak"]["reserved_bytes"]
