@@ -41,6 +41,7 @@ def estimate(
     gpu: str | None = None,
     torch: str | None = None,
     cudnn: int | None = None,
+    alloc_conf: str | None = None,
     stack: Stack | None = None,
     cache: bool = True,
     **workload: Any,
@@ -50,6 +51,7 @@ def estimate(
     `model` is a catalog id, a YAML path, a diffusers folder or a hub id. `workload` takes `frames`, `height`, `width`
     (pixels; default: the published size), `batch`, `dtype`, `text_length`, `options` and `history`. The stack is `stack`, or
     that of card `gpu` with versions `torch` and `cudnn`; with none of them, this machine's card if it has one, else an H200.
+    `alloc_conf` sets up its allocator, in the place of `PYTORCH_CUDA_ALLOC_CONF`.
     With `cache`, what was estimated before is read from disk, and the answer kept there; without, the disk is left alone.
 
     Raises UserError, ModelError.
@@ -57,7 +59,7 @@ def estimate(
     # Everything that a user can mistake comes before torch is imported.
     spec = find_model(model)
     asked = spec.workload(stage, **workload)
-    target, context = target_stack(gpu, torch, cudnn, stack)
+    target, context = target_stack(gpu, torch, cudnn, stack, alloc_conf)
     logger.info("asked: %s on %s", asked.key, target.title)
     from profiler.estimation.cache import EstimateCache
     from profiler.files.cache import left_alone
@@ -78,11 +80,9 @@ def estimate_call(
     *,
     inputs: "Sequence[Any] | Mapping[str, Any]" = (),
     modules: "Modules | None" = None,
-    gpu: str | None = None,
-    torch: str | None = None,
-    cudnn: int | None = None,
+    gpu: str | None = None, torch: str | None = None, cudnn: int | None = None, alloc_conf: str | None = None,
     stack: Stack | None = None,
-) -> CallEstimate:
+) -> CallEstimate:  # fmt: skip
     """What any call over real modules needs on a card, without a GPU.
 
     `function` is called once with `inputs`, by position (a sequence) or by name (a mapping), on tensors without data.
@@ -97,7 +97,7 @@ def estimate_call(
 
     Raises UserError for a card that is not known, or where no module is given; ModelError for a call that cannot be traced.
     """
-    target, context = target_stack(gpu, torch, cudnn, stack)
+    target, context = target_stack(gpu, torch, cudnn, stack, alloc_conf)
     from profiler.estimation.estimator import estimate_run
     from profiler.stages.call import Call, root_of, weights_kept
 
@@ -111,14 +111,12 @@ def make_recording(
     model: str,
     stage: StageName = "decode",
     *,
-    gpu: str | None = None,
-    torch: str | None = None,
-    cudnn: int | None = None,
+    gpu: str | None = None, torch: str | None = None, cudnn: int | None = None, alloc_conf: str | None = None,
     stack: Stack | None = None,
     force: bool = False,
     tell: Callable[[str], None] = lambda _: None,
     **workload: Any,
-) -> "Recorded":
+) -> "Recorded":  # fmt: skip
     """Trace `stage` of `model` at a few heights and widths, so that `estimate` answers at all between without torch.
 
     Arguments as for `estimate`. `tell` hears of every trace. The answer has the sizes, the file and its bytes, or the reason
@@ -128,7 +126,7 @@ def make_recording(
     """
     spec = find_model(model)
     asked = spec.workload(stage, **workload)
-    target, _ = target_stack(gpu, torch, cudnn, stack)
+    target, _ = target_stack(gpu, torch, cudnn, stack, alloc_conf)
     from profiler.estimation.cache import EstimateCache
     from profiler.estimation.recorder import make_recording as make
 
@@ -144,12 +142,14 @@ def measure(
     timeout: float = 600.0,
     tell: "Callable[[str], None]" = lambda _: None,
     allow_pickle: bool = False,
+    alloc_conf: str | None = None,
     **workload: Any,
 ) -> Record:
     """Run `stage` of `model` with real tensors in a process of its own; the record's `status` says how that ended.
 
     Arguments as for `estimate`; `timeout` in seconds; `tell` gets the key of what begins. Weights are read from safetensors,
-    or with `allow_pickle` from a pickle where there are none. Raises UserError for a workload or device that cannot be.
+    or with `allow_pickle` from a pickle where there are none. Raises UserError for a workload, device or setting that cannot
+    be.
     """
     check_number("timeout", timeout)
     check_number("warm_calls", warm_calls, MOST_CALLS)
@@ -162,8 +162,9 @@ def measure(
     weights_format(spec, stage)  # refused here, before a process is made
     tell(asked.key)
     # The date may be set back; a duration is never taken from it.
-    started, clock, stack = datetime.now(UTC), time.perf_counter(), probe_stack(device)
-    outcome = measure_in_process(asked, spec, stack.device, warm_calls=warm_calls, timeout=timeout)
+    started, clock, stack = datetime.now(UTC), time.perf_counter(), probe_stack(device, alloc_conf)
+    how: dict[str, Any] = {"warm_calls": warm_calls, "timeout": timeout, "alloc_conf": alloc_conf}
+    outcome = measure_in_process(asked, spec, stack.device, **how)
     return Record(
         key=asked.key,
         workload=asked,
@@ -195,20 +196,19 @@ def hotspots(
     model: str,
     stage: StageName = "decode",
     *,
-    gpu: str | None = None,
-    torch: str | None = None,
-    cudnn: int | None = None,
+    gpu: str | None = None, torch: str | None = None, cudnn: int | None = None, alloc_conf: str | None = None,
     device: DeviceName | None = None,
     run: str | Path | None = None,
     remedies: bool = True,
     **workload: Any,
-) -> "tuple[Hotspots, Profile]":
+) -> "tuple[Hotspots, Profile]":  # fmt: skip
     """Hot spots of one stage, and the profile that they were read from.
 
     Without a GPU by default, arguments as for `profiler.estimate`; measured here on `device`, or taken from the run in
     folder `run`. Raises UserError, ModelError, and LatentmeterError where a measurement fails.
     """
-    if sum(bool(source) for source in (device, run, gpu or torch or cudnn)) > 1:
+    named = [value for value in (gpu, torch, cudnn, run and alloc_conf) if value is not None]  # a run has its own stack
+    if sum(map(bool, (device, run, named))) > 1:
         raise UserError("--device, --measured and an estimate's stack (--gpu, --torch, --cudnn) exclude each other")
 
     spec = find_model(model)
@@ -220,9 +220,10 @@ def hotspots(
     from profiler.diagnosis.sources import measure_events, read_events
 
     if device is None and run is None:
-        profile, ran = estimated(asked, spec, target_stack(gpu, torch, cudnn)[0])
+        profile, ran = estimated(asked, spec, target_stack(gpu, torch, cudnn, alloc_conf=alloc_conf)[0])
     else:
-        measurement, events = read_events(Path(run), asked) if run else measure_events(asked, spec, device or "cuda")
+        where = (device or "cuda", alloc_conf)
+        measurement, events = read_events(Path(run), asked) if run else measure_events(asked, spec, *where)
         profile, ran = measured(measurement, spec, events)
     if not remedies:
         return summarize(profile), profile

@@ -17,6 +17,7 @@ from click.testing import CliRunner
 
 import profiler
 from profiler.commands.main import cli
+from profiler.machine.environment import VARIABLES
 from profiler.trace.rules.kernels import _copies_input, _group_norm
 
 ROOT = Path(__file__).parent.parent
@@ -58,6 +59,11 @@ def must_hold(document: str, mark: str, wanted: str) -> None:
         (ROOT / document).write_text(text, encoding="utf-8")
         TEXTS[document] = text
     assert between(TEXTS[document], mark) == wanted, "REWRITE_DOCS=1 python -m pytest tests/test_docs.py writes it anew"
+
+
+def test_the_environments_variables_are_documented() -> None:
+    rows = [f"| `{name}` | {fate}: {why} |" for name, (fate, why) in VARIABLES.items()]
+    must_hold("docs/how-it-works.md", "environment", "\n".join(["| variable | in an estimate |", "|---|---|", *rows]))
 
 
 def test_the_help_of_every_command_is_documented() -> None:

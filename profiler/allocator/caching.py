@@ -1,8 +1,7 @@
 """A model of PyTorch's caching allocator on one stream: what `torch.cuda` would count for a stream of allocations.
 
 Follows c10/cuda/CUDACachingAllocator.cpp; the names of its functions stand in parentheses. Expandable segments are in
-`expandable.py`. Not modelled: cross-stream use, CUDA graph pools, garbage collection; `cudaMallocAsync` is another
-allocator altogether.
+`expandable.py`. Not modelled: cross-stream use, CUDA graph pools; `cudaMallocAsync` is another allocator altogether.
 """
 
 from bisect import bisect_left, insort
@@ -25,7 +24,7 @@ class Piece:
     """A part of a segment, handed out or free; `previous` and `next` are its neighbours in the same segment.
 
     Of an expandable segment: `mapped` says whether pages lie under it, `unit` is the size of a page (0 in other segments),
-    `base` the segment's first address.
+    `base` the segment's first address. `put_back` is the number of searches of its pool before it was last put there.
     """
 
     address: int
@@ -38,19 +37,27 @@ class Piece:
     mapped: bool = True
     unit: int = 0
     base: int = 0
+    put_back: int = 0
 
 
 class CachingAllocator:
     """Counts allocated, reserved and requested bytes, and their peaks.
 
-    `capacity` is the memory that the device has for segments; `limit` what a memory fraction allows of it.
+    `capacity` is the memory that the device has for segments; `limit` what a memory fraction allows of it; with more than
+    `garbage_above` bytes reserved, cached segments are collected before a new one is asked for.
     """
 
     def __init__(
-        self, capacity: int | None = None, settings: AllocatorSettings | None = None, limit: int | None = None
+        self,
+        capacity: int | None = None,
+        settings: AllocatorSettings | None = None,
+        limit: int | None = None,
+        garbage_above: int | None = None,
     ) -> None:
         self.capacity = capacity
         self.limit = limit
+        self.garbage_above = garbage_above
+        self._searches = 0  # of the large pool: the clock by which garbage ages
         self.settings = settings or AllocatorSettings()
         self.allocated = self.reserved = self.requested = 0
         self.peak_allocated = self.peak_reserved = self.peak_requested = 0
@@ -63,7 +70,11 @@ class CachingAllocator:
         """Allocate `size` > 0 bytes. Raises OutOfMemory."""
         rounded = self.settings.round(size)
         small = rounded <= SMALL_SIZE
-        block = self._take_free(rounded, small) or self._new_segment(rounded, small)
+        self._searches += not small
+        block = self._take_free(rounded, small)
+        if block is None:
+            self._collect_garbage()
+            block = self._new_segment(rounded, small)
         if block is None and self._release_oversize(rounded):
             block = self._new_segment(rounded, small)
         if block is None:
@@ -141,6 +152,19 @@ class CachingAllocator:
         self.reserved -= block.size
         self.segments -= 1
 
+    def _collect_garbage(self) -> None:
+        """Give back whole large segments, those of more than average age first (garbage_collect_cached_blocks)."""
+        if self.garbage_above is None:
+            return
+        whole = [block for _, _, block in self._pools[False] if block.previous is None and block.next is None]
+        excess = self.reserved - self.garbage_above
+        while whole and excess > 0:
+            mean = sum(self._searches - block.put_back for block in whole) / len(whole)
+            for block in [block for block in whole if self._searches - block.put_back >= mean]:
+                whole.remove(block)
+                excess -= block.size
+                self._release(block)
+
     def _release_oversize(self, size: int) -> bool:
         """With a maximum split size, free just enough oversize cached segments (release_available_cached_blocks)."""
         limit = self.settings.max_split
@@ -176,6 +200,7 @@ class CachingAllocator:
                 _join(block, neighbour)
 
     def _insert(self, block: Piece) -> None:
+        block.put_back = self._searches
         insort(self._pools[block.small], (block.size, block.address, block))
 
     def _remove(self, block: Piece) -> None:

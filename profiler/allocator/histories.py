@@ -18,7 +18,7 @@ def allocator_of(stack: Stack, capacity: int | None = None) -> CachingAllocator 
     settings = settings_of(stack)
     if settings.expandable:
         return ExpandableAllocator(stack.device_total_bytes or capacity or 1 << 37, capacity, settings=settings)
-    return CachingAllocator(capacity, settings)
+    return CachingAllocator(capacity, settings, garbage_above=settings.garbage_above(stack.device_total_bytes))
 
 
 class Histories:
@@ -72,7 +72,7 @@ class Histories:
                 "without the CUDA context, whose size on this card is not known: "
                 "a card that is full to the brim may not fit"
             )
-        capacity = total - (self.context_bytes or 0)
+        capacity = min(total - (self.context_bytes or 0), settings_of(self.stack).allowed(total))
         if reserved is not None and reserved <= capacity:
             return True, unsure
         allocator = allocator_of(self.stack, capacity)

@@ -1,13 +1,10 @@
-"""The caching allocator's settings, as `PYTORCH_ALLOC_CONF` spells them.
-
-Source: c10/core/AllocatorConfig.h and c10/cuda/CUDAAllocatorConfig.h. Settings that change no size are read and left.
-"""
+"""The caching allocator's settings, as far as they change sizes: what `PYTORCH_CUDA_ALLOC_CONF` says, in bytes."""
 
 from dataclasses import dataclass
 
+from profiler.data.alloc_conf import INTERVALS, LARGE_SEGMENT_MB, Release, alloc_conf_of, read_modelled
 from profiler.data.stack import Stack
 from profiler.data.units import MIB, round_up
-from profiler.errors import UserError
 
 # The allocator's own names and sizes (CUDACachingAllocator.cpp): kMinBlockSize, kSmallSize, kSmallBuffer, kMinLargeAlloc and
 # kRoundLarge.
@@ -16,29 +13,43 @@ SMALL_SIZE = MIB  # requests up to this come from the small pool
 SMALL_SEGMENT = 2 * MIB
 MIN_LARGE_ALLOC = 10 * MIB  # smaller requests get a segment of the large-segment size
 ROUND_LARGE = 2 * MIB  # larger ones get multiples of this
-WITHOUT_EFFECT = {
-    "backend",
-    "garbage_collection_threshold",
-    "pinned_use_cuda_host_register",
-    "pinned_num_register_threads",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
 class AllocatorSettings:
-    """Sizes in bytes. `max_split` None: no limit; `roundup_divisions` 0: requests are rounded to 512 bytes only."""
+    """Sizes in bytes. `max_split` None: no limit; `divisions` by the power of two, empty: rounded to 512 bytes only.
+
+    `fraction` is the share of the card that the process may reserve; above `threshold` of that, garbage is collected.
+    """
 
     expandable: bool = False
     max_split: int | None = None
-    max_non_split_rounding: int = 20 * MIB
-    roundup_divisions: int = 0
-    large_segment: int = 20 * MIB
+    max_non_split_rounding: int = LARGE_SEGMENT_MB * MIB
+    divisions: tuple[int, ...] = ()
+    large_segment: int = LARGE_SEGMENT_MB * MIB
+    fraction: float = 1.0
+    threshold: float = 0.0
 
     def round(self, size: int) -> int:
         """The size that a request is rounded up to (round_size)."""
-        if self.roundup_divisions > 1 and size > MIN_BLOCK * self.roundup_divisions:
-            return round_to_division(size, self.roundup_divisions)
+        interval = min(max(0, size.bit_length() - MIB.bit_length()), INTERVALS - 1)
+        divisions = self.divisions[interval] if self.divisions else 0
+        if divisions > 1 and size > MIN_BLOCK * divisions:
+            return round_to_division(size, divisions)
         return max(MIN_BLOCK, round_up(size, MIN_BLOCK))
+
+    def allowed(self, total: int) -> int:
+        """What the process may reserve on a card of `total` bytes (setMemoryFraction)."""
+        return int(self.fraction * total)
+
+    def garbage_above(self, total: int | None) -> int | None:
+        """Reserved bytes above which cached segments are collected. None: never, as without a fraction below 1.
+
+        CUDACachingAllocator.cpp collects only where a fraction was set; from 2.10 on, 1.0 counts as none.
+        """
+        if not self.threshold or self.fraction == 1.0 or total is None or self.expandable:
+            return None
+        return int(self.threshold * self.allowed(total))
 
     def segment_size(self, size: int) -> int:
         """The segment that the driver is asked for when no free block fits (get_allocation_size)."""
@@ -60,28 +71,22 @@ def round_to_division(size: int, divisions: int) -> int:
 
 def settings_of(stack: Stack) -> AllocatorSettings:
     """The settings that a stack's environment asks for. Raises UserError for text that torch would refuse."""
-    text = stack.settings.get("PYTORCH_ALLOC_CONF") or stack.settings.get("PYTORCH_CUDA_ALLOC_CONF") or ""
-    return parse_settings(text)
+    return parse_settings(alloc_conf_of(stack.settings, stack.torch_release), stack.torch_release)
 
 
-def parse_settings(text: str) -> AllocatorSettings:
-    """Settings of text such as `expandable_segments:True,max_split_size_mb:64`. Raises UserError."""
-    values: dict[str, int | bool] = {}
-    for part in filter(None, (part.strip() for part in text.split(","))):
-        name, _, value = part.partition(":")
-        try:
-            if name == "expandable_segments":
-                values["expandable"] = {"True": True, "False": False}[value]
-            elif name == "max_split_size_mb":
-                values["max_split"] = int(value) * MIB
-            elif name == "max_non_split_rounding_mb":
-                values["max_non_split_rounding"] = int(value) * MIB
-            elif name == "roundup_power2_divisions":
-                values["roundup_divisions"] = int(value)
-            elif name == "large_segment_size_mb":
-                values["large_segment"] = int(value) * MIB
-            elif name not in WITHOUT_EFFECT:
-                raise UserError(f"allocator settings: '{name}' is not modelled")
-        except (KeyError, ValueError) as error:
-            raise UserError(f"allocator settings: cannot read '{part}'") from error
-    return AllocatorSettings(**values)  # type: ignore[arg-type]
+def parse_settings(text: str, release: Release = (2, 13)) -> AllocatorSettings:
+    """Settings of text such as `expandable_segments:True,max_split_size_mb:64`.
+
+    Raises UserError for what a torch of `release` would refuse, and for the allocator of the driver.
+    """
+    values = read_modelled(text, release)
+    split, large = values.get("max_split_size_mb"), values.get("large_segment_size_mb", LARGE_SEGMENT_MB)
+    return AllocatorSettings(
+        expandable=values.get("expandable_segments", False),
+        max_split=None if split is None else split * MIB,
+        max_non_split_rounding=values.get("max_non_split_rounding_mb", LARGE_SEGMENT_MB) * MIB,
+        divisions=values.get("roundup_power2_divisions", ()),
+        large_segment=large * MIB,
+        fraction=values.get("per_process_memory_fraction", 1.0),
+        threshold=values.get("garbage_collection_threshold", 0.0),
+    )

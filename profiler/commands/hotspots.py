@@ -8,7 +8,7 @@ import click
 
 from profiler import api
 from profiler.commands.options import emit, force_option, gather, json_option, stack_options, workload_options
-from profiler.commands.tables import console, print_table
+from profiler.commands.tables import console, print_table, show_first_notes, show_notes
 from profiler.data.units import ceil_div, format_bytes
 from profiler.diagnosis.export import parse_exports, write_exports
 from profiler.diagnosis.hotspots import SMALL, Hotspots
@@ -57,6 +57,7 @@ def show_hotspots(found: Hotspots) -> None:
     out = console()
     out.print(found.workload.key)
     out.print(f"{found.source} for {found.stack.title}")
+    show_first_notes(found.notes)
     reserved = f", {format_bytes(found.reserved)} reserved" if found.reserved is not None else ""
     out.print(
         f"peak {format_bytes(found.allocated)} allocated{reserved}; {format_bytes(found.baseline)} before the call"
@@ -67,8 +68,7 @@ def show_hotspots(found: Hotspots) -> None:
     _show_tensors(found)
     _show_modules(found)
     _show_borrowers(found)
-    for name, note in found.notes.items():
-        out.print(f"note: {name}: {note}")
+    show_notes(found.notes)
 
 
 def _show_findings(found: Hotspots) -> None:

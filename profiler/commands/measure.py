@@ -8,7 +8,15 @@ from typing import Any
 import click
 
 from profiler import api
-from profiler.commands.options import EXIT_FAILED, emit, gather, json_option, pickle_option, workload_options
+from profiler.commands.options import (
+    EXIT_FAILED,
+    alloc_conf_option,
+    emit,
+    gather,
+    json_option,
+    pickle_option,
+    workload_options,
+)
 from profiler.commands.tables import console, show_breakdown, show_levels, show_notes
 from profiler.data.records import Record
 from profiler.data.units import format_bytes
@@ -23,6 +31,7 @@ from profiler.data.units import format_bytes
 @click.option("--warm-calls", type=click.IntRange(0), default=3, show_default=True, help="Calls after the cold one.")
 @click.option("--timeout", type=float, default=600.0, show_default=True, help="Seconds.")
 @pickle_option
+@alloc_conf_option
 @json_option
 def measure(model: str, as_json: bool, **values: Any) -> None:
     """Run one stage of MODEL with real tensors, in a process of its own."""

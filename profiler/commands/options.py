@@ -83,10 +83,15 @@ workload_options = together(  # sizes default to the model's published ones
     click.option("--device-map", is_flag=True, help="Weights loaded as from_pretrained(device_map=...) does."),
 )  # fmt: skip
 
+alloc_conf_option = click.option(
+    "--alloc-conf", help="Allocator settings, in the place of PYTORCH_CUDA_ALLOC_CONF: expandable_segments:True."
+)
+
 stack_options = together(
     click.option("--gpu", help="Card to estimate for. Default: this machine's, or an H200 where there is none."),
     click.option("--torch", help="torch release to estimate for. Default: the installed one."),
     click.option("--cudnn", type=int, help="cuDNN version as torch prints it (90701). Default: torch's own."),
+    alloc_conf_option,
 )
 
 

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from profiler.data.records import TERMS, Estimate, Measurement, Memory
+from profiler.data.records import TERMS, Estimate, Measurement, Memory, first_notes
 from profiler.data.units import format_bytes
 
 if TYPE_CHECKING:
@@ -59,10 +59,18 @@ def show_breakdown(found: Estimate | Measurement) -> None:
     )
 
 
+def show_first_notes(notes: Mapping[str, str]) -> None:
+    """A line for each note that stands before the figures."""
+    for text in first_notes(notes).values():
+        console().print(f"note: {text}", style="bold")
+
+
 def show_notes(notes: Mapping[str, str]) -> None:
-    """One line a reason, with all the figures that it is about."""
+    """One line a reason, with all the figures that it is about; without those that stand before the figures."""
     about: dict[str, list[str]] = {}
     for name, reason in notes.items():
+        if name in first_notes(notes):
+            continue
         about.setdefault(reason, []).append(name)
     for reason, names in about.items():
         console().print(f"note: {', '.join(names)}: {reason}")

@@ -4,7 +4,7 @@ Sizes are integer bytes. An unknown size is None, and `notes` holds its reason u
 (`"peak.device_bytes": "no context size known for this card"`). Absent is never 0.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -286,6 +286,11 @@ def figures(side: Estimate | Measurement | None) -> dict[str, int | None]:
         "warm_allocated": warm.allocated_bytes if warm else None,
         "warm_reserved": warm.reserved_bytes if warm else None,
     }
+
+
+def first_notes(notes: Mapping[str, str]) -> dict[str, str]:
+    """The notes that a reader has to see before any figure: what the whole answer rests on, which is the stack."""
+    return {name: text for name, text in notes.items() if name.startswith("stack.")}
 
 
 def from_dict(kind: type[Any], data: dict[str, Any]) -> Any:

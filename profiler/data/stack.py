@@ -43,6 +43,15 @@ class Stack:
         return major, minor, patch
 
     @property
+    def tf32(self) -> bool:
+        """Whether fp32 convolutions may run on tensor cores: torch's switch, and NVIDIA's over all of its libraries."""
+        return self.settings.get("allow_tf32") != "false" and self.settings.get("NVIDIA_TF32_OVERRIDE") != "0"
+
+    def is_set(self, name: str, default: bool = False) -> bool:
+        """A switch of the environment, as c10's check_env reads it: 1 or 0, anything else is as good as unset."""
+        return {"1": True, "0": False}.get(self.settings.get(name, ""), default)
+
+    @property
     def title(self) -> str:
         """One line for a reader: the card and the versions."""
         card = self.gpu or "CPU"

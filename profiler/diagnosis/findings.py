@@ -13,6 +13,7 @@ from math import prod
 from profiler.data.units import format_bytes
 from profiler.diagnosis.lives import BORROWED, KEPT, SPENT, Alive, Why, alive_at_peak, short_name
 from profiler.diagnosis.profile import STANDING, Profile, ancestors
+from profiler.kernels.convolution import why_without_cudnn
 
 WORTH = 0.05  # of what the call adds to the baseline: smaller findings are left out
 EVIDENCE = 5
@@ -105,9 +106,9 @@ def find_heaviest_module(scene: Scene) -> Finding | None:
 
 
 def find_convolution_workspace(scene: Scene) -> Finding | None:
-    """Workspace that the convolution of the peak borrows.
+    """Workspace that the convolution of the peak borrows: the kernel that it runs as decides what it is.
 
-    Where it is about as large as input and output together, it is their copies in channels-last order.
+    cuDNN's, where it is about as large as input and output together, is their copies in channels-last order.
     """
     profile = scene.profile
     kernel = profile.usage.kernels.get(profile.peak_op)
@@ -115,16 +116,19 @@ def find_convolution_workspace(scene: Scene) -> Finding | None:
         return None
     found = scene.pick(lambda item: item.because == BORROWED)
     around = sum_bytes(scene.because("read", "written"))
-    staged = sum_bytes(found) >= STAGING * around and "channels-last" not in profile.workload.options.key
-    text = "copies its NCHW input and output into channels-last order" if staged else "borrows workspace"
-    made = make_finding(
-        "convolution-workspace",
-        f"the convolution {profile.ops[profile.peak_op][0]} {text}",
-        found,
-        ("channels_last", *LESS_RESOLUTION),
-    )
+    options: tuple[str, ...] = ("channels_last", *LESS_RESOLUTION)
+    text = "borrows workspace"
+    if kernel.name in ("convolution vol2col", "convolution im2col"):
+        text = "runs without cuDNN: it writes out every output position with all its taps, and multiplies"
+        options = ("newer_torch", "newer_cudnn", "fp16", *options)
+    elif sum_bytes(found) >= STAGING * around and "channels-last" not in profile.workload.options.key:
+        text = "copies its NCHW input and output into channels-last order"
+    name = f"the convolution {profile.ops[profile.peak_op][0]} {text}"
+    made = make_finding("convolution-workspace", name, found, options)
     if made is not None:
         made.evidence.append(f"its input and output are {format_bytes(around)}; priced as {kernel.name}")
+        if len(options) > len(LESS_RESOLUTION) + 1 and (why := why_without_cudnn(profile.stack)):
+            made.evidence.append(why)
     return made
 
 

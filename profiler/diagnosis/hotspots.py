@@ -1,5 +1,6 @@
 """The answer to `latentmeter hotspots`: everything that a profile says, as one record of plain data."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import groupby
@@ -15,6 +16,7 @@ from profiler.diagnosis.profile import STANDING, Profile, Source
 from profiler.diagnosis.remedies import Remedy
 from profiler.diagnosis.timeline import Timeline, bytes_at_peak, make_timeline
 from profiler.diagnosis.tree import Node, make_tree
+from profiler.estimation.stack_notes import stack_notes
 
 DEPTH = 4  # of rows in the tree
 SMALL = 0.02  # of the peak: modules, and lines of the timeline, below it are left out
@@ -101,7 +103,8 @@ def summarize(profile: Profile, remedies: Sequence[Remedy] = (), left_out: dict[
         findings=find_all(profile),
         remedies=remedies,
         left_out=left_out or {},
-        notes=profile.notes,
+        notes=stack_notes(profile.stack, Counter(kernel.name for kernel in profile.usage.kernels.values()))
+        | profile.notes,
     )
 
 

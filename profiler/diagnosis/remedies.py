@@ -4,10 +4,13 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from profiler.data.alloc_conf import VARIABLE, alloc_conf_of, with_alloc_conf
 from profiler.data.stack import Stack
 from profiler.data.units import format_bytes
 from profiler.data.workload import VAE_STAGES, MemoryOptions, Workload
 from profiler.errors import LatentmeterError
+from profiler.kernels.convolution import skips_cudnn_conv3d
+from profiler.machine.versions import with_torch
 
 if TYPE_CHECKING:
     from torch import nn
@@ -16,7 +19,9 @@ if TYPE_CHECKING:
 
 WORTH = 0.01  # of the peak
 FUSED = ("flash", "efficient", "cudnn")
-VARIABLE, EXPANDABLE = "PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True"
+EXPANDABLE = "expandable_segments:True"
+# The last torch whose rules were looked at, and the first cuDNN that torch 2.9.1 and 2.10 trust with 16-bit 3D convolutions.
+NEWER_TORCH, NEWER_CUDNN = "2.13.0", 91500
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +60,9 @@ CAUTIONS = {
     "tile": "tiles are decoded apart: pixels change near their seams",
     "framewise": "frames are coded apart: pixels change",
     "bf16": "values change: 8 bits of mantissa",
+    "fp16": "values change: nothing above 65,504",
+    "newer_torch": "another release, whose other kernels change too",
+    "newer_cudnn": "another cuDNN, whose other plans change too",
 }
 
 
@@ -128,9 +136,14 @@ def _candidates(
         yield option("attention", f"--attention {kernel}", attention=kernel)
     if workload.dtype == "fp32" and workload.options.autocast is None:
         yield "bf16", "--dtype bf16", replace(workload, dtype="bf16"), stack
-    if not any(EXPANDABLE in value for value in stack.settings.values()):
-        others = stack.settings.get(VARIABLE)
-        settings = stack.settings | {VARIABLE: ",".join(filter(None, [others, EXPANDABLE]))}
+    if workload.dtype == "bf16":
+        yield "fp16", "--dtype fp16", replace(workload, dtype="fp16"), stack
+    if skips_cudnn_conv3d(stack):
+        yield "newer_torch", f"--torch {NEWER_TORCH}", workload, with_torch(stack, NEWER_TORCH)
+        yield "newer_cudnn", f"--cudnn {NEWER_CUDNN}", workload, replace(stack, cudnn=NEWER_CUDNN)
+    conf = alloc_conf_of(stack.settings, stack.torch_release)
+    if EXPANDABLE not in conf:
+        settings = with_alloc_conf(stack.settings, ",".join(filter(None, [conf, EXPANDABLE])))
         yield "expandable_segments", f"{VARIABLE}={EXPANDABLE}", workload, replace(stack, settings=settings)
 
 

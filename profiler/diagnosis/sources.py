@@ -14,11 +14,13 @@ from profiler.measurement.process import measure_in_process
 from profiler.models.spec import ModelSpec
 
 
-def measure_events(workload: Workload, spec: ModelSpec, device: DeviceName) -> tuple[Measurement, Stream]:
+def measure_events(
+    workload: Workload, spec: ModelSpec, device: DeviceName, alloc_conf: str | None = None
+) -> tuple[Measurement, Stream]:
     """One cold call in a process of its own, with its allocator's events. Raises LatentmeterError where that fails."""
     with scratch_folder() as folder:
         path = folder / "events.json.gz"
-        outcome = measure_in_process(workload, spec, device, warm_calls=0, events=path)
+        outcome = measure_in_process(workload, spec, device, warm_calls=0, events=path, alloc_conf=alloc_conf)
         if outcome.measurement is None or not path.exists():
             failure = outcome.failure.message if outcome.failure else "no events were recorded"
             raise LatentmeterError(f"{workload.key}: {outcome.status}: {failure}")

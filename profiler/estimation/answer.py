@@ -13,6 +13,7 @@ from profiler.data.latent import LatentEstimate, estimate_video_latent_memory
 from profiler.data.records import AppliedOption, CallEstimate, Estimate, Terms
 from profiler.data.stack import Stack
 from profiler.data.workload import Workload
+from profiler.estimation.stack_notes import say_plans, stack_notes
 from profiler.models.spec import ModelSpec, Size
 
 # Attention packages whose kernels are not known from source: what they borrow is left out of the estimate.
@@ -35,7 +36,8 @@ def answer(traced: Traced, stack: Stack, *, context_bytes: int | None, started: 
     histories = Histories(traced.events, stack, context_bytes)
     peak, fresh = histories.peak, histories.fresh
     fits, remark = histories.fits()
-    notes = _unknowns(stack, context_bytes) | traced.notes | _workspace_notes(traced.routes, stack)
+    notes = stack_notes(stack, traced.routes) | _unknowns(stack, context_bytes) | traced.notes
+    notes |= _workspace_notes(traced.routes, stack)
     notes |= {f"options.{name}": f"NOT applied: {o.detail}" for name, o in traced.options.items() if not o.applied}
     cached = None
     if peak.reserved_bytes is None or peak.allocated_bytes is None:
@@ -94,6 +96,8 @@ def _workspace_notes(routes: Mapping[str, int], stack: Stack) -> dict[str, str]:
         total = approximate + routes.get("convolution cudnn, planned", 0)
         text = f"{approximate} of {total} convolutions priced by a closed form, which is approximate"
         notes["terms.workspace"] = f"{text}; with `pip install latentmeter[planner]` cuDNN itself is asked"
+    if others := say_plans(stack, routes):
+        notes["terms.workspace"] = "; ".join(filter(None, (notes.get("terms.workspace"), others)))
     for package in LOWER_BOUND:
         if routes.get(f"attention {package}"):
             notes["peak.allocated_bytes"] = (

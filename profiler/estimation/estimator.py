@@ -15,6 +15,7 @@ from profiler.data.stack import Stack
 from profiler.data.workload import Workload
 from profiler.errors import MODEL_FAILURES, LatentmeterError, ModelError, first_line
 from profiler.estimation.answer import Traced, answer, estimate_of
+from profiler.machine.environment import check_settings
 from profiler.models.build import component_class
 from profiler.models.spec import ModelSpec
 from profiler.stages.phases import Runnable, run_phases
@@ -92,6 +93,7 @@ def trace_run(make: Callable[[], Run], stack: Stack, what: str, kind: Tracer = T
 
     `kind` makes the trace, `what` names the call in an error. Raises UserError, ModelError.
     """
+    check_settings(stack)
     try:
         return _trace(make(), kind(stack))
     except LatentmeterError:

@@ -177,7 +177,7 @@ def _recorded_in(folder: Path) -> Iterator[Known]:
 
 def _kind(stack: Stack | None) -> str:
     """What a run on `stack` gives, also where it ended without figures."""
-    from profiler.machine.live import DRY
+    from profiler.machine.environment import DRY
 
     if stack is None or stack.device == "cpu":
         return "cpu"

@@ -127,7 +127,7 @@ def try_class(class_name: str, kind: Kind, gpu: str) -> list[Trial]:
 
 def _try_stage(class_name: str, kind: Kind, stage: StageName, gpu: str) -> Trial:
     from profiler.estimation.estimator import estimate
-    from profiler.machine.cards import assumed_stack, find_gpu
+    from profiler.machine.target import target_stack
     from profiler.models.catalog import models_with
     from profiler.models.component import read_class
 
@@ -136,7 +136,7 @@ def _try_stage(class_name: str, kind: Kind, stage: StageName, gpu: str) -> Trial
         same = models_with("vae" if kind == "autoencoder" else "denoiser", class_name)
         spec = same[0] if same else read_class(class_name)
         model = spec.id
-        found = estimate(_workload(spec, stage), spec, assumed_stack(find_gpu(gpu)))
+        found = estimate(_workload(spec, stage), spec, target_stack(gpu, None, None)[0])
     except LatentmeterError as error:
         trial = Trial(class_name, kind, stage, "failed", model=model, reason=" ".join(str(error).split()))
     else:

@@ -124,7 +124,7 @@ def _prefers_cudnn(stack: Stack) -> bool:
         stack.torch_release >= (2, 11, 0)
         and (stack.cudnn or 0) > 91500
         and stack.capability in ((9, 0), (10, 0), (10, 3))
-        and "TORCH_CUDNN_SDPA_DEPRIORITIZED" not in stack.settings
+        and not stack.is_set("TORCH_CUDNN_SDPA_DEPRIORITIZED")
     )
 
 

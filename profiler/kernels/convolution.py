@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Literal
 
-from profiler.data.stack import Stack
+from profiler.data.stack import Stack, format_cudnn
 from profiler.data.units import ELEMENT_BYTES, round_up
 
 HALF = ("float16", "bfloat16")
@@ -56,7 +56,8 @@ def route(conv: Convolution, stack: Stack) -> str:
         return "depthwise"
     if not has_cudnn(conv.dtype, stack):
         return "vol2col" if len(conv.x) == 5 else "im2col"
-    if len(conv.x) == 5 and conv.dtype in HALF and conv.kernel_volume > 1 and _skips_cudnn_conv3d(conv, stack):
+    skipped = len(conv.x) == 5 and conv.dtype in HALF and conv.kernel_volume > 1 and not conv.channels_last
+    if skipped and skips_cudnn_conv3d(stack):
         return "vol2col"
     return "cudnn"
 
@@ -92,7 +93,7 @@ def _staged_16_bit(conv: Convolution) -> Copies:
 def _staged_32_bit(conv: Convolution, stack: Stack) -> Copies:
     """fp32 runs as TF32 by default. Data-centre engines from Hopper on stage both sides, others the input alone."""
     major, minor = stack.capability or (8, 0)
-    if stack.settings.get("allow_tf32") == "false" or major < 8:
+    if not stack.tf32 or major < 8:
         return None  # TF32 came with Ampere
     if conv.x[1] < 16:
         pads = conv.y[1] % 128 == 0 and (major == 9 or (len(conv.x) == 4 and (major, minor) > (8, 0)))
@@ -129,9 +130,24 @@ def _is_depthwise(conv: Convolution) -> bool:
     return conv.groups == conv.x[1] > 1 and not conv.transposed and not conv.channels_last
 
 
-def _skips_cudnn_conv3d(conv: Convolution, stack: Stack) -> bool:
-    """cuDNN 9.8 to 9.14 gave wrong 16-bit conv3d results, so torch 2.9 turned it off; 2.9.1 and 2.10 look at the version."""
+def skips_cudnn_conv3d(stack: Stack) -> bool:
+    """cuDNN 9.8 to 9.14 gave wrong 16-bit conv3d results, so torch 2.9 turned it off; 2.9.1 and 2.10 look at the version.
+
+    Channels-last data go to cuDNN all the same.
+    """
     release, cudnn = stack.torch_release, stack.cudnn or 0
-    if conv.channels_last or release < (2, 9, 0) or release >= (2, 11, 0):
+    if release < (2, 9, 0) or release >= (2, 11, 0):
         return False
     return release == (2, 9, 0) or 90800 <= cudnn < 91500
+
+
+def why_without_cudnn(stack: Stack) -> str:
+    """Why 16-bit convolutions of this stack go without cuDNN, and what mends it; empty where they do not."""
+    if skips_cudnn_conv3d(stack):
+        always = stack.torch_release == (2, 9, 0)
+        which = "" if always else f" with cuDNN {format_cudnn(stack.cudnn)}"
+        mends = "torch 2.11" if always else "torch 2.11 or cuDNN 9.15"
+        return f"torch {stack.torch}{which} keeps 16-bit 3D convolutions from cuDNN (pytorch issue 166643), {mends} does not"
+    if not has_cudnn("bfloat16", stack):
+        return "cuDNN takes bf16 from Ampere on, and this card is older; fp16 goes by cuDNN"
+    return ""

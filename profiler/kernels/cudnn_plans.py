@@ -10,6 +10,7 @@ import hashlib
 import importlib.util
 import json
 import logging
+import os
 import subprocess
 from contextlib import suppress
 from contextvars import ContextVar
@@ -28,6 +29,8 @@ from profiler.machine.child import child_command
 # (libcuda). Asked without one it names engines that a card would try last.
 INT32_LIMIT = 1 << 31
 MOST_KEPT = 50_000  # questions of a card: some 5 MB, of which the latest stay
+# cuDNN 9.20.0, as torch's integer: it planned what `configs/plans` has, and the closed form is read off it.
+SHIPPED_BY = 92000
 
 logger = logging.getLogger(__name__)
 CLOSED_FORM: ContextVar[bool] = ContextVar("CLOSED_FORM", default=False)  # set: nobody is asked, as for an unknown card
@@ -40,7 +43,7 @@ class Planner:
         self.answered = {"shipped": 0, "cached": 0, "asked": 0}
         self._card = gpu_named(stack.gpu)
         self._record = self._card.properties if self._card else None
-        self._tf32 = stack.settings.get("allow_tf32") != "false"
+        self._tf32 = stack.tf32
         self._server: subprocess.Popen[str] | None = None
         self._new: dict[str, int] = {}
 
@@ -102,7 +105,13 @@ class Planner:
             command = child_command("profiler.kernels.cudnn_server")
             logger.debug("cuDNN's front-end starts: %s", " ".join(command))
             self._server = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+                # A question says itself whether TF32 is allowed: answers are kept, and must not depend on who asks.
+                env={name: value for name, value in os.environ.items() if name != "NVIDIA_TF32_OVERRIDE"},
             )
             self._say(json.dumps(self._record))
         self._say(question)
@@ -135,6 +144,14 @@ def shipped_plans(card: str, record: str) -> dict[str, int | None]:
         return {}
     questions = (CONFIGS / "plans" / "questions.txt").read_text(encoding="utf-8").splitlines()
     return dict(zip(questions, data["bytes"], strict=False))
+
+
+def planned_by() -> list[int]:
+    """The versions of cuDNN by whose plans convolutions are priced here, as torch's integers: shipped, and installed."""
+    text = (front_end_version() or "").partition("-")[2]
+    parts = [int(part) for part in text.split(".")[:3] if part.isdigit()]
+    asked = parts[0] * 10000 + parts[1] * 100 + parts[2] if len(parts) == 3 else SHIPPED_BY
+    return sorted({SHIPPED_BY, asked})
 
 
 @cache

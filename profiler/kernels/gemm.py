@@ -1,14 +1,34 @@
-"""What cuBLAS borrows."""
+"""What cuBLAS and cuBLASLt keep for matrix products: ATen cuda/CublasHandlePool.cpp, seen in torch 2.13's CUDA build."""
+
+import re
 
 from profiler.data.stack import Stack
 from profiler.data.units import MIB
 
 
 def cublas_workspace_bytes(stack: Stack) -> int:
-    """cuBLAS's default workspace: 32 MiB from Hopper on, `:4096:2:16:8` (8,519,680 bytes) before.
+    """cuBLAS's workspace: what `CUBLAS_WORKSPACE_CONFIG` says in KiB and counts (`:4096:2:16:8`), else its default.
 
-    Consumer Blackwell was seen with 32 MiB in torch 2.13, and counted among "before" by 2.11: 2.12 is a guess.
+    The default is 32 MiB from Hopper on, `:4096:2:16:8` (8,519,680 bytes) before. Consumer Blackwell was seen with 32 MiB
+    in torch 2.13, and counted among "before" by 2.11: 2.12 is a guess. Text without a pair is as good as unset.
     """
+    pairs = re.findall(r":([0-9]+):([0-9]+)", stack.settings.get("CUBLAS_WORKSPACE_CONFIG", ""))
+    if pairs:
+        return sum(int(size) * 1024 * int(count) for size, count in pairs)
     major, _ = stack.capability or (0, 0)
     large = major in (9, 10) or (major == 12 and stack.torch_release >= (2, 12, 0))
     return 32 * MIB if large else 8_519_680
+
+
+def lt_workspace_bytes(stack: Stack) -> int | None:
+    """cuBLASLt's own workspace; None where it has cuBLAS's for its own, as by default since torch 2.12."""
+    if stack.is_set("TORCH_CUBLASLT_UNIFIED_WORKSPACE", default=stack.torch_release >= (2, 12, 0)):
+        return None
+    size = re.match(r"\s*\d+", stack.settings.get("CUBLASLT_WORKSPACE_SIZE", ""))
+    return int(size[0]) * 1024 if size else MIB
+
+
+def runs_on_lt(stack: Stack, with_bias: bool) -> bool:
+    """Whether a matrix product goes to cuBLASLt: those with a bias, and all where the environment prefers it."""
+    lt_adds = stack.settings.get("DISABLE_ADDMM_CUDA_LT") != "1"
+    return (with_bias and lt_adds) or stack.is_set("TORCH_BLAS_PREFER_CUBLASLT")

@@ -1,7 +1,7 @@
 """Cards that an estimate can be for, from `configs/gpus/*.yaml`, and the stack that is assumed on them."""
 
 import difflib
-from dataclasses import replace
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
@@ -11,15 +11,10 @@ from profiler.data.stack import Stack
 from profiler.errors import UserError
 from profiler.files.load import read_as
 from profiler.files.paths import CONFIGS, installed
+from profiler.machine.versions import check_cudnn, check_torch, with_torch
 
 GPUS = CONFIGS / "gpus"
 DEFAULT_GPU = "h200"
-
-# cuDNN that the default wheel of each torch release brings, from the wheels' metadata; the newest not above applies.
-BUNDLED_CUDNN = {
-    (2, 6): 90100, (2, 7): 90501, (2, 8): 91002, (2, 9): 91002, (2, 10): 91002, (2, 11): 91900,
-    (2, 12): 92000, (2, 13): 92000, (2, 14): 92400, (2, 15): 92600,
-}  # fmt: skip
 
 
 class Gpu(BaseModel):
@@ -78,25 +73,23 @@ def find_gpu(name: str) -> Gpu:
     raise UserError(f"no card '{name}': {hint}known: {', '.join(known)}")
 
 
-def assumed_stack(card: Gpu, torch_version: str | None = None, cudnn: int | None = None) -> Stack:
-    """The stack of `card` with `torch_version` (default: the installed one) and its wheel's cuDNN, default settings."""
-    release = (torch_version or installed("torch") or "").split("+")[0]
+def assumed_stack(
+    card: Gpu, torch_version: str | None = None, cudnn: int | None = None, settings: Mapping[str, str] | None = None
+) -> Stack:
+    """The stack of `card` with `torch_version` (default: the installed one), its wheel's cuDNN, and default settings.
+
+    Raises UserError for versions that there are not.
+    """
     stack = Stack(
         device="cuda",
         gpu=card.name,
         capability=card.capability,
         multiprocessors=card.multiprocessors,
         device_total_bytes=card.total_bytes,
-        torch=release,
-        cudnn=cudnn,
+        torch=check_torch(installed("torch") if torch_version is None else torch_version),
         diffusers=installed("diffusers"),
+        settings=dict(settings or {}),
     )
-    if stack.torch_release < (2, 0, 0):
-        raise UserError(f"torch: expected a release such as 2.7.1, got {torch_version!r}")
-    return stack if cudnn is not None else replace(stack, cudnn=bundled_cudnn(stack.torch_release))
-
-
-def bundled_cudnn(release: tuple[int, int, int]) -> int:
-    """cuDNN of torch's default wheel, as torch's integer (90501 is 9.5.1)."""
-    known = [key for key in BUNDLED_CUDNN if key <= release[:2]]
-    return BUNDLED_CUDNN[max(known)] if known else min(BUNDLED_CUDNN.values())
+    if cudnn is not None:
+        check_cudnn(cudnn, stack.torch_release)
+    return with_torch(stack, stack.torch, cudnn)

@@ -10,29 +10,13 @@ import torch
 from profiler.data.stack import DeviceName, Stack
 from profiler.errors import UserError
 from profiler.files.paths import installed
+from profiler.machine.environment import DRY, settings_here
 from profiler.machine.nvml import query
-
-DRY = "LATENTMETER_DRY"  # set by scripts/dry_cuda: the libraries below torch are stubs, and no kernel runs
-
-# Environment that changes what kernels or the allocator take.
-VARIABLES = (
-    DRY,
-    "PYTORCH_ALLOC_CONF",
-    "PYTORCH_CUDA_ALLOC_CONF",
-    "PYTORCH_NO_CUDA_MEMORY_CACHING",
-    "CUDA_MODULE_LOADING",
-    "CUBLAS_WORKSPACE_CONFIG",
-    "CUBLASLT_WORKSPACE_SIZE",
-    "TORCH_CUBLASLT_UNIFIED_WORKSPACE",
-    "TORCH_CUDNN_SDPA_DEPRIORITIZED",
-    "TORCH_CUDNN_USE_HEURISTIC_MODE_B",
-    "NVIDIA_TF32_OVERRIDE",
-)
 
 
 def live_stack(device: DeviceName) -> Stack:
     """The stack of `device` (CUDA: its current device). Reading properties takes no memory on the device."""
-    settings = {name: os.environ[name] for name in VARIABLES if name in os.environ}
+    settings = settings_here() | ({DRY: os.environ[DRY]} if DRY in os.environ else {})
     stack = Stack(
         device=device, torch=torch.__version__, diffusers=installed("diffusers"), python=platform.python_version()
     )

@@ -14,18 +14,25 @@ from profiler.data.records import from_dict
 from profiler.data.stack import Stack
 from profiler.errors import UserError
 from profiler.machine.child import child_command
+from profiler.machine.environment import environment_with, need_allocator
 
 Question = Literal["stack", "context", "card"]
 TIMEOUT = 120.0  # seconds
 
 
-def ask(question: Question, *arguments: str) -> dict[str, Any]:
+def ask(question: Question, *arguments: str, environment: dict[str, str] | None = None) -> dict[str, Any]:
     """The answer to `question`. Raises UserError with the process's last words, or where it does not answer in time."""
     command = child_command("profiler.machine.probe", question, *arguments)
     try:
         # A session of its own: Ctrl-C is for whoever asks, who then ends the process.
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=TIMEOUT, check=False, start_new_session=True
+            command,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT,
+            check=False,
+            start_new_session=True,
+            env=environment,
         )
     except subprocess.TimeoutExpired as error:
         raise UserError(f"no answer within {TIMEOUT:g} s; is the driver hung?") from error
@@ -35,13 +42,19 @@ def ask(question: Question, *arguments: str) -> dict[str, Any]:
     return answer
 
 
-def probe_stack(device: Literal["auto", "cuda", "cpu"]) -> Stack:
-    """The stack of this machine, asked in a process of its own. Raises UserError where `cuda` is asked and there is none."""
+def probe_stack(device: Literal["auto", "cuda", "cpu"], alloc_conf: str | None = None) -> Stack:
+    """The stack of this machine, asked in a process of its own, whose allocator `alloc_conf` sets up if given.
+
+    Raises UserError where `cuda` is asked and there is none, and for a setting of the allocator that cannot be.
+    """
+    environment = environment_with(alloc_conf, device)
     try:
-        stack: Stack = from_dict(Stack, ask("stack", device))
+        stack: Stack = from_dict(Stack, ask("stack", device, environment=environment))
     except UserError as error:
         hint = "--device cpu measures on the CPU, `latentmeter doctor` says more"
         raise UserError(f"device {device}: {error}; {hint}") from error
+    if alloc_conf is not None:
+        need_allocator(stack.device)
     return stack
 
 

@@ -1,16 +1,33 @@
 """The stack that an estimate is for: a named card's, or this machine's."""
 
 import ctypes
+from dataclasses import replace
 
+from profiler.data.alloc_conf import with_alloc_conf
 from profiler.data.stack import Stack
+from profiler.machine.environment import check_settings, context_with, need_allocator, settings_here
 
 
 def target_stack(
-    gpu: str | None, torch_version: str | None, cudnn: int | None, stack: Stack | None = None
+    gpu: str | None,
+    torch_version: str | None,
+    cudnn: int | None,
+    stack: Stack | None = None,
+    alloc_conf: str | None = None,
 ) -> tuple[Stack, int | None]:
-    """The stack that an estimate is for, which is `stack` where one is given, and its context bytes if they are known."""
-    if stack is not None:
-        return stack, None
+    """The stack that an estimate is for, which is `stack` where one is given, and its context bytes if they are known.
+
+    `alloc_conf` sets up its allocator. Raises UserError for versions that there are not and settings without an estimate.
+    """
+    found, context = (stack, None) if stack is not None else _named_stack(gpu, torch_version, cudnn)
+    if alloc_conf is not None:
+        need_allocator(found.device)
+        found = replace(found, settings=with_alloc_conf(found.settings, alloc_conf))
+    check_settings(found)
+    return found, context_with(context, found.settings)
+
+
+def _named_stack(gpu: str | None, torch_version: str | None, cudnn: int | None) -> tuple[Stack, int | None]:
     from profiler.machine.cards import DEFAULT_GPU, assumed_stack, find_gpu
 
     if gpu is None and torch_version is None and cudnn is None and _has_driver():
@@ -20,8 +37,8 @@ def target_stack(
             from profiler.machine.live import live_stack
 
             return live_stack("cuda"), None
-    card = find_gpu(gpu or DEFAULT_GPU)
-    return assumed_stack(card, torch_version, cudnn), card.context_bytes
+    card = find_gpu(DEFAULT_GPU if gpu is None else gpu)
+    return assumed_stack(card, torch_version, cudnn, settings_here()), card.context_bytes
 
 
 def _has_driver() -> bool:

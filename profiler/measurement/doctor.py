@@ -3,16 +3,19 @@
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from profiler.data.stack import Stack, format_cudnn
+from profiler.allocator.settings import settings_of
+from profiler.data.stack import Stack
 from profiler.data.units import format_bytes
 from profiler.errors import UserError
 from profiler.files.paths import installed
 from profiler.files.write import write_atomically
+from profiler.kernels.convolution import skips_cudnn_conv3d, why_without_cudnn
 from profiler.machine import nvml
+from profiler.machine.environment import check_settings, say_settings
 from profiler.machine.probe import ask, probe_stack
 
 Level = Literal["ok", "note", "warning"]
@@ -53,32 +56,23 @@ def _device() -> tuple[Stack, Finding]:
 
 def _routes(stack: Stack) -> list[Finding]:
     """Kernel routes that cost several times the usual memory."""
-    release, cudnn = stack.torch_release, stack.cudnn or 0
-    slow = stack.device == "cuda" and (2, 9, 0) <= release < (2, 11, 0)
-    if slow and (release == (2, 9, 0) or 90800 <= cudnn < 91500):
-        return [
-            Finding(
-                "warning",
-                "conv3d",
-                f"torch {stack.torch} with cuDNN {format_cudnn(stack.cudnn)} runs 16-bit 3D convolutions without cuDNN: "
-                "several times the memory (pytorch issue 166643); torch 2.11 or cuDNN 9.15 mend it",
-            )
-        ]
-    return []
+    if stack.device != "cuda" or not skips_cudnn_conv3d(stack):
+        return []
+    return [Finding("warning", "conv3d", f"{why_without_cudnn(stack)}; they take several times the memory")]
 
 
 def _settings(stack: Stack) -> Iterator[Finding]:
-    """What the allocator is told by the environment, and whether the estimator can replay it."""
-    from profiler.allocator.settings import parse_settings
-
-    for name in sorted(stack.settings.keys() & {"PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"}):
-        text = f"{name}={stack.settings[name]}"
+    """What the environment sets that changes memory, and whether there can be an estimate for it."""
+    for name, value in sorted(stack.settings.items()):
+        one = replace(stack, device="cuda", settings={name: value})
         try:
-            parse_settings(stack.settings[name])
+            check_settings(one)
+            settings_of(one)
         except UserError as error:
-            yield Finding("warning", "allocator", f"{text}: {error}; estimates for this stack fail")
-        else:
-            yield Finding("note", "allocator", f"{text}: replayed by the estimator, part of the stack's fingerprint")
+            yield Finding("warning", "environment", f"{name}={value}: {error}; estimates for this stack fail")
+            continue
+        if said := say_settings(one):
+            yield Finding("note", "environment", f"{said}: part of the stack's fingerprint")
 
 
 def _nvml() -> tuple[list[dict[str, Any]], list[Finding]]:
@@ -113,7 +107,7 @@ def write_card(path: Path, ladder: dict[str, Any] | None = None) -> None:
     """
     import yaml
 
-    from profiler.machine.live import DRY
+    from profiler.machine.environment import DRY
 
     card = ask("card")
     steps = [size for size in (ladder or {}).get("bytes", {}).values() if size is not None]

@@ -18,6 +18,7 @@ from profiler.data.records import Failure, Measurement, Phase, Reading, Status, 
 from profiler.data.stack import DeviceName, Stack
 from profiler.data.workload import Workload
 from profiler.machine.child import child_command
+from profiler.machine.environment import environment_with
 from profiler.models.spec import ModelSpec
 
 logger = logging.getLogger(__name__)
@@ -47,10 +48,11 @@ def measure_in_process(
     timeout: float = DEFAULT_TIMEOUT,
     log: Path | None = None,
     events: Path | None = None,
+    alloc_conf: str | None = None,
 ) -> Outcome:
     """Measure `workload` of `spec` in a process of its own. Never raises for what the worker does.
 
-    What it prints goes to `log`, its stream of allocator events to `events`, if given.
+    What it prints goes to `log`, its stream of allocator events to `events`, if given; `alloc_conf` sets up its allocator.
     """
     asked = {
         "workload": asdict(workload),
@@ -59,10 +61,11 @@ def measure_in_process(
         "warm_calls": warm_calls,
         "events": str(events) if events else None,
     }
+    environment = environment_with(alloc_conf, device)
     with _in_memory() as request, _in_memory() as progress, log.open("w+b") if log else _in_memory() as output:
         request.write(json.dumps(asked).encode())
         request.seek(0)
-        code = _run(request, progress, output, timeout)
+        code = _run(request, progress, output, timeout, environment)
         return _outcome(code, _events(progress), timeout, _tail(output))
 
 
@@ -70,7 +73,9 @@ def _in_memory() -> IO[bytes]:
     return os.fdopen(os.memfd_create("latentmeter"), "w+b")
 
 
-def _run(request: IO[bytes], progress: IO[bytes], output: IO[bytes], timeout: float) -> int | None:
+def _run(
+    request: IO[bytes], progress: IO[bytes], output: IO[bytes], timeout: float, environment: dict[str, str]
+) -> int | None:
     """The worker's exit code; None if it ran out of time. Its whole group is gone afterwards, whatever happened."""
     command = child_command("profiler.measurement.worker", str(progress.fileno()))
     with subprocess.Popen(
@@ -80,6 +85,7 @@ def _run(request: IO[bytes], progress: IO[bytes], output: IO[bytes], timeout: fl
         stderr=subprocess.STDOUT,
         pass_fds=[progress.fileno()],
         start_new_session=True,
+        env=environment,
     ) as process:
         logger.info("worker %d started, at most %g s: %s", process.pid, timeout, " ".join(command))
         try:

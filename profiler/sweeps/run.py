@@ -20,6 +20,7 @@ from profiler.evidence.explain import reason_of
 from profiler.files.store import RunHeader, RunStore
 from profiler.files.streams import write_stream
 from profiler.machine.cards import Gpu, assumed_stack
+from profiler.machine.environment import context_with, settings_here
 from profiler.machine.probe import probe_stack
 from profiler.measurement.process import measure_in_process
 from profiler.sweeps.plan import Case, Plan, Sweep
@@ -192,8 +193,8 @@ def _run_case(case: Case, sweep: Sweep, stack: Stack, store: RunStore, remaining
 
 def _estimated(case: Case, card: Gpu) -> dict[str, Any]:
     """The record's fields for a case of another card."""
-    stack = assumed_stack(card)
-    found, _, notes = _estimate(case, stack, card.context_bytes)
+    stack = assumed_stack(card, settings=settings_here())
+    found, _, notes = _estimate(case, stack, context_with(card.context_bytes, stack.settings))
     if found is None:
         return {"status": "invalid", "stack": stack, "failure": _at_start(notes["estimate"]), "notes": notes}
     return {"status": "ok", "stack": stack, "estimate": found}

@@ -12,9 +12,8 @@ import torch
 from torch import nn
 
 from profiler.data.stack import Stack
-from profiler.data.units import MIB
 from profiler.data.workload import ATTENTION_PACKAGES, AttentionName
-from profiler.kernels.gemm import cublas_workspace_bytes
+from profiler.kernels.gemm import cublas_workspace_bytes, lt_workspace_bytes, runs_on_lt
 from profiler.kernels.prices import Price, Prices
 from profiler.models.build import TORCH_DTYPES
 from profiler.stages.options import dispatched_attention
@@ -160,14 +159,15 @@ class Trace(Observer):
             self.release(number)
 
     def keep_gemm_workspace(self, with_bias: bool) -> None:
-        """cuBLAS takes its workspace in the first GEMM, after the output, and keeps it (CUDA CublasHandlePool.cpp)."""
-        if not self._gemm_workspace:
+        """The first product takes a workspace, after its output, which the library keeps (ATen CublasHandlePool.cpp)."""
+        own = lt_workspace_bytes(self.stack) if runs_on_lt(self.stack, with_bias) else None
+        # Before 2.12 the handle that cuBLASLt borrows of cuBLAS took cuBLAS's workspace along.
+        if not self._gemm_workspace and (own is None or self.stack.torch_release < (2, 12, 0)):
             self._gemm_workspace = True
             self.borrow(cublas_workspace_bytes(self.stack))
-        if with_bias and not self._lt_workspace:
-            # cuBLASLt has had the cuBLAS block for its own since torch 2.12; before it takes 1 MiB more.
+        if own is not None and not self._lt_workspace:
             self._lt_workspace = True
-            self.borrow(MIB if self.stack.torch_release < (2, 12, 0) else 0)
+            self.borrow(own)
 
 
 def _like_cuda(func: Any, args: Any, result: Any) -> Any:

@@ -39,7 +39,10 @@ def make_model(text: str, capacity: int, total: int, limit: int | None) -> Cachi
     settings = parse_settings(text)
     if settings.expandable:
         return ExpandableAllocator(total, capacity, settings=settings, limit=limit)
-    return CachingAllocator(capacity, settings, limit)
+    if limit is None and settings.fraction < 1:
+        limit = settings.allowed(total)
+    above = None if limit is None or not settings.threshold else int(settings.threshold * limit)
+    return CachingAllocator(capacity, settings, limit, above)
 
 
 def of_torch() -> dict[str, int]:
@@ -127,7 +130,7 @@ def main() -> None:
             "settings": text,
             "capacity": capacity,
             "total": total,
-            "limit": limit,
+            "limit": model.limit,
             "stream": fuzz.stream,
             "counters": list(COUNTERS),
             "checks": checks,

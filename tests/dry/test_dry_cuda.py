@@ -231,3 +231,52 @@ def test_a_card_is_written_as_its_own_file(tmp_path: Path) -> None:
     assert (written.id, written.capability, written.total_bytes) == ("l40s", given.capability, given.total_bytes)
     assert written.context_bytes is None
     assert dry("latentmeter", "doctor", "--dump-card", file).returncode == 2  # never written over
+
+
+SWEEP = """name: allocconf
+title: a setting that torch accepts
+device: cuda
+warm_calls: 0
+cases:
+  - {model: sd1.5, stages: [decode], dtype: [fp16], height: 256, width: 256}
+"""
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {
+            "PYTORCH_CUDA_ALLOC_CONF": "release_lock_on_cudamalloc:True,roundup_power2_divisions:[256:1,512:2,1024:4,>:8]"
+        },
+        {"PYTORCH_ALLOC_CONF": "garbage_collection_threshold:0.1,per_process_memory_fraction:0.02"},
+        {
+            "CUBLAS_WORKSPACE_CONFIG": ":16:8",
+            "TORCH_CUBLASLT_UNIFIED_WORKSPACE": "0",
+            "CUBLASLT_WORKSPACE_SIZE": "4096",
+        },
+    ],
+    ids=lambda settings: "-".join(settings),
+)
+def test_the_environment_changes_both_sides_alike(settings: dict[str, str], tmp_path: Path) -> None:
+    sweep = tmp_path / "sweep.yaml"
+    sweep.write_text(SWEEP)
+    values = [f"{name}={value}" for name, value in settings.items()]
+    done = dry("env", *values, "latentmeter", "run", sweep, "--out", tmp_path / "run", gpu="rtx-4090")
+    assert done.returncode == 0, done.stderr
+    record = json.loads((tmp_path / "run" / "records.jsonl").read_text())
+    estimate, measurement = record["estimate"], record["measurement"]
+    assert (estimate["peak"]["allocated_bytes"], estimate["peak"]["reserved_bytes"]) == (
+        measurement["peak"]["allocated_bytes"],
+        measurement["peak"]["reserved_bytes"],
+    )
+    assert settings.items() <= measurement["stack"]["settings"].items()
+
+
+def test_what_is_asked_of_the_allocator_reaches_the_worker() -> None:
+    small = ("latentmeter", "measure", "sd1.5", "--height", "64", "--width", "64", "--warm-calls", "0", "--json")
+    plain, asked = (
+        json.loads(dry(*small, *more).stdout)["measurement"]
+        for more in ((), ("--alloc-conf", "large_segment_size_mb:64"))
+    )
+    assert asked["stack"]["settings"]["PYTORCH_CUDA_ALLOC_CONF"] == "large_segment_size_mb:64"
+    assert asked["peak"]["reserved_bytes"] != plain["peak"]["reserved_bytes"]

@@ -37,7 +37,12 @@ def test_a_random_stream_gives_torchs_counters_all_along(path: Path) -> None:
     data = read(path)
     settings = parse_settings(data["settings"])
     common = {"capacity": data["capacity"], "settings": settings, "limit": data["limit"]}
-    model = ExpandableAllocator(data["total"], **common) if settings.expandable else CachingAllocator(**common)
+    above = settings.garbage_above(data["total"])
+    model = (
+        ExpandableAllocator(data["total"], **common)
+        if settings.expandable
+        else CachingAllocator(**common, garbage_above=above)
+    )
     checks = {number: dict(zip(data["counters"], values, strict=True)) for number, *values in data["checks"]}
     assert len(checks) == len(data["stream"]) // 100
     live = []

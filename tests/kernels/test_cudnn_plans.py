@@ -8,11 +8,19 @@ from typing import Any
 import pytest
 
 import profiler
-from profiler.data.stack import Stack
+from profiler.data.stack import Stack, format_cudnn
 from profiler.files.paths import CONFIGS
 from profiler.kernels import cudnn_plans as planning
 from profiler.kernels.convolution import Convolution
-from profiler.kernels.cudnn_plans import Planner, digest, front_end_version, question_of, shipped_plans
+from profiler.kernels.cudnn_plans import (
+    SHIPPED_BY,
+    Planner,
+    digest,
+    front_end_version,
+    planned_by,
+    question_of,
+    shipped_plans,
+)
 from profiler.machine.cards import assumed_stack, find_gpu, gpus
 
 
@@ -194,3 +202,35 @@ def test_cudnn_itself_gives_the_shipped_answers(monkeypatch: pytest.MonkeyPatch)
     for question in list(shipped)[::50]:
         assert planner._ask(question) == shipped[question]
     planner.close()
+
+
+def test_nvidias_switch_does_not_reach_the_process_that_plans(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A question says itself whether TF32 is allowed, and answers are kept: the asker's environment must not decide."""
+    seen: list[dict[str, str]] = []
+
+    def start(*command: object, env: dict[str, str], **_: object) -> None:
+        seen.append(env)
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(planning, "front_end_version", lambda: "1")
+    monkeypatch.setattr(planning.subprocess, "Popen", start)
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "0")
+    with pytest.raises(ZeroDivisionError):
+        Planner(stack())._ask("a question")
+    assert "NVIDIA_TF32_OVERRIDE" not in seen[0] and "PATH" in seen[0]
+
+
+def test_plans_that_are_shipped_are_of_the_version_that_is_said() -> None:
+    for path in sorted(CONFIGS.joinpath("plans").glob("*.json")):
+        version = json.loads(path.read_text(encoding="utf-8"))["planned_by"].partition("-")[2]
+        assert format_cudnn(SHIPPED_BY) == version.rpartition(".")[0], path
+
+
+@pytest.mark.parametrize(
+    ("installed", "versions"), [(None, [92000]), ("1.32.0-9.20.0.48", [92000]), ("1.34.0-9.24.0.12", [92000, 92400])]
+)
+def test_an_installed_planner_is_one_more_version(
+    installed: str | None, versions: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planning, "front_end_version", lambda: installed)
+    assert planned_by() == versions

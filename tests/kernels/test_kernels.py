@@ -13,7 +13,7 @@ import torch
 from profiler.data.stack import Stack
 from profiler.kernels.attention import Attention, buffers, choose_kernel
 from profiler.kernels.convolution import Convolution, route, workspace_bytes
-from profiler.kernels.gemm import cublas_workspace_bytes
+from profiler.kernels.gemm import cublas_workspace_bytes, lt_workspace_bytes, runs_on_lt
 from profiler.machine.cards import assumed_stack, find_gpu
 from profiler.trace.rules.kernels import attention_output
 
@@ -227,3 +227,61 @@ def test_output_keeps_the_querys_order_where_the_kernel_does() -> None:
         assert attention_output(query, query, "flash").stride() == query.stride()
         assert attention_output(query, query, "efficient").stride() == flat.stride()
     assert attention_output(plain, plain, "cudnn").shape == plain.shape
+
+
+def with_settings(gpu: str, release: str = "2.13.0", **settings: str) -> Stack:
+    return replace(stack(gpu, release), settings=settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "cublas", "own"),
+    [
+        ({}, 8_519_680, None),
+        ({"CUBLAS_WORKSPACE_CONFIG": ":16:8"}, 131_072, None),
+        ({"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}, 33_554_432, None),
+        ({"CUBLAS_WORKSPACE_CONFIG": "foo"}, 8_519_680, None),
+        ({"CUBLAS_WORKSPACE_CONFIG": ":0:0"}, 0, None),
+        ({"TORCH_CUBLASLT_UNIFIED_WORKSPACE": "0"}, 8_519_680, MIB),
+        ({"TORCH_CUBLASLT_UNIFIED_WORKSPACE": "foo"}, 8_519_680, None),
+        ({"TORCH_CUBLASLT_UNIFIED_WORKSPACE": "0", "CUBLASLT_WORKSPACE_SIZE": "4096"}, 8_519_680, 4 * MIB),
+        ({"CUBLASLT_WORKSPACE_SIZE": "4096"}, 8_519_680, None),
+    ],
+)
+def test_the_environment_sets_the_workspace_of_matrix_products(
+    settings: dict[str, str], cublas: int, own: int | None
+) -> None:
+    """Allocations of two linear layers, without and with a bias, in dry CUDA: torch 2.13.0+cu130, an RTX 4090's record."""
+    asked = with_settings("rtx-4090", **settings)
+    assert (cublas_workspace_bytes(asked), lt_workspace_bytes(asked)) == (cublas, own)
+
+
+def test_the_environment_says_which_library_multiplies() -> None:
+    """Seen in the same way: with a workspace of its own cuBLASLt takes it for a bias, or for all, or for none."""
+    assert [runs_on_lt(with_settings("rtx-4090"), bias) for bias in (False, True)] == [False, True]
+    disabled = with_settings("rtx-4090", DISABLE_ADDMM_CUDA_LT="1")
+    assert [runs_on_lt(disabled, bias) for bias in (False, True)] == [False, False]
+    assert runs_on_lt(with_settings("rtx-4090", TORCH_BLAS_PREFER_CUBLASLT="1"), with_bias=False)
+
+
+@pytest.mark.parametrize(("value", "kernel"), [("1", "flash"), ("0", "cudnn"), ("", "cudnn")])
+def test_cudnn_attention_comes_last_where_the_environment_says_so(value: str, kernel: str) -> None:
+    """torch._fused_sdp_choice in dry CUDA, an H200's record: 1 (flash) for "1", else 3 (cuDNN)."""
+    call = Attention(q=(1, 8, 256, 64), k=(1, 8, 256, 64), v=(1, 8, 256, 64), dtype=BF16)
+    assert choose_kernel(call, with_settings("h200", TORCH_CUDNN_SDPA_DEPRIORITIZED=value)) == kernel
+
+
+def test_nvidias_switch_takes_tf32_from_convolutions() -> None:
+    """In dry CUDA this one borrows 4,341,776 bytes on an H200, and with NVIDIA_TF32_OVERRIDE=0 none."""
+    call = conv((1, 64, 128, 128), 64, 3, FP32)
+    assert workspace_bytes(call, with_settings("h200", NVIDIA_TF32_OVERRIDE="1")) > 4_000_000
+    assert workspace_bytes(call, with_settings("h200", NVIDIA_TF32_OVERRIDE="0")) == 0
+
+
+def test_vol2col_writes_out_every_tap() -> None:
+    """Wan 2.1's decode of 33x480x832 in bf16 on torch 2.9.1, its last convolution over 96 channels: 7.71 GiB."""
+    call = replace(conv((1, 96, 6, 482, 834), 96, 3), y=(1, 96, 4, 480, 832), padding=(0, 0, 0))
+    older = stack("rtx-4090", "2.9.1")
+    assert route(call, older) == "vol2col"
+    assert workspace_bytes(call, older) == 96 * 27 * 4 * 480 * 832 * 2 == 8_281_128_960
+    assert route(call, stack("rtx-4090", "2.9.1", 91500)) == route(call, stack("rtx-4090")) == "cudnn"
+    assert route(replace(call, channels_last=True), older) == "cudnn"

@@ -3,13 +3,21 @@
 import pytest
 
 from profiler.errors import UserError
-from profiler.machine.cards import DEFAULT_GPU, assumed_stack, bundled_cudnn, find_gpu, gpu_named, gpus
-from profiler.machine.live import VARIABLES, live_stack
+from profiler.machine.cards import DEFAULT_GPU, assumed_stack, find_gpu, gpu_named, gpus
+from profiler.machine.versions import bundled_cudnn
 
 
 @pytest.mark.parametrize(
     ("release", "cudnn"),
-    [((2, 5, 1), 90100), ((2, 7, 1), 90501), ((2, 10, 0), 91002), ((2, 13, 0), 92000), ((3, 0, 0), 92600)],
+    [
+        ((2, 0, 1), 8500),
+        ((2, 3, 1), 8902),
+        ((2, 5, 1), 90100),
+        ((2, 7, 1), 90501),
+        ((2, 10, 0), 91002),
+        ((2, 13, 0), 92000),
+        ((3, 0, 0), 92600),
+    ],
 )
 def test_a_release_has_the_cudnn_of_its_own_wheel_or_of_the_newest_before(
     release: tuple[int, int, int], cudnn: int
@@ -35,15 +43,24 @@ def test_every_card_is_found_by_its_id_and_by_its_own_name() -> None:
     assert DEFAULT_GPU in gpus()
 
 
-@pytest.mark.parametrize("name", VARIABLES)
-def test_what_changes_memory_is_part_of_the_stack(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = live_stack("cpu")
-    monkeypatch.setenv(name, "a value")
-    after = live_stack("cpu")
-    assert after.settings == before.settings | {name: "a value"}
-    assert after.fingerprint != before.fingerprint
+@pytest.mark.parametrize("version", ["9.9.9", "2.7.5", "2.99", "3.0.0", "2.x", "", "-1", "2.-1.0", "2.7.1 "])
+def test_a_torch_that_there_is_not_is_refused(version: str) -> None:
+    with pytest.raises(UserError, match=r"^torch: .*(2\.0\.0 to 2\.15\.0|2\.7\.1)"):
+        assumed_stack(find_gpu("h200"), version)
 
 
-def test_the_variables_are_those_that_torch_and_its_libraries_read() -> None:
-    assert {"PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_NO_CUDA_MEMORY_CACHING"} <= set(VARIABLES)
-    assert {"CUBLAS_WORKSPACE_CONFIG", "CUBLASLT_WORKSPACE_SIZE", "NVIDIA_TF32_OVERRIDE"} <= set(VARIABLES)
+@pytest.mark.parametrize("version", [1, -1, 0, 9500, 89999, 90511, 93500, 2**40])
+def test_a_cudnn_that_there_is_not_is_refused(version: int) -> None:
+    with pytest.raises(UserError, match=r"there is no version .* 8500 to 8907, or 90000 to 92600"):
+        assumed_stack(find_gpu("h200"), "2.13.0", version)
+
+
+@pytest.mark.parametrize(("torch", "cudnn"), [("2.13.0", 8902), ("2.1.0", 90100)])
+def test_a_cudnn_of_another_major_version_is_one_that_torch_refuses(torch: str, cudnn: int) -> None:
+    with pytest.raises(UserError, match="another major version"):
+        assumed_stack(find_gpu("h200"), torch, cudnn)
+
+
+@pytest.mark.parametrize("version", ["2.14.1", "2.15.0", "2.16.0", "2.17.0.dev20261101", "2.7.1", "2.13.0a0+git12"])
+def test_a_torch_that_may_well_be_is_taken(version: str) -> None:
+    assert assumed_stack(find_gpu("h200"), version).torch == version.split("+")[0]

@@ -1,0 +1,46 @@
+"""What has to be said of a stack before any figure: settings, releases that nobody looked at, and kernels of last resort."""
+
+from collections.abc import Mapping
+
+from profiler.data.stack import Stack, format_cudnn
+from profiler.kernels.convolution import why_without_cudnn
+from profiler.kernels.cudnn_plans import planned_by
+from profiler.machine.environment import say_settings
+from profiler.machine.versions import say_old_cudnn, say_torch
+
+
+def stack_notes(stack: Stack, routes: Mapping[str, int]) -> dict[str, str]:
+    """The remarks by their names in `notes`, all of which begin with `stack.`; those of the CPU are none."""
+    if stack.device != "cuda":
+        return {}
+    said = {
+        "stack.settings": say_settings(stack),
+        "stack.torch": say_torch(stack),
+        "stack.cudnn": "; ".join(filter(None, (say_plans(stack, routes), say_old_cudnn(stack)))),
+        "stack.convolutions": say_slow_convolutions(stack, routes),
+    }
+    return {name: text for name, text in said.items() if text}
+
+
+def say_plans(stack: Stack, routes: Mapping[str, int]) -> str:
+    """That the plans are those of another cuDNN than the stack's."""
+    others = [version for version in planned_by() if version // 100 != (stack.cudnn or version) // 100]
+    count = routes.get("convolution cudnn, planned", 0) + routes.get("convolution cudnn, closed form", 0)
+    if not count or not others:
+        return ""
+    return (
+        f"workspace of {count} convolutions is by plans of cuDNN {' and '.join(map(format_cudnn, others))}: those of "
+        f"{format_cudnn(stack.cudnn)} are not known, and may borrow more or less"
+    )
+
+
+def say_slow_convolutions(stack: Stack, routes: Mapping[str, int]) -> str:
+    """That convolutions go without cuDNN, and what that costs."""
+    slow = {name: routes.get(f"convolution {name}", 0) for name in ("vol2col", "im2col")}
+    if not any(slow.values()):
+        return ""
+    count = " and ".join(f"{number} by {name}" for name, number in slow.items() if number)
+    return (
+        f"{count}, not by cuDNN: {why_without_cudnn(stack)}; such a convolution writes every output position with all its "
+        "taps, several times the memory"
+    )
