@@ -135,10 +135,13 @@ def _rows(levels: Sequence[Memory | None], terms: Sequence[Terms | None]) -> lis
 class CallEstimate(Side):
     """The estimator's answer for any call on one stack. `baseline`: weights and inputs resident; `peak`: the cold call.
 
-    `warm` is the peak of a second call in the same process; `safe_reserved_bytes` the highest reserved peak over the
-    pasts that `allocator/histories.py` replays, for who must not run out of memory; `fits` whether the card, empty, holds
-    it. `options` says what became of each memory option, `routes` counts which kernel each attention and convolution was
-    priced as, `events` is the number of allocations and frees replayed. `seconds` is the cost of the estimate after imports.
+    `warm` is the peak of a second call in the same process; `fits` whether the card, empty, holds every call of one process,
+    `first_call_fits` whether it holds the first. Where it holds every call, the figures are those on this card, where the
+    allocator may give cached segments back; else those on a roomy card, one with room for everything. `roomy` is always
+    the peak there, and `safe_reserved_bytes` the highest reserved peak there over the pasts that `allocator/histories.py`
+    replays, for who must not run out of memory. `options` says what became of each memory option, `routes` counts which
+    kernel each attention and convolution was priced as, `events` is the number of allocations and frees replayed.
+    `seconds` is the cost of the estimate after imports.
     """
 
     peak_at: PeakAt
@@ -146,8 +149,10 @@ class CallEstimate(Side):
     output_shapes: tuple[tuple[int, ...], ...]
     seconds: float
     warm: Memory | None = None
+    roomy: Memory | None = None
     safe_reserved_bytes: int | None = None
     fits: bool | None = None
+    first_call_fits: bool | None = None
     options: dict[str, AppliedOption] = field(default_factory=dict)
     routes: dict[str, int] = field(default_factory=dict)
     events: int = 0
