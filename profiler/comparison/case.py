@@ -112,7 +112,7 @@ def compare_all(records: Iterable[Record], tolerance: float | None = None) -> li
 
 
 def within_tolerance(comparison: Comparison) -> bool:
-    """Whether the row passes where a tolerance was asked: a failed case does not, an estimate-only row does."""
+    """Whether the row passes: a failed case does not, nor one that could not be compared; an estimate-only row does."""
     if comparison.record.status in ("oom", "timeout", "crash", "invalid"):
         return False
     return comparison.verdict in ("exact", "within") or comparison.record.measurement is None

@@ -104,6 +104,20 @@ class Side(Shown):
         raise NotImplementedError
 
     @property
+    def imbalance(self) -> str | None:
+        """Where the terms do not add up to the peak, in words; None where they do, or as far as either is unknown."""
+        total = 0
+        for level, names in zip(LEVELS, (TERMS[:5], TERMS[5:6], TERMS[6:]), strict=True):
+            parts = [getattr(self.terms, name) for name in names]
+            peak = getattr(self.peak, f"{level}_bytes")
+            if peak is None or None in parts:
+                break
+            total += sum(parts)
+            if total != peak:
+                return f"the terms of the {self.kind} peak add up to {total:,} B, {level} is {peak:,} B"
+        return None
+
+    @property
     def headline(self) -> str:
         """Workload, kind, stack and peak."""
         peak = format_bytes(self.peak.allocated_bytes)
@@ -237,6 +251,7 @@ class Record(Shown):
     """One case of a run, as it stands in the store: one line of JSON.
 
     `key` joins records of one run and of two: the workload's key, and `@card` behind it where only an estimate was asked.
+    A record of which a side's terms do not add up is `invalid`, whoever says that it is `ok`, and `failure` says why.
     """
 
     key: str
@@ -252,6 +267,12 @@ class Record(Shown):
     tolerance: float | None = None
     notes: dict[str, str] = field(default_factory=dict)
     schema: int = SCHEMA
+
+    def __post_init__(self) -> None:
+        wrong = [side.imbalance for side in (self.measurement, self.estimate) if side and side.imbalance]
+        if self.status == "ok" and wrong:
+            object.__setattr__(self, "status", "invalid")
+            object.__setattr__(self, "failure", Failure(phase="attribution", message="; ".join(map(str, wrong))))
 
     @property
     def headline(self) -> str:

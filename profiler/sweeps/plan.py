@@ -36,7 +36,7 @@ class Entry(Strict):
 
 
 class Sweep(Strict):
-    """A sweep file. `tolerance_percent` makes a case outside it fail the run; `events` keeps each case's streams."""
+    """A sweep file. A case outside `tolerance_percent` fails the run: 1 by default. `events` keeps each case's streams."""
 
     name: str
     title: str
@@ -44,7 +44,7 @@ class Sweep(Strict):
     timeout_seconds: PositiveFloat = 600.0
     warm_calls: int = Field(3, ge=0)
     events: bool = True
-    tolerance_percent: PositiveFloat | None = None
+    tolerance_percent: float | None = Field(None, gt=0, allow_inf_nan=False)
     cases: list[Entry] = Field(min_length=1)
 
 
