@@ -107,6 +107,10 @@ class CachingAllocator:
             for block in [b for _, _, b in pool if b.previous is None and b.next is None]:
                 self._release(block)
 
+    def unused(self) -> list[Piece]:
+        """The pieces that are handed out to nobody."""
+        return [block for pool in self._pools.values() for _, _, block in pool]
+
     def reset_peaks(self) -> None:
         """As `torch.cuda.reset_peak_memory_stats`."""
         self.peak_allocated, self.peak_reserved = self.allocated, self.reserved
@@ -239,6 +243,7 @@ class PlainAllocator:
     def __init__(self) -> None:
         self.allocated = self.peak_allocated = 0
         self.reserved = self.peak_reserved = None
+        self.retries = 0
 
     def malloc(self, size: int) -> Piece:
         """Allocate `size` bytes."""
@@ -252,6 +257,10 @@ class PlainAllocator:
 
     def empty_cache(self) -> None:
         """Nothing is cached."""
+
+    def unused(self) -> list[Piece]:
+        """What is free is nobody's."""
+        return []
 
     def reset_peaks(self) -> None:
         """Start counting peaks anew."""

@@ -25,6 +25,10 @@ class ExpandableAllocator(CachingAllocator):
             for _, _, block in list(pool):
                 self._unmap(block)
 
+    def unused(self) -> list[Piece]:
+        """The pieces that are handed out to nobody, without pages too."""
+        return super().unused() + [block for pool in self._unmapped.values() for block in pool]
+
     def _take_free(self, size: int, small: bool) -> Piece | None:
         pool = self._pools[small]
         index = bisect_left(pool, (size, 0))

@@ -1,14 +1,18 @@
 """What one stream of events takes of memory in processes of several pasts: a fresh one, a later call, a fuller card."""
 
+from collections.abc import Callable, Hashable
 from functools import cached_property
 
 from profiler.allocator.caching import CachingAllocator, OutOfMemory, PlainAllocator
 from profiler.allocator.expandable import ExpandableAllocator
 from profiler.allocator.replay import Replay
 from profiler.allocator.settings import settings_of
-from profiler.data.events import Events
+from profiler.data.events import Block, Events
 from profiler.data.records import Memory
 from profiler.data.stack import Stack
+
+PlanOf = Callable[[Block], Hashable | None]
+MOST_CALLS = 20  # to look for a state that repeats: the second call's was the first's in every stream but a full card's
 
 
 def allocator_of(stack: Stack, capacity: int | None = None) -> CachingAllocator | PlainAllocator:
@@ -21,15 +25,62 @@ def allocator_of(stack: Stack, capacity: int | None = None) -> CachingAllocator 
     return CachingAllocator(capacity, settings, garbage_above=settings.garbage_above(stack.device_total_bytes))
 
 
+class Calls:
+    """The calls of one process, one after another, until the allocator's state repeats: then later ones go as before.
+
+    `peaks` and `retries` (how often cached segments were given back) have one entry for each call that got through;
+    `refused` is the request for which there was no room, None where every call gets through.
+    """
+
+    def __init__(self, events: Events, allocator: CachingAllocator | PlainAllocator, plan_of: PlanOf) -> None:
+        self.peaks: list[Memory] = []
+        self.retries: list[int] = []
+        self.refused: str | None = None
+        self.repeats = False
+        self._allocator = allocator
+        try:
+            self.first = Replay(events, allocator, plan_of=plan_of)
+            self._passed(self.first.peak)
+            states = {self.first.state()}
+            while not self.repeats and len(self.peaks) < MOST_CALLS:
+                self._passed(self.first.again())
+                state = self.first.state()
+                self.repeats = state in states
+                states.add(state)
+        except OutOfMemory as error:
+            self.refused = f"no room for {error.requested:,} B with {allocator.allocated:,} B allocated"
+
+    @property
+    def reserved(self) -> int | None:
+        """The most that any of the calls reserved; None on the CPU, whose allocator reserves nothing."""
+        return max((peak.reserved_bytes for peak in self.peaks if peak.reserved_bytes is not None), default=None)
+
+    def _passed(self, peak: Memory) -> None:
+        self.peaks.append(peak)
+        self.retries.append(self._allocator.retries - sum(self.retries))
+
+
 class Histories:
     """The answers of one stream on one stack. `context_bytes` is what CUDA takes outside the allocator, None if unknown.
 
-    `fresh` is the replay in a fresh process, by which terms and tensors at the peak are told.
+    `roomy` are the calls on a card with room for everything, `here` those on this card: None where its size is not known.
+    `fresh` is the replay by which terms and tensors at the peak are told: on this card if every call gets through there,
+    on a roomy one if not. For `plan_of` see `Replay`.
     """
 
-    def __init__(self, events: Events, stack: Stack, context_bytes: int | None = None) -> None:
+    def __init__(
+        self, events: Events, stack: Stack, context_bytes: int | None = None, plan_of: PlanOf = lambda _: None
+    ) -> None:
         self.events, self.stack, self.context_bytes = events, stack, context_bytes
-        self.fresh = Replay(events, allocator_of(stack))
+        self.roomy = Calls(events, allocator_of(stack), plan_of)
+        total, reserved = stack.device_total_bytes, self.roomy.reserved
+        self.here = None if total is None or reserved is None else self.roomy
+        if total is not None and reserved is not None:
+            capacity = min(total - (context_bytes or 0), settings_of(stack).allowed(total))
+            if reserved > capacity:
+                self.here = Calls(events, allocator_of(stack, capacity), plan_of)
+        self._told = self.here if self.here and self.here.refused is None else self.roomy
+        self.fresh = self._told.first
 
     @property
     def baseline(self) -> Memory:
@@ -38,57 +89,71 @@ class Histories:
 
     @property
     def peak(self) -> Memory:
-        """The highest moment of the first call."""
+        """The highest moment of the first call: on this card, or on a roomy one if this one does not get through."""
         return self._with_device(self.fresh.peak)
 
-    @cached_property
+    @property
+    def roomy_peak(self) -> Memory:
+        """The same on a card with room for everything."""
+        return self._with_device(self.roomy.first.peak)
+
+    @property
     def later(self) -> Memory:
         """The peak of a second call in the same process."""
-        return self.fresh.again()
+        return self._told.peaks[1]
 
     @cached_property
     def safe_reserved_bytes(self) -> int | None:
-        """The highest reserved peak of three pasts: a fresh process, a later call, and a call of half the sizes before.
+        """The highest reserved peak of three pasts on a roomy card: a fresh process, later calls, a call of half the sizes.
 
-        Not a proof: the worst of those replayed. A fuller card needs less, as the allocator gives back what it caches.
-        None on the CPU, whose allocator reserves nothing.
+        Not a proof: the worst of those replayed. None on the CPU, whose allocator reserves nothing.
         """
-        if self.stack.device == "cpu":
+        if self.roomy.reserved is None:
             return None
         after_smaller = Replay(self.events, allocator_of(self.stack), smaller_first=True).peak
-        return max(memory.reserved_bytes or 0 for memory in (self.fresh.peak, self.later, after_smaller))
+        return max(self.roomy.reserved, after_smaller.reserved_bytes or 0)
+
+    @property
+    def first_call_fits(self) -> bool | None:
+        """Whether the first call alone gets through on the card; None where the card's size is not known."""
+        return bool(self.here.peaks) if self.here else None
 
     def fits(self) -> tuple[bool | None, str | None]:
-        """Whether the allocator gets through on the card while it holds nothing else, and what is to be said of it.
+        """Whether every call gets through on the card while it holds nothing else, and what is to be said of it.
 
         None where the card's size is not known.
         """
-        total, reserved = self.stack.device_total_bytes, self.fresh.peak.reserved_bytes
-        if self.stack.device == "cpu" or total is None:
+        if self.here is None:
             return None, "the memory of this device is not known"
-        unsure = None
+        if self.here.refused:
+            through = len(self.here.peaks)
+            who = "the first call gets" if through == 1 else f"the first {through} calls get"
+            return False, f"{who} through, the next does not: {self.here.refused}" if through else self.here.refused
+        remarks = _by_what(self.here)
         if self.context_bytes is None:
-            unsure = (
+            remarks.append(
                 "without the CUDA context, whose size on this card is not known: "
                 "a card that is full to the brim may not fit"
             )
-        capacity = min(total - (self.context_bytes or 0), settings_of(self.stack).allowed(total))
-        if reserved is not None and reserved <= capacity:
-            return True, unsure
-        allocator = allocator_of(self.stack, capacity)
-        assert isinstance(allocator, CachingAllocator)
-        try:
-            squeezed = Replay(self.events, allocator, squeeze=True).squeezed
-        except OutOfMemory as error:
-            return False, f"no room for {error.requested:,} B with {allocator.allocated:,} B allocated"
-        if squeezed:
-            return True, f"only with smaller workspaces than planned in {squeezed} convolutions, which may be slower"
-        if allocator.retries:
-            return True, f"only by giving cached segments back {allocator.retries} times, which stalls the device"
-        return True, unsure
+        return True, "; ".join(remarks) or None
 
     def _with_device(self, memory: Memory) -> Memory:
         """With device bytes, where reserved bytes and the context are known."""
         reserved, context = memory.reserved_bytes, self.context_bytes
         device = None if reserved is None or context is None else reserved + context
         return Memory(allocated_bytes=memory.allocated_bytes, reserved_bytes=reserved, device_bytes=device)
+
+
+def _by_what(calls: Calls) -> list[str]:
+    """What it takes that every call gets through: nothing on a card with room for everything."""
+    by = []
+    if count := len(calls.first.squeezed):
+        by.append(f"only if other plans of cuDNN take less workspace (convolutions: {count}), and these may be slower")
+    if any(calls.retries):
+        by.append(
+            f"only by giving cached segments back (first call: {calls.retries[0]} times, a later one: at most "
+            f"{max(calls.retries[1:])}), which stalls the device"
+        )
+    if not calls.repeats:
+        by.append(f"as far as {len(calls.peaks)} calls tell: they leave the allocator in another state each time")
+    return by

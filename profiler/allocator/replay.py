@@ -1,6 +1,7 @@
 """Replays a trace through an allocator: what `torch.cuda` would count, and what stands at the peak."""
 
 from collections import defaultdict
+from collections.abc import Callable, Hashable
 
 from profiler.allocator.caching import CachingAllocator, OutOfMemory, Piece, PlainAllocator
 from profiler.data.events import Block, Events, alive_at, first_event, place_of
@@ -13,7 +14,9 @@ LARGEST = 10
 class Replay:
     """A trace run through an allocator: the size each block really takes, and the moment of the peak.
 
-    With `squeeze`, a workspace for which there is no room is left out and counted: ATen takes the next plan then.
+    `plan_of` names the convolution whose plan takes a block as its workspace; None for every other block. Where there is no
+    room for the workspace, ATen takes another plan, and keeps it for all calls of this convolution (Conv_v8.cpp,
+    `try_configs` and `benchmark_cache`). What that one takes is not known: nothing is counted, and `squeezed` has the block.
     `smaller_first` plays the call once before, at half its sizes: the history that a smaller picture leaves behind.
     """
 
@@ -22,13 +25,14 @@ class Replay:
         trace: Events,
         allocator: CachingAllocator | PlainAllocator,
         *,
-        squeeze: bool = False,
+        plan_of: Callable[[Block], Hashable | None] = lambda _: None,
         smaller_first: bool = False,
     ) -> None:
         self.trace = trace
         self.allocator = allocator
-        self.squeeze = squeeze
-        self.squeezed = 0
+        self.plan_of = plan_of
+        self.squeezed: set[int] = set()
+        self._given_up: set[Hashable] = set()
         self.sizes = [0] * len(trace.blocks)
         self._pieces: dict[int, Piece] = {}
         self._start = first_event(trace)
@@ -50,6 +54,17 @@ class Replay:
         self.sizes = sizes
         return self._peak()
 
+    def state(self) -> Hashable:
+        """All that a later call depends on, once the last one's outputs were dropped.
+
+        Pieces in the order of their addresses, with the block that each holds: best fit asks for sizes and for that order.
+        """
+        self._drop_outputs()
+        pieces = [*((piece, -1) for piece in self.allocator.unused()), *((p, n) for n, p in self._pieces.items())]
+        pieces.sort(key=lambda pair: pair[0].address)
+        layout = tuple((p.size, n, p.small, p.mapped, p.previous is None) for p, n in pieces)
+        return layout, frozenset(self._given_up)
+
     def _call(self, shrink: int = 1, first: bool = True) -> int:
         return self._play(self._start, len(self.trace.events), shrink, self.trace.cache_emptied_at if first else set())
 
@@ -69,13 +84,18 @@ class Replay:
             if number in pieces:
                 continue
             block = blocks[number]
+            if self._given_up and self.plan_of(block) in self._given_up:
+                self.squeezed.add(number)
+                continue
             kept = block.died is None and block.term != "outputs"
             try:
                 piece = allocator.malloc(block.bytes if kept else ceil_div(block.bytes, shrink))
             except OutOfMemory:
-                if not (self.squeeze and block.term == "workspace"):
+                plan = self.plan_of(block)
+                if plan is None:
                     raise
-                self.squeezed += 1
+                self._given_up.add(plan)
+                self.squeezed.add(number)
                 continue
             pieces[number] = piece
             self.sizes[number] = piece.size
@@ -94,8 +114,9 @@ class Replay:
         return Memory(allocated_bytes=self.allocator.allocated, reserved_bytes=self.allocator.reserved)
 
     def alive(self) -> list[Block]:
-        """Blocks alive at the peak, largest first."""
-        return sorted(alive_at(self.trace.blocks, self.peak_event), key=lambda block: -self.sizes[block.number])
+        """Blocks alive at the peak, largest first; not those that were left out."""
+        alive = [block for block in alive_at(self.trace.blocks, self.peak_event) if self.sizes[block.number]]
+        return sorted(alive, key=lambda block: -self.sizes[block.number])
 
     def terms(self) -> dict[str, int | None]:
         """Allocated bytes at the peak by term; a term with nothing alive is a true 0."""

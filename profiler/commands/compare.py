@@ -20,7 +20,7 @@ from profiler.data.units import format_bytes, format_percent
 @click.option("--fail-over", type=Percent(), help="Exit code 1 when a peak rose by more, or a case failed anew.")
 @json_option
 def compare(run_a: Path, run_b: Path, fail_over: float | None, as_json: bool) -> None:
-    """Two runs side by side: two cards, two torch versions, two commits. Cases are joined by key.
+    """Two runs side by side: two cards, two torch versions, two commits. Cases are joined by workload.
 
     A change is that of the allocated peak; --fail-over looks at allocated, reserved and device bytes.
     """
@@ -41,9 +41,9 @@ def show_difference(found: RunDifference, failures: Sequence[CaseDifference]) ->
         sizes = (case.allocated.before, case.allocated.after)
         texts = [format_bytes(size) if size is not None else "-" for size in sizes]
         shares = [format_percent(delta.share) if delta.bytes is not None else "-" for delta in case.deltas]
-        rows.append([case.key, case.kind, case.change, *texts, *shares])
+        rows.append([case.key, case.kind, case.card, case.change, *texts, *shares])
     if rows:
-        print_table(["case", "kind", "change", "before", "after", "allocated", "reserved", "device"], rows)
+        print_table(["case", "kind", "card", "change", "before", "after", "allocated", "reserved", "device"], rows)
     out.print(sentence(found))
     for case in failures:
         out.print(f"FAILED {case.key}: {case.reason or 'rose by more than the limit'}")

@@ -37,12 +37,17 @@ def show_estimate(found: Estimate) -> None:
     levels = {"baseline": found.baseline, "peak": found.peak}
     if found.warm is not None:
         levels["later calls, peak"] = found.warm
+    if found.roomy not in (None, found.peak):
+        levels["peak on a roomy card"] = found.roomy
     show_levels(levels)
     if found.safe_reserved_bytes is not None:
-        out.print(f"reserved, safe bound over other histories: {format_bytes(found.safe_reserved_bytes)}")
+        out.print(
+            f"reserved, safe bound over other histories, on a roomy card: {format_bytes(found.safe_reserved_bytes)}"
+        )
     if found.fits is not None:
         room = f"{found.stack.gpu} ({format_bytes(found.stack.device_total_bytes)})"
-        out.print(f"fits on an empty {room}: {'yes' if found.fits else 'NO'}")
+        first = ", but the first call alone does" if found.first_call_fits and not found.fits else ""
+        out.print(f"fits on an empty {room}: {'yes' if found.fits else 'NO'}{first}")
     out.print(f"closed-form latent: {format_bytes(found.latent.get('memory_bytes'))}")
     show_breakdown(found)
     show_notes(found.notes)

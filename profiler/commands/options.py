@@ -1,6 +1,7 @@
 """What several commands share: options, exit codes, and how an answer is given."""
 
 import json
+import math
 import re
 from collections.abc import Callable
 from functools import reduce
@@ -39,7 +40,7 @@ class Pixels(click.ParamType[tuple[int, ...]]):
 
 
 class Percent(click.ParamType[float]):
-    """A share written as a percentage: 2 or 2%. Not below 0."""
+    """A share written as a percentage: 2 or 2%. A finite number, not below 0."""
 
     name = "percent"
 
@@ -49,7 +50,7 @@ class Percent(click.ParamType[float]):
             share = float(str(value).removesuffix("%")) / 100
         except ValueError:
             share = -1
-        if not share >= 0:
+        if not 0 <= share < math.inf:
             self.fail(f"{value!r} is not a percentage, such as 2%", param, context)
         return share
 

@@ -112,7 +112,7 @@ def compare_all(records: Iterable[Record], tolerance: float | None = None) -> li
 
 
 def within_tolerance(comparison: Comparison) -> bool:
-    """Whether the row passes where a tolerance was asked: a failed case does not, an estimate-only row does."""
+    """Whether the row passes: a failed case does not, nor one that could not be compared; an estimate-only row does."""
     if comparison.record.status in ("oom", "timeout", "crash", "invalid"):
         return False
     return comparison.verdict in ("exact", "within") or comparison.record.measurement is None
@@ -157,8 +157,11 @@ def _verdict(record: Record, allocated: Pair, tolerance: float) -> tuple[Verdict
     differing = [name for name in differing_fields(estimate.stack, measurement.stack) if name not in HARMLESS_FIELDS]
     if differing:
         return "not comparable", f"the estimate is for another stack: {', '.join(differing)} differ"
-    if any(reading.phase == "cold" and (reading.alloc_retries or reading.ooms) for reading in measurement.readings):
-        return "not comparable", "the card was full: segments were given back, and kernels may have taken smaller plans"
+    if any(reading.phase == "cold" and reading.ooms for reading in measurement.readings):
+        return (
+            "not comparable",
+            "the card was full: convolutions took other plans than cuDNN's first, of unknown workspace",
+        )
     if allocated.difference is None:
         unknown = measurement if allocated.measured is None else estimate
         return "not comparable", unknown.notes.get("peak.allocated_bytes", "allocated bytes unknown")

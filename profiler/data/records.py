@@ -105,6 +105,20 @@ class Side(Shown):
         raise NotImplementedError
 
     @property
+    def imbalance(self) -> str | None:
+        """Where the terms do not add up to the peak, in words; None where they do, or as far as either is unknown."""
+        total = 0
+        for level, names in zip(LEVELS, (TERMS[:5], TERMS[5:6], TERMS[6:]), strict=True):
+            parts = [getattr(self.terms, name) for name in names]
+            peak = getattr(self.peak, f"{level}_bytes")
+            if peak is None or None in parts:
+                break
+            total += sum(parts)
+            if total != peak:
+                return f"the terms of the {self.kind} peak add up to {total:,} B, {level} is {peak:,} B"
+        return None
+
+    @property
     def headline(self) -> str:
         """Workload, kind, stack and peak."""
         peak = format_bytes(self.peak.allocated_bytes)
@@ -136,10 +150,13 @@ def _rows(levels: Sequence[Memory | None], terms: Sequence[Terms | None]) -> lis
 class CallEstimate(Side):
     """The estimator's answer for any call on one stack. `baseline`: weights and inputs resident; `peak`: the cold call.
 
-    `warm` is the peak of a second call in the same process; `safe_reserved_bytes` the highest reserved peak over the
-    pasts that `allocator/histories.py` replays, for who must not run out of memory; `fits` whether the card, empty, holds
-    it. `options` says what became of each memory option, `routes` counts which kernel each attention and convolution was
-    priced as, `events` is the number of allocations and frees replayed. `seconds` is the cost of the estimate after imports.
+    `warm` is the peak of a second call in the same process; `fits` whether the card, empty, holds every call of one process,
+    `first_call_fits` whether it holds the first. Where it holds every call, the figures are those on this card, where the
+    allocator may give cached segments back; else those on a roomy card, one with room for everything. `roomy` is always
+    the peak there, and `safe_reserved_bytes` the highest reserved peak there over the pasts that `allocator/histories.py`
+    replays, for who must not run out of memory. `options` says what became of each memory option, `routes` counts which
+    kernel each attention and convolution was priced as, `events` is the number of allocations and frees replayed.
+    `seconds` is the cost of the estimate after imports.
     """
 
     peak_at: PeakAt
@@ -147,8 +164,10 @@ class CallEstimate(Side):
     output_shapes: tuple[tuple[int, ...], ...]
     seconds: float
     warm: Memory | None = None
+    roomy: Memory | None = None
     safe_reserved_bytes: int | None = None
     fits: bool | None = None
+    first_call_fits: bool | None = None
     options: dict[str, AppliedOption] = field(default_factory=dict)
     routes: dict[str, int] = field(default_factory=dict)
     events: int = 0
@@ -233,6 +252,7 @@ class Record(Shown):
     """One case of a run, as it stands in the store: one line of JSON.
 
     `key` joins records of one run and of two: the workload's key, and `@card` behind it where only an estimate was asked.
+    A record of which a side's terms do not add up is `invalid`, whoever says that it is `ok`, and `failure` says why.
     """
 
     key: str
@@ -248,6 +268,12 @@ class Record(Shown):
     tolerance: float | None = None
     notes: dict[str, str] = field(default_factory=dict)
     schema: int = SCHEMA
+
+    def __post_init__(self) -> None:
+        wrong = [side.imbalance for side in (self.measurement, self.estimate) if side and side.imbalance]
+        if self.status == "ok" and wrong:
+            object.__setattr__(self, "status", "invalid")
+            object.__setattr__(self, "failure", Failure(phase="attribution", message="; ".join(map(str, wrong))))
 
     @property
     def headline(self) -> str:

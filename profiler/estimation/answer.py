@@ -4,16 +4,17 @@
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 
 from profiler.allocator.histories import Histories
-from profiler.data.events import Events
+from profiler.data.events import Block, Events
 from profiler.data.latent import LatentEstimate, estimate_video_latent_memory
 from profiler.data.records import AppliedOption, CallEstimate, Estimate, Terms
 from profiler.data.stack import Stack
 from profiler.data.workload import Workload
 from profiler.estimation.stack_notes import say_plans, stack_notes
+from profiler.kernels.convolution import Convolution, route
 from profiler.models.spec import ModelSpec, Size
 
 # Attention packages whose kernels are not known from source: what they borrow is left out of the estimate.
@@ -33,12 +34,22 @@ class Traced:
 
 def answer(traced: Traced, stack: Stack, *, context_bytes: int | None, started: float) -> CallEstimate:
     """The estimate that a trace gives; `started` is when its making began (`time.perf_counter`)."""
-    histories = Histories(traced.events, stack, context_bytes)
+
+    def plan_of(block: Block) -> Hashable | None:
+        """The convolution whose plan of cuDNN borrows this block; other kernels have no other plan to take."""
+        call = block.price.call if block.price is not None else None
+        return call if isinstance(call, Convolution) and route(call, stack) == "cudnn" else None
+
+    histories = Histories(traced.events, stack, context_bytes, plan_of)
     peak, fresh = histories.peak, histories.fresh
     fits, remark = histories.fits()
     notes = stack_notes(stack, traced.routes) | _unknowns(stack, context_bytes) | traced.notes
     notes |= _workspace_notes(traced.routes, stack)
     notes |= {f"options.{name}": f"NOT applied: {o.detail}" for name, o in traced.options.items() if not o.applied}
+    if left_out := sum(not fresh.sizes[number] for number in fresh.squeezed):  # in the first call, whose peak is told
+        notes["peak.allocated_bytes"] = (
+            f"at least: without the workspaces of {left_out} convolutions, for which there is no room"
+        )
     cached = None
     if peak.reserved_bytes is None or peak.allocated_bytes is None:
         notes["terms.cached"] = notes["peak.reserved_bytes"]
@@ -52,8 +63,10 @@ def answer(traced: Traced, stack: Stack, *, context_bytes: int | None, started: 
         terms=Terms(**terms, cached=cached, context=context_bytes),
         peak_at=fresh.peak_at(),
         warm=histories.later,
+        roomy=histories.roomy_peak,
         safe_reserved_bytes=histories.safe_reserved_bytes,
         fits=fits,
+        first_call_fits=histories.first_call_fits,
         largest=fresh.largest(),
         output_shapes=traced.output_shapes,
         seconds=time.perf_counter() - started,

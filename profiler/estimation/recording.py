@@ -187,33 +187,36 @@ def replay(recording: dict[str, Any], size: Sides, stack: Stack) -> Traced:
     return Traced(stream, routes, options, _resolved(recording["output_shapes"], values), recording["notes"])
 
 
-Kind = tuple[int, tuple[int, ...], str, str, str, int, Callable[[], int] | None]
+Kind = tuple[int, tuple[int, ...], str, str, str, int, tuple[Price, Callable[[], int]] | None]
 
 
 def _evaluate(kind: list[Any], values: list[int], prices: Prices) -> Kind:
     size, shape, dtype, term, phase, op, price = kind
     if price is not None:
-        return 0, (), dtype, term, phase, op, _asker(_resolved(price, values), prices)
+        asked = _resolved(price, values)
+        call = CALLS[asked.pop("rule")](**asked.pop("call"))
+        again = Price(call, **asked)
+        return 0, (), dtype, term, phase, op, (again, _asker(again, prices))
     shape = _resolved(shape, values)
     if isinstance(size, list):
         size = size[0] * prod(shape)
     return size if size >= 0 else values[~size], shape, dtype, term, phase, op, None
 
 
-def _asker(price: dict[str, Any], prices: Prices) -> Callable[[], int]:
+def _asker(price: Price, prices: Prices) -> Callable[[], int]:
     """A function that asks for the size anew, and so counts the route, each time."""
-    call: Any = CALLS[price["rule"]](**price["call"])
-    if price["rule"] == "convolution":
+    call, kernel = price.call, price.kernel
+    if isinstance(call, Convolution):
         return lambda: prices.convolution(call)
-    if price["rule"] == "elements":
-        return lambda: int(call.bytes)
-    part = price["part"]
-    if part is not None:
-        size = prices.buffers(call, price["kernel"])[part]
+    if isinstance(call, Elements):
+        return lambda: call.bytes
+    if price.part is not None:
+        assert kernel is not None
+        size = prices.buffers(call, kernel)[price.part]
         return lambda: size
 
     def choose() -> int:
-        if prices.attention(call, price["pinned"]) != price["kernel"]:
+        if prices.attention(call, price.pinned) != kernel:
             raise Elsewhere
         return 0
 
@@ -228,16 +231,17 @@ def _blocks(recording: dict[str, Any], kinds: list[Kind], prices: Prices) -> tup
     kind_of = recording["blocks"]
     for slot in recording["events"]:
         if slot >= 0:
-            size, shape, dtype, term, phase, op, ask = kinds[kind_of[slot]]
-            if ask is not None:
-                size = ask()
+            size, shape, dtype, term, phase, op, asked = kinds[kind_of[slot]]
+            if asked is not None:
+                size = asked[1]()
                 shape = (size,)
             if not size:
                 number_of.append(-1)
                 continue
             number = len(blocks)
             number_of.append(number)
-            blocks.append(Block(number, size, op, shape, dtype, term, phase, len(events)))
+            price = asked and asked[0]
+            blocks.append(Block(number, size, op, shape, dtype, term, phase, len(events), None, price))
             events.append(number)
         elif number_of[~slot] >= 0:
             number = number_of[~slot]

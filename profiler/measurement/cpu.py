@@ -3,6 +3,9 @@
 The CPU allocator keeps no counters, but reports each allocation and free to the profiler with a running total. One
 profiler session covers the whole process, so totals are true from the first weight on; markers in its event tree say
 which phase and which op an event fell in. There is no cache, so reserved bytes do not exist here.
+
+Weights that are mapped from their file never come from the allocator. They are counted from the beginning: the resident
+storages whose addresses the allocator does not hold.
 """
 
 import re
@@ -15,6 +18,7 @@ from typing import Any
 
 import torch
 from torch.profiler import ProfilerActivity, profile, record_function
+from torch.utils._pytree import tree_leaves
 
 from profiler.data.events import Stream
 from profiler.data.records import Memory, Phase, Reading
@@ -47,6 +51,8 @@ class CpuMeter(Meter):
         self._phases: list[Reading] = []  # without the allocator's bytes, which are known when the meter is left
         self._intervals: list[_Interval] = []
         self._watch: _CpuObserver | None = None
+        self._resident: dict[int, int] = {}  # bytes of the resident storages, by address
+        self._mapped = 0
 
     def __enter__(self) -> "CpuMeter":
         self._profile.__enter__()
@@ -55,7 +61,10 @@ class CpuMeter(Meter):
     def __exit__(self, *error: object) -> None:
         self._profile.__exit__(None, None, None)
         results: Any = self._profile.profiler.kineto_results  # type: ignore[union-attr]
-        self._intervals = _intervals(results.experimental_event_tree())
+        self._intervals, held = _intervals(results.experimental_event_tree())
+        self._mapped = sum(size for address, size in self._resident.items() if address not in held)
+        for interval in self._intervals:
+            interval.peak, interval.end = interval.peak + self._mapped, interval.end + self._mapped
 
     @contextmanager
     def phase(self, name: Phase) -> Iterator[None]:
@@ -72,6 +81,13 @@ class CpuMeter(Meter):
                 self._phases.append(
                     Reading(phase=name, peak=peak, end=end, seconds=seconds, process_bytes=end.device_bytes)
                 )
+
+    def resident(self, values: Any) -> None:
+        """Note the storages of `values`: which of them the allocator gave is known when the meter is left."""
+        for tensor in tree_leaves(values):
+            if isinstance(tensor, torch.Tensor):
+                storage = tensor.untyped_storage()
+                self._resident[storage.data_ptr()] = storage.nbytes()
 
     def readings(self) -> tuple[Reading, ...]:
         """One a phase, after the meter was left; none before."""
@@ -113,6 +129,7 @@ class CpuMeter(Meter):
             "alloc_retries": cuda_only,
             "ooms": cuda_only,
             "device_free_bytes": "there is no device beside the CPU",
+            **({"terms.weights": f"{self._mapped:,} B of them are mapped from their file"} if self._mapped else {}),
         }
 
 
@@ -125,15 +142,19 @@ class _CpuObserver(Observer):
             return func(*args, **kwargs)
 
 
-def _intervals(tree: list[Any]) -> list[_Interval]:
-    """Every marked stretch of the event tree with its totals, in order of start."""
+def _intervals(tree: list[Any]) -> tuple[list[_Interval], set[int]]:
+    """Every marked stretch of the event tree with its totals, in order of start; and the addresses held at the end."""
     found: list[_Interval] = []
-    total = 0
+    held: set[int] = set()
+    total, before = 0, None  # the allocator's own total runs on through the process
 
     def visit(event: Any, around: list[_Interval]) -> None:
-        nonlocal total
+        nonlocal total, before
         if event.name == "[memory]":
-            total = event.extra_fields.total_allocated
+            seen = event.extra_fields
+            before = seen.total_allocated - seen.alloc_size if before is None else before
+            total = seen.total_allocated - before
+            (held.add if seen.alloc_size > 0 else held.discard)(seen.ptr)
             for interval in around:
                 interval.peak, interval.end = max(interval.peak, total), total
         elif event.name.startswith(_MARK):
@@ -144,7 +165,7 @@ def _intervals(tree: list[Any]) -> list[_Interval]:
 
     for event in sorted(tree, key=lambda e: e.start_time_ns):
         visit(event, [])
-    return found
+    return found, held
 
 
 def _resident(name: str) -> int | None:

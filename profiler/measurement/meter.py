@@ -51,6 +51,9 @@ class Meter(ABC):
     def phase(self, name: Phase) -> Iterator[None]:
         """Measure the enclosed code; a repeated name (`warm`) gives a reading of its own."""
 
+    def resident(self, values: Any) -> None:  # noqa: B027 - an allocator that sees them all needs nothing
+        """The tensors in `values` are resident from now on. For a device whose allocator does not see all of them."""
+
     @abstractmethod
     def readings(self) -> tuple[Reading, ...]:
         """One reading a phase, in order. A phase that failed has one too, as far as it came."""

@@ -161,6 +161,7 @@ class Worker(Watcher):
 
     def resident(self, values: Any) -> None:
         """What building left behind is collected, so that it does not go in the middle of a later phase."""
+        self._meter.resident(values)
         if self._phase == "model":
             gc.collect()
 

@@ -7,7 +7,7 @@ from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveInt
 
 from profiler.data.units import MOST, MOST_CALLS
 from profiler.data.workload import DtypeName, History, MemoryOptions, StageName, Workload
@@ -41,7 +41,7 @@ class Entry(Strict):
 
 
 class Sweep(Strict):
-    """A sweep file. `tolerance_percent` makes a case outside it fail the run; `events` keeps each case's streams."""
+    """A sweep file. A case outside `tolerance_percent` fails the run: 1 by default. `events` keeps each case's streams."""
 
     name: str
     title: str
@@ -49,7 +49,7 @@ class Sweep(Strict):
     timeout_seconds: float = Field(600.0, gt=0, le=MOST)
     warm_calls: int = Field(3, ge=0, le=MOST_CALLS)
     events: bool = True
-    tolerance_percent: PositiveFloat | None = None
+    tolerance_percent: float | None = Field(None, gt=0, allow_inf_nan=False)
     cases: list[Entry] = Field(min_length=1)
 
 

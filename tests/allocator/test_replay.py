@@ -1,5 +1,7 @@
 """A stream replayed: what stands at the peak, what a later call takes, and what there is no room for. Streams by hand."""
 
+from collections.abc import Hashable
+
 import pytest
 
 from profiler.allocator.caching import CachingAllocator, OutOfMemory
@@ -25,6 +27,11 @@ def stream(*events: tuple[str, int, str] | int, emptied: frozenset[int] = frozen
 
 
 WEIGHTS, INPUT = ("weights", 20, "model"), ("inputs", 4, "inputs")
+
+
+def plan_of(block: Block) -> Hashable | None:
+    """Convolutions of one workspace have one plan here."""
+    return block.bytes if block.term == "workspace" else None
 
 
 def cold(term: str, size: int) -> tuple[str, int, str]:
@@ -73,9 +80,10 @@ def test_a_smaller_call_before_leaves_its_segments() -> None:
 
 def test_only_workspace_can_be_done_without() -> None:
     events = stream(WEIGHTS, cold("activations", 10), cold("workspace", 30), ~2, cold("outputs", 10))
-    found = Replay(events, CachingAllocator(capacity=40 * MIB), squeeze=True)
-    assert (found.squeezed, found.peak.allocated_bytes) == (1, 40 * MIB)
+    found = Replay(events, CachingAllocator(capacity=40 * MIB), plan_of=plan_of)
+    assert (found.squeezed, found.peak.allocated_bytes) == ({2}, 40 * MIB)
+    assert [block.number for block in found.alive()] == [0, 1, 3]
     with pytest.raises(OutOfMemory):
         Replay(events, CachingAllocator(capacity=40 * MIB))
     with pytest.raises(OutOfMemory):
-        Replay(events, CachingAllocator(capacity=30 * MIB), squeeze=True)
+        Replay(events, CachingAllocator(capacity=30 * MIB), plan_of=plan_of)

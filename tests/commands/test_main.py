@@ -107,6 +107,8 @@ MISTAKES: list[tuple[list[str], list[str]]] = [
     (["report", "no/such/folder"], ["no/such/folder: no run here", "`latentmeter run CONFIG --out`"]),
     (["report", "tests"], ["tests: no run here"]),
     (["report", "tests", "--tolerance", "-1"], ["'-1' is not a percentage"]),
+    (["report", "tests", "--tolerance", "inf"], ["'inf' is not a percentage"]),
+    (["accuracy", "--fail-over", "nan%"], ["'nan%' is not a percentage"]),
     (["latent", "--frames", "81"], ["Missing option '--height'"]),
     ([*LATENT, "--frames", "0"], ["num_frames"]),
     (["estimat"], ["No such command 'estimat'"]),
@@ -318,7 +320,7 @@ def test_the_exit_code_of_report_is_about_the_tolerance(
 
 
 @pytest.mark.parametrize(
-    ("off", "tolerance", "code"), [(0, 1, 0), (400_000_000, 1, 1), (400_000_000, None, 0), (400_000_000, 90, 0)]
+    ("off", "tolerance", "code"), [(0, 1, 0), (400_000_000, 1, 1), (400_000_000, None, 1), (400_000_000, 90, 0)]
 )
 def test_the_exit_code_of_run_is_about_the_tolerance_of_its_sweep(
     latentmeter: Command,

@@ -1,5 +1,6 @@
 """Estimate against measurement: each verdict and each reason for having none, from hand-made records."""
 
+import math
 import re
 from dataclasses import replace
 
@@ -17,7 +18,7 @@ from profiler.comparison.case import (
     to_frame,
     within_tolerance,
 )
-from profiler.data.records import TERMS, Memory, Record
+from profiler.data.records import TERMS, Memory, Record, Terms
 from tests.report import records_factory as factory
 
 GIB = 1 << 30
@@ -29,8 +30,8 @@ def pair_of(estimated: int | None, measured: int | None) -> Record:
     made = factory.record()
     return replace(
         made,
-        estimate=replace(factory.estimate(), peak=Memory(allocated_bytes=estimated)),
-        measurement=replace(factory.measurement(), peak=Memory(allocated_bytes=measured)),
+        estimate=replace(factory.estimate(), peak=Memory(allocated_bytes=estimated), terms=Terms()),
+        measurement=replace(factory.measurement(), peak=Memory(allocated_bytes=measured), terms=Terms()),
     )
 
 
@@ -194,6 +195,26 @@ def test_each_level_and_each_term_has_its_own_pair() -> None:
     assert row.device.error is None
 
 
+def test_a_tolerance_that_is_no_number_passes_nothing_but_the_exact() -> None:
+    assert not within_tolerance(compare(pair_of(GIB + 1, GIB), math.nan))
+    assert within_tolerance(compare(pair_of(GIB, GIB), math.nan))
+
+
+@pytest.mark.parametrize("side", ["estimate", "measurement"])
+@pytest.mark.parametrize("level", ["allocated", "reserved", "device"])
+def test_a_record_whose_terms_do_not_add_up_is_invalid_and_says_so(side: str, level: str) -> None:
+    context = 512 << 20
+    whole = replace(factory.measurement() if side == "measurement" else factory.estimate())
+    known = replace(whole, terms=replace(whole.terms, context=context),
+                    peak=replace(whole.peak, device_bytes=(whole.peak.reserved_bytes or 0) + context))  # fmt: skip
+    assert factory.record(**{side: known}).status == "ok"
+    peak = replace(known.peak, **{f"{level}_bytes": (getattr(known.peak, f"{level}_bytes") or 0) + 1})
+    record = factory.record(**{side: replace(known, peak=peak)})
+    row = compare(record)
+    assert (record.status, row.verdict, within_tolerance(row)) == ("invalid", "not comparable", False)
+    assert re.search(f"^invalid: the terms of the {known.kind} peak add up to [0-9,]+ B, {level} is", row.reason)
+
+
 @pytest.mark.parametrize(
     ("record", "passes"),
     [
@@ -248,11 +269,13 @@ def test_bytes_beyond_what_a_float_can_hold_stay_exact() -> None:
     assert frame.loc[1, "allocated_estimated_bytes"] is pd.NA
 
 
-@pytest.mark.parametrize("pressure", [{"alloc_retries": 1}, {"ooms": 2}])
-def test_a_full_card_is_not_comparable(pressure: dict[str, int]) -> None:
+@pytest.mark.parametrize(
+    ("pressure", "verdict"), [({"alloc_retries": 1, "ooms": 0}, "exact"), ({"ooms": 2}, "not comparable")]
+)
+def test_a_full_card_is_comparable_unless_plans_had_to_give_way(pressure: dict[str, int], verdict: str) -> None:
     record = pair_of(GIB, GIB)
     assert record.measurement is not None
     readings = tuple(replace(r, **pressure) if r.phase == "cold" else r for r in record.measurement.readings)
     row = compare(replace(record, measurement=replace(record.measurement, readings=readings)))
-    assert row.verdict == "not comparable"
-    assert "the card was full" in row.reason
+    assert row.verdict == verdict
+    assert ("the card was full" in row.reason) == (verdict != "exact")

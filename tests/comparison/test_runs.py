@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from profiler import compare
-from profiler.comparison.runs import sentence
-from profiler.data.records import Record
+from profiler.comparison.runs import Delta, sentence
+from profiler.data.records import Record, Terms
 from profiler.data.units import MIB
 from profiler.files.store import RunHeader, RunStore
 from tests.report.records_factory import GPU, measurement, on_cpu, oom, sample, within
@@ -49,6 +49,42 @@ def test_a_measurement_is_never_laid_beside_an_estimate() -> None:
     assert case.reason == "cuda in the first run, estimated in the second"
 
 
+def estimated_for(card: str, record: Record) -> Record:
+    assert record.estimate is not None
+    there = replace(GPU, gpu=card)
+    made = replace(record.estimate, stack=there)
+    key = f"{record.workload.key}@{card}"
+    return replace(record, key=key, stack=there, estimate=made, measurement=None, status="ok", failure=None)
+
+
+def test_estimates_for_two_cards_are_joined_and_the_cards_are_shown() -> None:
+    first, second = sample()[:2]
+    h200, l40s = ([estimated_for(card, record) for record in (first, second)] for card in ("H200", "L40S"))
+    found = compare(h200, l40s)
+    assert [(case.key, case.kind, case.card, case.change) for case in found.cases] == [
+        (record.workload.key, "estimated", "H200 -> L40S", "equal") for record in (first, second)
+    ]
+    both = compare([*h200, *l40s], [*l40s, estimated_for("T4", first)])
+    assert [case.card for case in both.cases] == ["H200 -> T4", "H200", "L40S", "L40S"]
+    assert [case.change for case in both.cases] == ["equal", "missing", "equal", "equal"]
+
+
+def test_an_estimate_is_joined_with_an_estimate_before_a_measurement() -> None:
+    record = within()
+    found = compare([record, estimated_for("H200", record)], [estimated_for("L40S", record)])
+    assert [(case.kind, case.change) for case in found.cases] == [("cuda", "missing"), ("estimated", "equal")]
+    (case,) = compare([record], [estimated_for("H200", record)]).cases
+    assert (case.change, case.reason) == ("not comparable", "cuda in the first run, estimated in the second")
+
+
+def test_a_limit_that_is_no_number_passes_nothing_that_rose() -> None:
+    first = sample()[0]
+    found = compare([first, within()], [larger(first, 300 * MIB), within()])
+    assert [case.key for case in found.failures(float("nan"))] == [first.key]
+    assert Delta(0, MIB).rose_over(1e9)  # no share of nothing
+    assert not Delta(None, MIB).rose_over(0)
+
+
 def test_what_failed_anew_is_a_failure_whatever_the_limit() -> None:
     good = replace(oom(), status="ok", measurement=measurement(oom().workload), failure=None)
     found = compare([good], [oom()])
@@ -62,7 +98,8 @@ def test_failures_look_at_reserved_bytes_too() -> None:
     assert grown.measurement is not None
     peak = grown.measurement.peak
     more = replace(peak, reserved_bytes=(peak.reserved_bytes or 0) * 2)
-    found = compare([within()], [replace(grown, measurement=replace(grown.measurement, peak=more))])
+    made = replace(grown.measurement, peak=more, terms=Terms())
+    found = compare([within()], [replace(grown, measurement=made)])
     assert (found.cases[0].change, len(found.failures(0.02)), len(found.failures(1.5))) == ("equal", 1, 0)
 
 
@@ -115,6 +152,8 @@ def test_json_is_one_document(latentmeter: Latentmeter, runs: tuple[Path, Path])
     assert (answer.code, found["failures"], found["stack"]) == (0, [], {})
 
 
-@pytest.mark.parametrize("arguments", [("here", "nowhere"), ("a", "b", "--fail-over", "much")])
+@pytest.mark.parametrize(
+    "arguments", [("here", "nowhere"), *(("a", "b", "--fail-over", text) for text in ("much", "nan", "inf"))]
+)
 def test_a_mistake_is_the_users(latentmeter: Latentmeter, arguments: tuple[str, ...]) -> None:
     assert latentmeter("compare", *arguments).code == 2

@@ -9,11 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import profiler
-from profiler.data.records import TERMS, Estimate
+from profiler.data.records import TERMS, CallEstimate, Estimate
 from profiler.data.stack import Stack
+from profiler.data.units import MIB
 from profiler.data.workload import STAGES, MemoryOptions, StageName
 from profiler.errors import UserError
-from profiler.estimation.estimator import estimate
+from profiler.estimation.answer import Traced, answer
+from profiler.estimation.estimator import estimate, trace_stage
 from profiler.machine.cards import assumed_stack, find_gpu
 from profiler.models.find import find_model
 
@@ -84,6 +86,30 @@ def test_fits_or_not() -> None:
     small = on("rtx-4090", "wan2.1-t2v-14b")
     assert small.fits is False
     assert "no room for" in small.notes["fits"]
+
+
+def test_fits_speaks_for_every_call_and_says_the_first_apart() -> None:
+    """Dry CUDA on a card of so much memory, whose context takes 512 MiB: see tests/allocator/test_full_card.py."""
+    spec = find_model("sdxl")
+    workload = spec.workload("decode", height=888, width=1184, dtype="bf16")
+    watched = trace_stage(workload, spec, assumed_stack(find_gpu("h200"), "2.13.0"))
+    traced = Traced(watched.trace, watched.trace.routes, {}, watched.output_shapes)
+
+    def on_card(mib: int) -> CallEstimate:
+        stack = assumed_stack(find_gpu("h200"), "2.13.0")
+        return answer(traced, replace(stack, device_total_bytes=mib * MIB), context_bytes=512 * MIB, started=0)
+
+    small, smaller, full, roomy = map(on_card, (2632, 2200, 4000, 8000))
+    assert (small.fits, small.first_call_fits) == (False, True)
+    assert small.notes["fits"].startswith("the first call gets through, the next does not: no room for 538,312,704 B")
+    assert (smaller.fits, smaller.first_call_fits) == (False, False)
+    assert (full.fits, full.first_call_fits) == (True, True)
+    assert "giving cached segments back (first call: 1 times, a later one: at most 0)" in full.notes["fits"]
+    assert full.peak.reserved_bytes == full.warm.reserved_bytes == 3426 * MIB  # type: ignore[union-attr]
+    assert full.terms.cached == 3426 * MIB - full.peak.allocated_bytes  # type: ignore[operator]
+    assert roomy.peak == roomy.roomy == full.roomy == small.roomy == small.peak
+    assert roomy.peak.reserved_bytes > 4400 * MIB  # type: ignore[operator]
+    assert roomy.safe_reserved_bytes == full.safe_reserved_bytes >= roomy.peak.reserved_bytes  # type: ignore[operator]
 
 
 def test_the_context_takes_room_from_what_fits() -> None:

@@ -60,7 +60,7 @@ def case(number: int) -> tuple[Workload, ModelSpec, dict[str, Any]]:
 def blocks(events: Events) -> list[tuple[Any, ...]]:
     named = [events.ops[b.op] if b.op >= 0 else None for b in events.blocks]
     return [
-        (b.bytes, b.shape, b.dtype, b.term, b.phase, b.born, b.died, op)
+        (b.bytes, b.shape, b.dtype, b.term, b.phase, b.born, b.died, b.price, op)
         for b, op in zip(events.blocks, named, strict=True)
     ]
 

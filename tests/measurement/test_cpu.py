@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers import AutoencoderKL
 
 import profiler
 from profiler.comparison.case import compare
 from profiler.data.records import Measurement, Record, from_dict
-from profiler.data.workload import STAGES, MemoryOptions, StageName, Workload
+from profiler.data.workload import STAGES, DtypeName, MemoryOptions, StageName, Workload
 from profiler.estimation.estimator import estimate
 from profiler.measurement.cpu import CpuMeter
 from profiler.measurement.worker import Worker
@@ -107,6 +108,24 @@ def test_the_estimate_meets_the_measurement_to_the_byte(model: str, stage: Stage
         estimate=estimated, measurement=found,
     )  # fmt: skip
     assert compare(record).verdict == "exact"
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+def test_weights_that_are_mapped_from_their_file_are_counted(dtype: DtypeName, tmp_path: Path) -> None:
+    """In the dtype of the file they stay where they are mapped; in another one the allocator gives what they are cast to."""
+    tiny = find_model(str(TINY / "tiny-image.yaml"))
+    assert tiny.vae is not None
+    AutoencoderKL(**tiny.vae.config).save_pretrained(tmp_path / "vae")
+    (tmp_path / "model_index.json").write_text('{"vae": ["diffusers", "AutoencoderKL"]}', encoding="utf-8")
+    spec = find_model(str(tmp_path))
+    found = worked(spec.workload("decode", frames=1, height=32, width=32, dtype=dtype), spec)
+    estimated = estimate(found.workload, spec, found.stack)
+    assert found.terms.weights == estimated.terms.weights
+    assert found.baseline.allocated_bytes == estimated.baseline.allocated_bytes
+    assert found.terms.workspace is not None
+    assert found.peak.allocated_bytes == estimated.peak.allocated_bytes + found.terms.workspace  # type: ignore[operator]
+    weights = f"{estimated.terms.weights:,} B of them are mapped from their file"
+    assert found.notes.get("terms.weights") == (weights if dtype == "fp32" else None)
 
 
 def test_a_measurement_says_what_it_is() -> None:
