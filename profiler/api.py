@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from profiler.comparison.case import Comparison, compare_all
 from profiler.data.records import CallEstimate, Estimate, Record
 from profiler.data.stack import DeviceName, Stack
-from profiler.data.workload import StageName
+from profiler.data.workload import StageName, Workload
 from profiler.errors import UserError
 from profiler.machine.target import target_stack
 
@@ -53,19 +54,22 @@ def estimate(
     """
     # Everything that a user can mistake comes before torch is imported.
     spec = find_model(model)
-    asked = spec.workload(stage, **workload)
+    asked = _asked(spec, stage, workload)
     target, context = target_stack(gpu, torch, cudnn, stack)
     logger.info("asked: %s on %s", asked.key, target.title)
     from profiler.estimation.cache import EstimateCache
 
     known = EstimateCache(asked, spec, target, context)
-    if cache and (found := known.find()):
-        return found
-    from profiler.estimation.estimator import estimate as run_estimate
+    found = known.find() if cache else None
+    if found is None:
+        from profiler.estimation.estimator import estimate as run_estimate
 
-    found = run_estimate(asked, spec, target, context_bytes=context)
-    if cache:
-        known.keep(found)
+        found = run_estimate(asked, spec, target, context_bytes=context)
+        if cache:
+            known.keep(found)
+    if asked.options.attention_backend != getattr(workload.get("options"), "attention_backend", None):
+        note = {"attention_backend": f"{asked.options.attention_backend}, as DIFFUSERS_ATTN_BACKEND says"}
+        found = replace(found, notes=note | found.notes)
     return found
 
 
@@ -120,7 +124,7 @@ def make_recording(
     why there is no recording. Raises UserError, also where the file cannot be written.
     """
     spec = find_model(model)
-    asked = spec.workload(stage, **workload)
+    asked = _asked(spec, stage, workload)
     target, _ = target_stack(gpu, torch, cudnn, stack)
     from profiler.estimation.cache import EstimateCache
     from profiler.estimation.recorder import make_recording as make
@@ -145,9 +149,11 @@ def measure(
     from profiler.measurement.process import measure_in_process
 
     spec = find_model(model)
-    asked = spec.workload(stage, **workload)
+    asked = _asked(spec, stage, workload)
     started, stack = datetime.now(UTC), probe_stack(device)
     outcome = measure_in_process(asked, spec, stack.device, warm_calls=warm_calls, timeout=timeout)
+    if outcome.status == "skipped" and outcome.failure:
+        raise UserError(outcome.failure.message)
     return Record(
         key=asked.key,
         workload=asked,
@@ -196,7 +202,7 @@ def hotspots(
         raise UserError("--device, --measured and an estimate's stack (--gpu, --torch, --cudnn) exclude each other")
 
     spec = find_model(model)
-    asked = spec.workload(stage, **workload)
+    asked = _asked(spec, stage, workload)
     from profiler.diagnosis.collect import estimated, measured
     from profiler.diagnosis.findings import find_all
     from profiler.diagnosis.hotspots import summarize
@@ -288,6 +294,12 @@ def publish(directory: str | Path, tolerance: float | None = None) -> list[Path]
     from profiler.sweeps.publish import publish as write
 
     return write(Path(directory), tolerance)
+
+
+def _asked(spec: "ModelSpec", stage: StageName, workload: Mapping[str, Any]) -> Workload:
+    from profiler.models.attention import with_environment
+
+    return with_environment(spec.workload(stage, **workload), spec)
 
 
 def _records(source: str | Path | Iterable[Record]) -> Iterable[Record]:

@@ -88,6 +88,10 @@ def show_run(plan: "Plan", records: Sequence[Record], paths: Sequence[Path]) -> 
         out.print("Rows of kind 'dry': allocator and dispatcher real, kernels not executed; no GPU was measured.")
     if any(record.stack and record.stack.device == "cpu" for record in records):
         out.print("Measured rows are CPU numbers: no GPU was used. Rows of kind 'estimated' were not measured.")
+    if skipped := [record for record in records if record.status == "skipped"]:
+        out.print(f"{len(skipped)} of {len(records)} cases skipped, for what the model or the card does not take:")
+        for reason in dict.fromkeys(record.failure.message for record in skipped if record.failure):
+            out.print(f"  {reason}")
     if len(records) < len(plan.cases):
         out.print(f"{len(records)} of {len(plan.cases)} cases done: the same command goes on with the rest.")
         if not records:

@@ -289,6 +289,23 @@ def figures(side: Estimate | Measurement | None) -> dict[str, int | None]:
 
 def from_dict(kind: type[Any], data: dict[str, Any]) -> Any:
     """Read `data` back into the dataclass `kind`, checking every type. Raises pydantic.ValidationError."""
-    from pydantic import TypeAdapter
+    from pydantic import TypeAdapter, ValidationError
 
-    return TypeAdapter(kind).validate_python(data)
+    try:
+        return TypeAdapter(kind).validate_python(data)
+    except ValidationError:
+        today = _renamed(data)
+        if today == data:
+            raise
+        return TypeAdapter(kind).validate_python(today)
+
+
+def _renamed(data: Any) -> Any:
+    """`data` in today's names: packages besides torch were once asked for by `attention`."""
+    if isinstance(data, list):
+        return [_renamed(item) for item in data]
+    if not isinstance(data, dict):
+        return data
+    backend = {"flash-attn": "flash", "sage": "sage", "xformers": "xformers"}.get(str(data.get("attention")))
+    today = data | ({"attention": None, "attention_backend": backend} if backend else {})
+    return {name: _renamed(value) for name, value in today.items()}

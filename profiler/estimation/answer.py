@@ -37,7 +37,6 @@ def answer(traced: Traced, stack: Stack, *, context_bytes: int | None, started: 
     peak, fresh = histories.peak, histories.fresh
     fits, remark = histories.fits()
     notes = _unknowns(stack, context_bytes) | traced.notes | _workspace_notes(traced.routes, stack)
-    notes |= {f"options.{name}": f"NOT applied: {o.detail}" for name, o in traced.options.items() if not o.applied}
     cached = None
     if peak.reserved_bytes is None or peak.allocated_bytes is None:
         notes["terms.cached"] = notes["peak.reserved_bytes"]

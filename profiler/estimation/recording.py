@@ -162,7 +162,7 @@ def _kind(fit: Fit, same: Sequence[Block], key: Sequence[Any], ops: dict[tuple[s
 def _plain(price: Price) -> dict[str, Any]:
     name = type(price.call).__name__.lower()
     call = {entry.name: getattr(price.call, entry.name) for entry in fields(price.call)}
-    return {"rule": name, "kernel": price.kernel, "pinned": price.pinned, "part": price.part, "call": call}
+    return {"rule": name, "kernel": price.kernel, "allowed": price.allowed, "part": price.part, "call": call}
 
 
 def grid_of(recording: dict[str, Any]) -> Grid:
@@ -213,7 +213,7 @@ def _asker(price: dict[str, Any], prices: Prices) -> Callable[[], int]:
         return lambda: size
 
     def choose() -> int:
-        if prices.attention(call, price["pinned"]) != price["kernel"]:
+        if prices.attention(call, price["allowed"]) != price["kernel"]:
             raise Elsewhere
         return 0
 

@@ -1,16 +1,23 @@
 """Which scaled-dot-product kernel CUDA would pick, and what it allocates.
 
 Selection follows ATen native/transformers/cuda/sdp_utils.cpp; buffers follow the kernels' host code beside it. Sizes of
-buffers were read off those allocations on torch 2.11 and 2.13.
+buffers were read off those allocations on torch 2.11 and 2.13; what each kernel takes was seen there in dry CUDA too.
 """
 
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
+from typing import Literal
 
 from profiler.data.stack import Stack
 from profiler.data.units import ELEMENT_BYTES, ceil_div, round_up
-from profiler.data.workload import ATTENTION_PACKAGES, AttentionName
+from profiler.data.workload import AttentionName
+from profiler.errors import NoKernelError
 from profiler.kernels.convolution import HALF
+
+PackageName = Literal["flash-attn", "sage", "xformers"]  # kernels of packages besides torch, which diffusers may call
+KernelName = AttentionName | PackageName
+SAGE = ((8, 0), (8, 6), (8, 9), (9, 0), (12, 0))  # the architectures that sageattention/core.py has a kernel for
 
 MASK_ALIGNMENT = 16  # the memory-efficient kernel reads bias rows of a multiple of this many elements
 
@@ -19,7 +26,7 @@ MASK_ALIGNMENT = 16  # the memory-efficient kernel reads bias rows of a multiple
 class Attention:
     """One call, by shapes: `q`, `k`, `v` are (B, heads, S, d); `mask` broadcasts to (B, heads, S_q, S_k).
 
-    `packed`: the last dimension of all of them has stride 1.
+    `packed`: the last dimension of all of them has stride 1. `gqa`: keys may have fewer heads than queries.
     """
 
     q: tuple[int, ...]
@@ -30,6 +37,7 @@ class Attention:
     mask_is_bool: bool = False
     gqa: bool = False
     packed: bool = True
+    causal: bool = False
 
 
 @dataclass(frozen=True)
@@ -40,23 +48,40 @@ class Buffers:
     after: tuple[int, ...] = ()
 
 
-def choose_kernel(call: Attention, stack: Stack, pinned: AttentionName | None = None) -> AttentionName:
-    """The kernel that `torch.nn.functional.scaled_dot_product_attention` runs; `pinned` if that one can run."""
-    if len(call.q) != 4 or not call.packed:
-        return "math"  # check_tensor_shapes and check_last_dim_stride_equals_1_dense, of every fused kernel
-    usable = {"flash": _flash, "efficient": _efficient, "cudnn": _cudnn}
-    if pinned in ATTENTION_PACKAGES:
-        return pinned
-    if pinned is not None:
-        return pinned if pinned == "math" or usable[pinned](call, stack) else "math"
-    order: list[AttentionName] = ["flash", "efficient"]
-    if _prefers_cudnn(stack):
-        order.insert(0, "cudnn")
-    return next((name for name in order if usable[name](call, stack)), "math")
+def choose_kernel(call: Attention, stack: Stack, allowed: Sequence[KernelName] | None = None) -> KernelName:
+    """The kernel that `torch.nn.functional.scaled_dot_product_attention` runs: the first of `allowed` that can.
+
+    They stand in the order in which they are tried; by default all of torch's own in torch's order. Raises NoKernelError,
+    with the reasons, where none of them can: torch has another to fall back to only where it is allowed.
+    """
+    tried = default_order(stack) if allowed is None else allowed
+    found = next((name for name in tried if refusal(name, call, stack) is None), None)
+    if found is not None:
+        return found
+    reasons = "; ".join(f"{name} {refusal(name, call, stack)}" for name in tried) or "every kernel is switched off"
+    able = ", ".join(name for name in default_order(stack) if refusal(name, call, stack) is None)
+    raise NoKernelError(
+        f"No available kernel for an attention of {_by(call.q)} queries and {_by(call.k)} keys in {call.dtype} on "
+        f"{stack.gpu or 'this card'}: {reasons}. Kernels that can: {able}"
+    )
 
 
-def buffers(call: Attention, kernel: AttentionName, processors: int | None = None) -> Buffers:
-    """Scratch of a fused kernel, in inference, on a card with so many multiprocessors.
+def default_order(stack: Stack) -> tuple[AttentionName, ...]:
+    """torch's own kernels in the order in which it tries them; it never comes to one behind `math`, which takes all."""
+    return ("cudnn", "flash", "efficient", "math") if _prefers_cudnn(stack) else ("flash", "efficient", "math", "cudnn")
+
+
+def refusal(kernel: KernelName, call: Attention, stack: Stack) -> str | None:
+    """Why `kernel` cannot run a call, to be read after its name; None where it can."""
+    return next(_REFUSALS[kernel](call, stack), None)
+
+
+def _by(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape))
+
+
+def buffers(call: Attention, kernel: KernelName, stack: Stack) -> Buffers:
+    """Scratch of a fused kernel, in inference.
 
     The math path has no scratch of its own: its tensors are traced.
     """
@@ -65,7 +90,8 @@ def buffers(call: Attention, kernel: AttentionName, processors: int | None = Non
     width = call.v[-1]
     mask = _mask_buffers(call, kernel)
     if kernel == "cudnn":
-        return Buffers(before=(8, 8, *mask), after=(256,))  # dropout seed and offset; engine workspace
+        # Dropout seed and offset; the engine's workspace, seen on Hopper and on no card of sm80, sm89 or sm120.
+        return Buffers(before=(8, 8, *mask), after=(256,) if (stack.capability or (0, 0))[0] in (9, 10) else ())
     if kernel in ("sage", "xformers"):
         return Buffers()  # not known: the estimate says so
     if kernel == "flash-attn":
@@ -75,7 +101,7 @@ def buffers(call: Attention, kernel: AttentionName, processors: int | None = Non
         padded = round_up(depth, 8)
         copies = [prod(t) // depth * padded * size for t in (call.q, call.k, call.v)] if padded != depth else []
         rows = batch * heads * length * 4
-        splits = _flash_splits(call, processors) if processors else 1
+        splits = _flash_splits(call, stack.multiprocessors) if stack.multiprocessors else 1
         partial = (splits * rows, splits * rows * round_up(depth, 32 if depth <= 128 else 64)) if splits > 1 else ()
         return Buffers(
             before=tuple(copies), after=(rows, *partial, 16, 8)
@@ -105,7 +131,7 @@ def _flash_splits(call: Attention, processors: int) -> int:
     return next(n for n in usable if occupancy[n] >= 0.85 * best)
 
 
-def _mask_buffers(call: Attention, kernel: AttentionName) -> tuple[int, ...]:
+def _mask_buffers(call: Attention, kernel: KernelName) -> tuple[int, ...]:
     """A bool mask becomes one of the query's dtype; the memory-efficient kernel also pads unaligned rows."""
     mask = call.mask
     if mask is None:
@@ -128,33 +154,99 @@ def _prefers_cudnn(stack: Stack) -> bool:
     )
 
 
-def _flash(call: Attention, stack: Stack) -> bool:
-    depth = call.q[-1]
-    return (
-        call.mask is None
-        and call.dtype in HALF
-        and depth == call.v[-1]
-        and depth <= 256
-        and (stack.capability or (0, 0)) >= (8, 0)
-    )
+def _fused(call: Attention) -> Iterator[str]:
+    """What no fused kernel takes, by check_tensor_shapes and the checks of dense inputs."""
+    if len(call.q) != 4:
+        yield f"takes tensors of 4 dimensions, not {len(call.q)}"
+    elif not call.packed:
+        yield "takes tensors whose last dimension is contiguous"
+    elif call.q[0] != call.k[0]:
+        yield f"takes one batch size, not {call.q[0]} queries and {call.k[0]} keys"
+    elif call.q[1] != call.k[1] and not call.gqa:
+        yield f"takes as many heads of keys as of queries, not {call.k[1]} and {call.q[1]}"
 
 
-def _efficient(call: Attention, stack: Stack) -> bool:
-    # Tensor-core loads want head dims of a multiple of 16 bytes; fp32 loads of 4 elements.
-    alignment = 8 if call.dtype in HALF else 4
-    aligned = call.q[-1] % alignment == 0 and call.v[-1] % alignment == 0
+def _half(call: Attention, stack: Stack) -> Iterator[str]:
+    """What the kernels of tensor cores ask for."""
+    if call.dtype not in HALF:
+        yield f"takes float16 and bfloat16, not {call.dtype}"
+    if (capability := stack.capability or (0, 0)) < (8, 0):
+        yield f"needs architecture 8.0, this card has {_version(capability)}"
+
+
+def _version(capability: tuple[int, int]) -> str:
+    return ".".join(map(str, capability))
+
+
+def _flash(call: Attention, stack: Stack) -> Iterator[str]:
+    yield from _fused(call)
+    yield from _half(call, stack)
+    depth, width = call.q[-1], call.v[-1]
+    if call.mask is not None:
+        yield "takes no mask"
+    if depth != width or depth > 256:
+        yield f"takes heads of one size up to 256, not {depth} and {width}"
+    if call.causal and call.q[-2] != call.k[-2]:
+        yield "takes a causal mask only where there are as many queries as keys"
+
+
+def _efficient(call: Attention, stack: Stack) -> Iterator[str]:
+    yield from _fused(call)
+    capability = stack.capability or (0, 0)
     oldest = (8, 0) if call.dtype == "bfloat16" else (5, 0)
-    return aligned and not call.gqa and (stack.capability or (0, 0)) >= oldest
+    if capability < oldest:
+        yield f"needs architecture {_version(oldest)} for {call.dtype}, this card has {_version(capability)}"
+    # minimum_gemm_alignment: tensor cores load 16 bytes at once; before Ampere they take no fp32, and any size will do.
+    alignment = 8 if call.dtype in HALF else 4 if capability >= (8, 0) else 1
+    if call.q[-1] % alignment or call.v[-1] % alignment:
+        yield f"takes heads of a multiple of {alignment}, not {call.q[-1]} and {call.v[-1]}"
+    if call.q[1] != call.k[1]:
+        yield "takes no grouped heads"
 
 
-def _cudnn(call: Attention, stack: Stack) -> bool:
+def _cudnn(call: Attention, stack: Stack) -> Iterator[str]:
+    yield from _fused(call)
+    yield from _half(call, stack)
     depth, width = call.q[-1], call.v[-1]
     limit = 256 if stack.capability == (9, 0) else 128
-    return (
-        call.dtype in HALF
-        and depth % 8 == 0
-        and width % 8 == 0
-        and max(depth, width) <= limit
-        and call.k[-2] > 1
-        and (stack.capability or (0, 0)) >= (8, 0)
-    )
+    # check_cudnn_tensor_shapes: 192 beside 128, as some decoders have them, on data-centre Blackwell too.
+    wide = (depth, width) == (192, 128) and (stack.capability or (0, 0))[0] == 10 and (stack.cudnn or 0) >= 91100
+    if depth % 8 or width % 8 or (max(depth, width) > limit and not wide):
+        yield f"takes heads of a multiple of 8 up to {limit}, not {depth} and {width}"
+    if call.k[-2] == 1:
+        yield "takes more than one key"
+    if call.mask is not None and len(call.mask) not in (2, 4):
+        yield f"takes masks of 2 or 4 dimensions, not {len(call.mask)}"
+
+
+def _flash_attn(call: Attention, stack: Stack) -> Iterator[str]:
+    """csrc/flash_attn/flash_api.cpp of that package: 16 bit, Ampere or newer, heads up to 256."""
+    yield from _half(call, stack)
+    if call.q[-1] > 256:
+        yield f"takes heads up to 256, not {call.q[-1]}"
+
+
+def _sage(call: Attention, stack: Stack) -> Iterator[str]:
+    """sageattention/core.py: 16 bit, the architectures that it names, heads up to 128."""
+    if call.dtype not in HALF:
+        yield f"takes float16 and bfloat16, not {call.dtype}"
+    if stack.capability not in SAGE:
+        yield f"has no kernel for architecture {_version(stack.capability or (0, 0))}"
+    if call.q[-1] > 128:
+        yield f"takes heads up to 128, not {call.q[-1]}"
+
+
+def _takes_all(call: Attention, stack: Stack) -> Iterator[str]:
+    """The math path takes any call; what xformers refuses is not known."""
+    yield from ()
+
+
+_REFUSALS: dict[KernelName, Callable[[Attention, Stack], Iterator[str]]] = {
+    "flash": _flash,
+    "efficient": _efficient,
+    "cudnn": _cudnn,
+    "math": _takes_all,
+    "flash-attn": _flash_attn,
+    "sage": _sage,
+    "xformers": _takes_all,
+}

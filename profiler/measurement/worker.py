@@ -23,16 +23,18 @@ from torch import nn
 
 from profiler.data.records import Failure, Measurement, Memory, Phase, Terms, from_dict
 from profiler.data.workload import Workload
-from profiler.errors import MODEL_FAILURES, LatentmeterError
+from profiler.errors import MODEL_FAILURES, LatentmeterError, UserError
 from profiler.files.streams import write_stream
 from profiler.measurement.attribution import attribute
 from profiler.measurement.meter import Meter
 from profiler.measurement.process import EXIT_FAILED
 from profiler.models.spec import ModelSpec
+from profiler.stages.options import check_reached
 from profiler.stages.phases import Again, Watcher, run_phases
 from profiler.stages.stage import Stage
 
 DEVICE_MARKS = ("CUDA error", "cuDNN error", "CUBLAS_STATUS", "INTERNAL ASSERT")  # the device or torch broke: a crash
+NO_KERNEL_MARKS = ("No available kernel", "No viable backend")  # a pinned attention kernel takes no such call
 OOM_MARKS = ("DefaultCPUAllocator: can't allocate memory", "DefaultCPUAllocator: not enough memory")
 
 
@@ -85,8 +87,10 @@ class Worker(Watcher):
             if any(mark in str(error) for mark in DEVICE_MARKS):
                 raise
             traceback.print_exc()
-            out_of_memory = any(mark in str(error) for mark in OOM_MARKS)
-            self._fail("oom" if out_of_memory else "invalid", str(error), parse_requested(str(error)))
+            status = "oom" if any(mark in str(error) for mark in OOM_MARKS) else "invalid"
+            if isinstance(error, UserError) or any(mark in str(error) for mark in NO_KERNEL_MARKS):
+                status = "skipped"  # it was asked for what this model or card does not take
+            self._fail(status, str(error), parse_requested(str(error)))
         else:
             return True
         return False
@@ -118,6 +122,7 @@ class Worker(Watcher):
                 watch = meter.watch()
                 with self.during("attribution", "activations"):
                     run_phases(Again(stage, stage.inputs), watch)
+                check_reached(stage.asked, watch.ops)
         finally:
             self._tell_readings()
         readings = meter.readings()

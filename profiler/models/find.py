@@ -5,6 +5,7 @@ import logging
 from pathlib import Path
 
 from profiler.errors import UserError
+from profiler.models.attention import environment_backend
 from profiler.models.catalog import catalog_model, model_ids, read_spec
 from profiler.models.spec import ModelSpec
 
@@ -13,6 +14,7 @@ logger = logging.getLogger(__name__)
 
 def find_model(name: str) -> ModelSpec:
     """The model that `name` means. Raises UserError that names the near misses."""
+    environment_backend()  # one that diffusers does not know keeps it from being imported
     known = model_ids()
     if name in known:
         logger.info("model %s from the catalog, configs/models/%s.yaml", name, name)
