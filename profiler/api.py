@@ -143,7 +143,8 @@ def measure(
 ) -> Record:
     """Run `stage` of `model` with real tensors in a process of its own; the record's `status` says how that ended.
 
-    Arguments as for `estimate`; `timeout` in seconds. Raises UserError for a workload or device that cannot be.
+    Arguments as for `estimate`; `timeout` in seconds. Raises UserError for a workload or device that cannot be, and for an
+    option that the model or the device does not take.
     """
     from profiler.machine.probe import probe_stack
     from profiler.measurement.process import measure_in_process
@@ -151,6 +152,7 @@ def measure(
     spec = find_model(model)
     asked = _asked(spec, stage, workload)
     started, stack = datetime.now(UTC), probe_stack(device)
+    asked.check_device(stack.device)
     outcome = measure_in_process(asked, spec, stack.device, warm_calls=warm_calls, timeout=timeout)
     if outcome.status == "skipped" and outcome.failure:
         raise UserError(outcome.failure.message)

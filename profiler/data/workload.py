@@ -165,6 +165,8 @@ class Workload:
         """Raise UserError for an option that is not modelled on `device`."""
         if self.options.autocast is not None and device == "cpu":
             raise UserError("autocast: only CUDA's casts are modelled; the CPU casts other operations")
+        if self.options.benchmark and device == "cpu":
+            raise UserError("benchmark: cuDNN runs on CUDA alone")
 
     @property
     def slug(self) -> str:
