@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -10,9 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from profiler.comparison.case import Comparison, compare_all
 from profiler.data.records import CallEstimate, Estimate, Record
 from profiler.data.stack import DeviceName, Stack
-from profiler.data.workload import StageName, Workload
+from profiler.data.workload import StageName
 from profiler.errors import UserError
 from profiler.machine.target import target_stack
+from profiler.models.attention import noted, with_environment
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,25 +52,21 @@ def estimate(
 
     Raises UserError, ModelError.
     """
-    # Everything that a user can mistake comes before torch is imported.
-    spec = find_model(model)
-    asked = _asked(spec, stage, workload)
+    spec = find_model(model)  # what a user can mistake comes before torch is imported
+    asked = with_environment(spec.workload(stage, **workload), spec)
     target, context = target_stack(gpu, torch, cudnn, stack)
     logger.info("asked: %s on %s", asked.key, target.title)
     from profiler.estimation.cache import EstimateCache
 
     known = EstimateCache(asked, spec, target, context)
-    found = known.find() if cache else None
-    if found is None:
-        from profiler.estimation.estimator import estimate as run_estimate
+    if cache and (found := known.find()):
+        return noted(found)
+    from profiler.estimation.estimator import estimate as run_estimate
 
-        found = run_estimate(asked, spec, target, context_bytes=context)
-        if cache:
-            known.keep(found)
-    if asked.options.attention_backend != getattr(workload.get("options"), "attention_backend", None):
-        note = {"attention_backend": f"{asked.options.attention_backend}, as DIFFUSERS_ATTN_BACKEND says"}
-        found = replace(found, notes=note | found.notes)
-    return found
+    found = run_estimate(asked, spec, target, context_bytes=context)
+    if cache:
+        known.keep(found)
+    return noted(found)
 
 
 def estimate_call(
@@ -124,7 +120,7 @@ def make_recording(
     why there is no recording. Raises UserError, also where the file cannot be written.
     """
     spec = find_model(model)
-    asked = _asked(spec, stage, workload)
+    asked = with_environment(spec.workload(stage, **workload), spec)
     target, _ = target_stack(gpu, torch, cudnn, stack)
     from profiler.estimation.cache import EstimateCache
     from profiler.estimation.recorder import make_recording as make
@@ -143,18 +139,17 @@ def measure(
 ) -> Record:
     """Run `stage` of `model` with real tensors in a process of its own; the record's `status` says how that ended.
 
-    Arguments as for `estimate`; `timeout` in seconds. Raises UserError for a workload or device that cannot be, and for an
-    option that the model or the device does not take.
+    Arguments as for `estimate`; `timeout` in seconds. Raises UserError for a workload, option or device that cannot be.
     """
     from profiler.machine.probe import probe_stack
     from profiler.measurement.process import measure_in_process
 
     spec = find_model(model)
-    asked = _asked(spec, stage, workload)
+    asked = with_environment(spec.workload(stage, **workload), spec)
     started, stack = datetime.now(UTC), probe_stack(device)
     asked.check_device(stack.device)
     outcome = measure_in_process(asked, spec, stack.device, warm_calls=warm_calls, timeout=timeout)
-    if outcome.status == "skipped" and outcome.failure:
+    if outcome.failure and outcome.status == "skipped":
         raise UserError(outcome.failure.message)
     return Record(
         key=asked.key,
@@ -202,9 +197,8 @@ def hotspots(
     """
     if sum(bool(source) for source in (device, run, gpu or torch or cudnn)) > 1:
         raise UserError("--device, --measured and an estimate's stack (--gpu, --torch, --cudnn) exclude each other")
-
     spec = find_model(model)
-    asked = _asked(spec, stage, workload)
+    asked = with_environment(spec.workload(stage, **workload), spec)
     from profiler.diagnosis.collect import estimated, measured
     from profiler.diagnosis.findings import find_all
     from profiler.diagnosis.hotspots import summarize
@@ -296,12 +290,6 @@ def publish(directory: str | Path, tolerance: float | None = None) -> list[Path]
     from profiler.sweeps.publish import publish as write
 
     return write(Path(directory), tolerance)
-
-
-def _asked(spec: "ModelSpec", stage: StageName, workload: Mapping[str, Any]) -> Workload:
-    from profiler.models.attention import with_environment
-
-    return with_environment(spec.workload(stage, **workload), spec)
 
 
 def _records(source: str | Path | Iterable[Record]) -> Iterable[Record]:

@@ -12,7 +12,7 @@ from profiler.data.explanation import Explanation
 from profiler.data.shown import Shown
 from profiler.data.stack import Stack
 from profiler.data.units import format_bytes
-from profiler.data.workload import Workload
+from profiler.data.workload import Workload, renamed
 
 SCHEMA = 1
 
@@ -294,18 +294,6 @@ def from_dict(kind: type[Any], data: dict[str, Any]) -> Any:
     try:
         return TypeAdapter(kind).validate_python(data)
     except ValidationError:
-        today = _renamed(data)
-        if today == data:
+        if (today := renamed(data)) == data:
             raise
         return TypeAdapter(kind).validate_python(today)
-
-
-def _renamed(data: Any) -> Any:
-    """`data` in today's names: packages besides torch were once asked for by `attention`."""
-    if isinstance(data, list):
-        return [_renamed(item) for item in data]
-    if not isinstance(data, dict):
-        return data
-    backend = {"flash-attn": "flash", "sage": "sage", "xformers": "xformers"}.get(str(data.get("attention")))
-    today = data | ({"attention": None, "attention_backend": backend} if backend else {})
-    return {name: _renamed(value) for name, value in today.items()}

@@ -52,15 +52,17 @@ class MemoryOptions:
     benchmark: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("tile", "tile_stride", "tile_frames"):
+        sides = "two positive integers (height, width)"
+        for name, count, what in (
+            ("tile", 2, sides),
+            ("tile_stride", 2, sides),
+            ("tile_frames", 1, "a positive integer"),
+        ):
             value = getattr(self, name)
+            sizes = value if count == 2 else (value,)
             if value is not None and not self.tiling:
                 raise UserError(f"{name}: a tile size needs tiling switched on")
-            what = "a positive integer" if name == "tile_frames" else "two positive integers (height, width)"
-            sizes = value if isinstance(value, (tuple, list)) else (value,)
-            if value is not None and (
-                len(sizes) != 1 + (name != "tile_frames") or any(type(n) is not int or n <= 0 for n in sizes)
-            ):
+            if value is not None and (len(sizes) != count or any(type(n) is not int or n <= 0 for n in sizes)):
                 raise UserError(f"{name}: expected {what}, got {value!r}")
         if self.tile and self.tile_stride and any(a > b for a, b in zip(self.tile_stride, self.tile, strict=True)):
             raise UserError(f"tile_stride: {_by(self.tile_stride)} leaves gaps between tiles of {_by(self.tile)}")
@@ -186,3 +188,14 @@ def _by(sizes: tuple[int, ...]) -> str:
 def option_names() -> list[str]:
     """The names of all memory options, in order."""
     return [field.name for field in fields(MemoryOptions)]
+
+
+def renamed(data: Any) -> Any:
+    """What a record holds, in today's names: packages besides torch were once asked for by `attention`."""
+    if isinstance(data, list):
+        return [renamed(item) for item in data]
+    if not isinstance(data, dict):
+        return data
+    backend = {"flash-attn": "flash", "sage": "sage", "xformers": "xformers"}.get(str(data.get("attention")))
+    today = data | ({"attention": None, "attention_backend": backend} if backend else {})
+    return {name: renamed(value) for name, value in today.items()}

@@ -4,7 +4,7 @@ Selection follows ATen native/transformers/cuda/sdp_utils.cpp; buffers follow th
 buffers were read off those allocations on torch 2.11 and 2.13; what each kernel takes was seen there in dry CUDA too.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Literal
@@ -72,8 +72,54 @@ def default_order(stack: Stack) -> tuple[AttentionName, ...]:
 
 
 def refusal(kernel: KernelName, call: Attention, stack: Stack) -> str | None:
-    """Why `kernel` cannot run a call, to be read after its name; None where it can."""
-    return next(_REFUSALS[kernel](call, stack), None)
+    """Why `kernel` cannot run a call, to be read after its name; None where it can. What xformers refuses is not known.
+
+    sdp_utils.cpp, can_use_flash_attention and its sisters; flash_api.cpp of flash-attn; core.py of sageattention.
+    """
+    if kernel in ("math", "xformers"):
+        return None
+    capability, half, masked = stack.capability or (0, 0), call.dtype in HALF, call.mask is not None
+    efficient, cudnn, flash = kernel == "efficient", kernel == "cudnn", kernel == "flash"
+    depth, width = call.q[-1], call.v[-1]
+    oldest = (5, 0) if efficient and call.dtype != "bfloat16" else (8, 0)
+    # minimum_gemm_alignment: tensor cores load 16 bytes at once; before Ampere they take no fp32, and any size will do.
+    alignment = 8 if half else 4 if capability >= (8, 0) else 1
+    limit = _cudnn_limit(call, stack) if cudnn else 128 if kernel == "sage" else 256
+    checks = [
+        (len(call.q) != 4, f"takes tensors of 4 dimensions, not {len(call.q)}"),
+        (not call.packed, "takes tensors whose last dimension is contiguous"),
+        (call.q[0] != call.k[0], f"takes one batch size, not {call.q[0]} of queries and {call.k[0]} of keys"),
+        (
+            call.q[1] != call.k[1] and (efficient or not call.gqa),
+            f"takes no {call.q[1]} heads over {call.k[1]} of keys",
+        ),
+        (not half and not efficient, f"takes float16 and bfloat16, not {call.dtype}"),
+        (capability < oldest, f"needs architecture {_version(oldest)}, this card has {_version(capability)}"),
+        (kernel == "sage" and capability not in SAGE, f"has no kernel for architecture {_version(capability)}"),
+        (flash and masked, "takes no mask"),
+        (flash and call.causal and call.q[-2] != call.k[-2], "takes a causal mask for as many queries as keys only"),
+        (flash and depth != width, f"takes heads of one size, not {depth} and {width}"),
+        (
+            (efficient or cudnn) and (depth % alignment or width % alignment) > 0,
+            f"takes heads of a multiple of {alignment}",
+        ),
+        (not efficient and max(depth, width) > limit, f"takes heads up to {limit}, not {max(depth, width)}"),
+        (cudnn and call.k[-2] == 1, "takes more than one key"),
+        (cudnn and masked and len(call.mask or ()) not in (2, 4), "takes masks of 2 or 4 dimensions"),
+    ]
+    return next((reason for fails, reason in checks if fails), None)
+
+
+def _cudnn_limit(call: Attention, stack: Stack) -> int:
+    """check_cudnn_tensor_shapes: 256 on Hopper; 192 beside 128, as some decoders have them, on data-centre Blackwell."""
+    if stack.capability == (9, 0):
+        return 256
+    wide = (call.q[-1], call.v[-1]) == (192, 128) and (stack.capability or (0, 0))[0] == 10
+    return 192 if wide and (stack.cudnn or 0) >= 91100 else 128
+
+
+def _version(capability: tuple[int, int]) -> str:
+    return ".".join(map(str, capability))
 
 
 def _by(shape: tuple[int, ...]) -> str:
@@ -152,101 +198,3 @@ def _prefers_cudnn(stack: Stack) -> bool:
         and stack.capability in ((9, 0), (10, 0), (10, 3))
         and "TORCH_CUDNN_SDPA_DEPRIORITIZED" not in stack.settings
     )
-
-
-def _fused(call: Attention) -> Iterator[str]:
-    """What no fused kernel takes, by check_tensor_shapes and the checks of dense inputs."""
-    if len(call.q) != 4:
-        yield f"takes tensors of 4 dimensions, not {len(call.q)}"
-    elif not call.packed:
-        yield "takes tensors whose last dimension is contiguous"
-    elif call.q[0] != call.k[0]:
-        yield f"takes one batch size, not {call.q[0]} queries and {call.k[0]} keys"
-    elif call.q[1] != call.k[1] and not call.gqa:
-        yield f"takes as many heads of keys as of queries, not {call.k[1]} and {call.q[1]}"
-
-
-def _half(call: Attention, stack: Stack) -> Iterator[str]:
-    """What the kernels of tensor cores ask for."""
-    if call.dtype not in HALF:
-        yield f"takes float16 and bfloat16, not {call.dtype}"
-    if (capability := stack.capability or (0, 0)) < (8, 0):
-        yield f"needs architecture 8.0, this card has {_version(capability)}"
-
-
-def _version(capability: tuple[int, int]) -> str:
-    return ".".join(map(str, capability))
-
-
-def _flash(call: Attention, stack: Stack) -> Iterator[str]:
-    yield from _fused(call)
-    yield from _half(call, stack)
-    depth, width = call.q[-1], call.v[-1]
-    if call.mask is not None:
-        yield "takes no mask"
-    if depth != width or depth > 256:
-        yield f"takes heads of one size up to 256, not {depth} and {width}"
-    if call.causal and call.q[-2] != call.k[-2]:
-        yield "takes a causal mask only where there are as many queries as keys"
-
-
-def _efficient(call: Attention, stack: Stack) -> Iterator[str]:
-    yield from _fused(call)
-    capability = stack.capability or (0, 0)
-    oldest = (8, 0) if call.dtype == "bfloat16" else (5, 0)
-    if capability < oldest:
-        yield f"needs architecture {_version(oldest)} for {call.dtype}, this card has {_version(capability)}"
-    # minimum_gemm_alignment: tensor cores load 16 bytes at once; before Ampere they take no fp32, and any size will do.
-    alignment = 8 if call.dtype in HALF else 4 if capability >= (8, 0) else 1
-    if call.q[-1] % alignment or call.v[-1] % alignment:
-        yield f"takes heads of a multiple of {alignment}, not {call.q[-1]} and {call.v[-1]}"
-    if call.q[1] != call.k[1]:
-        yield "takes no grouped heads"
-
-
-def _cudnn(call: Attention, stack: Stack) -> Iterator[str]:
-    yield from _fused(call)
-    yield from _half(call, stack)
-    depth, width = call.q[-1], call.v[-1]
-    limit = 256 if stack.capability == (9, 0) else 128
-    # check_cudnn_tensor_shapes: 192 beside 128, as some decoders have them, on data-centre Blackwell too.
-    wide = (depth, width) == (192, 128) and (stack.capability or (0, 0))[0] == 10 and (stack.cudnn or 0) >= 91100
-    if depth % 8 or width % 8 or (max(depth, width) > limit and not wide):
-        yield f"takes heads of a multiple of 8 up to {limit}, not {depth} and {width}"
-    if call.k[-2] == 1:
-        yield "takes more than one key"
-    if call.mask is not None and len(call.mask) not in (2, 4):
-        yield f"takes masks of 2 or 4 dimensions, not {len(call.mask)}"
-
-
-def _flash_attn(call: Attention, stack: Stack) -> Iterator[str]:
-    """csrc/flash_attn/flash_api.cpp of that package: 16 bit, Ampere or newer, heads up to 256."""
-    yield from _half(call, stack)
-    if call.q[-1] > 256:
-        yield f"takes heads up to 256, not {call.q[-1]}"
-
-
-def _sage(call: Attention, stack: Stack) -> Iterator[str]:
-    """sageattention/core.py: 16 bit, the architectures that it names, heads up to 128."""
-    if call.dtype not in HALF:
-        yield f"takes float16 and bfloat16, not {call.dtype}"
-    if stack.capability not in SAGE:
-        yield f"has no kernel for architecture {_version(stack.capability or (0, 0))}"
-    if call.q[-1] > 128:
-        yield f"takes heads up to 128, not {call.q[-1]}"
-
-
-def _takes_all(call: Attention, stack: Stack) -> Iterator[str]:
-    """The math path takes any call; what xformers refuses is not known."""
-    yield from ()
-
-
-_REFUSALS: dict[KernelName, Callable[[Attention, Stack], Iterator[str]]] = {
-    "flash": _flash,
-    "efficient": _efficient,
-    "cudnn": _cudnn,
-    "math": _takes_all,
-    "flash-attn": _flash_attn,
-    "sage": _sage,
-    "xformers": _takes_all,
-}

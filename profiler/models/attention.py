@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from profiler.data.records import Estimate
 from profiler.data.workload import BACKENDS, OTHER_BACKENDS, Workload
 from profiler.errors import UserError
 
@@ -32,6 +33,14 @@ def environment_backend() -> Any:
     if value not in (*BACKENDS, *OTHER_BACKENDS):
         raise UserError(f"{VARIABLE}: diffusers has no backend {value!r}; one of {', '.join(BACKENDS)}, or unset it")
     return None if value == "native" else value
+
+
+def noted(found: Estimate) -> Estimate:
+    """`found` with a note where the environment's default is the backend that it is of."""
+    backend = environment_backend()
+    if backend is None or backend != found.workload.options.attention_backend:
+        return found
+    return replace(found, notes={"attention_backend": f"{VARIABLE} makes {backend} the default"} | found.notes)
 
 
 def with_environment(workload: Workload, spec: "ModelSpec") -> Workload:

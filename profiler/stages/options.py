@@ -73,26 +73,6 @@ def active_backend(name: str | None) -> Iterator[None]:
         registry.set_active_backend(before)
 
 
-def _tile(module: Any, workload: Workload, contract: LatentContract) -> str:
-    assert workload.options.tile is not None
-    tiles.set_tile(module, workload.options.tile, contract.spatial_compression)
-    return "tiles of {}x{} px".format(*workload.options.tile)
-
-
-def _tile_stride(module: Any, workload: Workload, contract: LatentContract) -> str:
-    assert workload.options.tile_stride is not None
-    tiles.set_stride(module, workload.options.tile_stride, contract.spatial_compression)
-    return "a tile begins {} px below, {} px beside the one before".format(*workload.options.tile_stride)
-
-
-def _tile_frames(module: Any, workload: Workload, contract: LatentContract) -> str:
-    frames = workload.options.tile_frames
-    assert frames is not None
-    tiles.set_frames(module, frames, contract.temporal_compression)
-    covered = f"on, without effect: one tile of {frames} frames covers the clip"
-    return covered if workload.frames <= frames else f"tiles of {frames} frames"
-
-
 def _tiling(module: Any, workload: Workload, contract: LatentContract) -> str:
     _switch(module, "tiling")
     height, width = (tiles.tile_size(module, side) for side in tiles.SIDES)
@@ -195,9 +175,9 @@ def _benchmark(module: Any, workload: Workload, contract: LatentContract) -> str
 # coding, and tiling tells of tiles as they are set.
 OPTIONS: Mapping[str, Callable[[Any, Workload, LatentContract], str]] = {
     "framewise": _framewise,
-    "tile": _tile,
-    "tile_stride": _tile_stride,
-    "tile_frames": _tile_frames,
+    "tile": tiles.set_tile,
+    "tile_stride": tiles.set_stride,
+    "tile_frames": tiles.set_frames,
     "tiling": _tiling,
     "slicing": _slicing,
     "channels_last": _channels_last,

@@ -10,6 +10,9 @@ import re
 from math import nextafter
 from typing import Any
 
+from profiler.data.workload import Workload
+from profiler.models.spec import LatentContract
+
 SIDES = ("height", "width")
 FRAMEWISE = ("use_framewise_encoding", "use_framewise_decoding")
 
@@ -23,30 +26,31 @@ def reads(cls: type, attribute: str) -> bool:
     return re.search(rf"\.{attribute}\b(?!\s*=[^=])", inspect.getsource(cls)) is not None
 
 
-def set_tile(module: Any, tile: tuple[int, int], latent: int) -> None:
-    """Give tiles a size of (height, width) pixels, a latent being `latent` of them; their overlap keeps its share."""
+def set_tile(module: Any, workload: Workload, contract: LatentContract) -> str:
+    """Give tiles the size in pixels that is asked for; their overlap keeps its share."""
+    tile = workload.options.tile
+    assert tile is not None
     if _attribute(module, "tile_sample_min", "height") == "tile_sample_min_size" and len(set(tile)) > 1:
         raise NotTakenError(f"{type(module).__name__} has square tiles only")
-    before = [tile_size(module, side) for side in SIDES]
-    for side, old, size in zip(SIDES, before, tile, strict=True):
-        _set_size(module, side, old, size, latent)
+    for side, size, before in zip(SIDES, tile, [tile_size(module, side) for side in SIDES], strict=True):
+        _set_size(module, side, size, before, contract.spatial_compression)
+    return "tiles of {}x{} px".format(*tile)
 
 
-def set_stride(module: Any, stride: tuple[int, int], latent: int) -> None:
-    """Let the next tile begin `stride` (height, width) pixels further."""
-    for side, step in zip(SIDES, stride, strict=True):
-        size, name = tile_size(module, side), type(module).__name__
-        if size is None:
-            raise NotTakenError(f"{name} takes no tile size")
+def set_stride(module: Any, workload: Workload, contract: LatentContract) -> str:
+    """Let the next tile begin so many pixels further."""
+    stride, name, latent = workload.options.tile_stride, type(module).__name__, contract.spatial_compression
+    assert stride is not None
+    height, width = (tile_size(module, side) for side in SIDES)
+    if height is None or width is None:
+        raise NotTakenError(f"{name} takes no tile size")
+    if hasattr(module, "tile_overlap_factor") and stride[0] * width != stride[1] * height:
+        raise NotTakenError(f"{name} has one overlap factor for both sides")
+    for side, size, step in zip(SIDES, (height, width), stride, strict=True):
+        _check_whole(step, latent, "px")
         if step > size:
             raise NotTakenError(f"strides of {step} px leave gaps between {name}'s tiles of {size} px; give --tile too")
-        _check_whole(step, latent, "px")
-        factor = _attribute(module, "tile_overlap_factor", side)
-        if factor is not None:
-            if factor == "tile_overlap_factor" and stride[0] * (tile_size(module, "width") or 0) != stride[1] * (
-                tile_size(module, "height") or 0
-            ):
-                raise NotTakenError(f"{name} has one overlap factor for both sides")
+        if factor := _attribute(module, "tile_overlap_factor", side):
             setattr(module, factor, _share(size, step, latent))
         elif hasattr(module, f"tile_sample_min_overlap_{side}"):
             setattr(module, f"tile_sample_min_overlap_{side}", size - step)
@@ -54,16 +58,20 @@ def set_stride(module: Any, stride: tuple[int, int], latent: int) -> None:
             setattr(module, f"tile_sample_stride_{side}", step)
         else:
             raise NotTakenError(f"{name} takes no stride of tiles")
+    return "a tile begins {} px below, {} px beside the one before".format(*stride)
 
 
-def set_frames(module: Any, frames: int, latent: int) -> None:
-    """Cut a clip into tiles of so many pixel frames, `latent` of them in a latent; their overlap keeps its share."""
-    name, attribute = type(module).__name__, "tile_sample_min_num_frames"
+def set_frames(module: Any, workload: Workload, contract: LatentContract) -> str:
+    """Cut a clip into tiles of so many pixel frames; their overlap keeps its share."""
+    frames, name, attribute = workload.options.tile_frames, type(module).__name__, "tile_sample_min_num_frames"
+    assert frames is not None
     if not hasattr(module, attribute) or not reads(type(module), attribute):
         raise NotTakenError(f"{name} cuts no clip into tiles")
     if not any(getattr(module, switch, True) for switch in FRAMEWISE):
         raise NotTakenError(f"{name} cuts a clip into tiles only with --framewise")
-    _set_size(module, "num_frames", getattr(module, attribute), frames, latent)
+    _set_size(module, "num_frames", frames, getattr(module, attribute), contract.temporal_compression)
+    covered = f"on, without effect: one tile of {frames} frames covers the clip"
+    return covered if workload.frames <= frames else f"tiles of {frames} frames"
 
 
 def tile_size(module: Any, side: str) -> int | None:
@@ -79,17 +87,16 @@ def _attribute(module: Any, name: str, side: str) -> str | None:
     return next((a for a in (f"{name}_{side}", both) if hasattr(module, a)), None)
 
 
-def _set_size(module: Any, side: str, before: int | None, size: int, latent: int) -> None:
+def _set_size(module: Any, side: str, size: int, before: int | None, latent: int) -> None:
     attribute = _attribute(module, "tile_sample_min", side)
-    if attribute is None:
+    if attribute is None or not before:
         raise NotTakenError(f"{type(module).__name__} takes no tile size")
     _check_whole(size, latent, "frames" if side == "num_frames" else "px")
     setattr(module, attribute, size)
     if in_latents := _attribute(module, "tile_latent_min", side):
         setattr(module, in_latents, size // latent)
     for steps in (f"tile_sample_stride_{side}", f"tile_sample_min_overlap_{side}"):
-        # In whole latents: a stride that is wider would leave gaps.
-        if hasattr(module, steps) and before:
+        if hasattr(module, steps):  # in whole latents: a stride that is wider would leave gaps
             setattr(module, steps, max(latent, getattr(module, steps) * size // before // latent * latent))
 
 

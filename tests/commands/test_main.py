@@ -101,11 +101,20 @@ MISTAKES: list[tuple[list[str], list[str]]] = [
     ([*ESTIMATE, "--tiling", "--tile", "0x8"], ["tile: expected two positive integers"]),
     ([*ESTIMATE, "--tile", "256x256"], ["tile: a tile size needs tiling switched on"]),
     ([*ESTIMATE, "--tiling", "--tile", "64x64", "--tile-stride", "8x96"], ["tile_stride: 8x96 leaves gaps"]),
-    ([*ESTIMATE, "--attention-backend", "flex"], ["attention_backend: 'flex' is not modelled; one of native, _native_c"]),
+    (
+        [*ESTIMATE, "--attention-backend", "flex"],
+        ["attention_backend: 'flex' is not modelled; one of native, _native_c"],
+    ),
     (["estimate", IMAGE, "--framewise"], ["framewise: cannot be applied: AutoencoderKL has no framewise switch"]),
-    (["estimate", IMAGE, "--stage", "patch-embed", "--attention", "math"], ["nothing here calls torch's scaled_dot_prod"]),
+    (
+        ["estimate", IMAGE, "--stage", "patch-embed", "--attention", "math"],
+        ["nothing here calls torch's scaled_dot_prod"],
+    ),
     (["estimate", IMAGE, "--attention", "flash", "--gpu", "t4"], ["flash takes float16 and", "can: efficient, math"]),
-    (["measure", IMAGE, "--framewise", "--device", "cpu"], ["framewise: cannot be applied: AutoencoderKL has no frame"]),
+    (
+        ["measure", IMAGE, "--framewise", "--device", "cpu"],
+        ["framewise: cannot be applied: AutoencoderKL has no frame"],
+    ),
     (["measure", IMAGE, "--benchmark", "--device", "cpu"], ["benchmark: cuDNN runs on CUDA alone"]),
     (["measure", IMAGE, "--frames", "2"], ["frames: this is an image model"]),
     (["measure", IMAGE, "--warm-calls", "-1"], ["-1 is not in the range x>=0"]),
@@ -210,8 +219,8 @@ def test_estimate_as_json_has_what_is_promised(latentmeter: Command) -> None:
 
 
 def test_estimate_takes_its_size_options_and_stack_from_the_command(latentmeter: Command) -> None:
-    size = "--frames 9 --height 64 --width 48 --batch 2 --dtype fp16 --tiling --tile 32x48 --tile-stride 16x24 --slicing --channels-last"
-    stack = "--attention math --benchmark --gpu rtx-4090 --torch 2.7.1 --cudnn 90701"
+    size = "--frames 9 --height 64 --width 48 --batch 2 --dtype fp16 --tiling --tile 32x48 --tile-stride 16x24"
+    stack = "--slicing --channels-last --attention math --benchmark --gpu rtx-4090 --torch 2.7.1 --cudnn 90701"
     found = json.loads(latentmeter("estimate", VIDEO, *size.split(), *stack.split(), "--json").out)
     work, on = found["workload"], found["stack"]
     assert [work[name] for name in ("frames", "height", "width", "batch", "dtype")] == [9, 64, 48, 2, "fp16"]
