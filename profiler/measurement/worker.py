@@ -87,10 +87,14 @@ class Worker(Watcher):
             if any(mark in str(error) for mark in DEVICE_MARKS):
                 raise
             traceback.print_exc()
-            status = "oom" if any(mark in str(error) for mark in OOM_MARKS) else "invalid"
-            if isinstance(error, UserError) or any(mark in str(error) for mark in NO_KERNEL_MARKS):
-                status = "skipped"  # it was asked for what this model or card does not take
-            self._fail(status, str(error), parse_requested(str(error)))
+            message = str(error)
+            status = "oom" if any(mark in message for mark in OOM_MARKS) else "invalid"
+            if isinstance(error, UserError):
+                status = "skipped"  # it was asked for what this model or device does not take
+            elif any(mark in message for mark in NO_KERNEL_MARKS):
+                status = "skipped"
+                message = f"attention: {message} `latentmeter estimate` says why, and which kernels can"
+            self._fail(status, message, parse_requested(message))
         else:
             return True
         return False
