@@ -15,6 +15,7 @@ from profiler.data.units import MOST_CALLS, check_number
 from profiler.data.workload import StageName
 from profiler.errors import UserError
 from profiler.machine.target import target_stack
+from profiler.models.attention import noted, with_environment
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,9 +57,8 @@ def estimate(
 
     Raises UserError, ModelError.
     """
-    # Everything that a user can mistake comes before torch is imported.
-    spec = find_model(model)
-    asked = spec.workload(stage, **workload)
+    spec = find_model(model)  # what a user can mistake comes before torch is imported
+    asked = with_environment(spec.workload(stage, **workload), spec)
     target, context = target_stack(gpu, torch, cudnn, stack, alloc_conf)
     logger.info("asked: %s on %s", asked.key, target.title)
     from profiler.estimation.cache import EstimateCache
@@ -67,12 +67,12 @@ def estimate(
     known = EstimateCache(asked, spec, target, context)
     with nullcontext() if cache else left_alone():
         if found := known.find():
-            return found
+            return noted(found)
         from profiler.estimation.estimator import estimate as run_estimate
 
         found = run_estimate(asked, spec, target, context_bytes=context)
         known.keep(found)
-    return found
+    return noted(found)
 
 
 def estimate_call(
@@ -125,7 +125,7 @@ def make_recording(
     Raises UserError, also where the file cannot be written.
     """
     spec = find_model(model)
-    asked = spec.workload(stage, **workload)
+    asked = with_environment(spec.workload(stage, **workload), spec)
     target, _ = target_stack(gpu, torch, cudnn, stack, alloc_conf)
     from profiler.estimation.cache import EstimateCache
     from profiler.estimation.recorder import make_recording as make
@@ -148,8 +148,8 @@ def measure(
     """Run `stage` of `model` with real tensors in a process of its own; the record's `status` says how that ended.
 
     Arguments as for `estimate`; `timeout` in seconds; `tell` gets the key of what begins. Weights are read from safetensors,
-    or with `allow_pickle` from a pickle where there are none. Raises UserError for a workload, device or setting that cannot
-    be.
+    or with `allow_pickle` from a pickle where there are none. Raises UserError for a workload, option, setting or device
+    that cannot be.
     """
     check_number("timeout", timeout)
     check_number("warm_calls", warm_calls, MOST_CALLS)
@@ -158,13 +158,16 @@ def measure(
     from profiler.models.weights import weights_format
 
     spec = find_model(model).model_copy(update={"allow_pickle": allow_pickle})
-    asked = spec.workload(stage, **workload)
+    asked = with_environment(spec.workload(stage, **workload), spec)
     weights_format(spec, stage)  # refused here, before a process is made
     tell(asked.key)
     # The date may be set back; a duration is never taken from it.
     started, clock, stack = datetime.now(UTC), time.perf_counter(), probe_stack(device, alloc_conf)
+    asked.check_device(stack.device)
     how: dict[str, Any] = {"warm_calls": warm_calls, "timeout": timeout, "alloc_conf": alloc_conf}
     outcome = measure_in_process(asked, spec, stack.device, **how)
+    if outcome.failure and outcome.status == "skipped":
+        raise UserError(outcome.failure.message)
     return Record(
         key=asked.key,
         workload=asked,
@@ -210,9 +213,8 @@ def hotspots(
     named = [value for value in (gpu, torch, cudnn, run and alloc_conf) if value is not None]  # a run has its own stack
     if sum(map(bool, (device, run, named))) > 1:
         raise UserError("--device, --measured and an estimate's stack (--gpu, --torch, --cudnn) exclude each other")
-
     spec = find_model(model)
-    asked = spec.workload(stage, **workload)
+    asked = with_environment(spec.workload(stage, **workload), spec)
     from profiler.diagnosis.collect import estimated, measured
     from profiler.diagnosis.findings import find_all
     from profiler.diagnosis.hotspots import summarize

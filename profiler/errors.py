@@ -9,6 +9,10 @@ class UserError(LatentmeterError, ValueError):
     """A request that cannot be met as given; the message names the alternatives."""
 
 
+class NoKernelError(UserError, RuntimeError):
+    """None of the attention kernels that are switched on can run a call. A RuntimeError too, as torch's own is."""
+
+
 class ModelError(LatentmeterError):
     """A model description that diffusers cannot build or run; the message names the class and the cause."""
 

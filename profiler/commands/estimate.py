@@ -7,7 +7,7 @@ import click
 
 from profiler import api
 from profiler.commands.options import emit, gather, json_option, stack_options, workload_options
-from profiler.commands.tables import console, show_breakdown, show_first_notes, show_levels, show_notes
+from profiler.commands.tables import console, show_breakdown, show_first_notes, show_levels, show_notes, show_options
 from profiler.data.records import Estimate
 from profiler.data.units import format_bytes
 
@@ -34,6 +34,7 @@ def show_estimate(found: Estimate) -> None:
     out.print(f"{found.workload.key}")
     out.print(f"estimated for {found.stack.title}")
     show_first_notes(found.notes)
+    show_options(found.options)
     levels = {"baseline": found.baseline, "peak": found.peak}
     if found.warm is not None:
         levels["later calls, peak"] = found.warm

@@ -17,7 +17,7 @@ from profiler.commands.options import (
     pickle_option,
     workload_options,
 )
-from profiler.commands.tables import console, show_breakdown, show_levels, show_notes
+from profiler.commands.tables import console, show_breakdown, show_levels, show_notes, show_options
 from profiler.data.records import Record
 from profiler.data.units import format_bytes
 
@@ -59,12 +59,11 @@ def show_measurement(record: Record) -> None:
     found = record.measurement
     if found is None:
         return
+    show_options(found.options)
     warm = {f"warm call {number}, peak": reading.peak for number, reading in enumerate(found.warm, start=1)}
     show_levels({"baseline": found.baseline, "cold call, peak": found.peak} | warm)
     show_breakdown(found)
     if found.borrowed:
         worst = [f"{format_bytes(b.bytes)} in {b.module or 'the stage'} ({b.op})" for b in found.borrowed[:3]]
         out.print(f"most borrowed while an op ran: {'; '.join(worst)}")
-    for name, option in found.options.items():
-        out.print(f"option {name}: {'applied' if option.applied else 'NOT applied'}: {option.detail}")
     show_notes(found.notes)

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from profiler.data.workload import ATTENTIONS, DTYPES, STAGES, History, MemoryOptions, option_names
+from profiler.data.workload import ATTENTIONS, BACKENDS, DTYPES, STAGES, History, MemoryOptions, option_names
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 EXIT_FAILED, EXIT_USER = 1, 2
@@ -70,10 +70,13 @@ workload_options = together(  # sizes default to the model's published ones
     click.option("--text-length", type=int, help="Tokens of the prompt (denoise). Default: the published length."),
     click.option("--tiling", is_flag=True, help="The VAE's own tiling."),
     click.option("--tile", type=Pixels("HEIGHTxWIDTH", "256x256"), help="Tile size in pixels, with --tiling."),
+    click.option("--tile-stride", type=Pixels("HEIGHTxWIDTH", "192x192"), help="Pixels from a tile to the next one."),
+    click.option("--tile-frames", type=int, help="Pixel frames of a tile, where the class cuts the clip as well."),
     click.option("--slicing", is_flag=True, help="The VAE's slicing: one batch item at a time."),
     click.option("--framewise", is_flag=True, help="The VAE's framewise coding."),
     click.option("--channels-last", is_flag=True, help="Convolution weights in channels-last order."),
-    click.option("--attention", type=click.Choice(ATTENTIONS), help="Pin the attention kernel."),
+    click.option("--attention", type=click.Choice(ATTENTIONS), help="Pin the kernel of torch's attention."),
+    click.option("--attention-backend", metavar="NAME", help=f"diffusers' set_attention_backend: {', '.join(BACKENDS)}."),
     click.option("--autocast", type=click.Choice(["bf16", "fp16"]), help="Run fp32 weights under torch.autocast."),
     click.option("--benchmark", is_flag=True, help="cudnn.benchmark: convolution plans are timed at their first call."),
     click.option(

@@ -90,12 +90,10 @@ def show_run(plan: "Plan", records: Sequence[Record], paths: Sequence[Path]) -> 
         out.print("Rows of kind 'dry': allocator and dispatcher real, kernels not executed; no GPU was measured.")
     if any(record.stack and record.stack.device == "cpu" for record in records):
         out.print("Measured rows are CPU numbers: no GPU was used. Rows of kind 'estimated' were not measured.")
-    skipped = [row.record for row in comparisons if row.record.status == "skipped"]
-    if skipped:
-        reason = skipped[0].failure.message if skipped[0].failure else "no reason was kept"
-        out.print(
-            f"Skipped, neither measured nor estimated: {len(skipped)} of {len(plan.cases)} cases. The first: {reason}"
-        )
+    if skipped := [record for record in records if record.status == "skipped"]:
+        out.print(f"Skipped, neither measured nor estimated: {len(skipped)} of {len(plan.cases)} cases:")
+        for reason in dict.fromkeys(record.failure.message for record in skipped if record.failure):
+            out.print(f"  {reason}")
     if len(records) < len(plan.cases):
         out.print(f"{len(records)} of {len(plan.cases)} cases done: the same command goes on with the rest.")
         if not records:

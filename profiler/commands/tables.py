@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from profiler.data.records import TERMS, Estimate, Measurement, Memory, first_notes
+from profiler.data.records import TERMS, AppliedOption, Estimate, Measurement, Memory, first_notes
 from profiler.data.units import format_bytes
 
 if TYPE_CHECKING:
@@ -57,6 +57,12 @@ def show_breakdown(found: Estimate | Measurement) -> None:
             for t in found.largest
         ],
     )
+
+
+def show_options(options: Mapping[str, AppliedOption]) -> None:
+    """One line a memory option: what became of it."""
+    for name, option in options.items():
+        console().print(f"option {name}: {'' if option.applied else 'NOT applied: '}{option.detail}")
 
 
 def show_first_notes(notes: Mapping[str, str]) -> None:

@@ -13,7 +13,7 @@ from profiler.data.latent import LatentEstimate
 from profiler.data.shown import Shown
 from profiler.data.stack import Stack
 from profiler.data.units import format_bytes
-from profiler.data.workload import Workload
+from profiler.data.workload import Workload, renamed
 
 SCHEMA = 1
 
@@ -321,6 +321,11 @@ def first_notes(notes: Mapping[str, str]) -> dict[str, str]:
 
 def from_dict(kind: type[Any], data: dict[str, Any]) -> Any:
     """Read `data` back into the dataclass `kind`, checking every type. Raises pydantic.ValidationError."""
-    from pydantic import TypeAdapter
+    from pydantic import TypeAdapter, ValidationError
 
-    return TypeAdapter(kind).validate_python(data)
+    try:
+        return TypeAdapter(kind).validate_python(data)
+    except ValidationError:
+        if (today := renamed(data)) == data:
+            raise
+        return TypeAdapter(kind).validate_python(today)

@@ -9,13 +9,22 @@ from profiler.errors import UserError
 
 StageName = Literal["encode", "decode", "roundtrip", "patch-embed", "denoise"]
 DtypeName = Literal["fp32", "fp16", "bf16"]
-AttentionName = Literal["flash", "efficient", "cudnn", "math", "flash-attn", "sage", "xformers"]
+AttentionName = Literal["flash", "efficient", "cudnn", "math"]
+BackendName = Literal[
+    "native", "_native_cudnn", "_native_efficient", "_native_flash", "_native_math", "flash", "sage", "xformers"
+]
 
 STAGES: tuple[StageName, ...] = get_args(StageName)
 DTYPES: tuple[DtypeName, ...] = get_args(DtypeName)
 ATTENTIONS: tuple[AttentionName, ...] = get_args(AttentionName)
-# Kernels of packages besides torch: diffusers' `set_attention_backend` puts them in, by these names.
-ATTENTION_PACKAGES: dict[AttentionName, str] = {"flash-attn": "flash", "sage": "sage", "xformers": "xformers"}
+BACKENDS: tuple[BackendName, ...] = get_args(BackendName)
+# Backends of diffusers whose memory is not modelled: of another package or device, or uncompiled flex attention's.
+OTHER_BACKENDS = (
+    *("flex", "flash_varlen", "flash_hub", "flash_varlen_hub", "flash_4_hub", "_flash_3", "_flash_varlen_3"),
+    *("_flash_3_hub", "_flash_3_varlen_hub", "aiter_fa2_hub", "_native_npu", "_native_xla", "sage_hub"),
+    *("sage_blackwell_hub", "sage_varlen", "_sage_qk_int8_pv_fp8_cuda", "_sage_qk_int8_pv_fp8_cuda_sm90"),
+    *("_sage_qk_int8_pv_fp16_cuda", "_sage_qk_int8_pv_fp16_triton"),
+)
 VAE_STAGES: tuple[StageName, ...] = ("encode", "decode", "roundtrip")
 
 
@@ -23,28 +32,52 @@ VAE_STAGES: tuple[StageName, ...] = ("encode", "decode", "roundtrip")
 class MemoryOptions:
     """Options that trade memory for time, all off by default, as diffusers leaves them.
 
-    `tile` is the pixel (height, width) of a tile, None for the class's own; `attention` pins a scaled-dot-product kernel,
-    or one of another package; `autocast` runs an fp32 module under `torch.autocast`; `benchmark` is `cudnn.benchmark`.
+    `tile` is the pixel (height, width) of a tile, `tile_stride` how far the next one is, `tile_frames` its pixel frames;
+    None for the class's own. `attention` pins one of torch's scaled-dot-product kernels; `attention_backend` is diffusers'
+    name of what calls attention (`set_attention_backend`). `autocast` runs an fp32 module under `torch.autocast`;
+    `benchmark` is `cudnn.benchmark`.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}  # a misspelt option of a file is an error
 
     tiling: bool = False
     tile: tuple[int, int] | None = None
+    tile_stride: tuple[int, int] | None = None
+    tile_frames: int | None = None
     slicing: bool = False
     framewise: bool = False
     channels_last: bool = False
     attention: AttentionName | None = None
+    attention_backend: BackendName | None = None
     autocast: DtypeName | None = None
     benchmark: bool = False
 
     def __post_init__(self) -> None:
-        if self.tile is not None and not self.tiling:
-            raise UserError("tile: a tile size needs tiling switched on")
-        if self.tile is not None and (len(self.tile) != 2 or not all(map(is_size, self.tile))):
-            raise UserError(f"tile: expected two positive integers (height, width), got {self.tile!r}")
+        sides = "two positive integers (height, width)"
+        for name, count, what in (
+            ("tile", 2, sides),
+            ("tile_stride", 2, sides),
+            ("tile_frames", 1, "a positive integer"),
+        ):
+            value = getattr(self, name)
+            sizes = value if count == 2 else (value,)
+            if value is not None and not self.tiling:
+                raise UserError(f"{name}: a tile size needs tiling switched on")
+            if value is not None and (len(sizes) != count or not all(map(is_size, sizes))):
+                raise UserError(f"{name}: expected {what}, got {value!r}")
+        if self.tile and self.tile_stride and any(a > b for a, b in zip(self.tile_stride, self.tile, strict=True)):
+            raise UserError(f"tile_stride: {_by(self.tile_stride)} leaves gaps between tiles of {_by(self.tile)}")
         if self.attention is not None and self.attention not in ATTENTIONS:
-            raise UserError(f"attention: no kernel {self.attention!r}; one of {', '.join(ATTENTIONS)}")
+            moved = "; packages besides torch are asked for by attention_backend"
+            raise UserError(f"attention: no kernel {self.attention!r} of torch; one of {', '.join(ATTENTIONS)}{moved}")
+        if self.attention_backend is not None and self.attention_backend not in BACKENDS:
+            known = self.attention_backend in OTHER_BACKENDS
+            what = f"{self.attention_backend!r} is not modelled" if known else f"no backend {self.attention_backend!r}"
+            raise UserError(f"attention_backend: {what}; one of {', '.join(BACKENDS)}")
+        if self.attention is not None and self.attention_backend not in (None, "native"):
+            raise UserError(
+                f"attention: {self.attention_backend} decides the kernel itself; {self.attention} goes with native alone"
+            )
         if self.autocast not in (None, "bf16", "fp16"):
             raise UserError(f"autocast: no dtype {self.autocast!r}; one of bf16, fp16")
 
@@ -52,12 +85,16 @@ class MemoryOptions:
     def key(self) -> str:
         """The options that are on, as a path part; empty for none."""
         parts = [name for name in ("tiling", "slicing", "framewise") if getattr(self, name)]
-        if self.tile is not None:
-            parts[0] = f"tiling{self.tile[0]}x{self.tile[1]}"
+        if self.tiling:
+            stride = f"-stride{_by(self.tile_stride)}" if self.tile_stride else ""
+            frames = f"-frames{self.tile_frames}" if self.tile_frames else ""
+            parts[0] = f"tiling{_by(self.tile or ())}{stride}{frames}"
         if self.channels_last:
             parts.append("channels-last")
         if self.attention is not None:
             parts.append(f"attention-{self.attention}")
+        if self.attention_backend is not None:
+            parts.append(f"backend-{self.attention_backend}")
         if self.autocast is not None:
             parts.append(f"autocast-{self.autocast}")
         if self.benchmark:
@@ -136,6 +173,8 @@ class Workload:
         """Raise UserError for an option that is not modelled on `device`."""
         if self.options.autocast is not None and device == "cpu":
             raise UserError("autocast: only CUDA's casts are modelled; the CPU casts other operations")
+        if self.options.benchmark and device == "cpu":
+            raise UserError("benchmark: cuDNN runs on CUDA alone")
 
     @property
     def slug(self) -> str:
@@ -148,6 +187,21 @@ class Workload:
         return "vae" if self.stage in VAE_STAGES else "denoiser"
 
 
+def _by(sizes: tuple[int, ...]) -> str:
+    return "x".join(map(str, sizes))
+
+
 def option_names() -> list[str]:
     """The names of all memory options, in order."""
     return [field.name for field in fields(MemoryOptions)]
+
+
+def renamed(data: Any) -> Any:
+    """What a record holds, in today's names: packages besides torch were once asked for by `attention`."""
+    if isinstance(data, list):
+        return [renamed(item) for item in data]
+    if not isinstance(data, dict):
+        return data
+    backend = {"flash-attn": "flash", "sage": "sage", "xformers": "xformers"}.get(str(data.get("attention")))
+    today = data | ({"attention": None, "attention_backend": backend} if backend else {})
+    return {name: renamed(value) for name, value in today.items()}

@@ -93,10 +93,6 @@ def estimate_remedies(
         except LatentmeterError as error:
             left_out[how] = str(error)
             continue
-        unapplied = [option.detail for option in after.options.values() if not option.applied]
-        if unapplied:
-            left_out[how] = f"not applied: {'; '.join(unapplied)}"
-            continue
         assert after.peak.allocated_bytes is not None and before.peak.allocated_bytes is not None
         remedy = Remedy(
             name=name,
@@ -148,13 +144,14 @@ def _candidates(
 
 
 def _half_tile(options: MemoryOptions, spec: "ModelSpec", module: "nn.Module") -> tuple[int, int] | None:
-    """Half the tile in use, or half the class's own one, in pixels; None where the class names none by height and width.
+    """Half the tile in use, or half the class's own one, in pixels; None where the class has no such sizes.
 
     Sides are whole multiples of four latents, so that the overlaps of tiles, a quarter of a side, are whole latents.
     """
-    sides = [getattr(module, f"tile_sample_min_{side}", None) for side in ("height", "width")]
-    height, width = options.tile or sides
-    if not isinstance(height, int) or not isinstance(width, int):
+    from profiler.stages.tiles import SIDES, tile_size
+
+    height, width = options.tile or (tile_size(module, side) for side in SIDES)
+    if height is None or width is None:
         return None
     quad = 4 * spec.latent.spatial_compression
     return max(quad, height // 2 // quad * quad), max(quad, width // 2 // quad * quad)

@@ -23,7 +23,8 @@ def measure_events(
         outcome = measure_in_process(workload, spec, device, warm_calls=0, events=path, alloc_conf=alloc_conf)
         if outcome.measurement is None or not path.exists():
             failure = outcome.failure.message if outcome.failure else "no events were recorded"
-            raise LatentmeterError(f"{workload.key}: {outcome.status}: {failure}")
+            kind = UserError if outcome.status == "skipped" else LatentmeterError
+            raise kind(f"{workload.key}: {outcome.status}: {failure}")
         return outcome.measurement, read_stream(path)
 
 

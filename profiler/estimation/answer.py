@@ -45,7 +45,6 @@ def answer(traced: Traced, stack: Stack, *, context_bytes: int | None, started: 
     fits, remark = histories.fits()
     notes = stack_notes(stack, traced.routes) | _unknowns(stack, context_bytes) | traced.notes
     notes |= _workspace_notes(traced.routes, stack)
-    notes |= {f"options.{name}": f"NOT applied: {o.detail}" for name, o in traced.options.items() if not o.applied}
     if left_out := sum(not fresh.sizes[number] for number in fresh.squeezed):  # in the first call, whose peak is told
         notes["peak.allocated_bytes"] = (
             f"at least: without the workspaces of {left_out} convolutions, for which there is no room"

@@ -18,6 +18,7 @@ from profiler.estimation.answer import Traced, answer, estimate_of
 from profiler.machine.environment import check_settings
 from profiler.models.build import component_class
 from profiler.models.spec import ModelSpec
+from profiler.stages.options import check_reached
 from profiler.stages.phases import Runnable, run_phases
 from profiler.stages.stage import Stage
 from profiler.trace.trace import Trace
@@ -116,7 +117,9 @@ def _trace(run: Run, trace: Trace, mode: Any = None) -> Watched[Run]:
     run.module  # noqa: B018 - built before the trace looks: building is no part of the call
     try:
         with _uncollected(), mode or nullcontext():
-            return Watched(run, trace, run_phases(run, trace))
+            shapes = run_phases(run, trace)
+        check_reached(run.asked, trace.ops)
+        return Watched(run, trace, shapes)
     finally:
         trace.prices.planner.close()
 

@@ -162,7 +162,7 @@ def _kind(fit: Fit, same: Sequence[Block], key: Sequence[Any], ops: dict[tuple[s
 def _plain(price: Price) -> dict[str, Any]:
     name = type(price.call).__name__.lower()
     call = {entry.name: getattr(price.call, entry.name) for entry in fields(price.call)}
-    return {"rule": name, "kernel": price.kernel, "pinned": price.pinned, "part": price.part, "call": call}
+    return {"rule": name, "kernel": price.kernel, "allowed": price.allowed, "part": price.part, "call": call}
 
 
 def grid_of(recording: dict[str, Any]) -> Grid:
@@ -216,7 +216,7 @@ def _asker(price: Price, prices: Prices) -> Callable[[], int]:
         return lambda: size
 
     def choose() -> int:
-        if prices.attention(call, price.pinned) != kernel:
+        if prices.attention(call, price.allowed) != kernel:
             raise Elsewhere
         return 0
 

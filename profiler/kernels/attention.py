@@ -1,16 +1,23 @@
 """Which scaled-dot-product kernel CUDA would pick, and what it allocates.
 
 Selection follows ATen native/transformers/cuda/sdp_utils.cpp; buffers follow the kernels' host code beside it. Sizes of
-buffers were read off those allocations on torch 2.11 and 2.13.
+buffers were read off those allocations on torch 2.11 and 2.13; what each kernel takes was seen there in dry CUDA too.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
+from typing import Literal
 
 from profiler.data.stack import Stack
 from profiler.data.units import ELEMENT_BYTES, ceil_div, round_up
-from profiler.data.workload import ATTENTION_PACKAGES, AttentionName
+from profiler.data.workload import AttentionName
+from profiler.errors import NoKernelError
 from profiler.kernels.convolution import HALF
+
+PackageName = Literal["flash-attn", "sage", "xformers"]  # kernels of packages besides torch, which diffusers may call
+KernelName = AttentionName | PackageName
+SAGE = ((8, 0), (8, 6), (8, 9), (9, 0), (12, 0))  # the architectures that sageattention/core.py has a kernel for
 
 MASK_ALIGNMENT = 16  # the memory-efficient kernel reads bias rows of a multiple of this many elements
 
@@ -19,7 +26,7 @@ MASK_ALIGNMENT = 16  # the memory-efficient kernel reads bias rows of a multiple
 class Attention:
     """One call, by shapes: `q`, `k`, `v` are (B, heads, S, d); `mask` broadcasts to (B, heads, S_q, S_k).
 
-    `packed`: the last dimension of all of them has stride 1.
+    `packed`: the last dimension of all of them has stride 1. `gqa`: keys may have fewer heads than queries.
     """
 
     q: tuple[int, ...]
@@ -30,6 +37,7 @@ class Attention:
     mask_is_bool: bool = False
     gqa: bool = False
     packed: bool = True
+    causal: bool = False
 
 
 @dataclass(frozen=True)
@@ -40,23 +48,86 @@ class Buffers:
     after: tuple[int, ...] = ()
 
 
-def choose_kernel(call: Attention, stack: Stack, pinned: AttentionName | None = None) -> AttentionName:
-    """The kernel that `torch.nn.functional.scaled_dot_product_attention` runs; `pinned` if that one can run."""
-    if len(call.q) != 4 or not call.packed:
-        return "math"  # check_tensor_shapes and check_last_dim_stride_equals_1_dense, of every fused kernel
-    usable = {"flash": _flash, "efficient": _efficient, "cudnn": _cudnn}
-    if pinned in ATTENTION_PACKAGES:
-        return pinned
-    if pinned is not None:
-        return pinned if pinned == "math" or usable[pinned](call, stack) else "math"
-    order: list[AttentionName] = ["flash", "efficient"]
-    if _prefers_cudnn(stack):
-        order.insert(0, "cudnn")
-    return next((name for name in order if usable[name](call, stack)), "math")
+def choose_kernel(call: Attention, stack: Stack, allowed: Sequence[KernelName] | None = None) -> KernelName:
+    """The kernel that `torch.nn.functional.scaled_dot_product_attention` runs: the first of `allowed` that can.
+
+    They stand in the order in which they are tried; by default all of torch's own in torch's order. Raises NoKernelError,
+    with the reasons, where none of them can: torch has another to fall back to only where it is allowed.
+    """
+    tried = default_order(stack) if allowed is None else allowed
+    found = next((name for name in tried if refusal(name, call, stack) is None), None)
+    if found is not None:
+        return found
+    reasons = "; ".join(f"{name} {refusal(name, call, stack)}" for name in tried) or "every kernel is switched off"
+    able = ", ".join(name for name in default_order(stack) if refusal(name, call, stack) is None)
+    raise NoKernelError(
+        f"No available kernel for an attention of {_by(call.q)} queries and {_by(call.k)} keys in {call.dtype} on "
+        f"{stack.gpu or 'this card'}: {reasons}. Kernels that can: {able}"
+    )
 
 
-def buffers(call: Attention, kernel: AttentionName, processors: int | None = None) -> Buffers:
-    """Scratch of a fused kernel, in inference, on a card with so many multiprocessors.
+def default_order(stack: Stack) -> tuple[AttentionName, ...]:
+    """torch's own kernels in the order in which it tries them; it never comes to one behind `math`, which takes all."""
+    return ("cudnn", "flash", "efficient", "math") if _prefers_cudnn(stack) else ("flash", "efficient", "math", "cudnn")
+
+
+def refusal(kernel: KernelName, call: Attention, stack: Stack) -> str | None:
+    """Why `kernel` cannot run a call, to be read after its name; None where it can. What xformers refuses is not known.
+
+    sdp_utils.cpp, can_use_flash_attention and its sisters; flash_api.cpp of flash-attn; core.py of sageattention.
+    """
+    if kernel in ("math", "xformers"):
+        return None
+    capability, half, masked = stack.capability or (0, 0), call.dtype in HALF, call.mask is not None
+    efficient, cudnn, flash = kernel == "efficient", kernel == "cudnn", kernel == "flash"
+    depth, width = call.q[-1], call.v[-1]
+    oldest = (5, 0) if efficient and call.dtype != "bfloat16" else (8, 0)
+    # minimum_gemm_alignment: tensor cores load 16 bytes at once; before Ampere they take no fp32, and any size will do.
+    alignment = 8 if half else 4 if capability >= (8, 0) else 1
+    limit = _cudnn_limit(call, stack) if cudnn else 128 if kernel == "sage" else 256
+    checks = [
+        (len(call.q) != 4, f"takes tensors of 4 dimensions, not {len(call.q)}"),
+        (not call.packed, "takes tensors whose last dimension is contiguous"),
+        (call.q[0] != call.k[0], f"takes one batch size, not {call.q[0]} of queries and {call.k[0]} of keys"),
+        (
+            call.q[1] != call.k[1] and (efficient or not call.gqa),
+            f"takes no {call.q[1]} heads over {call.k[1]} of keys",
+        ),
+        (not half and not efficient, f"takes float16 and bfloat16, not {call.dtype}"),
+        (capability < oldest, f"needs architecture {_version(oldest)}, this card has {_version(capability)}"),
+        (kernel == "sage" and capability not in SAGE, f"has no kernel for architecture {_version(capability)}"),
+        (flash and masked, "takes no mask"),
+        (flash and call.causal and call.q[-2] != call.k[-2], "takes a causal mask for as many queries as keys only"),
+        (flash and depth != width, f"takes heads of one size, not {depth} and {width}"),
+        (
+            (efficient or cudnn) and (depth % alignment or width % alignment) > 0,
+            f"takes heads of a multiple of {alignment}",
+        ),
+        (not efficient and max(depth, width) > limit, f"takes heads up to {limit}, not {max(depth, width)}"),
+        (cudnn and call.k[-2] == 1, "takes more than one key"),
+        (cudnn and masked and len(call.mask or ()) not in (2, 4), "takes masks of 2 or 4 dimensions"),
+    ]
+    return next((reason for fails, reason in checks if fails), None)
+
+
+def _cudnn_limit(call: Attention, stack: Stack) -> int:
+    """check_cudnn_tensor_shapes: 256 on Hopper; 192 beside 128, as some decoders have them, on data-centre Blackwell."""
+    if stack.capability == (9, 0):
+        return 256
+    wide = (call.q[-1], call.v[-1]) == (192, 128) and (stack.capability or (0, 0))[0] == 10
+    return 192 if wide and (stack.cudnn or 0) >= 91100 else 128
+
+
+def _version(capability: tuple[int, int]) -> str:
+    return ".".join(map(str, capability))
+
+
+def _by(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape))
+
+
+def buffers(call: Attention, kernel: KernelName, stack: Stack) -> Buffers:
+    """Scratch of a fused kernel, in inference.
 
     The math path has no scratch of its own: its tensors are traced.
     """
@@ -65,7 +136,8 @@ def buffers(call: Attention, kernel: AttentionName, processors: int | None = Non
     width = call.v[-1]
     mask = _mask_buffers(call, kernel)
     if kernel == "cudnn":
-        return Buffers(before=(8, 8, *mask), after=(256,))  # dropout seed and offset; engine workspace
+        # Dropout seed and offset; the engine's workspace, seen on Hopper and on no card of sm80, sm89 or sm120.
+        return Buffers(before=(8, 8, *mask), after=(256,) if (stack.capability or (0, 0))[0] in (9, 10) else ())
     if kernel in ("sage", "xformers"):
         return Buffers()  # not known: the estimate says so
     if kernel == "flash-attn":
@@ -75,7 +147,7 @@ def buffers(call: Attention, kernel: AttentionName, processors: int | None = Non
         padded = round_up(depth, 8)
         copies = [prod(t) // depth * padded * size for t in (call.q, call.k, call.v)] if padded != depth else []
         rows = batch * heads * length * 4
-        splits = _flash_splits(call, processors) if processors else 1
+        splits = _flash_splits(call, stack.multiprocessors) if stack.multiprocessors else 1
         partial = (splits * rows, splits * rows * round_up(depth, 32 if depth <= 128 else 64)) if splits > 1 else ()
         return Buffers(
             before=tuple(copies), after=(rows, *partial, 16, 8)
@@ -105,7 +177,7 @@ def _flash_splits(call: Attention, processors: int) -> int:
     return next(n for n in usable if occupancy[n] >= 0.85 * best)
 
 
-def _mask_buffers(call: Attention, kernel: AttentionName) -> tuple[int, ...]:
+def _mask_buffers(call: Attention, kernel: KernelName) -> tuple[int, ...]:
     """A bool mask becomes one of the query's dtype; the memory-efficient kernel also pads unaligned rows."""
     mask = call.mask
     if mask is None:
@@ -125,36 +197,4 @@ def _prefers_cudnn(stack: Stack) -> bool:
         and (stack.cudnn or 0) > 91500
         and stack.capability in ((9, 0), (10, 0), (10, 3))
         and not stack.is_set("TORCH_CUDNN_SDPA_DEPRIORITIZED")
-    )
-
-
-def _flash(call: Attention, stack: Stack) -> bool:
-    depth = call.q[-1]
-    return (
-        call.mask is None
-        and call.dtype in HALF
-        and depth == call.v[-1]
-        and depth <= 256
-        and (stack.capability or (0, 0)) >= (8, 0)
-    )
-
-
-def _efficient(call: Attention, stack: Stack) -> bool:
-    # Tensor-core loads want head dims of a multiple of 16 bytes; fp32 loads of 4 elements.
-    alignment = 8 if call.dtype in HALF else 4
-    aligned = call.q[-1] % alignment == 0 and call.v[-1] % alignment == 0
-    oldest = (8, 0) if call.dtype == "bfloat16" else (5, 0)
-    return aligned and not call.gqa and (stack.capability or (0, 0)) >= oldest
-
-
-def _cudnn(call: Attention, stack: Stack) -> bool:
-    depth, width = call.q[-1], call.v[-1]
-    limit = 256 if stack.capability == (9, 0) else 128
-    return (
-        call.dtype in HALF
-        and depth % 8 == 0
-        and width % 8 == 0
-        and max(depth, width) <= limit
-        and call.k[-2] > 1
-        and (stack.capability or (0, 0)) >= (8, 0)
     )

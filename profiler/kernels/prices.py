@@ -4,13 +4,13 @@ A price is kept with the block that it gave, so that a recording can ask again a
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
 from profiler.data.stack import Stack
-from profiler.data.workload import AttentionName
 from profiler.kernels import attention, convolution
-from profiler.kernels.attention import Attention
+from profiler.kernels.attention import Attention, KernelName
 from profiler.kernels.convolution import Convolution
 from profiler.kernels.cudnn_plans import Planner
 
@@ -32,12 +32,12 @@ class Elements:
 
 @dataclass(frozen=True)
 class Price:
-    """One buffer of a call. For attention `kernel` is what was chosen, given what is pinned; `part` is the buffer's place,
+    """One buffer of a call. For attention `kernel` is what was chosen of those `allowed`; `part` is the buffer's place,
     None for the choice itself."""
 
     call: Convolution | Attention | Elements
-    kernel: AttentionName | None = None
-    pinned: AttentionName | None = None
+    kernel: KernelName | None = None
+    allowed: tuple[KernelName, ...] = ()
     part: int | None = None
 
 
@@ -58,19 +58,19 @@ class Prices:
         self.routes[f"convolution {route}"] += 1
         return size
 
-    def attention(self, call: Attention, pinned: AttentionName | None) -> AttentionName:
-        """The kernel that runs."""
-        kernel = attention.choose_kernel(call, self.stack, pinned)
+    def attention(self, call: Attention, allowed: Sequence[KernelName]) -> KernelName:
+        """The kernel that runs: the first of `allowed` that can. Raises NoKernelError where none can."""
+        kernel = attention.choose_kernel(call, self.stack, allowed)
         self.routes[f"attention {kernel}"] += 1
         return kernel
 
-    def buffers(self, call: Attention, kernel: AttentionName) -> tuple[int, ...]:
+    def buffers(self, call: Attention, kernel: KernelName) -> tuple[int, ...]:
         """The sizes of its scratch, always as many: BEFORE buffers taken before the output, AFTER taken after it.
 
         A kernel that takes fewer has zeros at the end of each half: 2 before and 1 after are (a, b, 0, 0, c, 0, 0, 0, 0).
         A buffer's place in this tuple thus names it, also where another size of the call takes another number of them.
         """
-        needs = attention.buffers(call, kernel, self.stack.multiprocessors)
+        needs = attention.buffers(call, kernel, self.stack)
         before, after = needs.before, needs.after
         return (*before, *[0] * (BEFORE - len(before)), *after, *[0] * (AFTER - len(after)))
 

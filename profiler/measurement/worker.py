@@ -21,17 +21,19 @@ from torch import nn
 
 from profiler.data.records import Failure, Measurement, Memory, Phase, Terms, from_dict
 from profiler.data.workload import Workload
-from profiler.errors import MODEL_FAILURES, LatentmeterError, first_line
+from profiler.errors import MODEL_FAILURES, LatentmeterError, UserError, first_line
 from profiler.files.streams import write_stream
 from profiler.measurement.attribution import attribute
 from profiler.measurement.meter import Meter
 from profiler.measurement.process import EXIT_FAILED
 from profiler.models.spec import ModelSpec
 from profiler.models.weights import weights_format
+from profiler.stages.options import check_reached
 from profiler.stages.phases import Again, Watcher, run_phases
 from profiler.stages.stage import Stage
 
 DEVICE_MARKS = ("CUDA error", "cuDNN error", "CUBLAS_STATUS", "INTERNAL ASSERT")  # the device or torch broke: a crash
+NO_KERNEL_MARKS = ("No available kernel", "No viable backend")  # a pinned attention kernel takes no such call
 OOM_MARKS = ("DefaultCPUAllocator: can't allocate memory", "DefaultCPUAllocator: not enough memory")
 
 
@@ -70,13 +72,19 @@ class Worker(Watcher):
             if self.events and found:  # after the result, which is safe by now
                 write_stream(self.events, found)
         except torch.OutOfMemoryError as error:
-            self._fail("oom", error, self._requested or parse_requested(str(error)))
+            self._fail("oom", first_line(error), self._requested or parse_requested(str(error)))
         except (LatentmeterError, *MODEL_FAILURES) as error:
             if any(mark in str(error) for mark in DEVICE_MARKS):
                 raise
             traceback.print_exc()
-            out_of_memory = any(mark in str(error) for mark in OOM_MARKS)
-            self._fail("oom" if out_of_memory else "invalid", error, parse_requested(str(error)))
+            message = first_line(error)
+            status = "oom" if any(mark in str(error) for mark in OOM_MARKS) else "invalid"
+            if isinstance(error, UserError):
+                status = "skipped"  # it was asked for what this model or device does not take
+            elif any(mark in str(error) for mark in NO_KERNEL_MARKS):
+                status = "skipped"
+                message = f"attention: {message} `latentmeter estimate` says why, and which kernels can"
+            self._fail(status, message, parse_requested(str(error)))
         else:
             return True
         return False
@@ -108,6 +116,7 @@ class Worker(Watcher):
                 watch = meter.watch()
                 with self.during("attribution", "activations"):
                     run_phases(Again(stage, stage.inputs), watch)
+                check_reached(stage.asked, watch.ops)
         finally:
             self._tell_readings()
         readings = meter.readings()
@@ -170,8 +179,8 @@ class Worker(Watcher):
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _fail(self, status: str, error: Exception, requested: int | None) -> None:
-        failure = Failure(phase=self._phase, message=first_line(error), requested_bytes=requested)
+    def _fail(self, status: str, message: str, requested: int | None) -> None:
+        failure = Failure(phase=self._phase, message=message, requested_bytes=requested)
         self._emit("failure", status=status, failure=asdict(failure))
 
     def _emit(self, event: str, **data: Any) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from profiler.errors import UserError
 from profiler.files.load import read_json
+from profiler.models.attention import environment_backend
 from profiler.models.catalog import catalog_model, model_ids, read_spec
 from profiler.models.spec import ModelSpec
 
@@ -18,6 +19,7 @@ HUB_ID = re.compile(r"(\w[\w.-]{0,95})/(\w[\w.-]{0,95})", re.ASCII)
 
 def find_model(name: str) -> ModelSpec:
     """The model that `name` means. Raises UserError that names the near misses."""
+    environment_backend()  # one that diffusers does not know keeps it from being imported
     known = model_ids()
     if name in known:
         logger.info("model %s from the catalog, configs/models/%s.yaml", name, name)

@@ -22,11 +22,11 @@ from profiler.errors import ModelError, UserError
 from profiler.models.build import TORCH_DTYPES, component_module, materialize
 from profiler.models.normalization import latents_of, to_denoiser, to_vae
 from profiler.models.spec import ModelSpec
-from profiler.stages.options import apply_options
+from profiler.stages.options import active_backend, apply_options
 from profiler.stages.phases import Runnable
 from profiler.stages.template import fill_template, symbols
 
-SDPA: dict[AttentionName | None, SDPBackend] = {
+SDPA: dict[AttentionName, SDPBackend] = {
     "flash": SDPBackend.FLASH_ATTENTION,
     "efficient": SDPBackend.EFFICIENT_ATTENTION,
     "cudnn": SDPBackend.CUDNN_ATTENTION,
@@ -65,7 +65,7 @@ class Stage(Runnable):
         self.device = device
         if device.type == "cuda":
             torch.backends.cudnn.benchmark = self.workload.options.benchmark
-        self.options = apply_options(self.module, self.workload)
+        self.options = apply_options(self.module, self.workload, self.spec.latent)
 
     def make_inputs(self, device: torch.device) -> Any:
         """Allocate the inputs on `device`, by position (tuple) or by name (dict)."""
@@ -120,14 +120,14 @@ class Stage(Runnable):
             )
 
     def _modes(self) -> Iterator[AbstractContextManager[Any]]:
-        """The attention kernel that is pinned, if one is, then inference mode, or autocast on CUDA.
+        """The attention that is asked for, whatever else is switched on; then inference mode, or autocast on CUDA.
 
         Without data the trace casts by itself, and a CPU is refused before. Autocast runs without gradients as diffusers'
         pipelines do: in inference mode it would keep no weights.
         """
         options = self.workload.options
-        if options.attention in SDPA:
-            yield sdpa_kernel(SDPA[options.attention])
+        yield sdpa_kernel(SDPA[options.attention] if options.attention else list(SDPA.values()))
+        yield active_backend(options.attention_backend)
         if self.device.type == "cuda" and options.autocast is not None and "autocast" in self.applied:
             yield torch.no_grad()
             yield torch.autocast("cuda", dtype=TORCH_DTYPES[options.autocast])

@@ -15,6 +15,7 @@ from profiler.errors import UserError
 from profiler.files.load import read_as
 from profiler.files.paths import CONFIGS
 from profiler.machine.cards import Gpu, find_gpu
+from profiler.models.attention import VARIABLE, environment_backend, with_environment
 from profiler.models.find import find_model
 from profiler.models.spec import ModelSpec, Strict
 
@@ -84,7 +85,8 @@ class Plan:
     def identity(self) -> dict[str, Any]:
         """What makes two runs the same: the sweep, and its models as their files stand now."""
         models = {name: spec.digest for name, spec in self.models.items()}
-        return self.sweep.model_dump(mode="json", exclude={"events"}) | {"models": models}
+        environment = {VARIABLE: backend} if (backend := environment_backend()) else {}
+        return self.sweep.model_dump(mode="json", exclude={"events"}) | {"models": models} | environment
 
 
 def plan_sweep(sweep: Sweep, *, allow_pickle: bool = False) -> Plan:
@@ -114,6 +116,7 @@ def _cases(entry: Entry, allow_pickle: bool) -> Iterator[Case]:
     for stage, *values in product(entry.stages, *axes):
         workload = spec.draft(stage, **dict(zip(names, values, strict=True)))
         try:
+            workload = with_environment(workload, spec)
             spec.check(workload)
             problem = None
         except UserError as error:

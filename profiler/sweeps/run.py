@@ -194,9 +194,14 @@ def _run_case(case: Case, sweep: Sweep, stack: Stack, store: RunStore, remaining
 def _estimated(case: Case, card: Gpu) -> dict[str, Any]:
     """The record's fields for a case of another card."""
     stack = assumed_stack(card, settings=settings_here())
-    found, _, notes = _estimate(case, stack, context_with(card.context_bytes, stack.settings))
-    if found is None:
-        return {"status": "invalid", "stack": stack, "failure": _at_start(notes["estimate"]), "notes": notes}
+    from profiler.estimation.estimator import estimate
+
+    context = context_with(card.context_bytes, stack.settings)
+    try:
+        found = estimate(case.workload, case.spec, stack, context_bytes=context)
+    except LatentmeterError as error:
+        status = "skipped" if isinstance(error, UserError) else "invalid"  # what this model or card does not take
+        return {"status": status, "stack": stack, "failure": _at_start(str(error)), "notes": {"estimate": str(error)}}
     return {"status": "ok", "stack": stack, "estimate": found}
 
 
@@ -207,7 +212,7 @@ def _measured(
 
     The events of the estimate are saved where those of the measurement were.
     """
-    found, trace, notes = _estimate(case, stack, None)
+    found, trace, notes = _estimate(case, stack)
     events = store.event_path(case.workload, "measured") if sweep.events else None
     timeout = sweep.timeout_seconds if remaining is None else min(sweep.timeout_seconds, remaining)
     outcome = measure_in_process(
@@ -223,18 +228,21 @@ def _measured(
         return None
     if trace and outcome.measurement and events and events.exists():
         write_stream(store.event_path(case.workload, "estimated"), trace)
-    return vars(outcome) | {"stack": outcome.stack or stack, "estimate": found, "notes": notes}
+    failure = outcome.failure
+    if failure and outcome.status == "skipped" and notes:
+        failure = replace(failure, message=notes["estimate"])  # torch says that no kernel can, the estimate says why
+    return vars(outcome) | {"stack": outcome.stack or stack, "failure": failure, "estimate": found, "notes": notes}
 
 
 def _at_start(message: str) -> Failure:
     return Failure(phase="start", message=message)
 
 
-def _estimate(case: Case, stack: Stack, context: int | None) -> tuple[Estimate | None, Events | None, dict[str, str]]:
+def _estimate(case: Case, stack: Stack) -> tuple[Estimate | None, Events | None, dict[str, str]]:
     from profiler.estimation.estimator import estimate_with_events
 
     try:
-        return *estimate_with_events(case.workload, case.spec, stack, context_bytes=context), {}
+        return *estimate_with_events(case.workload, case.spec, stack), {}
     except LatentmeterError as error:
         return None, None, {"estimate": str(error)}
 

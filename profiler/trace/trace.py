@@ -12,12 +12,12 @@ import torch
 from torch import nn
 
 from profiler.data.stack import Stack
-from profiler.data.workload import ATTENTION_PACKAGES, AttentionName
+from profiler.kernels.attention import KernelName, PackageName
 from profiler.kernels.gemm import cublas_workspace_bytes, lt_workspace_bytes, runs_on_lt
 from profiler.kernels.prices import Price, Prices
 from profiler.models.build import TORCH_DTYPES
-from profiler.stages.options import dispatched_attention
 from profiler.stages.phases import Runnable
+from profiler.trace.attention import dispatcher, kernels_on, stand_ins
 from profiler.trace.autocast import Autocast
 from profiler.trace.known_values import Values, is_real
 from profiler.trace.meta_as_device import as_on_a_device
@@ -39,8 +39,7 @@ class Trace(Observer):
         super().__init__(device_type)
         self.stack = stack
         self.slots = slots
-        self.pinned: AttentionName | None = None
-        self.pinned_in: frozenset[str] | None = None  # module paths where another package's kernel runs
+        self.package: PackageName | None = None  # whose attention is being called, besides torch's own
         self.autocast: Autocast | None = None
         self.benchmark = False
         self.routes: Counter[str] = Counter()
@@ -58,15 +57,13 @@ class Trace(Observer):
     @property
     def state(self) -> Hashable:
         """What of the trace's own state decides the allocations of a call."""
-        return (self.phase, self._path[-1], self._gemm_workspace, self._lt_workspace)
+        backend = dispatcher() and dispatcher()._AttentionBackendRegistry._active_backend
+        return (self.phase, self._path[-1], self._gemm_workspace, self._lt_workspace, self.allowed(), backend)
 
     def loaded(self, run: Runnable) -> None:
         """Take over the options that change which kernels run."""
         options = run.asked
         self.benchmark = options.benchmark
-        self.pinned = options.attention
-        if self.pinned in ATTENTION_PACKAGES:
-            self.pinned_in = dispatched_attention(run.module)
         if options.autocast is not None and "autocast" in run.applied:
             self.autocast = Autocast(TORCH_DTYPES[options.autocast])
         if self.autocast is not None or self.benchmark:
@@ -80,7 +77,7 @@ class Trace(Observer):
         """
         self._root = module
         blending = self._repeats.blending(module) if self._repeats and module else nullcontext()
-        with as_on_a_device(), super().during(phase, term, module), blending:
+        with as_on_a_device(), stand_ins(self._calling), super().during(phase, term, module), blending:
             yield
         if self.autocast is not None:
             self.autocast.clear()
@@ -108,11 +105,17 @@ class Trace(Observer):
         finally:
             self._casting = False
 
-    def pinned_here(self) -> AttentionName | None:
-        """The attention kernel that the options pin for the module that is running."""
-        if self.pinned_in is None or self._path[-1] in self.pinned_in:
-            return self.pinned
-        return None
+    def allowed(self) -> tuple[KernelName, ...]:
+        """The attention kernels that may run now, in the order in which they are tried."""
+        return kernels_on(self.stack) if self.package is None else (self.package,)
+
+    @contextmanager
+    def _calling(self, package: PackageName) -> Iterator[None]:
+        self.package = package
+        try:
+            yield
+        finally:
+            self.package = None
 
     def try_plans(self, key: Any, workspace: int) -> None:
         """`cudnn.benchmark`: at a convolution's first call its plans are timed in one buffer, then the cache is emptied."""

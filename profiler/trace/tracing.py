@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from profiler.data.stack import Stack
-from profiler.data.workload import AttentionName
+from profiler.kernels.attention import KernelName
 from profiler.kernels.prices import Price, Prices
 from profiler.trace.known_values import Values
 
@@ -43,8 +43,8 @@ class Tracing(Protocol):
     def try_plans(self, key: Any, workspace: int) -> None:
         """A convolution is about to run: `cudnn.benchmark` times its plans at the first call."""
 
-    def pinned_here(self) -> AttentionName | None:
-        """The attention kernel that is pinned for the module that is running."""
+    def allowed(self) -> tuple[KernelName, ...]:
+        """The attention kernels that may run now, in the order in which they are tried."""
 
 
 Rule = Callable[[Tracing, Any, tuple[Any, ...], dict[str, Any]], Any]

@@ -100,6 +100,22 @@ MISTAKES: list[tuple[list[str], list[str]]] = [
     ([*ESTIMATE, "--tiling", "--tile", "axb"], ["'axb' is not HEIGHTxWIDTH"]),
     ([*ESTIMATE, "--tiling", "--tile", "0x8"], ["tile: expected two positive integers"]),
     ([*ESTIMATE, "--tile", "256x256"], ["tile: a tile size needs tiling switched on"]),
+    ([*ESTIMATE, "--tiling", "--tile", "64x64", "--tile-stride", "8x96"], ["tile_stride: 8x96 leaves gaps"]),
+    (
+        [*ESTIMATE, "--attention-backend", "flex"],
+        ["attention_backend: 'flex' is not modelled; one of native, _native_c"],
+    ),
+    (["estimate", IMAGE, "--framewise"], ["framewise: cannot be applied: AutoencoderKL has no framewise switch"]),
+    (
+        ["estimate", IMAGE, "--stage", "patch-embed", "--attention", "math"],
+        ["nothing here calls torch's scaled_dot_prod"],
+    ),
+    (["estimate", IMAGE, "--attention", "flash", "--gpu", "t4"], ["flash takes float16 and", "can: efficient, math"]),
+    (
+        ["measure", IMAGE, "--framewise", "--device", "cpu"],
+        ["framewise: cannot be applied: AutoencoderKL has no frame"],
+    ),
+    (["measure", IMAGE, "--benchmark", "--device", "cpu"], ["benchmark: cuDNN runs on CUDA alone"]),
     (["measure", IMAGE, "--frames", "2"], ["frames: this is an image model"]),
     (["measure", IMAGE, "--warm-calls", "-1"], ["-1 is not in the range x>=0"]),
     (["run", "quikstart"], ["no sweep 'quikstart'", "gpu-validation, quickstart, quickstart-cuda"]),
@@ -207,18 +223,21 @@ def test_estimate_as_json_has_what_is_promised(latentmeter: Command) -> None:
 
 
 def test_estimate_takes_its_size_options_and_stack_from_the_command(latentmeter: Command) -> None:
-    size = "--frames 9 --height 64 --width 48 --batch 2 --dtype fp16 --tiling --tile 32x48 --slicing --channels-last"
-    stack = "--attention math --benchmark --gpu rtx-4090 --torch 2.7.1 --cudnn 90701"
+    size = "--frames 9 --height 64 --width 48 --batch 2 --dtype fp16 --tiling --tile 32x48 --tile-stride 16x24"
+    stack = "--slicing --channels-last --attention math --benchmark --gpu rtx-4090 --torch 2.7.1 --cudnn 90701"
     found = json.loads(latentmeter("estimate", VIDEO, *size.split(), *stack.split(), "--json").out)
     work, on = found["workload"], found["stack"]
     assert [work[name] for name in ("frames", "height", "width", "batch", "dtype")] == [9, 64, 48, 2, "fp16"]
     assert work["options"] == {
         "tiling": True,
         "tile": [32, 48],
+        "tile_stride": [16, 24],
+        "tile_frames": None,
         "slicing": True,
         "framewise": False,
         "channels_last": True,
         "attention": "math",
+        "attention_backend": None,
         "autocast": None,
         "benchmark": True,
     }
@@ -352,6 +371,7 @@ def test_run_names_its_report_and_what_was_skipped(
     assert (answer.code, answer.err) == (0, "")
     assert "[1/1] measure tests/models/tiny-image.yaml/decode/1x33x32/b1/fp32" in answer.out
     assert "skipped, 0.0 s: height: 33 is not a multiple of 2" in answer.out
+    assert "1 of 1 cases skipped, for what the model or the card does not take:\n  height: 33 is not" in answer.out
     assert f"Read {out / 'report.html'}; `latentmeter report {out}` writes it again." in answer.out
 
 

@@ -3,7 +3,9 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
+from profiler.data.records import from_dict
 from profiler.data.units import format_bytes, format_percent
 from profiler.data.workload import ATTENTIONS, DTYPES, STAGES, MemoryOptions, Workload
 from profiler.errors import UserError
@@ -11,7 +13,9 @@ from profiler.errors import UserError
 options = st.builds(
     MemoryOptions,
     tiling=st.just(True),
-    tile=st.none() | st.tuples(st.integers(1, 4096), st.integers(1, 4096)),
+    tile=st.none() | st.tuples(st.integers(64, 4096), st.integers(64, 4096)),
+    tile_stride=st.none() | st.tuples(st.integers(1, 64), st.integers(1, 64)),
+    tile_frames=st.none() | st.integers(1, 99),
     slicing=st.booleans(),
     framewise=st.booleans(),
     channels_last=st.booleans(),
@@ -40,6 +44,8 @@ def test_a_key_reads_like_the_request() -> None:
     workload = Workload(model="m", stage="decode", frames=81, height=480, width=832, dtype="fp32",
                         options=MemoryOptions(tiling=True, tile=(256, 192), channels_last=True))  # fmt: skip
     assert workload.key == "m/decode/81x480x832/b1/fp32/tiling256x192+channels-last"
+    cut = MemoryOptions(tiling=True, tile_stride=(64, 32), tile_frames=16, attention_backend="_native_cudnn")
+    assert cut.key == "tiling-stride64x32-frames16+backend-_native_cudnn"
 
 
 @pytest.mark.parametrize("value", [0, -1, True, 1.0, "1", None])
@@ -64,6 +70,12 @@ def test_options_that_contradict_each_other() -> None:
         MemoryOptions(tile=(64, 64))
     with pytest.raises(UserError, match="tile"):
         MemoryOptions(tiling=True, tile=(0, 64))
+    with pytest.raises(UserError, match="tile_stride: a tile size needs tiling"):
+        MemoryOptions(tile_stride=(64, 64))
+    with pytest.raises(UserError, match="tile_frames: expected a positive integer, got 0"):
+        MemoryOptions(tiling=True, tile_frames=0)
+    with pytest.raises(UserError, match="tile_stride: 64x65 leaves gaps between tiles of 64x64"):
+        MemoryOptions(tiling=True, tile=(64, 64), tile_stride=(64, 65))
     with pytest.raises(UserError, match="one of flash"):
         MemoryOptions(attention="paged")  # type: ignore[arg-type]
 
@@ -86,3 +98,17 @@ def test_format_bytes(size: int | None, text: str) -> None:
 def test_format_percent() -> None:
     assert format_percent(-0.01234) == "-1.23 %"
     assert format_percent(None) == "unknown"
+
+
+def test_records_of_packages_under_their_old_name_still_open() -> None:
+    old = {
+        "model": "m",
+        "stage": "denoise",
+        "frames": 1,
+        "height": 8,
+        "width": 8,
+        "options": {"attention": "flash-attn"},
+    }
+    assert from_dict(Workload, old).options == MemoryOptions(attention_backend="flash")
+    with pytest.raises(ValidationError):
+        from_dict(Workload, old | {"options": {"attention": "paged"}})

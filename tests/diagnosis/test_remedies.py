@@ -27,7 +27,8 @@ def test_savings_are_the_estimators_own() -> None:
     assert by_name["bf16"].saving == plain - estimate(name, gpu="h200", dtype="bf16", **size).peak.allocated_bytes
     assert [remedy.saving for remedy in found] == sorted((remedy.saving for remedy in found), reverse=True)
     assert "does not help" in left_out["--tiling"]  # one tile covers the frame
-    assert left_out["--framewise"] == "not applied: AutoencoderKLWan has no framewise switch"
+    assert "cannot be applied: AutoencoderKLWan has no framewise switch" in left_out["--framewise"]
+    assert "flash takes float16 and bfloat16, not float32" in left_out["--attention flash"]
     assert {remedy.how for remedy in found}.isdisjoint(left_out)
 
 

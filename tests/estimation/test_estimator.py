@@ -129,9 +129,10 @@ def test_tiling_saves_and_an_ignored_option_is_said() -> None:
     tiled = on("h200", "wan2.1-t2v-1.3b", frames=5, options=MemoryOptions(tiling=True))
     assert tiled.peak.allocated_bytes < plain.peak.allocated_bytes
     assert tiled.options["tiling"].applied
-    ignored = on("h200", "wan2.1-t2v-1.3b", frames=5, options=MemoryOptions(framewise=True))
-    assert not ignored.options["framewise"].applied
-    assert "NOT applied" in ignored.notes["options.framewise"]
+    with pytest.raises(
+        UserError, match="framewise: cannot be applied: AutoencoderKLWan has no framewise switch; leave it"
+    ):
+        on("h200", "wan2.1-t2v-1.3b", frames=5, options=MemoryOptions(framewise=True))
 
 
 def test_channels_last_needs_no_staging() -> None:

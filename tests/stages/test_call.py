@@ -5,10 +5,11 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import profiler
 from profiler.data.records import CallEstimate
-from profiler.errors import ModelError, UserError
+from profiler.errors import ModelError, NoKernelError, UserError
 from profiler.models.find import find_model
 from profiler.stages.stage import Stage
 
@@ -103,3 +104,30 @@ def test_mistakes() -> None:
     with pytest.raises(ModelError, match=r"Linear: cannot be traced without data"):
         asked(model, inputs=[torch.empty(3, 9)])
     assert model.weight is weight
+
+
+def attend(kernels: Any, fallback: bool = False) -> Any:
+    """A call of a user's own that pins kernels as torch's documentation does."""
+
+    def call(q: torch.Tensor) -> torch.Tensor:
+        try:
+            with sdpa_kernel(kernels):
+                return torch.nn.functional.scaled_dot_product_attention(q, q, q)
+        except RuntimeError:
+            if not fallback:
+                raise
+            return torch.nn.functional.scaled_dot_product_attention(q, q, q)
+
+    return call
+
+
+def test_sdpa_kernel_pins_in_a_call_of_ones_own() -> None:
+    flash, cudnn, math = SDPBackend.FLASH_ATTENTION, SDPBackend.CUDNN_ATTENTION, SDPBackend.MATH
+    q = torch.empty(1, 2, 64, 64, dtype=torch.bfloat16)
+    given: Any = {"modules": nn.Identity(), "inputs": [q]}
+    assert asked(attend(flash), **given).routes == {"attention flash": 1}
+    assert asked(attend([math, flash]), **given).routes == {"attention flash": 1}
+    assert profiler.estimate_call(attend([cudnn, math]), gpu="rtx-4090", **given).routes == {"attention math": 1}
+    with pytest.raises(NoKernelError, match=r"flash needs architecture 8\.0.*Kernels that can: math"):
+        profiler.estimate_call(attend(flash), gpu="t4", **given)
+    assert profiler.estimate_call(attend(flash, fallback=True), gpu="t4", **given).routes == {"attention math": 1}

@@ -227,3 +227,16 @@ def test_a_model_that_was_edited_since_makes_another_run(tmp_path: Path) -> None
     model.write_text(text.replace("scaling_factor: 0.18215", "scaling_factor: 0.5"))
     with pytest.raises(UserError, match="models edited since"):
         run_sweep(sweep_of(cases=cases), out)
+
+
+def test_options_that_a_model_or_card_does_not_take_are_skipped_rows_with_the_reason(tmp_path: Path) -> None:
+    options = [{"attention": "flash"}, {"attention": "math"}, {"framewise": True}, {"tiling": True, "tile": [32, 16]}]
+    case = {"model": IMPOSSIBLE["model"], "stages": ["decode"], "gpu": "t4", "options": options}
+    found = run_sweep(sweep_of(cases=[case], events=False), tmp_path)
+    assert [record.status for record in found] == ["skipped", "ok", "skipped", "skipped"]
+    assert [record.failure and record.failure.message.split("; ")[0] for record in found][2:] == [
+        "framewise: cannot be applied: AutoencoderKL has no framewise switch",
+        "tile: cannot be applied: AutoencoderKL has square tiles only",
+    ]
+    assert found[0].failure and "flash takes float16 and bfloat16, not float32" in found[0].failure.message
+    assert found[0].estimate is None

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch._prims_common import suggest_memory_format
 
-from profiler.data.workload import ATTENTION_PACKAGES, AttentionName
+from profiler.errors import NoKernelError
 from profiler.kernels import convolution
-from profiler.kernels.attention import Attention
+from profiler.kernels.attention import Attention, KernelName
 from profiler.kernels.prices import BEFORE, Elements, Price
 from profiler.trace.observer import COMPOSITE, dtype_name
 from profiler.trace.rules import values
@@ -122,13 +122,14 @@ def _attention(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[st
         mask_is_bool=mask is not None and mask.dtype == torch.bool,
         gqa=kwargs.get("enable_gqa", False),
         packed=all(t.stride(-1) == 1 for t in (q, k, v, mask) if t is not None),
+        causal=(*args, *[False] * 6)[5] or kwargs.get("is_causal", False),
     )
-    pinned = trace.pinned_here()
-    kernel = trace.prices.attention(call, pinned)
-    trace.give_back(trace.borrow(0, Price(call, kernel, pinned)))
+    allowed = trace.allowed()
+    kernel = trace.prices.attention(call, allowed)
+    trace.give_back(trace.borrow(0, Price(call, kernel, allowed)))
     if kernel == "math":
         return _take_apart(trace, func, args, kwargs)
-    needs = [(size, Price(call, kernel, pinned, part)) for part, size in enumerate(trace.prices.buffers(call, kernel))]
+    needs = [(size, Price(call, kernel, allowed, part)) for part, size in enumerate(trace.prices.buffers(call, kernel))]
     taken = [number for need in needs[:BEFORE] for number in trace.borrow(*need)]
     y = attention_output(q, v, kernel)
     trace.track(y)
@@ -137,11 +138,11 @@ def _attention(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[st
     return y
 
 
-def attention_output(q: torch.Tensor, v: torch.Tensor, kernel: AttentionName) -> torch.Tensor:
+def attention_output(q: torch.Tensor, v: torch.Tensor, kernel: KernelName) -> torch.Tensor:
     """The output without data, (B, heads, S_q, d_v), in the memory order that `kernel` gives it."""
     batch, heads, length, depth = q.shape
-    if kernel in ("flash", "cudnn", *ATTENTION_PACKAGES) and v.shape[-1] == depth:
-        # Both allocate like the query: a (B, S, heads, d) query gives an output in that order.
+    if kernel not in ("efficient", "math") and v.shape[-1] == depth:
+        # They allocate like the query: a (B, S, heads, d) query gives an output in that order.
         return torch.empty_like(q.transpose(1, 2)).transpose(1, 2)
     return torch.empty((batch, length, heads, v.shape[-1]), dtype=q.dtype, device=q.device).transpose(1, 2)
 
@@ -184,6 +185,11 @@ def _safe_softmax(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict
 def _cpu_attention(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """On the CPU every kernel's scratch is measured, not modelled: the output is all that the trace knows."""
     q, _, v = args[:3]
+    allowed = trace.allowed()
+    if not {"flash", "math"} & set(allowed):
+        raise NoKernelError(
+            f"No viable backend: torch's attention on the CPU is flash or math, not {', '.join(allowed)}"
+        )
     trace.routes["attention cpu"] += 1
     if q.dim() != 4:
         return _take_apart(trace, func, args, kwargs)
