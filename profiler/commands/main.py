@@ -24,6 +24,7 @@ from profiler.commands.recordings import recordings
 from profiler.commands.report import report
 from profiler.commands.run import run
 from profiler.commands.verbose import verbose_option
+from profiler.data.text import visible
 from profiler.errors import LatentmeterError, UserError
 
 EXIT_TERMINATED = 128 + signal.SIGTERM
@@ -54,5 +55,5 @@ def main() -> None:
         click.echo("interrupted; a run goes on where it stood when the same command is given again", err=True)
         sys.exit(130)
     except LatentmeterError as error:
-        click.echo(f"latentmeter: {error}", err=True)
+        click.echo(f"latentmeter: {visible(str(error))}", err=True)
         sys.exit(EXIT_USER if isinstance(error, UserError) else EXIT_FAILED)

@@ -8,6 +8,7 @@ import click
 from profiler import api
 from profiler.commands.options import EXIT_FAILED, Percent
 from profiler.comparison.case import within_tolerance
+from profiler.data.text import visible
 
 
 @click.command()
@@ -18,6 +19,6 @@ def report(directory: Path, tolerance: float | None) -> None:
     from profiler.sweeps.publish import publish
 
     for path in publish(directory, tolerance):
-        click.echo(path)
+        click.echo(visible(str(path)))
     if tolerance is not None and not all(map(within_tolerance, api.comparisons(directory, tolerance))):
         sys.exit(EXIT_FAILED)

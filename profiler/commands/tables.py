@@ -2,9 +2,10 @@
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from profiler.data.records import TERMS, Estimate, Measurement, Memory
+from profiler.data.text import visible
 from profiler.data.units import format_bytes
 
 if TYPE_CHECKING:
@@ -14,11 +15,16 @@ PLAIN_WIDTH = 160
 
 
 def console() -> "Console":
-    """Standard output, markup and emoji codes off: model names and messages are other people's text."""
+    """Standard output. Model names and messages are other people's text: markup and control characters do nothing."""
     from rich.console import Console
+    from rich.text import Text
+
+    class Harmless(Console):
+        def render_str(self, text: str, **how: Any) -> Text:
+            return super().render_str(visible(text), **how)
 
     width = None if sys.stdout.isatty() else PLAIN_WIDTH
-    return Console(markup=False, emoji=False, highlight=False, width=width, soft_wrap=True)
+    return Harmless(markup=False, emoji=False, highlight=False, width=width, soft_wrap=True)
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

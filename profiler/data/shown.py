@@ -1,8 +1,9 @@
 """How an answer looks at a prompt and in a notebook: one line of text, and a small table whose every value is escaped."""
 
 from collections.abc import Sequence
-from html import escape
 from typing import TYPE_CHECKING, Any
+
+from profiler.data.text import for_html, visible
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,16 +32,17 @@ class Shown:
         return frame_of([self.row])
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.headline}>"
+        return visible(f"<{type(self).__name__} {self.headline}>")
 
     def _repr_html_(self) -> str:
         heads, rows = self.table
-        lines = ["".join(f"<th>{escape(text)}</th>" for text in heads)]
+        lines = ["".join(f"<th>{for_html(text)}</th>" for text in heads)]
         lines += [
-            f"<th>{escape(first)}</th>" + "".join(f"<td>{escape(text)}</td>" for text in rest) for first, *rest in rows
+            f"<th>{for_html(first)}</th>" + "".join(f"<td>{for_html(text)}</td>" for text in rest)
+            for first, *rest in rows
         ]
         body = "".join(f"<tr>{line}</tr>" for line in lines)
-        return f"<p>{escape(self.headline)}</p><table>{body}</table>"
+        return f"<p>{for_html(self.headline)}</p><table>{body}</table>"
 
 
 def frame_of(rows: list[dict[str, Any]], columns: tuple[str, ...] | None = None) -> "pd.DataFrame":

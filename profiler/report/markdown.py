@@ -12,6 +12,7 @@ from jinja2 import Environment
 from markupsafe import Markup
 
 from profiler.comparison.case import Comparison
+from profiler.data.text import for_markdown
 from profiler.report import cells, words
 from profiler.report.cells import COLUMNS, SIDES, Footnotes
 from profiler.report.contents import RunInfo, collect_contents
@@ -47,9 +48,8 @@ def markdown_environment() -> Environment:
 
 
 def escape(text: str) -> Markup:
-    """`text` as one line of Markdown that means itself, in a paragraph and in a table cell."""
-    line = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return Markup(re.sub(r"([\\`*_\[\]|~$])", r"\\\1", line).replace("@", "@<!-- -->").replace("#", "&#35;"))
+    """`text` as Markdown that means itself: markup that the templates take as it is."""
+    return Markup(for_markdown(text))
 
 
 def code(text: str) -> Markup:
