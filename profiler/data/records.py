@@ -104,11 +104,19 @@ class Side(Shown):
         raise NotImplementedError
 
     @property
+    def role(self) -> str:
+        """What the stack is to the numbers: they are `estimated for` it, `measured on` it, or a `dry run of` it."""
+        return f"{self.kind} {({'estimated': 'for', 'dry run': 'of'}).get(self.kind, 'on')}"
+
+    @property
+    def origin(self) -> str:
+        """Where the numbers come from: `dry run of NVIDIA H200, torch 2.13.0`."""
+        return f"{self.role} {self.stack.title}"
+
+    @property
     def headline(self) -> str:
         """Workload, kind, stack and peak."""
-        peak = format_bytes(self.peak.allocated_bytes)
-        place = "for" if self.kind == "estimated" else "on"
-        return f"{self.subject}, {self.kind} {place} {self.stack.title}: {peak} allocated at the peak"
+        return f"{self.subject}, {self.origin}: {format_bytes(self.peak.allocated_bytes)} allocated at the peak"
 
     @property
     def table(self) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
@@ -291,4 +299,9 @@ def from_dict(kind: type[Any], data: dict[str, Any]) -> Any:
     """Read `data` back into the dataclass `kind`, checking every type. Raises pydantic.ValidationError."""
     from pydantic import TypeAdapter
 
-    return TypeAdapter(kind).validate_python(data)
+    if kind not in READERS:
+        READERS[kind] = TypeAdapter(kind)
+    return READERS[kind].validate_python(data)
+
+
+READERS: dict[type[Any], Any] = {}  # to make one takes a hundred times as long as to read a record with it

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass, fields
+from functools import cache
 from typing import Any, ClassVar, Literal, get_args
 
 from profiler.errors import UserError
@@ -142,6 +143,7 @@ class Workload:
         return "vae" if self.stage in VAE_STAGES else "denoiser"
 
 
-def option_names() -> list[str]:
+@cache
+def option_names() -> tuple[str, ...]:
     """The names of all memory options, in order."""
-    return [field.name for field in fields(MemoryOptions)]
+    return tuple(field.name for field in fields(MemoryOptions))

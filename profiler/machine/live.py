@@ -7,12 +7,10 @@ from typing import Any
 
 import torch
 
-from profiler.data.stack import DeviceName, Stack
+from profiler.data.stack import DRY, DeviceName, Stack
 from profiler.errors import UserError
 from profiler.files.paths import installed
 from profiler.machine.nvml import query
-
-DRY = "LATENTMETER_DRY"  # set by scripts/dry_cuda: the libraries below torch are stubs, and no kernel runs
 
 # Environment that changes what kernels or the allocator take.
 VARIABLES = (

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from profiler.data.stack import Stack, format_cudnn
+from profiler.data.stack import DRY, Stack, format_cudnn
 from profiler.data.units import format_bytes
 from profiler.errors import UserError
 from profiler.files.paths import installed
@@ -111,8 +111,6 @@ def write_card(path: Path, ladder: dict[str, Any] | None = None) -> None:
     Raises UserError where there is no CUDA device, or where the file exists.
     """
     import yaml
-
-    from profiler.machine.live import DRY
 
     if path.exists():
         raise UserError(f"{path}: exists; give a new file")

@@ -18,7 +18,7 @@ from profiler.files.write import write_atomically
 from profiler.models.catalog import model_ids
 from profiler.models.find import find_model
 from profiler.models.spec import ModelSpec
-from profiler.report.contents import RunInfo
+from profiler.report.contents import RunInfo, collect_contents
 from profiler.report.html import render_html
 from profiler.report.json import render_json
 from profiler.report.markdown import render_markdown
@@ -46,13 +46,14 @@ def publish(
         version=__version__,
         config_name=str(header.sweep.get("name")),
         directory=directory.name,
+        estimator=header.version,
     )
-    others = _others(comparisons, models or {})
+    contents = collect_contents(comparisons, about, _others(comparisons, models or {}))
     texts = {
-        "report.html": render_html(comparisons, about, others),
-        "report.md": render_markdown(comparisons, about, others),
-        "report.json": render_json(comparisons, about, others),
-        "records.csv": write_csv(COLUMNS, (row.row.values() for row in comparisons)),
+        "report.html": render_html(contents),
+        "report.md": render_markdown(contents),
+        "report.json": render_json(contents),
+        "records.csv": write_csv(COLUMNS, (list(row.row.values()) for row in comparisons)),
     }
     return _write(texts, directory)
 
@@ -74,7 +75,7 @@ def publish_accuracy(frame: "pd.DataFrame", about: Mapping[str, str], directory:
 
     texts = {
         "accuracy.md": render_accuracy(frame, about),
-        "accuracy.csv": write_csv(list(frame), frame.astype(object).where(frame.notna(), None).to_numpy()),
+        "accuracy.csv": write_csv(list(map(str, frame)), frame.astype(object).where(frame.notna(), None).to_numpy()),
         "accuracy.json": json.dumps(accuracy_data(frame, about), separators=(",", ":")) + "\n",
     }
     return _write(texts, directory)
