@@ -58,10 +58,7 @@ def show_breakdown(found: Estimate | Measurement) -> None:
         out.print(f"peak at {found.peak_at.module or 'the stage itself'}: {found.peak_at.op}")
     print_table(
         ["alive at the peak", "shape", "dtype", "term", "made in"],
-        [
-            [format_bytes(t.bytes), "x".join(map(str, t.shape)), t.dtype, t.term, f"{t.module} {t.op}".strip()]
-            for t in found.largest
-        ],
+        [[format_bytes(t.bytes), *t.form, t.term, f"{t.module} {t.op}".strip()] for t in found.largest],
     )
 
 

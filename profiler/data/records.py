@@ -65,6 +65,11 @@ class AliveTensor:
     module: str
     op: str
 
+    @property
+    def form(self) -> tuple[str, str]:
+        """Shape and dtype for a reader: `1x3x64x64`, `float32`. A buffer that a kernel borrowed is bytes alone."""
+        return ("buffer", "-") if self.dtype == "byte" else ("x".join(map(str, self.shape)) or "scalar", self.dtype)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Borrowed:

@@ -117,7 +117,7 @@ def _tensors(record: Record, word: str) -> list[Block]:
     rows = [
         [
             f"{count} \u00d7 {format_bytes(tensor.bytes)}" if count > 1 else tensor.bytes,
-            *(format_shape(tensor.shape), tensor.dtype, tensor.term, _made_by(tensor.module, tensor.op)),
+            *(tensor.form[0].replace("x", "\u00d7"), tensor.form[1], tensor.term, _made_by(tensor.module, tensor.op)),
         ]
         for count, tensor in case.count_alike(side.largest)
     ]

@@ -17,8 +17,11 @@ import pytest
 from profiler.comparison.case import compare_all
 from profiler.data.records import Memory, Record, Terms
 from profiler.data.units import format_bytes
+from profiler.diagnosis.hotspots import summarize
 from profiler.report.contents import RunInfo, collect_contents
+from profiler.report.hotspots import render_page
 from profiler.report.html import render_html
+from tests.diagnosis.handmade import Story
 from tests.report import records_factory as make
 
 playwright = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install -e '.[dev]'")
@@ -238,3 +241,27 @@ def test_sizes_are_written_as_everywhere_else(show: Open) -> None:
     sizes += [random.Random(1).randrange(1 << 40) for _ in range(300)] + [n << 26 for n in range(200)]
     found = show([make.exact()])
     assert found.page.evaluate("sizes => sizes.map(size)", sizes) == [format_bytes(size) for size in sizes]
+
+
+@pytest.mark.parametrize(("width", "shown"), [(390, "narrow"), (1280, "wide")])
+def test_the_hot_spots_can_be_read_on_a_phone(browser: Any, tmp_path: Path, width: int, shown: str) -> None:
+    story = Story().enter("decoder.up")
+    first = story.make(3 << 30, reads=())
+    story.leave().enter("decoder.out").make(2 << 30, reads=(first,), term="workspace", dtype="byte")
+    path = tmp_path / "hot.html"
+    path.write_text(render_page(summarize(story.leave().profile())), encoding="utf-8")
+    page = browser.new_page(viewport={"width": width, "height": 900})
+    page.goto(path.as_uri())
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    (drawing,) = page.locator("svg.areas:visible").all()
+    assert shown in (drawing.get_attribute("class") or "").split()
+    texts = {text.text_content(): text.bounding_box() for text in drawing.locator("text").all()}
+    assert {"bytes alive", "peak 5.000 GiB", "next 3.000 GiB"} <= set(texts)
+    assert min(box["height"] for box in texts.values() if box) >= 9
+    assert (
+        page.locator("th:visible, td:visible").evaluate_all(
+            "all => Math.max(...all.map(c => c.getBoundingClientRect().right))"
+        )
+        <= width
+    )
+    page.close()

@@ -43,8 +43,8 @@ function contents(cell, show = size) { // a text, bytes, or a list of one of the
 }
 
 function table(style, caption, heads, rows, show = size) {
-  const row = (cells, tag) => html("tr", {}, ...cells.map((cell, n) => html(n && tag === "th" ? "td" : tag, {}, ...contents(cell, show))));
-  const made = html("table", { class: style },
+  const row = (cells, tag) => html("tr", {}, ...cells.map((cell, n) => html(n && tag === "th" ? "td" : tag, { "data-head": n || tag === "td" ? heads[n] : null }, ...contents(cell, show))));
+  const made = html("table", { class: `${style} cards` },
     html("thead", {}, html("tr", {}, ...heads.map((text) => html("th", { scope: "col" }, text)))),
     html("tbody", {}, ...rows.map((cells) => row(cells, style === "size" ? "td" : "th"))));
   if (caption) made.prepend(html("caption", {}, caption));
@@ -178,7 +178,7 @@ function addTable() {
   byId("table").append(
     ...(head.alike.length ? [html("p", { class: "soft" }, `In every case: ${head.alike.join("; ")}.`)] : []),
     filter(rows),
-    html("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "All cases" }, html("table", { id: "cases" }, html("thead", {}, row), body)),
+    html("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "All cases" }, html("table", { id: "cases", class: "cards" }, html("thead", {}, row), body)),
     ...(head.notes.length ? [html("h3", {}, "Notes: why a figure is unknown, and what to know of several cases")] : []),
     ...list("ol", "footnotes", head.notes, "n"));
 }
