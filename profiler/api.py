@@ -45,7 +45,8 @@ def estimate(
     """What `stage` of `model` needs on a card, without a GPU.
 
     `model` is a catalog id, a YAML path, a diffusers folder or a hub id. `workload` takes `frames`, `height`, `width`
-    (pixels; default: the published size), `batch`, `dtype`, `options` and `history`. The stack is `stack`, or that of card
+    (pixels; default: the published size), `batch`, `dtype`, `options` and `history`; an option may also stand alone, as in
+    `tiling=True`. The stack is `stack`, or that of card
     `gpu` with versions `torch` and `cudnn`; with none of them, this machine's card if it has one, else an H200.
     With `cache`, what was estimated before is read from disk, and the answer kept there.
 

@@ -29,20 +29,20 @@ def estimate(model: str, no_cache: bool, as_json: bool, **values: Any) -> None:
 
 
 def show_estimate(found: Estimate) -> None:
-    """Peak, terms, where it stands, what is alive."""
+    """Whether it fits, the three numbers, where the peak is, the notes; then what the peak is made of."""
     out = console()
-    out.print(f"{found.workload.key}")
-    out.print(f"estimated for {found.stack.title}")
-    levels = {"baseline": found.baseline, "peak": found.peak}
+    out.print(found.workload.key)
+    out.print(found.origin)
+    if found.verdict:
+        out.print(found.verdict, style="bold")
+    levels = {"peak": found.peak}
     if found.warm is not None:
         levels["later calls, peak"] = found.warm
-    show_levels(levels)
+    show_levels(levels | {"before the call": found.baseline})
+    out.print(found.place)
+    show_notes(found.notes)
     if found.safe_reserved_bytes is not None:
         out.print(f"reserved, safe bound over other histories: {format_bytes(found.safe_reserved_bytes)}")
-    if found.fits is not None:
-        room = f"{found.stack.gpu} ({format_bytes(found.stack.device_total_bytes)})"
-        out.print(f"fits on an empty {room}: {'yes' if found.fits else 'NO'}")
     out.print(f"closed-form latent: {format_bytes(found.latent.get('memory_bytes'))}")
     show_breakdown(found)
-    show_notes(found.notes)
     out.print(f"estimated in {found.seconds:.2f} s from {found.events:,} allocator events; nothing was measured")

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from profiler.data.records import TERMS, Estimate, Measurement, Memory
+from profiler.data.shown import group_notes
 from profiler.data.text import visible
 from profiler.data.units import format_bytes
 
@@ -51,11 +52,9 @@ def show_levels(levels: Mapping[str, Memory]) -> None:
 
 
 def show_breakdown(found: Estimate | Measurement) -> None:
-    """The terms at the peak, where it stands, and the largest tensors that are alive there."""
-    out = console()
-    out.print("terms at the peak: " + ", ".join(f"{name} {format_bytes(getattr(found.terms, name))}" for name in TERMS))
-    if found.peak_at is not None:
-        out.print(f"peak at {found.peak_at.module or 'the stage itself'}: {found.peak_at.op}")
+    """The terms at the peak, and the largest tensors that are alive there."""
+    terms = ", ".join(f"{name} {format_bytes(getattr(found.terms, name))}" for name in TERMS)
+    console().print(f"terms at the peak: {terms}")
     print_table(
         ["alive at the peak", "shape", "dtype", "term", "made in"],
         [[format_bytes(t.bytes), *t.form, t.term, f"{t.module} {t.op}".strip()] for t in found.largest],
@@ -64,8 +63,5 @@ def show_breakdown(found: Estimate | Measurement) -> None:
 
 def show_notes(notes: Mapping[str, str]) -> None:
     """One line a reason, with all the figures that it is about."""
-    about: dict[str, list[str]] = {}
-    for name, reason in notes.items():
-        about.setdefault(reason, []).append(name)
-    for reason, names in about.items():
-        console().print(f"note: {', '.join(names)}: {reason}")
+    for line in group_notes(notes):
+        console().print(f"note: {line}")

@@ -1,7 +1,8 @@
 """Two runs side by side: what rose, what fell, what is new or missing, and in what their stacks differ.
 
-Cases are joined by key. A measured number is only ever laid beside a measured one of the same kind, an estimate beside an
-estimate; where a case has no such pair, it says why and is not judged.
+Cases are joined by key, and where only the cards of two estimates differ, by their workload. A measured number is only ever
+laid beside a measured one of the same kind, an estimate beside an estimate; where a case has no such pair, it says why and
+is not judged.
 """
 
 from collections import Counter, defaultdict
@@ -85,8 +86,31 @@ class RunDifference:
 def difference(before: Iterable[Record], after: Iterable[Record]) -> RunDifference:
     """Lay two runs side by side."""
     old, new = ({record.key: record for record in records} for records in (before, after))
+    new = _across_cards(old, new)
     cases = [_case(key, old.get(key), new.get(key)) for key in dict.fromkeys([*old, *new])]
     return RunDifference(cases, _stack_difference(_values(old.values()), _values(new.values())))
+
+
+def _across_cards(old: Mapping[str, Record], new: Mapping[str, Record]) -> dict[str, Record]:
+    """`new` under the keys of `old`: the card in an estimate's key does not keep it from the same work on another.
+
+    A workload that either run has on several cards stays apart: nobody knows which belongs to which.
+    """
+    alone = [
+        {work: keys[0] for work, keys in _by_workload(side, other).items() if len(keys) == 1}
+        for side, other in ((old, new), (new, old))
+    ]
+    renamed = {key: alone[0][work] for work, key in alone[1].items() if work in alone[0]}
+    return {renamed.get(key, key): record for key, record in new.items()}
+
+
+def _by_workload(records: Mapping[str, Record], other: Mapping[str, Record]) -> dict[str, list[str]]:
+    """The keys of estimates for a card that `other` has not, by workload."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for key, record in records.items():
+        if key not in other and key != record.workload.key:
+            found[record.workload.key].append(key)
+    return found
 
 
 def _case(key: str, old: Record | None, new: Record | None) -> CaseDifference:
@@ -109,6 +133,8 @@ def _case(key: str, old: Record | None, new: Record | None) -> CaseDifference:
         reason = _why(f"{old_kind} in both runs", old, new)
     else:
         change, reason = "rose" if size > 0 else "fell" if size else "equal", ""
+        cards = [side.stack.gpu or "CPU" for side in (before, after) if side]
+        kind = f"{kind}, {' -> '.join(cards)}" if len(set(cards)) > 1 else kind
     lost = new is not None and before is not None and after is None
     return CaseDifference(key=key, kind=kind, change=change, reason=reason, lost=lost, **levels)
 

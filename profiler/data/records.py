@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from profiler.data.explanation import Explanation
-from profiler.data.shown import Shown
+from profiler.data.shown import Shown, group_notes
 from profiler.data.stack import Stack
 from profiler.data.units import format_bytes
 from profiler.data.workload import Workload
@@ -124,6 +124,17 @@ class Side(Shown):
         return f"{self.subject}, {self.origin}: {format_bytes(self.peak.allocated_bytes)} allocated at the peak"
 
     @property
+    def place(self) -> str:
+        """Where the peak is, as a line; empty where that is unknown."""
+        at: PeakAt | None = getattr(self, "peak_at", None)
+        return f"peak at {at.module or 'the stage itself'}: {at.op}" if at else ""
+
+    @property
+    def remarks(self) -> Sequence[str]:
+        """Where the peak is, and the notes."""
+        return [*filter(None, [self.place]), *(f"note: {line}" for line in group_notes(getattr(self, "notes", {})))]
+
+    @property
     def table(self) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
         """Baseline and peak, and the terms of the peak."""
         return ["", "baseline", "peak"], _rows([self.baseline, self.peak], [self.terms])
@@ -169,6 +180,17 @@ class CallEstimate(Side):
     @property
     def kind(self) -> str:
         return "estimated"
+
+    @property
+    def verdict(self) -> str:
+        """Whether the empty card holds it, as a line; empty where that is not known."""
+        room = f"{self.stack.gpu} ({format_bytes(self.stack.device_total_bytes)})"
+        return "" if self.fits is None else f"fits on an empty {room}: {'yes' if self.fits else 'NO'}"
+
+    @property
+    def remarks(self) -> Sequence[str]:
+        """Whether it fits, where the peak is, and the notes."""
+        return [*filter(None, [self.verdict]), *super().remarks]
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

@@ -1,12 +1,20 @@
 """How an answer looks at a prompt and in a notebook: one line of text, and a small table whose every value is escaped."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from profiler.data.text import for_html, visible
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+def group_notes(notes: Mapping[str, str]) -> list[str]:
+    """One line a reason, with all the figures that it is about."""
+    about: dict[str, list[str]] = {}
+    for name, reason in notes.items():
+        about.setdefault(reason, []).append(name)
+    return [f"{', '.join(names)}: {reason}" for reason, names in about.items()]
 
 
 class Shown:
@@ -21,6 +29,11 @@ class Shown:
     def table(self) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
         """Heads and rows."""
         raise NotImplementedError
+
+    @property
+    def remarks(self) -> Sequence[str]:
+        """What a reader must know before the table, a line each."""
+        return ()
 
     @property
     def row(self) -> dict[str, Any]:
@@ -42,7 +55,8 @@ class Shown:
             for first, *rest in rows
         ]
         body = "".join(f"<tr>{line}</tr>" for line in lines)
-        return f"<p>{for_html(self.headline)}</p><table>{body}</table>"
+        said = "".join(f"<p>{for_html(line)}</p>" for line in (self.headline, *self.remarks))
+        return f"{said}<table>{body}</table>"
 
 
 def frame_of(rows: list[dict[str, Any]], columns: tuple[str, ...] | None = None) -> "pd.DataFrame":

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
 from profiler.data.latent import Layout, to_layout
 from profiler.data.units import ceil_div, format_bytes, round_up
-from profiler.data.workload import VAE_STAGES, DtypeName, MemoryOptions, StageName, Workload
+from profiler.data.workload import VAE_STAGES, DtypeName, MemoryOptions, StageName, Workload, fields_of
 from profiler.errors import UserError
 
 SIZE_RULE = r"^\d+k(\+\d+)?$"
@@ -218,7 +218,9 @@ class ModelSpec(Strict):
 
     def draft(self, stage: StageName, **given: Any) -> Workload:
         """`workload` before its sizes are checked against the contract. None stands for what is not given."""
-        given = dict(self.default or ()) | {name: value for name, value in given.items() if value is not None}
+        given = dict(self.default or ()) | {
+            name: value for name, value in fields_of(given).items() if value is not None
+        }
         size = {name: given.get(name) for name in Size.model_fields}
         missing = [name for name, value in size.items() if value is None]
         if self.vae is None and self.denoiser is None:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from profiler.data.units import format_bytes, format_percent
-from profiler.data.workload import ATTENTIONS, DTYPES, STAGES, MemoryOptions, Workload
+from profiler.data.workload import ATTENTIONS, DTYPES, STAGES, MemoryOptions, Workload, fields_of
 from profiler.errors import UserError
 
 options = st.builds(
@@ -86,3 +86,13 @@ def test_format_bytes(size: int | None, text: str) -> None:
 def test_format_percent() -> None:
     assert format_percent(-0.01234) == "-1.23 %"
     assert format_percent(None) == "unknown"
+
+
+def test_an_option_may_stand_among_the_fields_and_another_name_is_told_what_there_is() -> None:
+    tiled = fields_of({"frames": 9, "tiling": True, "tile": (64, 64), "options": MemoryOptions(slicing=True)})
+    assert tiled == {"frames": 9, "options": MemoryOptions(tiling=True, tile=(64, 64), slicing=True)}
+    assert fields_of({"batch": 2}) == {"batch": 2}
+    with pytest.raises(
+        UserError, match=r"tilling: .* batch, dtype, options, history, or a memory option: tiling, tile,"
+    ):
+        fields_of({"tilling": True})
