@@ -14,7 +14,8 @@ def render_json(contents: Mapping[str, Any]) -> str:
     for comparison in contents["comparisons"]:
         found = comparison.record.explanation
         others = dict(contents["others"].get(comparison.record.key, {}))
-        rows.append(comparison.row | {"explanation": asdict(found) if found else None, "others_bytes": others})
+        row = comparison.row | {"explanation": asdict(found) if found else None, "others_bytes": others}
+        rows.append(json.dumps(row))
     data = {
         "title": contents["about"].title,
         "question": QUESTION,
@@ -23,6 +24,6 @@ def render_json(contents: Mapping[str, Any]) -> str:
         "conditions": dict(contents["about"].facts)
         | {"Kind of numbers": contents["kinds"], "Cases ran": contents["period"]},
         "stacks": [asdict(use.stack) | {"used": use.roles} for use in contents["uses"]],
-        "cases": rows,
     }
-    return json.dumps(data, indent=1) + "\n"
+    cases = ",\n  ".join(rows)  # a line each
+    return json.dumps(data, indent=1).removesuffix("\n}") + f',\n "cases": [\n  {cases}\n ]\n}}\n'

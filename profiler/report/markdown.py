@@ -58,13 +58,23 @@ def _waterfalls(comparisons: Sequence[Comparison], notes: Footnotes) -> Table:
 def markdown_environment() -> Environment:
     """The engine of the `.md` templates: every value that is not `Markup` is escaped for Markdown instead of HTML."""
     engine = environment().overlay(finalize=lambda value: value if isinstance(value, Markup) else escape(str(value)))
-    engine.filters = engine.filters | {"code": code}
+    engine.filters = engine.filters | {"code": code, "line": line}
     return engine
 
 
 def escape(text: str) -> Markup:
     """`text` as Markdown that means itself: markup that the templates take as it is."""
     return Markup(for_markdown(text))
+
+
+def line(row: Sequence[Cell]) -> Markup:
+    """A row of a table; the number of a footnote stands behind an unknown."""
+    texts = []
+    for cell in row:
+        note = f" ({cell.note})" if cell.note else ""
+        detail = f"<br>{for_markdown(cell.detail)}" if cell.detail else ""
+        texts.append(f"{for_markdown(cell.text)}{note}{detail}")
+    return Markup(f"| {' | '.join(texts)} |")
 
 
 def code(text: str) -> Markup:
