@@ -50,10 +50,11 @@ def estimate(
     """What `stage` of `model` needs on a card, without a GPU.
 
     `model` is a catalog id, a YAML path, a diffusers folder or a hub id. `workload` takes `frames`, `height`, `width`
-    (pixels; default: the published size), `batch`, `dtype`, `text_length`, `options` and `history`. The stack is `stack`, or
-    that of card `gpu` with versions `torch` and `cudnn`; with none of them, this machine's card if it has one, else an H200.
-    `alloc_conf` sets up its allocator, in the place of `PYTORCH_CUDA_ALLOC_CONF`.
-    With `cache`, what was estimated before is read from disk, and the answer kept there; without, the disk is left alone.
+    (pixels; default: the published size), `batch`, `dtype`, `text_length`, `options` and `history`; an option may also stand
+    alone, as in `tiling=True`. The stack is `stack`, or that of card `gpu` with versions `torch` and `cudnn`; with none of
+    them, this machine's card if it has one, else an H200. `alloc_conf` sets up its allocator, in the place of
+    `PYTORCH_CUDA_ALLOC_CONF`. With `cache`, what was estimated before is read from disk, and the answer kept there; without,
+    the disk is left alone.
 
     Raises UserError, ModelError.
     """

@@ -8,6 +8,7 @@ import inspect
 import os
 import re
 import textwrap
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ from click.testing import CliRunner
 
 import profiler
 from profiler.commands.main import cli
+from profiler.data.workload import DTYPES, STAGES, History, MemoryOptions
 from profiler.machine.environment import VARIABLES
+from profiler.sweeps.plan import Entry, Sweep, find_sweep, plan_sweep
 from profiler.trace.rules.kernels import _copies_input, _group_norm
 
 ROOT = Path(__file__).parent.parent
@@ -77,6 +80,26 @@ def test_the_help_of_every_command_is_documented() -> None:
 def test_the_accuracy_shown_is_that_of_the_committed_table() -> None:
     page = (ROOT / "results" / "accuracy" / "planner" / "accuracy.md").read_text(encoding="utf-8")
     must_hold(ACCURACY, "accuracy", between(page, "summary"))
+
+
+def test_every_field_of_a_sweep_and_every_option_of_run_is_documented() -> None:
+    text = TEXTS["docs/sweeps.md"]
+    named = set(re.findall(r"`([\w-]+)`", text))
+    plain = {field.name for kind in (MemoryOptions, History) for field in fields(kind)}
+    assert {*Sweep.model_fields, *Entry.model_fields, *plain, *STAGES, *DTYPES} <= named
+    everywhere = set.intersection(*map(options, commands().values()))
+    assert options(commands()["run"]) - everywhere - {"config"} <= named
+    tables = re.findall(r"^\| (`[^|]+) \|", text, re.MULTILINE)
+    known = {*Sweep.model_fields, *Entry.model_fields, *plain, *options(commands()["run"])}
+    assert {name for cell in tables for name in re.findall(r"`([\w-]+)`", cell)} <= known, "a field that is gone"
+
+
+def test_the_sweep_that_the_documents_show_can_be_planned(tmp_path: Path) -> None:
+    (sweep,) = re.findall(r"```yaml\n(.*?)```", TEXTS["docs/sweeps.md"], re.DOTALL)
+    (tmp_path / "sweep.yaml").write_text(sweep)
+    assert [case.key for case in plan_sweep(find_sweep(str(tmp_path / "sweep.yaml"))).cases] == [
+        "sd1.5/decode/1x512x512/b1/fp16"
+    ]
 
 
 @pytest.mark.parametrize("document", TEXTS)

@@ -29,27 +29,25 @@ def estimate(model: str, no_cache: bool, as_json: bool, **values: Any) -> None:
 
 
 def show_estimate(found: Estimate) -> None:
-    """Peak, terms, where it stands, what is alive."""
+    """Whether it fits, the three numbers, where the peak is, the notes; then what the peak is made of."""
     out = console()
-    out.print(f"{found.workload.key}")
-    out.print(f"estimated for {found.stack.title}")
+    out.print(found.workload.key)
+    out.print(found.origin)
     show_first_notes(found.notes)
     show_options(found.options)
-    levels = {"baseline": found.baseline, "peak": found.peak}
+    if found.verdict:
+        out.print(found.verdict, style="bold")
+    levels = {"peak": found.peak}
     if found.warm is not None:
         levels["later calls, peak"] = found.warm
     if found.roomy not in (None, found.peak):
         levels["peak on a roomy card"] = found.roomy
-    show_levels(levels)
+    show_levels(levels | {"before the call": found.baseline})
+    out.print(found.place)
+    show_notes(found.notes)
     if found.safe_reserved_bytes is not None:
-        out.print(
-            f"reserved, safe bound over other histories, on a roomy card: {format_bytes(found.safe_reserved_bytes)}"
-        )
-    if found.fits is not None:
-        room = f"{found.stack.gpu} ({format_bytes(found.stack.device_total_bytes)})"
-        first = ", but the first call alone does" if found.first_call_fits and not found.fits else ""
-        out.print(f"fits on an empty {room}: {'yes' if found.fits else 'NO'}{first}")
+        bound = format_bytes(found.safe_reserved_bytes)
+        out.print(f"reserved, safe bound over other histories, on a roomy card: {bound}")
     out.print(f"closed-form latent: {format_bytes(found.latent.get('memory_bytes'))}")
     show_breakdown(found)
-    show_notes(found.notes)
     out.print(f"estimated in {found.seconds:.2f} s from {found.events:,} allocator events; nothing was measured")

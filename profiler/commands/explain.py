@@ -39,6 +39,9 @@ def explain(run: Path, case: str | None, again: bool, as_json: bool) -> None:
 def show_reasons(found: "Sequence[Reason]") -> None:
     """A line a case; for one case alone, every cause."""
     out = console()
+    sides = [reason.record.measurement for reason in found if reason.record.measurement]
+    for origin, dry in dict.fromkeys((side.origin, side.device_kind == "dry") for side in sides):
+        out.print(f"{origin}{': it stands for the measured side, no GPU was measured' if dry else ''}")
     for reason in found:
         text = reason.explanation.text if reason.explanation else f"not explained: {reason.missing}"
         out.print(f"{reason.record.key}: {text}")

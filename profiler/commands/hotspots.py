@@ -12,8 +12,8 @@ from profiler.commands.tables import console, print_table, show_first_notes, sho
 from profiler.data.units import ceil_div, format_bytes
 from profiler.diagnosis.export import parse_exports, write_exports
 from profiler.diagnosis.hotspots import SMALL, Hotspots
-from profiler.diagnosis.lives import short_name
-from profiler.diagnosis.profile import STANDING
+from profiler.diagnosis.lives import count_and_size, group_alike, made_in, short_name
+from profiler.diagnosis.profile import ROLES, STANDING
 from profiler.diagnosis.remedies import describe_remedy
 from profiler.files.outputs import check_file
 from profiler.files.write import write_atomically
@@ -56,13 +56,14 @@ def show_hotspots(found: Hotspots) -> None:
     """The whole answer: peak, findings with their remedies, timeline, tensors, modules, borrowers, notes."""
     out = console()
     out.print(found.workload.key)
-    out.print(f"{found.source} for {found.stack.title}")
     show_first_notes(found.notes)
-    reserved = f", {format_bytes(found.reserved)} reserved" if found.reserved is not None else ""
-    out.print(
-        f"peak {format_bytes(found.allocated)} allocated{reserved}; {format_bytes(found.baseline)} before the call"
-    )
-    out.print(f"at {found.peak_at.module or 'the stage itself'}: {found.peak_at.op}\n")
+    for line in filter(None, found.answer):
+        out.print(line, style="bold")
+    reserved = f"; {format_bytes(found.reserved)} reserved at most" if found.reserved is not None else ""
+    out.print(f"{ROLES[found.source]} {found.stack.title}; {format_bytes(found.baseline)} before the call{reserved}")
+    if found.second:
+        out.print(f"next highest: {found.second}")
+    out.print()
     _show_findings(found)
     _show_timeline(found)
     _show_tensors(found)
@@ -113,11 +114,8 @@ def _show_tensors(found: Hotspots) -> None:
     sizes["the rest"] = found.allocated - sum(sizes.values())
     console().print("at the peak: " + ", ".join(f"{name} {format_bytes(size)}" for name, size in sizes.items() if size))
     rows = [
-        [
-            *(format_bytes(item.bytes), "x".join(map(str, item.shape)), item.dtype),
-            *(f"{item.module} {short_name(item.op)}".strip(), item.because),
-        ]
-        for item in found.made[:TENSORS]
+        [count_and_size(group), *group[0].form, made_in(group), group[0].because]
+        for group in group_alike(found.made)[:TENSORS]
     ]
     print_table(["alive at the peak", "shape", "dtype", "made in", "because"], rows)
 
@@ -137,7 +135,7 @@ def _show_modules(found: Hotspots) -> None:
 
 def _show_borrowers(found: Hotspots) -> None:
     rows = [
-        [format_bytes(item.bytes), str(item.calls), item.module, short_name(item.op), item.kernel]
+        [format_bytes(item.bytes), str(item.calls), item.where, short_name(item.op), item.kernel]
         for item in found.workspace
     ]
     if rows:

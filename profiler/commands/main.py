@@ -27,6 +27,7 @@ from profiler.commands.recordings import recordings
 from profiler.commands.report import report
 from profiler.commands.run import run
 from profiler.commands.verbose import verbose_option
+from profiler.data.text import visible
 from profiler.errors import LatentmeterError, UserError, first_line
 
 EXIT_OURS, EXIT_INTERRUPTED, EXIT_TERMINATED = 3, 128 + signal.SIGINT, 128 + signal.SIGTERM
@@ -103,7 +104,7 @@ def tell(error: Exception, *, debug: bool) -> int:
         if isinstance(error, click.ClickException):
             error.show()
         elif message:
-            click.echo(f"latentmeter: {message}", err=True)
+            click.echo(f"latentmeter: {visible(message)}", err=True)
     return code
 
 

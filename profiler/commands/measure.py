@@ -47,7 +47,7 @@ def show_measurement(record: Record) -> None:
     out.print(f"{record.key}: {record.status} in {record.seconds:.1f} s")
     if record.stack is not None:
         on_cpu = " (CPU numbers, no GPU)" if record.stack.device == "cpu" else ""
-        out.print(f"measured on {record.stack.title}{on_cpu}")
+        out.print(f"{'dry run of' if record.stack.dry else 'measured on'} {record.stack.title}{on_cpu}")
     if failure := record.failure:
         out.print(f"{record.status} in phase '{failure.phase}': {failure.message}", style="bold")
         if failure.requested_bytes is not None:
@@ -62,6 +62,7 @@ def show_measurement(record: Record) -> None:
     show_options(found.options)
     warm = {f"warm call {number}, peak": reading.peak for number, reading in enumerate(found.warm, start=1)}
     show_levels({"baseline": found.baseline, "cold call, peak": found.peak} | warm)
+    out.print(found.place)
     show_breakdown(found)
     if found.borrowed:
         worst = [f"{format_bytes(b.bytes)} in {b.module or 'the stage'} ({b.op})" for b in found.borrowed[:3]]

@@ -8,6 +8,7 @@ import click
 from profiler import api
 from profiler.commands.options import EXIT_FAILED, Percent
 from profiler.comparison.case import within_tolerance
+from profiler.data.text import visible
 
 
 @click.command()
@@ -24,6 +25,6 @@ def report(directory: Path, tolerance: float | None, repair: bool) -> None:
         with store.writing():
             store.repair()
     for path in publish(directory, tolerance):
-        click.echo(path)
+        click.echo(visible(str(path)))
     if tolerance is not None and not all(map(within_tolerance, api.comparisons(directory, tolerance))):
         sys.exit(EXIT_FAILED)

@@ -35,7 +35,8 @@ def run(
 ) -> None:  # fmt: skip
     """Run the sweep CONFIG (a file, or the name of a shipped one) and write its report.
 
-    Each case is saved as it ends. The same command again goes on where the run stood.
+    Each case is saved as it ends. The same command again goes on where the run stood. docs/sweeps.md describes the format of
+    a sweep and what the exit codes mean.
     """
     from profiler.sweeps.plan import find_sweep, plan_sweep
     from profiler.sweeps.publish import publish

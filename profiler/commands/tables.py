@@ -2,9 +2,11 @@
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from profiler.data.records import TERMS, AppliedOption, Estimate, Measurement, Memory, first_notes
+from profiler.data.shown import group_notes
+from profiler.data.text import visible
 from profiler.data.units import format_bytes
 
 if TYPE_CHECKING:
@@ -14,11 +16,16 @@ PLAIN_WIDTH = 160
 
 
 def console() -> "Console":
-    """Standard output, markup and emoji codes off: model names and messages are other people's text."""
+    """Standard output. Model names and messages are other people's text: markup and control characters do nothing."""
     from rich.console import Console
+    from rich.text import Text
+
+    class Harmless(Console):
+        def render_str(self, text: str, **how: Any) -> Text:
+            return super().render_str(visible(text), **how)
 
     width = None if sys.stdout.isatty() else PLAIN_WIDTH
-    return Console(markup=False, emoji=False, highlight=False, width=width, soft_wrap=True)
+    return Harmless(markup=False, emoji=False, highlight=False, width=width, soft_wrap=True)
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -45,17 +52,12 @@ def show_levels(levels: Mapping[str, Memory]) -> None:
 
 
 def show_breakdown(found: Estimate | Measurement) -> None:
-    """The terms at the peak, where it stands, and the largest tensors that are alive there."""
-    out = console()
-    out.print("terms at the peak: " + ", ".join(f"{name} {format_bytes(getattr(found.terms, name))}" for name in TERMS))
-    if found.peak_at is not None:
-        out.print(f"peak at {found.peak_at.module or 'the stage itself'}: {found.peak_at.op}")
+    """The terms at the peak, and the largest tensors that are alive there."""
+    terms = ", ".join(f"{name} {format_bytes(getattr(found.terms, name))}" for name in TERMS)
+    console().print(f"terms at the peak: {terms}")
     print_table(
         ["alive at the peak", "shape", "dtype", "term", "made in"],
-        [
-            [format_bytes(t.bytes), "x".join(map(str, t.shape)), t.dtype, t.term, f"{t.module} {t.op}".strip()]
-            for t in found.largest
-        ],
+        [[format_bytes(t.bytes), *t.form, t.term, f"{t.module} {t.op}".strip()] for t in found.largest],
     )
 
 
@@ -73,10 +75,6 @@ def show_first_notes(notes: Mapping[str, str]) -> None:
 
 def show_notes(notes: Mapping[str, str]) -> None:
     """One line a reason, with all the figures that it is about; without those that stand before the figures."""
-    about: dict[str, list[str]] = {}
-    for name, reason in notes.items():
-        if name in first_notes(notes):
-            continue
-        about.setdefault(reason, []).append(name)
-    for reason, names in about.items():
-        console().print(f"note: {', '.join(names)}: {reason}")
+    first = first_notes(notes)
+    for line in group_notes({name: text for name, text in notes.items() if name not in first}):
+        console().print(f"note: {line}")

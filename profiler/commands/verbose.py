@@ -10,7 +10,14 @@ from typing import Any, TypeVar
 
 import click
 
+from profiler.data.text import visible
+
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class _Visible(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return visible(super().format(record))
 
 
 def _listen(context: click.Context, option: click.Parameter, times: int) -> None:
@@ -19,7 +26,7 @@ def _listen(context: click.Context, option: click.Parameter, times: int) -> None
     if not times or logger.handlers:  # given before the command and after it: once is enough
         return
     logger.setLevel(logging.INFO if times == 1 else logging.DEBUG)
-    handler.setFormatter(logging.Formatter("%(name)s: %(message)s"))
+    handler.setFormatter(_Visible("%(name)s: %(message)s"))
     logger.addHandler(handler)
     context.call_on_close(lambda: logger.removeHandler(handler))
     context.call_on_close(lambda: logger.setLevel(logging.NOTSET))

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from profiler.data.explanation import Explanation
 from profiler.data.latent import LatentEstimate
-from profiler.data.shown import Shown
+from profiler.data.shown import Shown, group_notes
 from profiler.data.stack import Stack
 from profiler.data.units import format_bytes
 from profiler.data.workload import Workload, renamed
@@ -66,6 +66,11 @@ class AliveTensor:
     module: str
     op: str
 
+    @property
+    def form(self) -> tuple[str, str]:
+        """Shape and dtype for a reader: `1x3x64x64`, `float32`. A buffer that a kernel borrowed is bytes alone."""
+        return ("buffer", "-") if self.dtype == "byte" else ("x".join(map(str, self.shape)) or "scalar", self.dtype)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Borrowed:
@@ -119,11 +124,30 @@ class Side(Shown):
         return None
 
     @property
+    def role(self) -> str:
+        """What the stack is to the numbers: they are `estimated for` it, `measured on` it, or a `dry run of` it."""
+        return f"{self.kind} {({'estimated': 'for', 'dry run': 'of'}).get(self.kind, 'on')}"
+
+    @property
+    def origin(self) -> str:
+        """Where the numbers come from: `dry run of NVIDIA H200, torch 2.13.0`."""
+        return f"{self.role} {self.stack.title}"
+
+    @property
     def headline(self) -> str:
         """Workload, kind, stack and peak."""
-        peak = format_bytes(self.peak.allocated_bytes)
-        place = "for" if self.kind == "estimated" else "on"
-        return f"{self.subject}, {self.kind} {place} {self.stack.title}: {peak} allocated at the peak"
+        return f"{self.subject}, {self.origin}: {format_bytes(self.peak.allocated_bytes)} allocated at the peak"
+
+    @property
+    def place(self) -> str:
+        """Where the peak is, as a line; empty where that is unknown."""
+        at: PeakAt | None = getattr(self, "peak_at", None)
+        return f"peak at {at.module or 'the stage itself'}: {at.op}" if at else ""
+
+    @property
+    def remarks(self) -> Sequence[str]:
+        """Where the peak is, and the notes."""
+        return [*filter(None, [self.place]), *(f"note: {line}" for line in group_notes(getattr(self, "notes", {})))]
 
     @property
     def table(self) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
@@ -176,6 +200,18 @@ class CallEstimate(Side):
     @property
     def kind(self) -> str:
         return "estimated"
+
+    @property
+    def verdict(self) -> str:
+        """Whether the empty card holds it, as a line; empty where that is not known."""
+        room = f"{self.stack.gpu} ({format_bytes(self.stack.device_total_bytes)})"
+        first = ", but the first call alone does" if self.first_call_fits and not self.fits else ""
+        return "" if self.fits is None else f"fits on an empty {room}: {'yes' if self.fits else 'NO'}{first}"
+
+    @property
+    def remarks(self) -> Sequence[str]:
+        """Whether it fits, where the peak is, and the notes."""
+        return [*filter(None, [self.verdict]), *super().remarks]
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -323,9 +359,14 @@ def from_dict(kind: type[Any], data: dict[str, Any]) -> Any:
     """Read `data` back into the dataclass `kind`, checking every type. Raises pydantic.ValidationError."""
     from pydantic import TypeAdapter, ValidationError
 
+    if kind not in READERS:
+        READERS[kind] = TypeAdapter(kind)
     try:
-        return TypeAdapter(kind).validate_python(data)
+        return READERS[kind].validate_python(data)
     except ValidationError:
         if (today := renamed(data)) == data:
             raise
-        return TypeAdapter(kind).validate_python(today)
+        return READERS[kind].validate_python(today)
+
+
+READERS: dict[type[Any], Any] = {}  # to make one takes a hundred times as long as to read a record with it

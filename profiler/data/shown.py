@@ -1,11 +1,20 @@
 """How an answer looks at a prompt and in a notebook: one line of text, and a small table whose every value is escaped."""
 
-from collections.abc import Sequence
-from html import escape
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+from profiler.data.text import for_html, visible
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+def group_notes(notes: Mapping[str, str]) -> list[str]:
+    """One line a reason, with all the figures that it is about."""
+    about: dict[str, list[str]] = {}
+    for name, reason in notes.items():
+        about.setdefault(reason, []).append(name)
+    return [f"{', '.join(names)}: {reason}" for reason, names in about.items()]
 
 
 class Shown:
@@ -22,6 +31,11 @@ class Shown:
         raise NotImplementedError
 
     @property
+    def remarks(self) -> Sequence[str]:
+        """What a reader must know before the table, a line each."""
+        return ()
+
+    @property
     def row(self) -> dict[str, Any]:
         """The figures by name, in bytes, for a data frame."""
         raise NotImplementedError
@@ -31,16 +45,18 @@ class Shown:
         return frame_of([self.row])
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.headline}>"
+        return visible(f"<{type(self).__name__} {self.headline}>")
 
     def _repr_html_(self) -> str:
         heads, rows = self.table
-        lines = ["".join(f"<th>{escape(text)}</th>" for text in heads)]
+        lines = ["".join(f"<th>{for_html(text)}</th>" for text in heads)]
         lines += [
-            f"<th>{escape(first)}</th>" + "".join(f"<td>{escape(text)}</td>" for text in rest) for first, *rest in rows
+            f"<th>{for_html(first)}</th>" + "".join(f"<td>{for_html(text)}</td>" for text in rest)
+            for first, *rest in rows
         ]
         body = "".join(f"<tr>{line}</tr>" for line in lines)
-        return f"<p>{escape(self.headline)}</p><table>{body}</table>"
+        said = "".join(f"<p>{for_html(line)}</p>" for line in (self.headline, *self.remarks))
+        return f"{said}<table>{body}</table>"
 
 
 def frame_of(rows: list[dict[str, Any]], columns: tuple[str, ...] | None = None) -> "pd.DataFrame":

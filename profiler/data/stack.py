@@ -3,9 +3,11 @@
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Literal
 
 DeviceName = Literal["cuda", "cpu"]
+DRY = "LATENTMETER_DRY"  # set by scripts/dry_cuda: the libraries below torch are stubs, and no kernel runs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,11 +31,16 @@ class Stack:
     python: str | None = None
     settings: dict[str, str] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """Twelve hex digits over every field: numbers of two fingerprints are never compared silently."""
         text = json.dumps(asdict(self), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    @property
+    def dry(self) -> bool:
+        """Whether what ran on it was a dry run: no kernel ran, and no card was there."""
+        return DRY in self.settings
 
     @property
     def torch_release(self) -> tuple[int, int, int]:

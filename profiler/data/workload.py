@@ -1,7 +1,8 @@
 """What is to be run: a model, a stage, a size, a dtype and memory options. Immutable, hashable, with a key."""
 
 import re
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from functools import cache
 from typing import Any, ClassVar, Literal, get_args
 
 from profiler.data.units import MOST_PIXELS, check_size, is_size
@@ -191,9 +192,25 @@ def _by(sizes: tuple[int, ...]) -> str:
     return "x".join(map(str, sizes))
 
 
-def option_names() -> list[str]:
+def fields_of(given: dict[str, Any]) -> dict[str, Any]:
+    """`given` as fields of a `Workload`: a memory option by its own name, as in `tiling=True`, goes into `options`.
+
+    Raises UserError for a name that is neither.
+    """
+    named = {name: value for name, value in given.items() if name in option_names()}
+    rest = {name: value for name, value in given.items() if name not in named}
+    known = [field.name for field in fields(Workload) if field.name not in ("model", "stage")]
+    for name in rest:
+        if name not in known:
+            alternatives = f"{', '.join(known)}, or a memory option: {', '.join(option_names())}"
+            raise UserError(f"{name}: a workload has nothing of this name; it has {alternatives}")
+    return rest | {"options": replace(rest.get("options", MemoryOptions()), **named)} if named else rest
+
+
+@cache
+def option_names() -> tuple[str, ...]:
     """The names of all memory options, in order."""
-    return [field.name for field in fields(MemoryOptions)]
+    return tuple(field.name for field in fields(MemoryOptions))
 
 
 def renamed(data: Any) -> Any:

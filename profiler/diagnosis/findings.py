@@ -11,7 +11,18 @@ from dataclasses import dataclass, field
 from math import prod
 
 from profiler.data.units import format_bytes
-from profiler.diagnosis.lives import BORROWED, KEPT, SPENT, Alive, Why, alive_at_peak, short_name
+from profiler.diagnosis.lives import (
+    BORROWED,
+    KEPT,
+    SPENT,
+    Alive,
+    Why,
+    alive_at_peak,
+    count_and_size,
+    group_alike,
+    made_in,
+    short_name,
+)
 from profiler.diagnosis.profile import STANDING, Profile, ancestors
 from profiler.kernels.convolution import why_without_cudnn
 
@@ -214,10 +225,7 @@ def make_finding(name: str, title: str, found: Iterable[Alive], options: tuple[s
     found = list(found)
     if not found:
         return None
-    alike: dict[tuple[object, ...], list[Alive]] = {}
-    for item in found:
-        alike.setdefault((item.bytes, item.shape, item.dtype, item.op, item.why), []).append(item)
-    groups = sorted(alike.values(), key=lambda group: -sum_bytes(group))
+    groups = group_alike(found)
     lines = [describe_alike(group) for group in groups[:EVIDENCE]]
     rest = [item for group in groups[EVIDENCE:] for item in group]
     if rest:
@@ -227,12 +235,8 @@ def make_finding(name: str, title: str, found: Iterable[Alive], options: tuple[s
 
 def describe_alike(group: list[Alive]) -> str:
     """A line of evidence for blocks of one shape and maker; the first speaks for those of other modules."""
-    first, others = group[0], len({item.module for item in group}) - 1
-    times = f"{len(group)} x " if len(group) > 1 else ""
-    shape = "x".join(map(str, first.shape))
-    also = f" and {others} more module{'s' if others > 1 else ''}" if others else ""
-    made = f"{first.module or 'the stage'} ({short_name(first.op)}){also}"
-    return f"{times}{format_bytes(first.bytes)}  {shape} {first.dtype}, {made}: {first.because}"
+    form = " ".join(group[0].form).removesuffix(" -")
+    return f"{count_and_size(group)}  {form}, {made_in(group)}: {group[0].because}"
 
 
 def sum_bytes(found: Iterable[Alive]) -> int:

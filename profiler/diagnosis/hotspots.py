@@ -8,12 +8,13 @@ from typing import Any
 
 from profiler.data.records import PeakAt
 from profiler.data.stack import Stack
+from profiler.data.units import format_bytes
 from profiler.data.workload import Workload
 from profiler.diagnosis.borrowers import Borrower, worst_borrowers
 from profiler.diagnosis.findings import Finding, find_all
-from profiler.diagnosis.lives import Alive, alive_at_peak
+from profiler.diagnosis.lives import Alive, alive_at_peak, short_name
 from profiler.diagnosis.profile import STANDING, Profile, Source
-from profiler.diagnosis.remedies import Remedy
+from profiler.diagnosis.remedies import Remedy, describe_remedy
 from profiler.diagnosis.timeline import Timeline, bytes_at_peak, make_timeline
 from profiler.diagnosis.tree import Node, make_tree
 from profiler.estimation.stack_notes import stack_notes
@@ -57,6 +58,22 @@ class Hotspots:
     def made(self) -> list[Alive]:
         """What is alive at the peak and did not stand there before the call, largest first."""
         return [item for item in self.alive if item.why not in STANDING]
+
+    @property
+    def answer(self) -> tuple[str, str]:
+        """In two lines: the peak and where it is, and what lowers it most."""
+        place = f"{self.peak_at.module or 'the stage itself'} ({short_name(self.peak_at.op)})"
+        best = next((remedy for remedy in self.remedies if remedy.lowers == "allocated"), None)
+        lower = describe_remedy(best) if best else "nothing that was tried lowers it" if self.left_out else ""
+        return f"{format_bytes(self.allocated)} allocated at the peak, in {place}", lower
+
+    @property
+    def second(self) -> str:
+        """The highest moment elsewhere, in words; empty where all that is high is in one module."""
+        point = self.timeline.second
+        if point is None or point.allocated <= self.baseline:
+            return ""
+        return f"{format_bytes(point.allocated)} in {point.module or 'the stage itself'} ({short_name(point.op)})"
 
     def remedies_of(self, finding: Finding) -> list[Remedy]:
         """The remedies that a finding's options turned out to be, best first."""

@@ -1,10 +1,12 @@
 """Why a block is alive at the peak: who reads it next, or who holds it though nobody does."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
 from profiler.data.events import Block
 from profiler.data.records import AliveTensor
+from profiler.data.units import format_bytes
 from profiler.diagnosis.profile import Profile
 
 BORROWED = "borrowed by this op"
@@ -43,6 +45,27 @@ def alive_at_peak(profile: Profile) -> list[Alive]:
             )
         )
     return found
+
+
+def group_alike(found: Iterable[Alive]) -> list[list[Alive]]:
+    """Blocks of one size, shape and maker that are alive for one reason, together; the group with most bytes first."""
+    alike: dict[tuple[object, ...], list[Alive]] = {}
+    for item in found:
+        alike.setdefault((item.bytes, item.shape, item.dtype, item.op, item.why), []).append(item)
+    return sorted(alike.values(), key=lambda group: -sum(item.bytes for item in group))
+
+
+def count_and_size(group: list[Alive]) -> str:
+    """`8 x 292.5 MiB`; the count is left out for one."""
+    size = format_bytes(group[0].bytes)
+    return f"{len(group)} x {size}" if len(group) > 1 else size
+
+
+def made_in(group: list[Alive]) -> str:
+    """The first one's module and op, and how many other modules made one too."""
+    first, others = group[0], len({item.module for item in group}) - 1
+    also = f" and {others} more module{'s' if others > 1 else ''}" if others else ""
+    return f"{first.module or 'the stage'} ({short_name(first.op)}){also}"
 
 
 def reason_of(profile: Profile, block: Block, caches: set[tuple[str, str]]) -> tuple[Why, str]:

@@ -10,6 +10,7 @@ from profiler.data.stack import Stack
 from profiler.data.workload import Workload
 
 Source = Literal["estimated", "measured", "dry"]
+ROLES: dict[Source, str] = {"estimated": "estimated for", "measured": "measured on", "dry": "dry run of"}
 STANDING = ("weights", "inputs")  # what stands before the call
 
 

@@ -59,8 +59,8 @@ CAUTIONS = {
     "tiling": "tiles are decoded apart: pixels change near their seams",
     "tile": "tiles are decoded apart: pixels change near their seams",
     "framewise": "frames are coded apart: pixels change",
-    "bf16": "values change: 8 bits of mantissa",
-    "fp16": "values change: nothing above 65,504",
+    "bf16": "numbers keep 2 to 3 digits instead of 7: results change a little",
+    "fp16": "numbers keep 3 digits instead of 7 and end at 65,504: results change a little, larger values overflow",
     "newer_torch": "another release, whose other kernels change too",
     "newer_cudnn": "another cuDNN, whose other plans change too",
 }

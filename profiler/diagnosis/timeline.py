@@ -1,7 +1,7 @@
 """Bytes alive by module, event by event, over the first call."""
 
 from collections import Counter, defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from profiler.data.events import Block
 from profiler.data.units import ceil_div
@@ -26,11 +26,13 @@ class Point:
 @dataclass(frozen=True)
 class Timeline:
     """`groups` name the columns of each point. The events of the call are cut into stretches of equal length, and each
-    stretch gives one of the `points`: its moment with the most bytes allocated.
+    stretch gives one of the `points`: its moment with the most bytes allocated. `second` is the highest of them in a part of
+    the model other than the peak's: where the peak would stand if that part needed less.
     """
 
     groups: tuple[str, ...]
     points: tuple[Point, ...]
+    second: Point | None = None
 
     @property
     def peak(self) -> Point:
@@ -54,7 +56,10 @@ def make_timeline(profile: Profile, points: int = 400) -> Timeline:
         bucket = (event - profile.first_event) // stretch
         if event >= profile.first_event and (bucket not in best or total > best[bucket].allocated):
             best[bucket] = Point(event, profile.module(block), profile.op(block), total, tuple(alive))
-    return Timeline((*named, "other modules"), tuple(best.values()))
+    found = Timeline((*named, "other modules"), tuple(best.values()))
+    part = group_of.head(found.peak.module)
+    others = [point for point in found.points if group_of.head(point.module) != part]
+    return replace(found, second=max(others, key=lambda point: point.allocated, default=None))
 
 
 def bytes_at_peak(profile: Profile) -> dict[str, int]:
@@ -84,7 +89,11 @@ class Grouping:
         """The name of the group."""
         if block.term in RESIDENT:
             return block.term
-        parts = self.pattern(self.profile.module(block)).split(".")[:DEPTH]
+        return self.head(self.profile.module(block))
+
+    def head(self, module: str) -> str:
+        """The part of the model that a module belongs to: the first names of its path."""
+        parts = self.pattern(module).split(".")[:DEPTH]
         if "*" in parts:
             parts = parts[: parts.index("*") + 1]
         return ".".join(parts) or "the stage itself"

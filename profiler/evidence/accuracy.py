@@ -177,11 +177,9 @@ def _recorded_in(folder: Path) -> Iterator[Known]:
 
 def _kind(stack: Stack | None) -> str:
     """What a run on `stack` gives, also where it ended without figures."""
-    from profiler.machine.environment import DRY
-
     if stack is None or stack.device == "cpu":
         return "cpu"
-    return "dry" if DRY in stack.settings else "measured"
+    return "dry" if stack.dry else "measured"
 
 
 def _published(figure: Published) -> Known:

@@ -10,6 +10,7 @@ from datetime import date
 from multiprocessing import get_context
 from typing import Any, Literal
 
+from profiler.data.text import for_markdown
 from profiler.data.units import format_bytes, round_up
 from profiler.data.workload import StageName
 from profiler.errors import LatentmeterError, UserError
@@ -193,5 +194,5 @@ def to_markdown(trials: Sequence[Trial], gpu: str) -> str:
         "| class | stage | result | case | peak allocated | remark |",
         "|---|---|---|---|---|---|",
     ]
-    lines += ["| " + " | ".join(cell.replace("|", "/") for cell in trial.cells) + " |" for trial in trials]
+    lines += ["| " + " | ".join(map(for_markdown, trial.cells)) + " |" for trial in trials]
     return "\n".join(lines) + "\n"

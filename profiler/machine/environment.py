@@ -21,7 +21,6 @@ from profiler.data.stack import Stack
 from profiler.errors import UserError
 from profiler.files.paths import installed
 
-DRY = "LATENTMETER_DRY"  # set by scripts/dry_cuda: the libraries below torch are stubs, and no kernel runs
 Fate = Literal["modelled", "no bytes", "refused"]
 
 # What was seen in torch 2.13's CUDA build stands for the releases before it.

@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
-from profiler.data.stack import DeviceName, Stack
+from profiler.data.stack import DRY, DeviceName, Stack
 from profiler.errors import UserError
 from profiler.files.paths import installed
-from profiler.machine.environment import DRY, settings_here
+from profiler.machine.environment import settings_here
 from profiler.machine.nvml import query
 
 

@@ -14,8 +14,8 @@ import torch
 
 from profiler.data.events import Stream
 from profiler.data.records import Memory, Phase, Reading
+from profiler.data.stack import DRY
 from profiler.errors import UserError
-from profiler.machine.environment import DRY
 from profiler.machine.live import device_uuid, live_stack
 from profiler.machine.nvml import Value, devices, find, snapshot, used_bytes
 from profiler.machine.sampler import Sampler

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from profiler.allocator.settings import settings_of
-from profiler.data.stack import Stack
+from profiler.data.stack import DRY, Stack
 from profiler.data.units import format_bytes
 from profiler.errors import UserError
 from profiler.files.paths import installed
@@ -106,8 +106,6 @@ def write_card(path: Path, ladder: dict[str, Any] | None = None) -> None:
     Raises UserError where there is no CUDA device.
     """
     import yaml
-
-    from profiler.machine.environment import DRY
 
     card = ask("card")
     steps = [size for size in (ladder or {}).get("bytes", {}).values() if size is not None]

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
 from profiler.data.latent import Layout, to_layout
 from profiler.data.units import ceil_div, format_bytes, round_up
-from profiler.data.workload import VAE_STAGES, DtypeName, MemoryOptions, StageName, Workload
+from profiler.data.workload import VAE_STAGES, DtypeName, MemoryOptions, StageName, Workload, fields_of
 from profiler.errors import UserError
 from profiler.models.size_rules import FRAME_RULE, SIZE_RULE, check_size
 
@@ -224,7 +224,9 @@ class ModelSpec(Strict):
 
     def draft(self, stage: StageName, **given: Any) -> Workload:
         """`workload` before its sizes are checked against the contract. None stands for what is not given."""
-        given = dict(self.default or ()) | {name: value for name, value in given.items() if value is not None}
+        given = dict(self.default or ()) | {
+            name: value for name, value in fields_of(given).items() if value is not None
+        }
         if self.contract is not None and self.frame_rule(stage) == "image":
             given.setdefault("frames", 1)
         size = {name: given.get(name) for name in Size.model_fields}

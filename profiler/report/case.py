@@ -1,4 +1,4 @@
-"""What the section of one workload says beside its waterfall: readings, options, what is alive at the peak, notes."""
+"""What the section of one workload is made of: readings, options, what is alive at the peak, notes."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -105,7 +105,7 @@ def common_notes(records: Iterable[Record]) -> frozenset[str]:
 def all_notes(record: Record, common: frozenset[str], notes: Footnotes) -> list[tuple[str, Cell, list[str]]]:
     """Side and text of every note, and the fields it stands for; of a common one, the footnote."""
     return [
-        (side, notes.cell(None, "", text) if text in common else Cell(text), fields)
+        (side, notes.cell(None, text) if text in common else Cell(text), fields)
         for side, text, fields in _notes(record)
     ]
 
@@ -160,8 +160,9 @@ def _seconds(readings: Sequence[Reading]) -> str:
 
 def _reading_cell(source: Measurement | Failure, reading: Reading, field: str, seconds: str, notes: Footnotes) -> Cell:
     value = attrgetter(field)(reading)
-    text = seconds if field == "seconds" else format_bytes(value) if field.endswith("_bytes") else str(value)
-    return notes.cell(value, text, _why(source, field, reading.phase))
+    if value is not None and not field.endswith("_bytes"):
+        value = seconds if field == "seconds" else str(value)
+    return notes.cell(value, _why(source, field, reading.phase))
 
 
 def _why(source: Measurement | Failure, field: str, phase: str = "") -> str:

@@ -2,13 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from profiler.comparison.case import Comparison, Pair
 from profiler.data.records import Record
 from profiler.data.units import format_bytes, format_percent
-from profiler.report.engine import format_exact
-from profiler.report.words import added_workspace, card_of, format_clip, is_judged, provenance_of
+from profiler.report.words import added_workspace, card_of, format_clip, is_judged, measured_word, provenance_of
 
 Side = Literal["estimated", "measured"]
 Role = Literal["latent", "term", "total"]
@@ -20,13 +19,13 @@ UNITS = (
     "with a minus too low."
 )
 NO_REASON = "no reason was recorded"
-COLUMNS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("Workload", ("model", "stage", "frames \u00d7 height \u00d7 width", "batch", "dtype", "options")),
-    ("Case", ("kind", "status")),
-    ("Allocated", ("estimated", "measured", "error", "verdict")),
-    ("Reserved", ("estimated", "measured")),
-    ("Device", ("estimated", "measured")),
+QUANTITIES = ("allocated", "reserved", "device")
+COLUMNS = (
+    *("model", "stage", "frames \u00d7 height \u00d7 width", "batch", "dtype", "options", "kind", "status"),
+    *("allocated, estimated", "allocated, measured", "error", "verdict"),
+    *(f"{name}, {side}" for name in QUANTITIES[1:] for side in SIDES),
 )
+ALWAYS = ("model", "stage", COLUMNS[2], *COLUMNS[8:12])  # columns that stand even where every row says the same
 TENSOR_TERMS = ("weights", "inputs", "outputs", "activations", "workspace")  # they add up to allocated
 STEPS: tuple[tuple[str, Role], ...] = (
     ("latent", "latent"),
@@ -37,12 +36,21 @@ STEPS: tuple[tuple[str, Role], ...] = (
 
 @dataclass(frozen=True)
 class Cell:
-    """One figure or word: its text, the number it sorts by, the footnote of an unknown, and a smaller second line."""
+    """A figure or word: text, or a size in bytes; the footnote of an unknown; and a smaller second line."""
 
-    text: str
-    value: float | None = None
+    content: str | int
     note: int | None = None
     detail: str = ""
+
+    @property
+    def text(self) -> str:
+        """As it is printed: a size rounded, with its unit."""
+        return self.content if isinstance(self.content, str) else format_bytes(self.content)
+
+    @property
+    def data(self) -> Any:
+        """For the page's script: the content alone where there is nothing beside it."""
+        return [self.content, self.detail, self.note] if self.note or self.detail else self.content
 
 
 class Footnotes:
@@ -56,19 +64,11 @@ class Footnotes:
         """Every reason once; the first is number 1."""
         return list(self._numbers)
 
-    def cell(self, value: float | None, text: str, reason: str) -> Cell:
-        """`text` for a known `value`; `unknown` with the footnote of its `reason` for None."""
-        if value is not None:
-            return Cell(text, value)
+    def cell(self, content: str | int | None, reason: str) -> Cell:
+        """A known `content`; for None `unknown`, with the footnote of its `reason`."""
+        if content is not None:
+            return Cell(content)
         return Cell("unknown", note=self._numbers.setdefault(reason, len(self._numbers) + 1))
-
-    def size(self, size: int | None, reason: str) -> Cell:
-        """`size` bytes, rounded for a reader."""
-        return self.cell(size, format_bytes(size), reason)
-
-    def exact(self, size: int | None, reason: str) -> Cell:
-        """`size` to the byte."""
-        return self.cell(size, format_exact(size), reason)
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,36 @@ class Step:
     def field(self) -> str:
         """The dotted name that a note about this figure has."""
         return {"latent": "latent", "total": f"peak.{self.name}_bytes"}.get(self.role, f"terms.{self.name}")
+
+
+@dataclass(frozen=True)
+class Table:
+    """Heads and rows, and what every row says alike: said once, it is no column."""
+
+    heads: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    alike: Sequence[str] = ()
+
+    def without_repeats(self, always: Sequence[str], notes: Footnotes) -> "Table":
+        """The same table without the columns in which all of several rows are equal; `always` names those that stay.
+
+        In a column that stays, a second line that is the same in every row is said once too.
+        """
+        if len(self.rows) < 2:
+            return self
+        alike, kept = [], []
+        for head, column in zip(self.heads, zip(*self.rows, strict=True), strict=True):
+            cells, first = list(column), column[0]
+            if head not in always and len(set(cells)) == 1:
+                reason = notes.reasons[first.note - 1] if first.note else first.detail
+                alike.append(f"{head}: {first.text}{f' ({reason})' if reason else ''}")
+                continue
+            if first.detail and len({cell.detail for cell in cells}) == 1:
+                alike.append(f"{head}: {first.detail}")
+                cells = [replace(cell, detail="") for cell in cells]
+            kept.append((head, cells))
+        columns = [cells for _, cells in kept]
+        return Table([head for head, _ in kept], list(zip(*columns, strict=True)), alike)
 
 
 def find_note(fields: Sequence[str], *notes: Mapping[str, str]) -> str:
@@ -102,21 +132,27 @@ def why_unknown(record: Record, side: Side, field: str) -> str:
     return record.notes.get("measurement", f"{ended}: nothing was measured")
 
 
+def case_table(comparisons: Sequence[Comparison], notes: Footnotes) -> Table:
+    """Every case, a row each, in the order of COLUMNS."""
+    table = Table(COLUMNS, [table_row(row, notes) for row in comparisons]).without_repeats(ALWAYS, notes)
+    word = measured_word(comparisons)
+    return replace(table, heads=[head.replace("measured", word) for head in table.heads])
+
+
 def table_row(comparison: Comparison, notes: Footnotes) -> list[Cell]:
     """One case in the order of COLUMNS."""
     record, workload = comparison.record, comparison.record.workload
     provenance = provenance_of(comparison)
     cells = [
-        *(Cell(workload.model), Cell(workload.stage)),
-        Cell(format_clip(workload), workload.frames * workload.height * workload.width),
-        *(Cell(str(workload.batch), workload.batch), Cell(workload.dtype), Cell(workload.options.key or "none")),
+        *(Cell(workload.model), Cell(workload.stage), Cell(format_clip(workload)), Cell(str(workload.batch))),
+        *(Cell(workload.dtype), Cell(workload.options.key or "none")),
         Cell("measured (CPU)") if provenance == "cpu" else Cell(provenance, detail=card_of(record)),
         Cell(record.status),
     ]
-    for quantity in ("allocated", "reserved", "device"):
+    for quantity in QUANTITIES:
         for side in SIDES:
             reason = why_unknown(record, side, f"peak.{quantity}_bytes")
-            cells.append(notes.size(getattr(getattr(comparison, quantity), side), reason))
+            cells.append(notes.cell(getattr(getattr(comparison, quantity), side), reason))
         if quantity == "allocated":
             cells += [_error_cell(record, comparison.allocated, notes), _verdict_cell(comparison)]
     return cells
@@ -134,7 +170,7 @@ def waterfall_steps(comparison: Comparison) -> list[Step]:
     pairs = {
         **comparison.terms,
         "latent": Pair(estimated=estimate.latent.get("memory_bytes") if estimate else None, measured=None),
-        **{name: getattr(comparison, name) for name in ("allocated", "reserved", "device")},
+        **{name: getattr(comparison, name) for name in QUANTITIES},
     }
     workspace, extra = pairs["workspace"], added_workspace(comparison)
     filled = bool(extra) and workspace.estimated is None
@@ -143,31 +179,15 @@ def waterfall_steps(comparison: Comparison) -> list[Step]:
     return [Step(name, role, pairs[name], filled and name == "workspace") for name, role in STEPS]
 
 
-def step_cells(comparison: Comparison, step: Step, notes: Footnotes) -> list[Cell]:
-    """Estimated, measured and their difference, to the byte."""
-    record, pair = comparison.record, step.pair
-    reason = why_unknown(record, "estimated", step.field)
+def step_cell(comparison: Comparison, step: Step, side: Side, notes: Footnotes) -> Cell:
+    """A step's figure on one side; the latent, a formula, is that of the estimate on both."""
     if step.role == "latent":
-        return [notes.exact(pair.estimated, reason), Cell("not measured: a formula"), Cell("not compared")]
-    estimated = notes.exact(pair.estimated, reason)
-    if step.borrowed:
-        estimated = Cell(estimated.text, estimated.value, notes.exact(None, reason).note, "as measured")
-    measured = notes.exact(pair.measured, why_unknown(record, "measured", step.field))
-    difference = Cell("unknown", note=measured.note or estimated.note)
-    if pair.difference is not None:
-        difference = Cell(f"{pair.difference:+,} B" if pair.difference else "0 B", pair.difference)
-    return [estimated, measured, difference]
-
-
-def side_cells(comparison: Comparison, side: Side, notes: Footnotes) -> list[Cell]:
-    """The steps of one side, rounded; the latent is that of the estimate on both."""
-    found = []
-    for step in waterfall_steps(comparison):
-        source: Side = "estimated" if step.role == "latent" else side
-        cell = notes.size(getattr(step.pair, source), why_unknown(comparison.record, source, step.field))
-        stands_in = step.borrowed and side == "estimated"
-        found.append(replace(cell, text=f"{cell.text} as measured") if stands_in else cell)
-    return found
+        side = "estimated"
+    reason = why_unknown(comparison.record, side, step.field)
+    cell = notes.cell(getattr(step.pair, side), reason)
+    if step.borrowed and side == "estimated":
+        return replace(cell, note=notes.cell(None, reason).note, detail="as measured")
+    return cell
 
 
 def unexplained(steps: Sequence[Step]) -> Pair:
@@ -186,4 +206,5 @@ def _error_cell(record: Record, pair: Pair, notes: Footnotes) -> Cell:
     reason = why_unknown(record, missing, "peak.allocated_bytes")
     if pair.measured == 0:
         reason = "nothing to divide by: 0 B were measured"
-    return notes.cell(pair.error, format_percent(pair.error) if pair.difference else "0 %", reason)
+    known = pair.error is not None
+    return notes.cell((format_percent(pair.error) if pair.difference else "0 %") if known else None, reason)

@@ -1,8 +1,8 @@
-"""Charts as inline SVG: measured against estimated, the errors of the same rows, and the waterfall of one workload.
+"""Charts as inline SVG: measured against estimated, and the errors of the same rows.
 
-Geometry is computed here, drawn by the templates `scatter.svg`, `errors.svg` and `waterfall.svg`, coloured by the
-page's style sheet. All are 400 units wide, so that their text is readable unscaled on a phone. Every
-chart has a title and a description for screen readers; colour is never the only sign.
+Geometry is computed here, drawn by the templates `scatter.svg` and `errors.svg`, coloured by the page's style sheet. The
+waterfall of one workload is drawn by the page's script. All are 400 units wide, so that their text is readable unscaled on
+a phone. Every chart has a title and a description for screen readers; colour is never the only sign.
 """
 
 from collections.abc import Iterable, Sequence
@@ -10,19 +10,12 @@ from dataclasses import dataclass
 from math import ceil, floor, log2, log10
 from typing import Any
 
-from markupsafe import Markup
-
 from profiler.comparison.case import Comparison
-from profiler.data.units import format_bytes
-from profiler.report.cells import SIDES, Step, waterfall_steps
 from profiler.report.engine import render
-from profiler.report.words import format_clip, name_of, provenance_of
+from profiler.report.words import format_clip, measured_word, name_of, provenance_of
 
 SHAPES = {"exact": "within", "within": "within", "over": "over", "under": "under"}  # of a verdict
 LABELS = 5  # points outside their tolerance that are named in the chart of errors
-LEFT, WIDTH, TOP = 72.0, 172.0, 18.0  # of the waterfall's bars
-HAIRLINE = 1.0  # width of a bar that would be invisible
-LATENT_SHARE = 1 / 50  # below this share of the whole, the waterfall writes the latent's share beside its bar
 
 
 @dataclass(frozen=True)
@@ -92,81 +85,20 @@ def draw_agreement(comparisons: Iterable[Comparison]) -> dict[str, Any] | None:
     reach = max(abs(row.allocated.error or 0) * 1.15 for row in rows)
     reach = max(reach, 0.001, *(limit * 1.6 for limit in limits))
     axis = ShareAxis(-reach, reach, 324, 24)
-    marks = _marks(rows, x, y, axis)
+    marks, word = _marks(rows, x, y, axis), measured_word(rows)
     bands = [(limit, log2(1 + limit), -log2(1 - limit)) for limit in sorted(limits) if limit < 1]
-    scatter = render("scatter.svg", x=x, y=y, unit=y.unit, bands=bands, marks=marks)
+    scatter = render("scatter.svg", word=word, x=x, y=y, unit=y.unit, bands=bands, marks=_distinct(marks, "y"))
     edges = [(axis.at(min(limit, reach)), axis.at(-min(limit, reach))) for limit in limits]
-    errors = render("errors.svg", x=x, y=axis, bands=edges, marks=marks)
+    errors = render("errors.svg", word=word, x=x, y=axis, bands=edges, marks=_distinct(marks, "error_y"))
     present = {mark["shape"] for mark in marks} | {"hollow" for mark in marks if not mark["filled"]}
     shapes = [shape for shape in ("within", "over", "under", "other", "hollow") if shape in present]
     return {"scatter": scatter, "errors": errors, "rows": rows, "shapes": shapes}
-
-
-def waterfall(comparison: Comparison, number: int) -> Markup | None:
-    """From latent to device bytes, a row a step, a bar a side; `number` makes its ids unique. None without numbers.
-
-    The bars are linear and add up, the dots stand on a logarithmic axis, the numbers at the right.
-    """
-    steps = waterfall_steps(comparison)
-    sizes = [size for step in steps for size in (step.pair.estimated, step.pair.measured) if size and size > 0]
-    if not sizes:
-        return None
-    whole, log = max(sizes), LogAxis.over(sizes, 258, 326)
-    sides = [side for side in SIDES if any(getattr(step.pair, side) is not None for step in steps[1:])]
-    height = 13.0 * max(len(sides), 1) + 6
-    rows = [(TOP + n * height, step) for n, step in enumerate(steps)]
-    totals = [(step.name, _primary(step)) for step in steps if step.role == "total"]
-    latent, largest = steps[0].pair.estimated, next(s for s in steps if whole in (s.pair.estimated, s.pair.measured))
-    return render(
-        "waterfall.svg",
-        number=number,
-        title=name_of(comparison),
-        bottom=TOP + len(rows) * height,
-        height=height,
-        rows=[(y, step.name, step.role) for y, step in rows],
-        layers=[_layer(rows[1:], 13 * lane + 4, side, whole, log) for lane, side in enumerate(sides)],
-        latent={
-            "size": latent or 0,
-            "y": TOP + height / 2 - 4.5,
-            "w": _bar(latent or 0, whole),
-            "dot": log.at(latent) if latent else None,
-            "share": f"1/{whole / latent:,.0f} of {largest.name}" if latent and latent < whole * LATENT_SHARE else "",
-            "text": format_bytes(latent),
-        },
-        whole=format_bytes(whole),
-        ends=(power_label(int(log.low)), power_label(int(log.high))),
-        summary=", ".join(f"{name} {format_bytes(size)}" for name, size in totals if size is not None),
-    )
 
 
 def power_label(power: int) -> str:
     """2^`power` bytes: `64 MiB`."""
     unit = min(max(power // 10, 0), 4)
     return f"{2.0 ** (power - 10 * unit):g} {('B', 'KiB', 'MiB', 'GiB', 'TiB')[unit]}"
-
-
-def _layer(rows: Sequence[tuple[float, Step]], offset: float, side: str, whole: int, log: LogAxis) -> dict[str, object]:
-    """One side's bars and numbers. A term starts where the ones before it end; a total starts at 0."""
-    bars, numbers, end = [], [], 0
-    for y, step in rows:
-        size: int | None = getattr(step.pair, side)
-        same = step.borrowed and side == "estimated"
-        numbers.append((y + offset + 8, "as measured" if same else format_bytes(size)))
-        if size is None:
-            continue
-        start = 0 if step.role == "total" else end
-        end = start + size
-        if size > 0:
-            bars.append((step.role, LEFT + start / whole * WIDTH, y + offset, _bar(size, whole), log.at(size)))
-    return {"side": side, "bars": bars, "numbers": numbers}
-
-
-def _bar(size: int, whole: int) -> float:
-    return max(size / whole * WIDTH, HAIRLINE)
-
-
-def _primary(step: Step) -> int | None:
-    return step.pair.measured if step.pair.measured is not None else step.pair.estimated
 
 
 def _marks(rows: Sequence[Comparison], x: LogAxis, y: LogAxis, axis: ShareAxis) -> list[dict[str, Any]]:
@@ -194,6 +126,18 @@ def _marks(rows: Sequence[Comparison], x: LogAxis, y: LogAxis, axis: ShareAxis) 
             }
         )
     return marks
+
+
+def _distinct(marks: Sequence[dict[str, Any]], height: str) -> list[dict[str, Any]]:
+    """The marks without those that a like one covers, which says how many: thousands of cases are few places."""
+    found: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for mark in marks:
+        place = (round(mark["x"] / 4), round(mark[height] / 4), mark["shape"], mark["filled"])
+        found.setdefault(place, mark | {"covered": -1})["covered"] += 1
+    return [
+        mark | {"name": f"{mark['name']} (and {mark['covered']} more here)" if mark["covered"] else mark["name"]}
+        for mark in found.values()
+    ]
 
 
 def _shorten(text: str, most: int = 28) -> str:

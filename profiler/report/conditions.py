@@ -60,10 +60,9 @@ def period(comparisons: Sequence[Comparison]) -> str:
 
 def _roles(comparison: Comparison) -> list[tuple[str, Stack]]:
     record = comparison.record
-    sides = {"measured on": record.measurement, "estimated for": record.estimate}
-    roles = [(role, side.stack) for role, side in sides.items() if side]
+    roles = [(side.role, side.stack) for side in (record.measurement, record.estimate) if side]
     if record.stack is not None and record.measurement is None and record.status != "ok":
-        roles.append(("tried on", record.stack))
+        roles.append(("tried in a dry run of" if record.stack.dry else "tried on", record.stack))
     return roles
 
 

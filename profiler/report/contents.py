@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from profiler.comparison.case import Comparison
+from profiler.data.records import Record
 from profiler.report import conditions, growth, peers, words
 
 
@@ -14,7 +15,7 @@ class RunInfo:
 
     All but `title` may be left out; the page then says "not recorded".
 
-    `created` is the report's date as text (ISO 8601); `version` latentmeter's own.
+    `created` is the report's date as text (ISO 8601); `version` latentmeter's own, `estimator` that of the run.
     """
 
     title: str
@@ -23,6 +24,7 @@ class RunInfo:
     version: str | None = None
     config_name: str | None = None
     directory: str | None = None
+    estimator: str | None = None
 
     @property
     def facts(self) -> list[tuple[str, str]]:
@@ -46,13 +48,16 @@ def collect_contents(
     """
     records = [comparison.record for comparison in comparisons]
     uses = conditions.stack_uses(comparisons)
+    dated, later = words.write_age(comparisons, about.estimator, about.created)
     peer_rows = peers.peer_rows(comparisons, others or {})
     return {
         "about": about,
         "comparisons": comparisons,
+        "others": others or {},
         "answer": words.write_answer(comparisons),
-        "headlines": words.write_largest_peaks(comparisons) + words.write_explained(comparisons),
-        "cautions": words.write_cautions(comparisons),
+        "headlines": words.write_largest_peaks(comparisons) + words.write_explained(comparisons) + dated,
+        "measured": words.measured_word(comparisons),
+        "cautions": later + words.write_cautions(comparisons),
         "kinds": conditions.kinds(comparisons),
         "period": conditions.period(comparisons),
         "uses": uses,
@@ -61,5 +66,28 @@ def collect_contents(
         "peer_summary": peers.summarize_peers(peer_rows),
         "growth": growth.draw_growth(comparisons),
         "explained": [record for record in records if record.explanation],
-        "failed": [record for record in records if record.status != "ok"],
+        "failed": group_failures(records),
     }
+
+
+@dataclass(frozen=True)
+class Failed:
+    """Cases that ended alike: the first one's record, the reason in words, and the positions of all in the report."""
+
+    record: Record
+    reason: str
+    cases: list[int]
+
+
+def group_failures(records: Sequence[Record]) -> list[Failed]:
+    """What failed or was skipped, each reason once, in the order of its first case."""
+    found: dict[tuple[str, ...], Failed] = {}
+    for at, record in enumerate(records):
+        if record.status == "ok":
+            continue
+        failure = record.failure
+        notes = "; ".join(f"{field}: {text}" for field, text in record.notes.items())
+        reason = failure.message if failure else notes or "no detail was recorded"
+        apart = (failure.phase, failure.signal or "") if failure else ()
+        found.setdefault((record.status, reason, *apart), Failed(record, reason, [])).cases.append(at)
+    return list(found.values())

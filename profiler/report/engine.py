@@ -6,6 +6,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from profiler.data.text import visible
 from profiler.data.units import format_bytes, format_percent
 
 
@@ -15,6 +16,7 @@ def environment() -> Environment:
     engine = Environment(
         loader=PackageLoader("profiler.report"),
         autoescape=True,
+        finalize=lambda value: visible(value) if type(value) is str else value,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

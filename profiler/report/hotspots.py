@@ -4,9 +4,11 @@ from typing import Any
 
 from markupsafe import Markup
 
+from profiler.data.units import format_bytes
+from profiler.diagnosis import lives
 from profiler.diagnosis.hotspots import Hotspots
-from profiler.diagnosis.lives import short_name
-from profiler.diagnosis.profile import STANDING
+from profiler.diagnosis.lives import group_alike
+from profiler.diagnosis.profile import ROLES, STANDING
 from profiler.diagnosis.remedies import describe_remedy
 from profiler.report.charts import Axis
 from profiler.report.engine import asset, render
@@ -23,33 +25,38 @@ def render_page(found: Hotspots) -> str:
     return render(
         "hotspots.html",
         found=found,
-        chart=timeline_chart(found),
+        charts=[timeline_chart(found, "wide", 1000, 300), timeline_chart(found, "narrow", 390, 260)],
+        role=ROLES[found.source],
         tree=list(found.visible_modules()),
-        short_name=short_name,
-        alive=found.made[:TENSORS],
-        best=next((remedy for remedy in found.remedies if remedy.lowers == "allocated"), None),
+        alive=group_alike(found.made)[:TENSORS],
+        lives=lives,
+        short_name=lives.short_name,
         remedy=describe_remedy,
         style=Markup(style),
         policy=policy(style, ""),
     )
 
 
-def timeline_chart(found: Hotspots) -> dict[str, Any]:
-    """What `areas.svg` draws: stacked areas, allocator events to the right, bytes upwards from `floor`.
+def timeline_chart(found: Hotspots, name: str, width: int, height: int) -> dict[str, Any]:
+    """What `areas.svg` draws: stacked areas, allocator events to the right, bytes upwards from `floor`. Text does not
+    scale well, so the page has a drawing for a screen and one for a phone, `width` by `height` units each.
 
     A layer is a group of modules: its upper and its lower edge as (x, bytes), and its bytes at the peak for the legend.
     """
     points, groups, peak = found.timeline.points, found.timeline.groups, found.timeline.peak
     floor = found.baseline if found.baseline > MOSTLY_RESIDENT * found.allocated else 0
     first, last = points[0].event, points[-1].event
-    events, sizes = Axis(first, max(last, first + 1), 62, 1000), Axis(floor, max(found.allocated, floor + 1), 300, 10)
+    events, sizes = (
+        Axis(first, max(last, first + 1), 0, width),
+        Axis(floor, max(found.allocated, floor + 1), height - 20, 40),
+    )
     x = [events.at(point.event) for point in points]
     layers, below = [], [0] * len(points)
-    for n, name in enumerate(groups):
+    for n, group in enumerate(groups):
         above = [base + point.by_group[n] for base, point in zip(below, points, strict=True)]
-        if not floor or name not in STANDING:
+        if not floor or group not in STANDING:
             edges = {"upper": list(zip(x, above, strict=True)), "lower": list(zip(x, below, strict=True))}
-            layers.append({"name": name, "at_peak": peak.by_group[n], **edges})
+            layers.append({"name": group, "at_peak": peak.by_group[n], **edges})
         below = above
     ticks = [floor + (found.allocated - floor) * n // TICKS for n in range(TICKS + 1)]
     return {
@@ -57,5 +64,17 @@ def timeline_chart(found: Hotspots) -> dict[str, Any]:
         "ticks": ticks,
         "floor": floor,
         "y": lambda size: sizes.at(max(size, floor)),
-        "peak_x": x[points.index(peak)],
+        "marks": _marks(found, {id(point): at for point, at in zip(points, x, strict=True)}),
+        "name": name,
+        "width": width,
+        "height": height,
     }
+
+
+def _marks(found: Hotspots, x: dict[int, float]) -> list[tuple[float, str, str]]:
+    """Where the peak and the highest moment elsewhere stand, the label of each, and the class of its line."""
+    peak, second = found.timeline.peak, found.timeline.second
+    marks = [(x[id(peak)], f"peak {format_bytes(peak.allocated)}", "peak")]
+    if second is not None and found.second:
+        marks.append((x[id(second)], f"next {format_bytes(second.allocated)}", "next"))
+    return marks

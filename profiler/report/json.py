@@ -1,30 +1,29 @@
 """The report as JSON for programs: the answer, the conditions, and the rows of the CSV with each case's causes."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
+from typing import Any
 
-from profiler.comparison.case import Comparison, to_frame
-from profiler.report.contents import RunInfo, collect_contents
-from profiler.report.peers import Peers
 from profiler.report.words import QUESTION
 
 
-def render_json(comparisons: Sequence[Comparison], about: RunInfo, others: Peers | None = None) -> str:
-    """One document; sizes in bytes, unknown is null."""
-    contents = collect_contents(comparisons, about, others)
-    rows = json.loads(to_frame(comparisons).to_json(orient="records", double_precision=15))
-    for row, comparison in zip(rows, comparisons, strict=True):
+def render_json(contents: Mapping[str, Any]) -> str:
+    """The report, as `collect_contents` gives it, as one document; sizes in bytes, unknown is null."""
+    rows = []
+    for comparison in contents["comparisons"]:
         found = comparison.record.explanation
-        row["explanation"] = asdict(found) if found else None
-        row["others_bytes"] = dict((others or {}).get(comparison.record.key, {}))
+        others = dict(contents["others"].get(comparison.record.key, {}))
+        row = comparison.row | {"explanation": asdict(found) if found else None, "others_bytes": others}
+        rows.append(json.dumps(row))
     data = {
-        "title": about.title,
+        "title": contents["about"].title,
         "question": QUESTION,
         "answer": contents["answer"],
         "cautions": contents["cautions"],
-        "conditions": dict(about.facts) | {"Kind of numbers": contents["kinds"], "Cases ran": contents["period"]},
+        "conditions": dict(contents["about"].facts)
+        | {"Kind of numbers": contents["kinds"], "Cases ran": contents["period"]},
         "stacks": [asdict(use.stack) | {"used": use.roles} for use in contents["uses"]],
-        "cases": rows,
     }
-    return json.dumps(data, indent=1) + "\n"
+    cases = ",\n  ".join(rows)  # a line each
+    return json.dumps(data, indent=1).removesuffix("\n}") + f',\n "cases": [\n  {cases}\n ]\n}}\n'

@@ -5,51 +5,76 @@ escaped, and a value never ends its table cell.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
+from typing import Any
 
 from jinja2 import Environment
 from markupsafe import Markup
 
 from profiler.comparison.case import Comparison
+from profiler.data.text import for_markdown
 from profiler.report import cells, words
-from profiler.report.cells import COLUMNS, SIDES, Footnotes
-from profiler.report.contents import RunInfo, collect_contents
+from profiler.report.cells import SIDES, STEPS, Cell, Footnotes, Table
 from profiler.report.engine import environment
-from profiler.report.peers import Peers
 
 PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ./:=+,_-]*")
 
 
-def render_markdown(comparisons: Sequence[Comparison], about: RunInfo, others: Peers | None = None) -> str:
-    """The whole report over `comparisons`, in their order, as Markdown that GitHub renders."""
-    columns = [(group, column) for group, names in COLUMNS for column in names]
+def render_markdown(contents: Mapping[str, Any]) -> str:
+    """The whole report, as `collect_contents` gives it, as Markdown that GitHub renders."""
+    comparisons, notes = contents["comparisons"], Footnotes()
+    table = cells.case_table(comparisons, notes)
     return (
         markdown_environment()
         .get_template("report.md")
         .render(
-            **collect_contents(comparisons, about, others),
+            **contents,
             words=words,
             cells=cells,
-            notes=Footnotes(),
-            heads=[f"{group.lower()}, {column}" if column in SIDES else column for group, column in columns],
-            right=[at for at, (_, column) in enumerate(columns) if column in (*SIDES, "error", "batch")],
+            notes=notes,
+            table=table,
+            right=[at for at, name in enumerate(table.heads) if "," in name or name in ("error", "batch")],
+            waterfalls=_waterfalls(comparisons, notes),
         )
     )
+
+
+def _waterfalls(comparisons: Sequence[Comparison], notes: Footnotes) -> Table:
+    """A row for each side that has figures: the steps from latent to device."""
+    rows = []
+    for comparison in comparisons:
+        record, steps = comparison.record, cells.waterfall_steps(comparison)
+        name = Cell(f"{words.name_of(comparison)} {words.format_clip(record.workload)}")
+        for side, source in zip(SIDES, (record.estimate, record.measurement), strict=True):
+            if source:
+                who = Cell(f"{source.kind}, {words.card_of(record)}")
+                rows.append([name, who, *(cells.step_cell(comparison, step, side, notes) for step in steps)])
+    heads = ["case", "side", *(step for step, _ in STEPS)]
+    return Table(heads, rows).without_repeats(["case", "side", "allocated"], notes)
 
 
 @cache
 def markdown_environment() -> Environment:
     """The engine of the `.md` templates: every value that is not `Markup` is escaped for Markdown instead of HTML."""
     engine = environment().overlay(finalize=lambda value: value if isinstance(value, Markup) else escape(str(value)))
-    engine.filters = engine.filters | {"code": code}
+    engine.filters = engine.filters | {"code": code, "line": line}
     return engine
 
 
 def escape(text: str) -> Markup:
-    """`text` as one line of Markdown that means itself, in a paragraph and in a table cell."""
-    line = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return Markup(re.sub(r"([\\`*_\[\]|~$])", r"\\\1", line).replace("@", "@<!-- -->").replace("#", "&#35;"))
+    """`text` as Markdown that means itself: markup that the templates take as it is."""
+    return Markup(for_markdown(text))
+
+
+def line(row: Sequence[Cell]) -> Markup:
+    """A row of a table; the number of a footnote stands behind an unknown."""
+    texts = []
+    for cell in row:
+        note = f" ({cell.note})" if cell.note else ""
+        detail = f"<br>{for_markdown(cell.detail)}" if cell.detail else ""
+        texts.append(f"{for_markdown(cell.text)}{note}{detail}")
+    return Markup(f"| {' | '.join(texts)} |")
 
 
 def code(text: str) -> Markup:

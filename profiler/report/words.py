@@ -17,7 +17,7 @@ Provenance = Literal["measured", "dry", "cpu", "estimated", "none"]
 QUESTION = "How much memory does each workload need, and can the estimate be trusted?"
 PROVENANCES: dict[Provenance, str] = {
     "measured": "measured on a GPU",
-    "dry": "dry: the real CUDA build and its allocator, no kernel run",
+    "dry": "in a dry run: the real CUDA build and its allocator, no kernel run",
     "cpu": "measured on the CPU",
     "estimated": "estimated, nothing measured",
     "none": "no numbers: the case ended before there were any",
@@ -87,6 +87,31 @@ def provenance_of(comparison: Comparison) -> Provenance:
         kind = record.measurement.device_kind
         return "measured" if kind == "cuda" else kind
     return "estimated" if record.estimate else "none"
+
+
+def measured_word(comparisons: Iterable[Comparison]) -> str:
+    """What the side beside the estimates is to be called: `measured`, `dry run`, or both where both are there."""
+    kinds = {row.record.measurement.device_kind == "dry" for row in comparisons if row.record.measurement}
+    return {frozenset([True]): "dry run", frozenset([True, False]): "measured or dry run"}.get(
+        frozenset(kinds), "measured"
+    )
+
+
+def write_age(
+    comparisons: Iterable[Comparison], version: str | None, created: str | None
+) -> tuple[list[str], list[str]]:
+    """By which version and when the estimates were made: as a headline, or as a caution on a page of a later day."""
+    days = sorted(row.record.started[:10] for row in comparisons if row.record.estimate)
+    if not days or not version:
+        return [], []
+    text = f"The estimates were made by latentmeter {version}, {' to '.join(dict.fromkeys([days[0], days[-1]]))}"
+    if not created or created[:10] <= days[-1]:
+        return [text], []
+    later = (
+        f"{text}; this page is of {created[:10]} and shows them as they were. The command `latentmeter accuracy` makes them "
+        "anew: today's figures for the references that are shipped stand in results/accuracy."
+    )
+    return [], [later]
 
 
 def is_judged(comparison: Comparison) -> bool:

@@ -1,6 +1,7 @@
 """Writes a run's report (a HTML page, Markdown for a pull request, CSV and JSON), and that of accuracy."""
 
 import json
+import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -8,15 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from profiler._version import __version__
-from profiler.comparison.case import Comparison, compare_all, to_frame
+from profiler.comparison.case import COLUMNS, Comparison, compare_all
+from profiler.data.text import write_csv
 from profiler.errors import LatentmeterError
-from profiler.evidence.peers import Peer, peer_figures
+from profiler.evidence.peers import peer_figures
 from profiler.files.outputs import check_folder
 from profiler.files.store import RunStore
 from profiler.files.write import write_atomically
+from profiler.models.catalog import model_ids
 from profiler.models.find import find_model
 from profiler.models.spec import ModelSpec
-from profiler.report.contents import RunInfo
+from profiler.report.contents import RunInfo, collect_contents
 from profiler.report.html import render_html
 from profiler.report.json import render_json
 from profiler.report.markdown import render_markdown
@@ -45,27 +48,27 @@ def publish(
         version=__version__,
         config_name=str(header.sweep.get("name") if header else directory.name),
         directory=directory.name,
+        estimator=header.version if header else "unknown",
     )
-    others = _others(comparisons, models or {})
+    contents = collect_contents(comparisons, about, _others(comparisons, models or {}))
     texts = {
-        "report.html": render_html(comparisons, about, others),
-        "report.md": render_markdown(comparisons, about, others),
-        "report.json": render_json(comparisons, about, others),
-        "records.csv": to_frame(comparisons).to_csv(index=False),
+        "report.html": render_html(contents),
+        "report.md": render_markdown(contents),
+        "report.json": render_json(contents),
+        "records.csv": write_csv(COLUMNS, (list(row.row.values()) for row in comparisons)),
     }
     return _write(texts, directory)
 
 
 def _others(comparisons: Iterable[Comparison], models: Mapping[str, ModelSpec]) -> Peers:
-    """What others' formulas say of each case; nothing for a model whose file is not here any more."""
-    found: dict[str, dict[Peer, int | None]] = {}
-    for comparison in comparisons:
-        workload = comparison.record.workload
+    """What others' formulas say of each case; nothing for a model whose file is not here: no network is asked for it."""
+    records = {comparison.record.key: comparison.record.workload for comparison in comparisons}
+    known = dict(models)
+    for name in {workload.model for workload in records.values()} - known.keys():
         with suppress(LatentmeterError):
-            found[comparison.record.key] = peer_figures(
-                workload, models.get(workload.model) or find_model(workload.model)
-            )
-    return found
+            if name in model_ids() or os.path.exists(name):  # noqa: PTH110
+                known[name] = find_model(name)
+    return {key: peer_figures(work, known[work.model]) for key, work in records.items() if work.model in known}
 
 
 def publish_accuracy(frame: "pd.DataFrame", about: Mapping[str, str], directory: Path) -> list[Path]:
@@ -74,7 +77,7 @@ def publish_accuracy(frame: "pd.DataFrame", about: Mapping[str, str], directory:
 
     texts = {
         "accuracy.md": render_accuracy(frame, about),
-        "accuracy.csv": frame.to_csv(index=False),
+        "accuracy.csv": write_csv(list(map(str, frame)), frame.astype(object).where(frame.notna(), None).to_numpy()),
         "accuracy.json": json.dumps(accuracy_data(frame, about), separators=(",", ":")) + "\n",
     }
     return _write(texts, directory)

@@ -252,6 +252,13 @@ def test_estimate_for_a_reader(latentmeter: Command) -> None:
     assert "\x1b" not in answer.out
 
 
+def test_an_estimate_says_first_whether_it_fits_then_the_numbers_the_place_and_the_notes(latentmeter: Command) -> None:
+    lines = latentmeter("estimate", IMAGE, "--gpu", "h200").out.splitlines()
+    beginnings = ["tests/models", "estimated for", "fits on an empty NVIDIA H200", "", "peak  ", "later calls, peak"]
+    for line, beginning in zip(lines, [*beginnings, "before the call", "peak at ", "note: "], strict=False):
+        assert line.startswith(beginning)
+
+
 def test_measure_as_json(latentmeter: Command) -> None:
     command = ("measure", IMAGE, "--stage", "patch-embed", "--device", "cpu", "--warm-calls", 1, "--json")
     answer = latentmeter(*command)

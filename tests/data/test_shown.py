@@ -1,5 +1,7 @@
 """How records look at a prompt and in a notebook."""
 
+import dataclasses
+
 import pandas as pd
 import pytest
 
@@ -48,3 +50,19 @@ def test_a_frame_has_one_row_of_whole_bytes() -> None:
     assert frame.loc[0, "peak_reserved_bytes"] is pd.NA
     assert compare(make.exact()).to_frame().loc[0, "allocated_error"] == 0
     assert make.exact().to_frame().loc[0, "measured_peak_allocated_bytes"] == make.measurement().peak.allocated_bytes
+
+
+def test_a_notebook_says_whether_it_fits_where_the_peak_is_and_the_notes() -> None:
+    estimate = make.exact().estimate
+    assert estimate is not None
+    said = estimate._repr_html_().split("<table>")[0]
+    assert "<p>fits on an empty NVIDIA H200 (139.801 GiB): yes</p>" in said
+    assert "<p>peak at decoder.up_blocks.3.resnets.0.conv1: aten.convolution.default</p>" in said
+    assert "<p>note: terms.context, peak.device_bytes: no context size known for this card</p>" in said
+    full = dataclasses.replace(estimate, fits=False)
+    assert "(139.801 GiB): NO</p>" in full._repr_html_()
+
+
+def test_a_dry_run_is_called_one() -> None:
+    measurement = make.measurement(device_kind="dry")
+    assert "dry run of NVIDIA H200" in repr(measurement) and "measured" not in repr(measurement)

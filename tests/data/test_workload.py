@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from profiler.data.records import from_dict
 from profiler.data.units import format_bytes, format_percent
-from profiler.data.workload import ATTENTIONS, DTYPES, STAGES, MemoryOptions, Workload
+from profiler.data.workload import ATTENTIONS, DTYPES, STAGES, MemoryOptions, Workload, fields_of
 from profiler.errors import UserError
 
 options = st.builds(
@@ -112,3 +112,13 @@ def test_records_of_packages_under_their_old_name_still_open() -> None:
     assert from_dict(Workload, old).options == MemoryOptions(attention_backend="flash")
     with pytest.raises(ValidationError):
         from_dict(Workload, old | {"options": {"attention": "paged"}})
+
+
+def test_an_option_may_stand_among_the_fields_and_another_name_is_told_what_there_is() -> None:
+    tiled = fields_of({"frames": 9, "tiling": True, "tile": (64, 64), "options": MemoryOptions(slicing=True)})
+    assert tiled == {"frames": 9, "options": MemoryOptions(tiling=True, tile=(64, 64), slicing=True)}
+    assert fields_of({"batch": 2}) == {"batch": 2}
+    with pytest.raises(
+        UserError, match=r"tilling: .* batch, dtype, options, history, or a memory option: tiling, tile,"
+    ):
+        fields_of({"tilling": True})

@@ -1,6 +1,7 @@
 """`latentmeter hotspots`."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,22 @@ def test_findings_come_first(latentmeter: Any) -> None:
     assert first < timeline
     assert any(line.strip().startswith("-> --channels-last: 8.3 MiB allocated instead of 8.8 MiB") for line in lines)
     assert "no remedy: --framewise: not applied" in answer.out
+
+
+def test_the_first_lines_have_the_peak_and_what_lowers_it_most(latentmeter: Any) -> None:
+    lines = latentmeter(*TINY).out.splitlines()
+    assert lines[1] == "8.8 MiB allocated at the peak, in decoder.up_blocks.3.resnets.1.conv2 (convolution)"
+    assert lines[2].startswith("--dtype bf16: 4.4 MiB allocated instead of 8.8 MiB (-50%); numbers keep 2 to 3 digits")
+    assert lines[3].startswith("estimated for NVIDIA H200, ")
+    assert lines[4].startswith("next highest: ") and "decoder.up_blocks.3" not in lines[4]
+
+
+def test_what_is_alike_is_one_row_and_a_buffer_has_no_shape(latentmeter: Any) -> None:
+    out = latentmeter(*TINY, "--no-remedies").out
+    rows = [line.split("  ")[0] for line in out[out.index("alive at the peak  ") :].splitlines()[1:]]
+    assert any(" x " in size for size in rows)
+    assert "buffer" in out and " byte" not in out
+    assert re.search(r"and \d+ alike +convolution", out[out.index("most borrowed by one op") :])
 
 
 def test_json_is_one_document(latentmeter: Any) -> None:

@@ -302,8 +302,12 @@ def explained() -> Record:
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)> {{7*7}} {% x %} a|b `c` @team *d*\n# e"
 
 
-def hostile() -> Record:
-    """Markup wherever text of somebody else can stand."""
+FORMULA = "=cmd|' /C calc'!A0"
+CONTROL = f"{FORMULA}\x1b[2J\x1b]0;title\x07\x9b31m\u202e\x00\r`x`|<b>"
+
+
+def hostile(HOSTILE: str = HOSTILE) -> Record:
+    """Markup, or another text, wherever text of somebody else can stand."""
     workload = Workload(model=HOSTILE, stage="decode", frames=1, height=64, width=64)
     stack = replace(GPU, gpu=HOSTILE, settings={HOSTILE: HOSTILE})
     tensor = AliveTensor(bytes=4096, shape=(1,), dtype=HOSTILE, term=HOSTILE, module=HOSTILE, op=HOSTILE)

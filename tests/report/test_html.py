@@ -1,15 +1,20 @@
-"""The page: one file, no network, nothing unescaped, nothing left blank, small enough for 200 workloads."""
+"""The page: one file, no network, nothing unescaped, nothing left blank, small with thousands of cases."""
 
 import base64
 import hashlib
+import json
 import re
+from dataclasses import replace
 
 import pytest
 
 from profiler.comparison.case import compare_all
-from profiler.report.contents import RunInfo
+from profiler.report.contents import RunInfo, collect_contents
+from profiler.report.engine import asset
 from profiler.report.html import render_html
+from profiler.report.markdown import render_markdown
 from tests.report import records_factory as make
+from tests.report.many import many
 from tests.report.page import Page
 
 ABOUT = RunInfo(
@@ -18,7 +23,7 @@ ABOUT = RunInfo(
 
 
 def render(*records, about=ABOUT):
-    return render_html(compare_all(records), about)
+    return render_html(collect_contents(compare_all(records), about))
 
 
 @pytest.fixture(scope="module")
@@ -67,49 +72,62 @@ def test_hostile_records_stay_text():
 
 def assert_harmless(html):
     page = Page(html)
-    assert [tag for tag, _ in page.tags].count("script") == 1
+    assert [tag for tag, _ in page.tags].count("script") == 2
     assert "img" not in {tag for tag, _ in page.tags}
     assert not [name for _, attributes in page.tags for name in attributes if name.startswith("on")]
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
 
 
+def test_the_script_makes_no_markup_of_data():
+    script = asset("page.js")
+    assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval|Function\(|DOMParser", script)
+
+
 def test_every_case_is_a_row_in_order_and_no_cell_is_blank(everything):
-    rows = Page(everything).rows
-    assert [row[0] for row in rows] == [record.workload.model for record in make.sample()]
-    assert all(cell for row in rows for cell in row)
+    page = Page(everything)
+    assert page.column("model") == [record.workload.model for record in make.sample()]
+    assert all(cell not in ("", None) for row in page.data[0]["rows"] for cell in row)
+    assert len(page.data) == 1 + len(make.sample())
 
 
 def test_an_unknown_figure_says_unknown_and_why(everything):
     page = Page(everything)
-    device = page.rows[0][14]
-    assert re.fullmatch(r"unknown\d+", device)
-    number = device.removeprefix("unknown")
-    assert f'<li id="n{number}">no context size known for this card' in everything
-    notes = {link[1:] for link in page.attributes("href") if link.startswith("#n")}
-    assert notes <= set(page.attributes("id"))
+    content, _, number = page.column("device, estimated")[0]
+    assert content == "unknown"
+    assert page.data[0]["notes"][number - 1] == "no context size known for this card"
 
 
-def test_a_row_shows_its_numbers_with_units_and_the_reason_of_its_verdict(everything):
-    over = Page(everything).rows[1]
-    assert over[8:11] == ["4.508 GiB", "4.424 GiB", "+1.89 %"]
-    assert over[11] == "overtolerance 1 %"
-    assert Page(everything).rows[8][11] == "not comparablethe estimate is for another stack: cudnn differ"
+def test_a_row_shows_its_bytes_and_the_reason_of_its_verdict(everything):
+    page = Page(everything)
+    names = ("allocated, estimated", "allocated, measured", "error", "verdict")
+    assert [page.column(name)[1] for name in names] == [
+        4840608384,
+        4750608384,
+        "+1.89 %",
+        ["over", "tolerance 1 %", None],
+    ]
+    assert page.column("verdict")[8][:2] == ["not comparable", "the estimate is for another stack: cudnn differ"]
+
+
+def test_what_every_row_says_is_said_once():
+    page = Page(render(make.on_cpu(), make.on_cpu(off=512)))
+    assert {"batch", "status", "kind", "reserved, measured"}.isdisjoint(page.data[0]["heads"])
+    said = "; ".join(page.data[0]["alike"])
+    assert "batch: 1; dtype: fp32; options: none; kind: measured (CPU); status: ok" in said
+    assert "reserved, measured: unknown (the CPU has no caching allocator)" in said
+    assert "batch" in Page(render(make.on_cpu())).data[0]["heads"]  # of a single case nothing is repeated
 
 
 def test_ids_are_unique_and_links_lead_somewhere(everything):
     page = Page(everything)
     ids = page.attributes("id")
     assert len(ids) == len(set(ids))
-    assert {link[1:] for link in page.attributes("href") if link.startswith("#")} <= set(ids)
-
-
-def test_the_first_workloads_stand_open_and_each_has_a_section(everything):
-    cases = [attributes for tag, attributes in Page(everything).tags if attributes.get("class") == "case"]
-    assert ["open" in case for case in cases] == [True] * 3 + [False] * 6
+    drawn = {f"w{number}" for number, _ in enumerate(page.data[1:], 1)}  # by the script
+    assert {link[1:] for link in page.attributes("href") if link.startswith("#")} <= {*ids, *drawn}
 
 
 def test_what_failed_is_told_in_full(everything):
-    failures = everything[everything.index('id="failures"') :]
+    failures = fragment(everything, 'id="failures"', '<section id="chart">')
     for text in (
         "30.384 GiB (32,624,345,088 B)",
         "PID 4711 has 127.38 GiB",
@@ -131,41 +149,76 @@ def test_numbers_of_the_cpu_are_announced():
     assert "<p>These are CPU numbers. No GPU was measured.</p>" in html
 
 
-def test_without_a_pair_the_page_says_why_there_is_no_chart():
-    assert "There is no chart: no case has both an estimate and a measurement." in render(make.estimate_only())
+def sections(html):
+    return [attributes["id"] for tag, attributes in Page(html).tags if tag == "section"]
 
 
-def test_a_run_without_cases_is_still_a_page():
-    html = render()
-    assert "Nothing was run" in html
-    assert "No case failed, and none was skipped." in html
+def test_the_cases_stand_before_the_conditions_and_empty_sections_are_left_out(everything):
+    assert sections(everything) == ["table", "failures", "chart", "conditions", "workloads"]
+    assert sections(render(make.estimate_only())) == ["table", "conditions", "workloads"]
+    assert sections(render()) == ["conditions"]
+    assert "Nothing was run" in render()
+
+
+def test_a_reason_that_ended_several_cases_is_told_once():
+    html = render(make.skipped(), make.exact(), make.skipped())
+    assert html.count("the time budget of 30 minutes was spent") == 1
+    assert '<a href="#w1">' in html and '<a href="#w3">' in html
 
 
 def test_conditions_that_were_not_recorded_say_so():
     assert render(make.exact(), about=RunInfo(title="bare")).count("not recorded") == 5
 
 
-def test_two_hundred_workloads_stay_under_two_megabytes():
-    assert len(render(*[make.exact()] * 200).encode()) < 2_000_000
+def test_hundreds_of_real_cases_stay_small():
+    html = render_html(collect_contents(compare_all(many(500)), ABOUT))
+    assert len(html.encode()) < 400_000
+    assert len(Page(html).data) == 501
 
 
-def test_the_table_and_a_section_look_as_they_should(snapshot):
-    html = render(make.over(), make.on_cpu())
-    assert fragment(html, '<section id="table">', '<section id="chart">') == snapshot(name="table")
-    assert fragment(html, '<details class="case" id="w2"', '<section id="failures">') == snapshot(name="section")
+def test_a_dry_run_is_called_so_wherever_its_figures_stand():
+    record = make.exact()
+    stack = replace(make.GPU, settings={"LATENTMETER_DRY": "1"})
+    dry = replace(record, measurement=replace(record.measurement, device_kind="dry", stack=stack))
+    html = render(dry, dry)
+    page = Page(html)
+    assert "allocated, dry run" in page.data[0]["heads"]
+    text = html + json.dumps(page.data)
+    assert "dry run of (2 cases)" in html
+    assert not re.findall(r"[^.]{0,40}(?<!nothing )(?<!was )(?<!were not )measured on[^.]{0,40}", text, re.IGNORECASE)
+    assert "Largest tensors alive at the dry run peak" in text and "Measured" not in json.dumps(page.data)
+    assert render_markdown(collect_contents(compare_all([dry, dry]), ABOUT)).count("allocated, dry run") == 1
+
+
+def test_a_page_of_a_later_day_says_of_when_its_estimates_are():
+    about = replace(ABOUT, estimator="0.1.0", created="2026-11-26T00:00:00+00:00")
+    html = render(make.exact(), about=about)
+    assert "made by latentmeter 0.1.0, 2026-11-20; this page is of 2026-11-26 and shows them as they were" in html
+    same = render(make.exact(), about=replace(about, created="2026-11-20T23:00:00+00:00"))
+    assert "made by latentmeter 0.1.0, 2026-11-20." in same and "this page is of" not in same
+
+
+def test_a_section_looks_as_it_should(snapshot):
+    page = Page(render(make.over(), make.on_cpu()))
+    lines = [json.dumps(part, ensure_ascii=False) for part in page.data[0].items()]
+    lines += [json.dumps(block, ensure_ascii=False) for column in page.data[2] for block in column]
+    assert "\n".join(lines) == snapshot
 
 
 def test_causes_and_what_is_unexplained_stand_in_the_section_and_in_the_verdict():
     html = render(make.explained())
-    assert "+5.7 MiB of workspace only measured in encoder.conv_in" in html
-    assert "<td>+6,000,000" in html
-    assert "<td>+1,000,000" in html
+    head, section = Page(html).data
+    assert "+5.7 MiB of workspace only measured in encoder.conv_in" in json.dumps(head["rows"])
+    rows = next(block[4] for block in section[2] if block[0] == "table" and block[3][0] == "Bytes")
+    assert [row[0] for row in rows] == ["+6,000,000", "+1,000,000"]
     assert "events of 1 case were laid side by side: 1,000,000 B of their differences are not explained." in html
 
 
 def test_others_formulas_stand_beside_the_quantity_they_are_for():
     peers = {make.exact().key: {"invokeai": 2 << 30, "weights-only": 254_000_128, "comfyui": None}}
-    html = render_html(compare_all([make.exact()]), RunInfo(title="t"), peers)
+    html = render_html(collect_contents(compare_all([make.exact()]), RunInfo(title="t"), peers))
     assert "<li>Weights: latentmeter 0.00 % (1), weights-only 0.00 % (1)" in html
     assert "invokeai 60.51 % (1)" in html
     assert "comfyui 0" not in html
+    rows = next(block[4] for block in Page(html).data[1][2] if block[0] == "table" and block[3][0] == "Formula of")
+    assert ["invokeai", "Growth of reserved", 2 << 30, "-60.51 %"] in rows

@@ -1,24 +1,22 @@
 """Plain texts for other tools: every event as CSV, and the bytes at the peak as collapsed stacks."""
 
-import csv
-import io
 from collections import Counter
 
+from profiler.data import text
 from profiler.diagnosis.profile import Profile
 
 COLUMNS = ("event", "action", "bytes", "allocated", "phase", "module", "op", "term", "shape", "dtype")
+SEPARATORS = str.maketrans(dict.fromkeys("; \t\n", "_"))  # of frames, of the bytes behind them, of lines
 
 
 def write_csv(profile: Profile) -> bytes:
     """Every allocation and free, a line an event. Bytes as the allocator hands them out; `allocated` is after the event."""
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(COLUMNS)
+    rows = []
     for event, block, birth, total in profile.steps():
         what = ("alloc" if birth else "free", profile.sizes[block.number], total, block.phase)
         shape = "x".join(map(str, block.shape))
-        rows.writerow((event, *what, profile.module(block), profile.op(block), block.term, shape, block.dtype))
-    return text.getvalue().encode()
+        rows.append((event, *what, profile.module(block), profile.op(block), block.term, shape, block.dtype))
+    return text.write_csv(COLUMNS, rows).encode()
 
 
 def write_stacks(profile: Profile) -> bytes:
@@ -27,5 +25,6 @@ def write_stacks(profile: Profile) -> bytes:
     for block in profile.alive:
         leaf = block.term if block.phase != "cold" else profile.op(block)
         path = filter(None, profile.module(block).split("."))
-        sums[";".join([profile.workload.stage, *path, leaf])] += profile.sizes[block.number]
+        names = [text.visible(name).translate(SEPARATORS) for name in (profile.workload.stage, *path, leaf)]
+        sums[";".join(names)] += profile.sizes[block.number]
     return "".join(f"{stack} {size}\n" for stack, size in sorted(sums.items())).encode()

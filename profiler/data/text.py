@@ -1,0 +1,53 @@
+"""Text of somebody else (names, messages, paths) made harmless: a function for each medium that a person reads.
+
+Names come from model files, records and error messages, which anyone may have written. They may hold what a terminal, a
+spreadsheet, Markdown or HTML acts on. What is written by hand in this package needs none of this.
+"""
+
+import csv
+import io
+import re
+from collections.abc import Iterable, Sequence
+from html import escape
+
+MARKDOWN = re.compile(r"([\\`*_\[\]|~$])")
+
+
+def visible(text: str) -> str:
+    """`text` for a terminal: what is neither printable, a line's end nor a tab is written as its escape, as in `\\x1b`.
+
+    That takes the power of control characters, of those that turn the direction of writing, and of surrogates, which
+    UTF-8 cannot hold.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() or char in "\n\t" else char.encode("unicode_escape").decode() for char in text
+    )
+
+
+def for_html(text: str) -> str:
+    """`text` for an HTML page or a notebook, also inside an attribute's quotes."""
+    return escape(visible(text))
+
+
+def for_markdown(text: str) -> str:
+    """`text` as one line of Markdown that means itself, in a paragraph and in a table's cell, and mentions nobody."""
+    line = " ".join(visible(text).split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return MARKDOWN.sub(r"\\\1", line).replace("@", "@<!-- -->").replace("#", "&#35;")
+
+
+def for_csv(value: object) -> str:
+    """A value as a cell. Text that a spreadsheet would take for a formula gets an apostrophe, which it shows as text."""
+    if not isinstance(value, str):
+        return str(value)
+    return visible(f"'{value}" if value.startswith(("=", "+", "-", "@", "\t", "\r")) else value)
+
+
+def write_csv(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A table as CSV; None is an empty cell."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(heads)
+    writer.writerows([["" if value is None else for_csv(value) for value in row] for row in rows])
+    return text.getvalue()

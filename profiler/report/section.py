@@ -1,0 +1,237 @@
+"""The section of one workload as plain data, a list of blocks, which the page's script draws when it is opened.
+
+A block is a list that begins with its kind: `["h", title]`, `["p", text]`, `["dl", rows of label and text]`,
+`["table", style, caption, heads, rows]`, `["chart", caption, title, steps]`. A cell is a text, a size in bytes, or a list
+of one of these, a second line and the number of a footnote. The script writes all of it as text, never as markup.
+"""
+
+from typing import Any
+
+from profiler.comparison.case import Comparison
+from profiler.data.records import Estimate, Measurement, Record
+from profiler.data.units import format_bytes, format_percent
+from profiler.report import case, cells, peers, words
+from profiler.report.cells import SIDES, Cell, Footnotes
+from profiler.report.engine import format_exact, format_shape
+
+Block = list[Any]
+ANSWERS = {True: "yes", False: "no", None: "unknown"}
+
+
+def make_section(
+    comparison: Comparison, common: frozenset[str], notes: Footnotes, others: Any = None
+) -> list[list[Block]]:
+    """Blocks of the left column, of the right one, and of the whole width. `others` are its `peers.peer_rows`."""
+    record = comparison.record
+    word = words.measured_word([comparison])
+    wide = [
+        *_causes(record, word),
+        *_readings(record.measurement or record.failure, notes),
+        *_others(others or {}, word),
+        ["h", "How the numbers came about"],
+        ["dl", _origins(comparison, common, notes)],
+    ]
+    return [_waterfall(comparison, word, notes), _at_the_peak(comparison, word), wide]
+
+
+def summary_line(comparison: Comparison) -> list[str]:
+    """Name, conditions, peak or status, verdict and error: what stands for the section while it is closed."""
+    record, work, verdict = comparison.record, comparison.record.workload, comparison.verdict
+    conditions = [words.format_clip(work), f"batch {work.batch}", work.dtype, work.options.key, words.card_of(record)]
+    kind = words.measured_word([comparison]) if record.measurement else words.provenance_of(comparison)
+    peak = f"{format_bytes(words.peak_of(comparison))} allocated, {kind}" if record.status == "ok" else record.status
+    error = f" {format_percent(comparison.allocated.error)}" if comparison.allocated.difference else ""
+    judged = [verdict, error] if words.is_judged(comparison) else ["", ""]
+    return [words.name_of(comparison), ", ".join(filter(None, conditions)), peak, *judged]
+
+
+def _waterfall(comparison: Comparison, word: str, notes: Footnotes) -> list[Block]:
+    record, steps = comparison.record, cells.waterfall_steps(comparison)
+    if not any(size for step in steps for size in (step.pair.estimated, step.pair.measured)):
+        return [["p", "No chart: this case has no numbers."]]
+    side = {
+        (True, True): f"Outlined: estimated; filled: {word}. ",
+        (True, False): "All estimated, nothing measured. ",
+    }.get((record.estimate is not None, record.measurement is not None), "")
+    caption = (
+        f"{side}Each term starts where the one above ends. The latent is part of the inputs or outputs and not added."
+    )
+    rows = [
+        [step.name, step.role, *(cells.step_cell(comparison, step, name, notes).data for name in SIDES)]
+        for step in steps
+    ]
+    left = cells.unexplained(steps)
+    return [
+        ["chart", caption, words.name_of(comparison), rows, word],
+        *(
+            ["p", f"The five terms of the {name} peak leave {format_exact(rest)} of allocated unexplained."]
+            for name, rest in (("estimated", left.estimated), (word, left.measured))
+            if rest
+        ),
+    ]
+
+
+def _at_the_peak(comparison: Comparison, word: str) -> list[Block]:
+    record = comparison.record
+    estimate, measurement = record.estimate, record.measurement
+    facts = [
+        [title.replace("Measured", word.capitalize()), _peak(side, comparison, title)]
+        for title, side in case.peak_sides(record)
+    ]
+    if measurement and measurement.attribution_peak_bytes not in (None, measurement.peak.allocated_bytes):
+        peak = format_exact(measurement.attribution_peak_bytes)
+        facts.append(["Watched call", f"The call that was watched op by op, for the names here, peaked at {peak}"])
+    shapes = {
+        word: measurement.output_shapes if measurement else (),
+        "estimated": estimate.output_shapes if estimate else (),
+    }
+    if shapes["estimated"] == shapes[word]:
+        del shapes["estimated"]
+    facts += [[f"Output, {name}", ", ".join(map(format_shape, found))] for name, found in shapes.items() if found]
+    blocks: list[Block] = [["h", "At the peak"], ["dl", facts]] if facts else []
+    return blocks + _tensors(record, word) + _borrowed(measurement, word) + _options(record, word)
+
+
+def _peak(side: Estimate | Measurement, comparison: Comparison, title: str) -> str:
+    at, low, high = side.peak_at, side.baseline.allocated_bytes, side.peak.allocated_bytes
+    place = (
+        f"{at.op} in {at.module or 'the stage itself'}"
+        if at
+        else f"place unknown: {cells.find_note(['peak_at'], side.notes)}"
+    )
+    if low is None or high is None:
+        return place
+    only = " (tensors only)" if title == "Estimated" and words.added_workspace(comparison) else ""
+    before, top, more = map(format_bytes, (low, high, high - low))
+    return f"{place}\n{before} resident before the call, {top} at the peak: {more} more{only}"
+
+
+def _tensors(record: Record, word: str) -> list[Block]:
+    side = case.side_with_tensors(record)
+    if side is None:
+        return []
+    caption = f"Largest tensors alive at the {word if side is record.measurement else 'estimated'} peak"
+    if record.estimate and record.measurement is side and record.estimate.largest:
+        common = case.sizes_in_common(record.estimate, record.measurement)
+        caption += f"; sizes also in the estimate\u2019s list: {common} of {len(side.largest)}"
+    rows = [
+        [
+            f"{count} \u00d7 {format_bytes(tensor.bytes)}" if count > 1 else tensor.bytes,
+            *(tensor.form[0].replace("x", "\u00d7"), tensor.form[1], tensor.term, _made_by(tensor.module, tensor.op)),
+        ]
+        for count, tensor in case.count_alike(side.largest)
+    ]
+    return [["table", "size", caption, ["Size", "Shape", "Dtype", "Term", "Made by"], rows]]
+
+
+def _borrowed(measurement: Measurement | None, word: str) -> list[Block]:
+    if not measurement or not measurement.borrowed:
+        return []
+    some = f" (the first {case.BORROWED})" if len(measurement.borrowed) > case.BORROWED else ""
+    rows = [[op.bytes, _made_by(op.module, op.op)] for op in measurement.borrowed[: case.BORROWED]]
+    return [["table", "size", f"Ops that borrowed most while they ran, {word}{some}", ["Size", "Op"], rows]]
+
+
+def _options(record: Record, word: str) -> list[Block]:
+    found = case.option_rows(record)
+    sides = [name for name, side in (("estimate", record.estimate), (word, record.measurement)) if side]
+    rows = [
+        [
+            name,
+            ANSWERS[asked],
+            *(
+                _applied(option)
+                for option, side in zip(applied, (record.estimate, record.measurement), strict=True)
+                if side
+            ),
+        ]
+        for name, asked, *applied in found
+    ]
+    return [["table", "", "Memory options", ["Option", "Asked", *map(str.capitalize, sides)], rows]] if rows else []
+
+
+def _applied(option: Any) -> Any:
+    if option is None:
+        return "not reported"
+    return Cell("applied" if option.applied else "not applied", detail=option.detail).data
+
+
+def _causes(record: Record, word: str) -> list[Block]:
+    found = record.explanation
+    if not found or not found.causes:
+        return []
+    caption = (
+        f"{word.capitalize()} minus estimated allocated bytes, event by event: {found.paired:,} blocks are in both streams, "
+        f"{found.only_measured:,} only in the {word}, {found.only_estimated:,} only in the estimated one."
+    )
+    rows = [[f"{c.bytes:+,}", str(c.blocks), c.term, c.why, _made_by(c.module, c.op)] for c in found.causes]
+    rows.append([f"{found.unexplained:+,}" if found.unexplained else "0", "", "", "unexplained", ""])
+    heads = ["Bytes", "Blocks", "Term", "Why", "Where"]
+    return [["h", "Why the peaks differ"], ["table", "size", caption, heads, rows]]
+
+
+def _readings(source: Any, notes: Footnotes) -> list[Block]:
+    table = case.reading_table(source, notes) if source else None
+    if table is None or not table.rows:
+        return []
+    rows = [[phase, *(cell.data for cell in figures)] for phase, figures in table.rows]
+    lines = [f"Unknown in every phase: {', '.join(heads)} ({reason})." for reason, heads in table.unknown.items()]
+    if table.zero:
+        lines.insert(0, f"0 in every phase: {', '.join(table.zero)}.")
+    return [
+        ["h", "Cold and warm"],
+        ["table", "num", "", ["Phase", *table.heads], rows],
+        *(["p", line] for line in lines),
+    ]
+
+
+def _others(rows: Any, word: str) -> list[Block]:
+    table = [
+        [name, peers.HEADINGS[quantity], pair.estimated, format_percent(pair.error)]
+        for quantity, pairs in rows.items()
+        for name, pair in zip([peers.OURS, *peers.PREDICTORS[quantity]], pairs, strict=True)
+        if pair.estimated is not None and pair.measured is not None
+    ]
+    heads = ["Formula of", "For", "Says", f"Beside the {word} figure"]
+    return [["h", "Beside others\u2019 formulas"], ["table", "num", "", heads, table]] if table else []
+
+
+def _origins(comparison: Comparison, common: frozenset[str], notes: Footnotes) -> list[list[Any]]:
+    """Label and text of each condition of the case."""
+    record, estimate, measurement = comparison.record, comparison.record.estimate, comparison.record.measurement
+    rows: list[list[Any]] = [["Key", record.key]]
+    rows.append(["Verdict", ": ".join(filter(None, [comparison.verdict, comparison.reason]))])
+    if record.failure and record.failure.log:
+        rows.append(["Log", record.failure.log])
+    if record.explanation:
+        rows.append(["Unexplained", f"{format_exact(record.explanation.unexplained)}, event by event"])
+    if measurement:
+        rows.append(
+            [
+                f"{measurement.role[0].upper()}{measurement.role[1:]}",
+                f"{measurement.stack.title} ({measurement.stack.fingerprint})",
+            ]
+        )
+    if estimate:
+        same = measurement is not None and measurement.stack == estimate.stack
+        stack = "the same stack" if same else f"{estimate.stack.title} ({estimate.stack.fingerprint})"
+        rows.append(
+            ["Estimated for", f"{stack}, in {estimate.seconds:.2f} s from {estimate.events:,} allocations and frees"]
+        )
+        routes = ", ".join(f"{route} \u00d7 {count}" for route, count in estimate.routes.items())
+        rows += [["Routes", routes]] if routes else []
+        if estimate.stack.device == "cuda":
+            rows.append(
+                ["Fits an empty card", ": ".join(filter(None, [ANSWERS[estimate.fits], estimate.notes.get("fits")]))]
+            )
+    if measurement and measurement.nvml:
+        rows.append(["NVML, sampled", "; ".join(case.nvml_facts(measurement))])
+    for side, note, fields in case.all_notes(record, common, notes):
+        shown = [f"({', '.join(fields)})", "", note.note] if note.note else f"{note.text} ({', '.join(fields)})"
+        rows.append([f"Note, {side}", shown])
+    return rows
+
+
+def _made_by(module: str, op: str) -> Any:
+    """The module, and the op below it."""
+    return [module, op, None] if module and op else module or op
