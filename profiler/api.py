@@ -140,8 +140,8 @@ def measure(
 ) -> Record:
     """Run `stage` of `model` with real tensors in a process of its own; the record's `status` says how that ended.
 
-    Arguments as for `estimate`; `timeout` in seconds. Weights are read from safetensors, or with `allow_pickle` from a
-    pickle where there are none. Raises UserError for a workload or device that cannot be.
+    Arguments as for `estimate`; `timeout` in seconds; `allow_pickle` reads a folder's weights where it has no safetensors.
+    Raises UserError for a workload or device that cannot be.
     """
     from profiler.machine.probe import probe_stack
     from profiler.measurement.process import measure_in_process
@@ -198,7 +198,6 @@ def hotspots(
     """
     if sum(bool(source) for source in (device, run, gpu or torch or cudnn)) > 1:
         raise UserError("--device, --measured and an estimate's stack (--gpu, --torch, --cudnn) exclude each other")
-
     spec = find_model(model)
     asked = spec.workload(stage, **workload)
     from profiler.diagnosis.collect import estimated, measured

@@ -39,6 +39,8 @@ def _mapping(path: Path, form: str, parse: Callable[[str], Any]) -> dict[str, An
         data = parse(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from error
+    except RecursionError as error:
+        raise UserError(f"{path}: not {form} that can be read: nested too deeply") from error
     except (yaml.YAMLError, ValueError) as error:  # ValueError: no JSON, or no UTF-8
         raise UserError(f"{path}: not {form}: {error}") from error
     if not isinstance(data, dict):

@@ -34,7 +34,8 @@ def build(cls: Any, config: dict[str, Any], dtype: torch.dtype) -> nn.Module:
     except (ImportError, NameError) as error:
         raise ModelError(f"{cls.__name__} needs a library that is not installed ({error})") from error
     except MODEL_FAILURES as error:
-        raise ModelError(f"{cls.__name__} rejects its config: {error}") from error
+        reason = (str(error).splitlines() or [type(error).__name__])[0]  # torch adds its C++ stack
+        raise ModelError(f"{cls.__name__} rejects its config: {reason}") from error
     finally:
         torch.set_default_dtype(previous)
     _cast_as_loaded(module, dtype)
