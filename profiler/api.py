@@ -148,9 +148,8 @@ def measure(
 ) -> Record:
     """Run `stage` of `model` with real tensors in a process of its own; the record's `status` says how that ended.
 
-    Arguments as for `estimate`; `timeout` in seconds; `tell` gets the key of what begins. Weights are read from safetensors,
-    or with `allow_pickle` from a pickle where there are none. Raises UserError for a workload, option, setting or device
-    that cannot be.
+    Arguments as for `estimate`; `timeout` in seconds; `tell` gets the key of what begins; `allow_pickle` reads a folder's
+    weights where it has no safetensors. Raises UserError for a workload, option, setting or device that cannot be.
     """
     check_number("timeout", timeout)
     check_number("warm_calls", warm_calls, MOST_CALLS)

@@ -27,7 +27,7 @@ from profiler.measurement.attribution import attribute
 from profiler.measurement.meter import Meter
 from profiler.measurement.process import EXIT_FAILED
 from profiler.models.spec import ModelSpec
-from profiler.models.weights import weights_format
+from profiler.models.weights import weights_note
 from profiler.stages.options import check_reached
 from profiler.stages.phases import Again, Watcher, run_phases
 from profiler.stages.stage import Stage
@@ -140,7 +140,7 @@ class Worker(Watcher):
             attribution_peak_bytes=by_phase["attribution"].peak.allocated_bytes,
             nvml=meter.describe(),
             options=stage.options,
-            notes=_notes(meter.reasons(), peak) | self._weights_note(),
+            notes=_notes(meter.reasons(), peak) | weights_note(self.spec, self.workload.stage),
         )
         return attribute(seen, watch, meter)
 
@@ -157,10 +157,6 @@ class Worker(Watcher):
         with self._meter.phase(phase):
             yield
         self._tell_readings()
-
-    def _weights_note(self) -> dict[str, str]:
-        found = weights_format(self.spec, self.workload.stage)
-        return {"weights": f"read from {self.spec.origin}, {found}"} if found else {}
 
     def _tell_readings(self) -> None:
         """Write each reading as soon as it is there: on CUDA at the end of its phase, on the CPU when the meter is left."""

@@ -25,13 +25,12 @@ def find_contract(module: nn.Module) -> LatentContract:
     if not hasattr(module, "encode"):
         return _as_declared(module)
     for channels in dict.fromkeys([3, *(config[key] for key in CHANNEL_KEYS if key in config)]):
-        # A clip, a picture, or a picture as a clip of one frame, which is all that some classes take.
-        trials = ((FRAMES + 1,), (), (1,))
-        latent = next((found for frames in trials if (found := _encoded(module, channels, *frames))), None)
+        clip = _encoded(module, channels, FRAMES + 1)
+        # A picture by itself, or as a clip of one frame, which is all that some classes take.
+        latent = clip or _encoded(module, channels) or _encoded(module, channels, 1)
         if latent is None:
             continue
-        is_clip = len(latent) == 5 and _encoded(module, channels, FRAMES + 1) is not None
-        temporal, rule = _frames(module, channels, latent) if is_clip else (1, _rule_of_pictures(module))
+        temporal, rule, batch = _frames(module, channels, clip) if clip else (1, _rule_of_pictures(module), None)
         return LatentContract(
             layout="BCHW" if len(latent) == 4 else "BCTHW",
             channels=latent[1],
@@ -39,6 +38,7 @@ def find_contract(module: nn.Module) -> LatentContract:
             spatial_compression=SIDE // latent[-1],
             temporal_compression=temporal,
             frame_rule=rule,
+            decode_batch=batch,
             normalization=_normalization(module),
         )
     raise UserError(
@@ -75,15 +75,19 @@ def _rule_of_pictures(module: nn.Module) -> str:
     return "any" if "num_frames" in inspect.signature(decode).parameters else "image"
 
 
-def _frames(module: nn.Module, channels: int, latent: Shape) -> tuple[int, str]:
-    """Temporal compression, and the frame counts that give latents of that compression and come back as they went in.
+def _frames(module: nn.Module, channels: int, latent: Shape) -> tuple[int, str, int | None]:
+    """Temporal compression, the frame counts that give latents of it and come back, and the `decode_batch`.
 
     Raises UserError where neither a first frame apart nor whole blocks, of one compressed step or up to four, do.
     """
     for step in _steps(module, channels, latent):
         for block, first in product((step, 2 * step, 4 * step), (1, 0)):
-            if all(_comes_back(module, channels, count * block + first, step) for count in (1, 2)):
-                return step, "any" if block == 1 else f"{block}k+{first}" if first else f"{block}k"
+            frames = [block + first, 2 * block + first]
+            back = [_back(module, channels, count, step) for count in frames]
+            if back == frames:
+                return step, "any" if block == 1 else f"{block}k+{first}" if first else f"{block}k", None
+            if (block, first) == (step, 1) and back == [2 * step, frames[1]]:
+                return step, f"{step}k+1", 2
     raise UserError(
         f"{type(module).__name__}: which numbers of frames it takes cannot be told from its encode and decode; "
         "describe it in a YAML file (docs/models.md)"
@@ -98,14 +102,15 @@ def _steps(module: nn.Module, channels: int, latent: Shape) -> Iterator[int]:
     yield FRAMES // (twice[2] - latent[2]) if twice and twice[2] > latent[2] else 1
 
 
-def _comes_back(module: nn.Module, channels: int, frames: int, step: int) -> bool:
+def _back(module: nn.Module, channels: int, frames: int, step: int) -> int | None:
+    """The frames that decode gives for the latents of so many; None where they are not of that compression."""
     latent = _encoded(module, channels, frames)
     if latent is None or latent[2] != ceil_div(frames, step):
-        return False
+        return None
     config: Any = module.config
     timestep = [torch.zeros(1, device="meta")] if config.get("timestep_conditioning") else []  # LTX 0.9.1 and later
     back = _shape(module, lambda z: module.decode(z, *timestep), latent)  # type: ignore[operator]
-    return back is not None and back[2] == frames
+    return back[2] if back else None
 
 
 def _encoded(module: nn.Module, channels: int, *frames: int) -> Shape | None:

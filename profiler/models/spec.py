@@ -42,8 +42,9 @@ class LatentContract(Strict):
 
     `frame_rule`: `image` (one frame), `any`, or `<step>k` and `<step>k+<first>` for k = 0, 1, ...; `height_rule` and
     `width_rule` likewise, where a VAE stage takes fewer sizes than the multiples of its compression. `window`: frames
-    that are compressed on their own, where clips are cut (MiniMax-H3). `decode_layout`: that of decoded pixels where it
-    is not `layout` (Allegro). `patch`: that of a denoiser which the model's file does not describe.
+    that are compressed on their own, where clips are cut (MiniMax-H3). `decode_batch`: latent frames that decode at a time;
+    of a multiple of it none stands for a single pixel frame (CogVideoX: 8 give 32 frames, not 29). `decode_layout`: that of
+    decoded pixels where it is not `layout` (Allegro). `patch`: that of a denoiser which the model's file does not describe.
     """
 
     layout: Layout
@@ -55,6 +56,7 @@ class LatentContract(Strict):
     height_rule: str | None = Field(default=None, pattern=SIZE_RULE)
     width_rule: str | None = Field(default=None, pattern=SIZE_RULE)
     window: PositiveInt | None = None
+    decode_batch: PositiveInt | None = None
     decode_layout: Layout | None = None
     normalization: Normalization = "scale"
     patch: tuple[PositiveInt, PositiveInt, PositiveInt] = (1, 1, 1)
@@ -80,7 +82,10 @@ class LatentContract(Strict):
 
     def decoded_shape(self, batch: int, size: Size | Workload) -> tuple[int, ...]:
         """The pixels that the VAE gives back."""
-        return to_layout(self.pixel_shape(batch, size), self.layout, self.decode_layout or self.layout)
+        shape, latent = list(self.pixel_shape(batch, size)), self.latent_frames(size.frames)
+        if self.decode_batch and latent % self.decode_batch == 0:
+            shape[2] = latent * self.temporal_compression
+        return to_layout(shape, self.layout, self.decode_layout or self.layout)
 
 
 class Component(Strict):

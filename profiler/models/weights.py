@@ -31,3 +31,9 @@ def weights_format(spec: ModelSpec, stage: StageName) -> str | None:
             "save_pretrained(safe_serialization=True)"
         )
     return "pickle"
+
+
+def weights_note(spec: ModelSpec, stage: StageName) -> dict[str, str]:
+    """A measurement's note on where its weights came from; none for random ones."""
+    found = weights_format(spec, stage)
+    return {"weights": f"read from {spec.origin}, {found}"} if found else {}

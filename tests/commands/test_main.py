@@ -180,6 +180,7 @@ def test_latent_as_json_and_as_text(latentmeter: Command) -> None:
         "memory_bytes": 9676800,
         "memory_mb": 9.2285,
         "tokens_per_video": 75600,
+        "rounded_up": [],
     }
     text = latentmeter(*LATENT).out
     assert "1 x 16 x 21 x 90 x 160" in text

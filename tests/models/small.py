@@ -52,11 +52,11 @@ def shallow(model: str) -> ModelSpec:
 
 def small_size(spec: ModelSpec) -> dict[str, Any]:
     """Few frames and pixels that every stage of the model takes, but for sizes that its denoiser fixes."""
-    contract = spec.latent
+    contract, rule = spec.latent, spec.frame_rule("denoise")  # the narrower one
     fixed = {name: getattr(spec.default, name) for name in (spec.denoiser.fixed if spec.denoiser else ())}
     step = spec.denoiser.multiple_of if isinstance(spec.denoiser, Denoiser) else contract.spatial_compression
     return {
-        "frames": {"image": 1, "any": 2}.get(contract.frame_rule) or _second(contract.frame_rule),
+        "frames": {"image": 1, "any": 2}.get(rule) or _second(rule),
         "height": _second(contract.height_rule or f"{step}k"),
         "width": _second(contract.width_rule or f"{step}k"),
     } | fixed

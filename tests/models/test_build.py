@@ -81,8 +81,12 @@ def test_a_folder_is_described_like_its_catalog_model(spec: ModelSpec, folder: P
     assert found.denoiser is not None
     assert spec.denoiser is not None
     assert found.denoiser.class_name == spec.denoiser.class_name
-    with pytest.raises(UserError, match="no published size"):
-        found.workload("decode")
+    if "sample_size" in spec.denoiser.config:  # in positions of the latents, as pipelines take it
+        side = spec.denoiser.config["sample_size"] * spec.latent.spatial_compression
+        assert (found.workload("decode").height, found.workload("decode").frames) == (side, 1)
+    else:
+        with pytest.raises(UserError, match="no published size for stage decode: give --frames, --height, --width"):
+            found.workload("decode")
 
 
 def test_real_weights_are_loaded_from_a_folder(folder: Path) -> None:

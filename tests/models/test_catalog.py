@@ -91,11 +91,21 @@ def test_a_missing_file() -> None:
         ("allegro", "decode", {"height": 640}, r"200k\+320.*nearest: 520 or 720"),
         ("minimax-h3", "decode", {"frames": 4}, r"17k\+5.*nearest: 5$"),
         ("sd1.5", "decode", {"width": 0}, "width: expected a positive integer"),
+        ("cogvideox-5b", "decode", {"frames": 30}, r"4k\+1.*nearest: 29 or 33$"),  # the VAE's own rule
+        ("cogvideox-5b", "denoise", {"frames": 29}, r"8k\+1.*nearest: 25 or 33$"),  # its pipeline's
+        ("qwen-image", "denoise", {"frames": 5}, "image model"),  # whose VAE takes clips
     ],
 )
 def test_a_size_that_the_contract_does_not_allow(model: str, stage: Any, size: dict[str, int], message: str) -> None:
     with pytest.raises(UserError, match=message):
         find_model(model).workload(stage, **size)
+
+
+@pytest.mark.parametrize(("frames", "decoded"), [(1, 1), (25, 25), (29, 32), (49, 49)])
+def test_cogvideoxs_vae_decodes_an_even_number_of_latent_frames_to_four_each(frames: int, decoded: int) -> None:
+    """As the class does without data: 8 latent frames, which 29 frames give, come back as 32."""
+    spec = find_model("cogvideox-5b")
+    assert spec.latent.decoded_shape(1, spec.workload("decode", frames=frames)) == (1, 3, decoded, 480, 720)
 
 
 @pytest.mark.parametrize(
@@ -157,7 +167,7 @@ def test_a_closed_model_without_a_contract_says_what_is_not_public(model: str) -
 
 def test_a_model_without_a_size_asks_for_it() -> None:
     spec = find_model("sd1.5").model_copy(update={"default": None})
-    with pytest.raises(UserError, match="give height, width"):
+    with pytest.raises(UserError, match="give --height, --width"):
         spec.workload("decode", frames=1)
 
 

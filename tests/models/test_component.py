@@ -8,11 +8,13 @@ import pytest
 import torch
 
 from profiler.data.stack import Stack
-from profiler.errors import UserError
+from profiler.data.units import MIB
+from profiler.errors import ModelError, UserError
 from profiler.estimation.estimator import estimate
+from profiler.machine.cards import assumed_stack, find_gpu
 from profiler.models.build import build, component_class
 from profiler.models.catalog import catalog_model
-from profiler.models.component import read_class, read_component
+from profiler.models.component import read_class
 from profiler.models.contract import find_contract
 from profiler.models.find import find_model
 from profiler.stages.stage import Stage
@@ -35,7 +37,12 @@ def config_file(folder: Path, config: dict[str, Any]) -> str:
     return str(path)
 
 
-@pytest.mark.parametrize("model", ["sd1.5", "taesd", "dc-ae-f128c512", "flux.2-dev", "ltx-video-2b"])
+# True of every autoencoder of the catalog but pictures that stand as rows of a clip (AnimateDiff), and two of which no trial
+# tells: Allegro wants tiles of its size, MiniMax-H3 compresses windows.
+@pytest.mark.parametrize(
+    "model",
+    ["sd1.5", "taesd", "dc-ae-f128c512", "flux.2-dev", "ltx-video-2b", "svd-xt", "qwen-image-2.1-vae", "cogvideox-5b"],
+)
 def test_a_contract_found_is_the_catalogs(model: str) -> None:
     spec = catalog_model(model)
     assert spec.vae is not None
@@ -52,7 +59,7 @@ def test_a_config_file_runs_as_with_data(tmp_path: Path) -> None:
     assert set(spec.denoiser.inputs) == {
         "hidden_states", "encoder_hidden_states", "timestep", "img_ids", "txt_ids",
     } | ({"pooled_projections"} & set(spec.denoiser.inputs))  # fmt: skip
-    workload = spec.workload("denoise", height=64, width=64)
+    workload = spec.workload("denoise", height=64, width=64, text_length=20)
     stage = Stage(workload, spec)
     stage.load(torch.device("cpu"))
     stage.make_inputs(torch.device("cpu"))
@@ -72,11 +79,65 @@ def test_what_a_class_wants_and_nobody_knows_is_asked_for_by_name() -> None:
         read_class("WanAnimate2Transformer3DModel")
 
 
-def test_the_nearest_catalog_model_lends_what_a_config_does_not_say() -> None:
-    spec = read_component("AutoencoderKLWan", {"z_dim": 8, "base_dim": 16})
-    assert (spec.latent.channels, spec.latent.frame_rule, spec.latent.layout) == (8, "4k+1", "BCTHW")
-    assert spec.denoiser is None
-    assert "catalog model" in spec.sources[""]
+# The classes and configs of the catalog whose neighbours once lent them a clip's frames, or another picture's size.
+SIZELESS = [("AutoencoderKL", "--height, --width"), ("AutoencoderKLWan", "--frames, --height, --width"),
+            ("AutoencoderKLHunyuanVideo", "--frames, --height, --width")]  # fmt: skip
+VAE = {
+    "_class_name": "AutoencoderKL", "block_out_channels": [32, 32, 32, 32], "latent_channels": 4, "norm_num_groups": 4,
+    "down_block_types": ["DownEncoderBlock2D"] * 4, "up_block_types": ["UpDecoderBlock2D"] * 4, "layers_per_block": 1,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "asked"), SIZELESS)
+def test_a_class_by_name_asks_for_sizes_and_borrows_none(name: str, asked: str) -> None:
+    spec = find_model(name)
+    assert spec.default is None
+    with pytest.raises(UserError, match=f"give {asked}$"):
+        spec.workload("decode")
+
+
+@pytest.mark.parametrize(
+    ("change", "size", "latent"),
+    [
+        ({"sample_size": 512}, (1, 512, 512), (1, 4, 64, 64)),  # Stable Diffusion 1.5
+        ({"sample_size": 1024, "latent_channels": 16}, (1, 1024, 1024), (1, 16, 128, 128)),  # FLUX
+        ({"sample_size": 256, "block_out_channels": [32] * 3, "down_block_types": ["DownEncoderBlock2D"] * 3,
+          "up_block_types": ["UpDecoderBlock2D"] * 3}, (1, 256, 256), (1, 4, 64, 64)),  # the x4 upscaler
+    ],
+)  # fmt: skip
+def test_a_picture_vae_alone_is_of_one_frame_and_its_own_size(
+    tmp_path: Path, change: dict[str, Any], size: tuple[int, ...], latent: tuple[int, ...]
+) -> None:
+    spec = find_model(config_file(tmp_path, VAE | change))
+    workload = spec.workload("decode")
+    assert (workload.frames, workload.height, workload.width) == size
+    assert spec.latent.shape(1, workload) == latent
+    with pytest.raises(UserError, match="image model"):
+        spec.workload("decode", frames=16)
+
+
+def test_stable_diffusions_vae_by_its_config_is_as_in_the_catalog(tmp_path: Path) -> None:
+    known = catalog_model("sd1.5")
+    assert known.vae is not None
+    config = known.vae.config | {"_class_name": "AutoencoderKL"}
+    spec, stack = find_model(config_file(tmp_path, config)), assumed_stack(find_gpu("rtx-4090"))
+    alone, whole = (estimate(one.workload("decode", dtype="fp16"), one, stack) for one in (spec, known))
+    assert alone.peak == whole.peak
+    assert f"{alone.peak.allocated_bytes / MIB:.1f}" == "783.0"
+
+
+def test_what_models_of_a_class_differ_in_is_nobodys() -> None:
+    """FLUX.1 dev takes 512 tokens and schnell 256: the length of the text, a size, is asked for. SD3's are of one length."""
+    flux = find_model("FluxTransformer2DModel")
+    assert flux.default is None
+    with pytest.raises(UserError, match="--height, --width, --text-length"):
+        flux.workload("denoise")
+    assert find_model("SD3Transformer2DModel").text == catalog_model("sd3-medium").text
+
+
+def test_a_class_of_several_models_whose_defaults_do_not_build_names_them() -> None:
+    with pytest.raises(ModelError, match=r"config\.json; catalog models of this class: easyanimate-v5.1-12b-inp, "):
+        read_class("EasyAnimateTransformer3DModel")
 
 
 def test_a_class_without_defaults_takes_a_catalog_models_config() -> None:

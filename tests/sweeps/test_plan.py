@@ -123,7 +123,7 @@ def test_a_model_without_a_published_size_needs_one(tmp_path: Path) -> None:
     text = Path(IMAGE).read_text().replace("default: {frames: 1, height: 32, width: 32}\n", "")
     model = tmp_path / "sizeless.yaml"
     model.write_text(text)
-    with pytest.raises(UserError, match=r"has no published size: give frames, width$"):
+    with pytest.raises(UserError, match=r"has no published size for stage decode: give --width$"):
         plan({"model": str(model), "stages": ["decode"], "height": 32})
 
 
