@@ -6,6 +6,7 @@ allocated peak; where a pair changed reserved bytes alike there is nothing to sa
 add up to the difference of the two replays, to the byte.
 """
 
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -33,6 +34,8 @@ class Segments:
         live: dict[int, Piece] = {}
         grown: dict[int, int] = defaultdict(int)
         made: dict[int, tuple[int, int]] = {}  # a block's segment: address and end
+        segments: dict[int, tuple[int, int]] = {}  # at the peak so far, and what is alive then, in order of address
+        there: list[tuple[int, int, int]] = []
         for position, number in enumerate(events.events):
             before = allocator.reserved or 0
             if position in events.cache_emptied_at:
@@ -48,14 +51,13 @@ class Segments:
                     made[number] = (piece.address, piece.address + change)
             if position >= start - 1 and reserved > found.peak:
                 found.peak, found.grown = reserved, dict(grown)
-                found.keeper = {n: _keeper(events, live, ends) for n, ends in made.items()}
+                there = sorted((piece.address, piece.size, n) for n, piece in live.items())
+                segments = dict(made)
+        for number, (start_address, end) in segments.items():
+            inside = there[bisect_left(there, (start_address,)) : bisect_left(there, (end,))]
+            largest = max(inside, key=lambda block: block[1], default=None)
+            found.keeper[number] = events.blocks[largest[2]] if largest else None
         return found
-
-
-def _keeper(events: Events, live: dict[int, Piece], segment: tuple[int, int]) -> Block | None:
-    """The largest block alive in a segment; None where it is idle."""
-    inside = [number for number, piece in live.items() if segment[0] <= piece.address < segment[1]]
-    return events.blocks[max(inside, key=lambda number: live[number].size)] if inside else None
 
 
 def segment_causes(measured: Segments, estimated: Segments, partner: dict[int, int]) -> Iterable[Cause]:
