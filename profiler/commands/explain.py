@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @click.option("--again", is_flag=True, help="Make the estimate anew, by the rules as they are now.")
 @json_option
 def explain(run: Path, case: str | None, again: bool, as_json: bool) -> None:
-    """Which bytes of the difference at the peak belong to which op, from the events that the run in folder RUN kept.
+    """Which bytes of the difference at the peak, allocated and reserved, belong to which op: the events in folder RUN tell.
 
     CASE is a key or a part of keys; without it every case gets a line.
     """
@@ -47,21 +47,22 @@ def show_reasons(found: "Sequence[Reason]") -> None:
         out.print(f"{reason.record.key}: {text}")
     known = [reason.explanation for reason in found if reason.explanation]
     if len(found) > 1:
-        left = sum(abs(explanation.unexplained) for explanation in known)
+        left = sum(abs(level.unexplained) for explanation in known for level in explanation.levels.values())
         out.print(f"{len(known)} of {len(found)} cases have events; {left:,} B of their differences unexplained")
     elif known:
-        _show_causes(known[0])
+        for name, level in known[0].levels.items():
+            _show_causes(level, name)
+        out.print(
+            f"{known[0].paired:,} blocks are in both streams, {known[0].only_measured:,} only in the measured, "
+            f"{known[0].only_estimated:,} only in the estimated one."
+        )
 
 
-def _show_causes(found: Explanation) -> None:
+def _show_causes(found: Explanation, what: str) -> None:
     rows = [
         [f"{cause.bytes:+,} B", str(cause.blocks), cause.term, cause.why, f"{cause.module} {cause.op}".strip()]
         for cause in found.causes
     ]
     rows.append([f"{found.unexplained:+,} B" if found.unexplained else "0 B", "", "", "unexplained"])
-    rows.append([f"{found.difference:+,} B", "", "", "difference of the allocated peaks"])
+    rows.append([f"{found.difference:+,} B", "", "", f"difference of the {what} peaks"])
     print_table(["measured minus estimated", "blocks", "term", "why", "where"], rows)
-    console().print(
-        f"{found.paired:,} blocks are in both streams, {found.only_measured:,} only in the measured, "
-        f"{found.only_estimated:,} only in the estimated one."
-    )

@@ -93,7 +93,7 @@ def compare(record: Record, tolerance: float | None = None) -> Comparison:
         more = f"CPU kernels borrowed {borrowed:,} B more than tensors (measured, added to both sides)"
         reason = f"{reason}; {more}".lstrip("; ")
     if record.explanation and allocated.difference:
-        reason = f"{record.explanation.text}; {reason}".rstrip("; ")
+        reason = f"{record.explanation.summary}; {reason}".rstrip("; ")
     return Comparison(
         record=record,
         verdict=verdict,

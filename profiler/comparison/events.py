@@ -4,16 +4,19 @@ Blocks of the two streams are paired op by op (both sides watch the same call, s
 within an op by order and size. Both sides are then looked at in one moment, that of the higher peak: what is alive on one
 side only, or takes another size, is a cause; where the lower side's own peak stands at another moment, that is one more.
 The causes add up to the difference between the two replays to the byte. What the replays do not account for (the counters
-say otherwise) is unexplained, and a number.
+say otherwise) is unexplained, and a number. Reserved bytes are taken apart in `segments.py`.
 """
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from profiler.allocator.caching import OutOfMemory
 from profiler.allocator.histories import allocator_of
 from profiler.allocator.replay import Replay
+from profiler.comparison.segments import Segments, segment_causes
 from profiler.data.align import pair
 from profiler.data.events import Block, Events, alive_at, place_of
 from profiler.data.explanation import Cause, Explanation
@@ -54,13 +57,38 @@ def explain_peaks(
     if peaks[0] is None or peaks[1] is None:
         return None
     if measurement.device_kind != "cpu":
-        return find_causes(estimated, measured, measurement.stack, peaks[0], peaks[1])
+        found = find_causes(estimated, measured, measurement.stack, peaks[0], peaks[1])
+        return replace(found, reserved=_explain_reserved(found, estimate, measurement, estimated, measured))
     borrowed = measurement.terms.workspace or 0
     found = find_causes(estimated, measured, measurement.stack, peaks[0], peaks[1] - borrowed)
     cause = Cause(
         bytes=borrowed, module="", op="", term="workspace", why="borrowed by CPU kernels, for which there is no rule"
     )
     return replace(found, difference=peaks[1] - peaks[0], causes=(cause, *found.causes)) if borrowed else found
+
+
+def _explain_reserved(
+    found: Explanation, estimate: Estimate, measurement: Measurement, estimated: Events, measured: Events
+) -> Explanation | None:
+    """What was `found` of the allocated peaks, of the reserved ones; None where one is unknown."""
+    stack, reserved = measurement.stack, (estimate.peak.reserved_bytes, measurement.peak.reserved_bytes)
+    if reserved[0] is None or reserved[1] is None:
+        return None
+    m, e = Segments.of(measured, stack), Segments.of(estimated, stack)
+    if (
+        estimate.fits and stack.device_total_bytes and e.peak > reserved[0]
+    ):  # the estimate is on this card, which is full
+        with suppress(OutOfMemory):  # where plans give way, which the events do not say
+            e = Segments.of(estimated, stack, stack.device_total_bytes - (estimate.terms.context or 0))
+    # Equal peaks may have segments that are not: they make up for each other.
+    causes = _joined(segment_causes(m, e, pair(measured, estimated))) if m.peak != e.peak else []
+    difference = reserved[1] - reserved[0]
+    return replace(
+        found,
+        difference=difference,
+        causes=tuple(cause for cause in causes if cause.bytes),
+        unexplained=difference - (m.peak - e.peak),
+    )
 
 
 def find_causes(

@@ -26,9 +26,10 @@ class Cause:
 
 @dataclass(frozen=True, kw_only=True)
 class Explanation:
-    """Measured minus estimated allocated peak, in bytes, taken apart: causes and `unexplained` add up to `difference`.
+    """Measured minus estimated peak, in bytes, taken apart: causes and `unexplained` add up to `difference`.
 
-    `paired` blocks are in both streams; the others in one.
+    The peak is that of allocated bytes; `reserved` is the same for reserved ones, None where there are none. `paired` blocks
+    are in both streams; the others in one.
     """
 
     difference: int
@@ -37,9 +38,22 @@ class Explanation:
     paired: int
     only_measured: int
     only_estimated: int
+    reserved: "Explanation | None" = None
+
+    @property
+    def levels(self) -> "dict[str, Explanation]":
+        """This one, of allocated bytes, and that of reserved ones where there is one."""
+        return {"allocated": self} | ({"reserved": self.reserved} if self.reserved else {})
 
     @property
     def text(self) -> str:
+        """Of allocated and reserved bytes: how much, on which side, and the three largest causes."""
+        if self.reserved is None or self.reserved.summary == self.summary:
+            return self.summary
+        return f"allocated: {self.summary}; reserved: {self.reserved.summary}"
+
+    @property
+    def summary(self) -> str:
         """How much, on which side, and the three largest causes."""
         if not self.difference and not self.causes and not self.unexplained:
             return "equal to the byte"

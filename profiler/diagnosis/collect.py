@@ -2,8 +2,7 @@
 
 from dataclasses import replace
 
-from profiler.allocator.histories import allocator_of
-from profiler.allocator.replay import Replay
+from profiler.allocator.histories import Histories
 from profiler.data.align import align, pair
 from profiler.data.events import Events
 from profiler.data.records import Measurement
@@ -11,6 +10,7 @@ from profiler.data.stack import Stack
 from profiler.data.workload import Workload
 from profiler.diagnosis.profile import Profile, Source, Usage
 from profiler.diagnosis.usage import UsageTrace
+from profiler.estimation.answer import plans_on
 from profiler.estimation.estimator import trace_stage
 from profiler.models.spec import ModelSpec
 from profiler.stages.stage import Stage
@@ -47,7 +47,7 @@ def measured(measurement: Measurement, spec: ModelSpec, stream: Events) -> tuple
 
 
 def _profile(found: Events, workload: Workload, stack: Stack, source: Source, usage: Usage) -> Profile:
-    replay = Replay(found, allocator_of(stack))
+    replay = Histories(found, stack, plan_of=plans_on(stack)).fresh  # on this card, if it fits there
     return Profile(
         workload=workload,
         stack=stack,

@@ -7,7 +7,7 @@ import time
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 
-from profiler.allocator.histories import Histories
+from profiler.allocator.histories import Histories, PlanOf
 from profiler.data.events import Block, Events
 from profiler.data.latent import LatentEstimate, estimate_video_latent_memory
 from profiler.data.records import AppliedOption, CallEstimate, Estimate, Terms
@@ -34,13 +34,7 @@ class Traced:
 
 def answer(traced: Traced, stack: Stack, *, context_bytes: int | None, started: float) -> CallEstimate:
     """The estimate that a trace gives; `started` is when its making began (`time.perf_counter`)."""
-
-    def plan_of(block: Block) -> Hashable | None:
-        """The convolution whose plan of cuDNN borrows this block; other kernels have no other plan to take."""
-        call = block.price.call if block.price is not None else None
-        return call if isinstance(call, Convolution) and route(call, stack) == "cudnn" else None
-
-    histories = Histories(traced.events, stack, context_bytes, plan_of)
+    histories = Histories(traced.events, stack, context_bytes, plans_on(stack))
     peak, fresh = histories.peak, histories.fresh
     fits, remark = histories.fits()
     notes = stack_notes(stack, traced.routes) | _unknowns(stack, context_bytes) | traced.notes
@@ -74,6 +68,16 @@ def answer(traced: Traced, stack: Stack, *, context_bytes: int | None, started: 
         events=len(traced.events.events),
         notes=notes | ({"fits": remark} if remark else {}),
     )
+
+
+def plans_on(stack: Stack) -> PlanOf:
+    """Says of a block for which convolution cuDNN's plan borrows it; other kernels have no other plan to take."""
+
+    def plan_of(block: Block) -> Hashable | None:
+        call = block.price.call if block.price is not None else None
+        return call if isinstance(call, Convolution) and route(call, stack) == "cudnn" else None
+
+    return plan_of
 
 
 def estimate_of(found: CallEstimate, workload: Workload, spec: ModelSpec) -> Estimate:

@@ -157,17 +157,20 @@ def _applied(option: Any) -> Any:
 
 
 def _causes(record: Record, word: str) -> list[Block]:
-    found = record.explanation
-    if not found or not found.causes:
-        return []
-    caption = (
-        f"{word.capitalize()} minus estimated allocated bytes, event by event: {found.paired:,} blocks are in both streams, "
-        f"{found.only_measured:,} only in the {word}, {found.only_estimated:,} only in the estimated one."
-    )
-    rows = [[f"{c.bytes:+,}", str(c.blocks), c.term, c.why, _made_by(c.module, c.op)] for c in found.causes]
-    rows.append([f"{found.unexplained:+,}" if found.unexplained else "0", "", "", "unexplained", ""])
-    heads = ["Bytes", "Blocks", "Term", "Why", "Where"]
-    return [["h", "Why the peaks differ"], ["table", "size", caption, heads, rows]]
+    explanation = record.explanation
+    blocks: list[Block] = []
+    for level, found in (explanation.levels if explanation else {}).items():
+        if not found.causes:
+            continue
+        caption = (
+            f"{word.capitalize()} minus estimated {level} bytes, event by event: {found.paired:,} blocks are in both streams, "
+            f"{found.only_measured:,} only in the {word}, {found.only_estimated:,} only in the estimated one."
+        )
+        rows = [[f"{c.bytes:+,}", str(c.blocks), c.term, c.why, _made_by(c.module, c.op)] for c in found.causes]
+        rows.append([f"{found.unexplained:+,}" if found.unexplained else "0", "", "", "unexplained", ""])
+        heads = ["Bytes", "Blocks", "Term", "Why", "Where"]
+        blocks += [["h", f"Why the {level} peaks differ"], ["table", "size", caption, heads, rows]]
+    return blocks
 
 
 def _readings(source: Any, notes: Footnotes) -> list[Block]:
@@ -224,6 +227,10 @@ def _origins(comparison: Comparison, common: frozenset[str], notes: Footnotes) -
             rows.append(
                 ["Fits an empty card", ": ".join(filter(None, [ANSWERS[estimate.fits], estimate.notes.get("fits")]))]
             )
+        if estimate.roomy and estimate.roomy != estimate.peak:
+            level = estimate.roomy
+            sizes = f"{format_bytes(level.reserved_bytes)} reserved, {format_bytes(level.allocated_bytes)} allocated"
+            rows.append(["On a roomy card", f"{sizes}, with room for everything"])
     if measurement and measurement.nvml:
         rows.append(["NVML, sampled", "; ".join(case.nvml_facts(measurement))])
     for side, note, fields in case.all_notes(record, common, notes):

@@ -75,7 +75,7 @@ def write_explained(comparisons: Iterable[Comparison]) -> list[str]:
     found = [row.record.explanation for row in comparisons if row.record.explanation]
     if not found:
         return []
-    left = sum(abs(item.unexplained) for item in found)
+    left = sum(abs(level.unexplained) for item in found for level in item.levels.values())
     rest = f"{left:,} B of their differences are not" if left else "every byte of their differences is"
     return [f"Both sides' events of {plural(len(found), 'case')} were laid side by side: {rest} explained"]
 
