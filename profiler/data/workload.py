@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal, get_args
 
 from profiler.data.units import MOST_PIXELS, check_size, is_size
-from profiler.errors import UserError
+from profiler.errors import UserError, check_text
 
 StageName = Literal["encode", "decode", "roundtrip", "patch-embed", "denoise"]
 DtypeName = Literal["fp32", "fp16", "bf16"]
@@ -117,6 +117,7 @@ class Workload:
             raise UserError(f"dtype: no dtype {self.dtype!r}; one of {', '.join(DTYPES)}")
         for name in ("frames", "height", "width", "batch"):
             check_size(name, getattr(self, name))
+        check_text("model", self.model)
         if self.frames * self.height * self.width * self.batch > MOST_PIXELS:
             raise UserError(f"frames, height, width and batch: at most {MOST_PIXELS:,} pixels in all")
 
