@@ -22,6 +22,14 @@ def first_line(error: BaseException) -> str:
     return next(iter(str(error).strip().splitlines()), "") or type(error).__name__
 
 
+def check_text(name: str, text: str) -> None:
+    """Raise UserError where `text` is a name in bytes that are no UTF-8: no page, no record and no terminal can show it."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise UserError(f"{name}: {text!r} is not UTF-8; rename the file or the folder") from error
+
+
 # What the code of somebody else's model raises when a size, an option or a config does not suit it.
 MODEL_FAILURES = (
     ArithmeticError,

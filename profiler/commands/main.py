@@ -28,7 +28,7 @@ from profiler.commands.report import report
 from profiler.commands.run import run
 from profiler.commands.verbose import verbose_option
 from profiler.data.text import visible
-from profiler.errors import LatentmeterError, UserError, first_line
+from profiler.errors import LatentmeterError, UserError, check_text, first_line
 
 EXIT_OURS, EXIT_INTERRUPTED, EXIT_TERMINATED = 3, 128 + signal.SIGINT, 128 + signal.SIGTERM
 EXIT_CODES = """\b
@@ -77,10 +77,12 @@ def _terminate(number: int, frame: object) -> None:
 def main() -> None:
     """Run the command line. The one place where an error becomes a message and an exit code."""
     signal.signal(signal.SIGTERM, _terminate)  # workers and temporary files go, as at the end
-    if hasattr(sys.stdout, "reconfigure"):  # a file's name need not be text, nor a terminal know every character
+    if hasattr(sys.stdout, "reconfigure"):  # not every terminal knows every character
         sys.stdout.reconfigure(errors="backslashreplace")
     asked: dict[str, bool] = {}
     try:
+        for word in sys.argv[1:]:
+            check_text("command line", word)
         try:
             cli.main(standalone_mode=False, obj=asked)
         finally:

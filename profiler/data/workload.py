@@ -6,7 +6,7 @@ from functools import cache
 from typing import Any, ClassVar, Literal, get_args
 
 from profiler.data.units import MOST_PIXELS, check_size, is_size
-from profiler.errors import UserError
+from profiler.errors import UserError, check_text
 
 StageName = Literal["encode", "decode", "roundtrip", "patch-embed", "denoise"]
 DtypeName = Literal["fp32", "fp16", "bf16"]
@@ -159,6 +159,7 @@ class Workload:
             check_size(name, getattr(self, name))
         if self.text_length is not None:
             check_size("text_length", self.text_length)
+        check_text("model", self.model)
         if self.frames * self.height * self.width * self.batch > MOST_PIXELS:
             raise UserError(f"frames, height, width and batch: at most {MOST_PIXELS:,} pixels in all")
 

@@ -163,8 +163,8 @@ def _causes(record: Record, word: str) -> list[Block]:
         if not found.causes:
             continue
         caption = (
-            f"{word.capitalize()} minus estimated {level} bytes, event by event: {found.paired:,} blocks are in both streams, "
-            f"{found.only_measured:,} only in the {word}, {found.only_estimated:,} only in the estimated one."
+            f"{word.capitalize()} minus estimated {level} bytes, event by event: {found.paired:,} blocks are in both "
+            f"streams, {found.only_measured:,} only in the {word}, {found.only_estimated:,} only in the estimated one."
         )
         rows = [[f"{c.bytes:+,}", str(c.blocks), c.term, c.why, _made_by(c.module, c.op)] for c in found.causes]
         rows.append([f"{found.unexplained:+,}" if found.unexplained else "0", "", "", "unexplained", ""])

@@ -89,6 +89,8 @@ MISTAKES: list[tuple[str, int, str]] = [
     (f"estimate tiny.yaml --height {'9' * 400}", 2, "height: expected a positive integer, got one of many digits"),
     (f"estimate tiny.yaml --height 1{'0' * 30}", 2, "at most 1,000,000"),
     ("estimate tiny.yaml --height 1000000 --width 1000000 --batch 2", 2, "at most 1,000,000,000,000 pixels"),
+    ("estimate caf\udce9.yaml", 2, "is not UTF-8; rename"),
+    ("report caf\udce9", 2, "is not UTF-8; rename"),
     ("estimate tiny.yaml --after 1x2000000x8", 2, "history: expected (frames, height, width)"),
     (f"latent --frames 1{'0' * 400} --height 8 --width 8 --channels 4 --spatial 8 --temporal 4", 2, "num_frames"),
     ("measure tiny.yaml --timeout nan", 2, "timeout: expected a number from 0"),
@@ -129,6 +131,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "twice": gzip.compress(json.dumps(twice).encode()),
     }
     make_run(tmp_path / "run")
+    (tmp_path / "caf\udce9").symlink_to("run")
+    (tmp_path / "caf\udce9.yaml").symlink_to("tiny.yaml")
     for name in IN_RUN:
         make_run(tmp_path / name, events[name])
     monkeypatch.chdir(tmp_path)
@@ -153,6 +157,7 @@ MISTAKES_IN_PYTHON: list[tuple[Callable[[], Any], str]] = [
     (lambda: profiler.estimate("tiny.yaml", height=10**5000), "height: expected a positive integer"),
     (lambda: profiler.estimate("tiny.yaml", height=True), "height: expected a positive integer, got True"),
     (lambda: profiler.estimate_video_latent_memory(10**400, 8, 8, 4, 8, 4), "num_frames: expected a positive"),
+    (lambda: profiler.estimate("caf\udce9.yaml"), "is not UTF-8"),
     (lambda: profiler.estimate("bool.yaml"), "bool.yaml: not YAML"),
     (lambda: profiler.find_model("half.json"), "half.json: not JSON"),
     (lambda: profiler.accuracy(["huge.yaml"]), "huge.yaml: more than"),
