@@ -26,7 +26,9 @@ Normalization = Literal["scale", "mean-std", "batch-norm", "none"]
 class Strict(BaseModel):
     """A frozen section of a file that knows all its keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), defer_build=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", protected_namespaces=(), defer_build=True, allow_inf_nan=False
+    )
 
 
 class Size(Strict):

@@ -177,3 +177,13 @@ def test_every_shipped_sweep_can_be_run(path: Path) -> None:
     assert cases
     assert [case.key for case in cases if case.problem] == []
     assert len({case.key for case in cases}) == len(cases)
+
+
+@pytest.mark.parametrize("number", [".inf", ".nan"])
+@pytest.mark.parametrize("field", ["tolerance_percent", "timeout_seconds"])
+def test_a_limit_that_is_no_number_is_refused(tmp_path: Path, field: str, number: str) -> None:
+    """It would be in the run's header, which is JSON, and nothing would ever be outside it."""
+    path = tmp_path / "sweep.yaml"
+    path.write_text(f"name: s\ntitle: S\n{field}: {number}\ncases: [{{model: sd1.5, stages: [decode]}}]\n")
+    with pytest.raises(UserError, match=f"not a sweep file\n  {field}: "):
+        find_sweep(str(path))
