@@ -7,7 +7,15 @@ from typing import Any, Literal
 from profiler.comparison.case import Comparison, Pair
 from profiler.data.records import Record
 from profiler.data.units import format_bytes, format_percent
-from profiler.report.words import added_workspace, card_of, format_clip, is_judged, measured_word, provenance_of
+from profiler.report.words import (
+    added_workspace,
+    card_of,
+    format_clip,
+    format_tolerances,
+    is_judged,
+    measured_word,
+    provenance_of,
+)
 
 Side = Literal["estimated", "measured"]
 Role = Literal["latent", "term", "total"]
@@ -134,13 +142,17 @@ def why_unknown(record: Record, side: Side, field: str) -> str:
 
 def case_table(comparisons: Sequence[Comparison], notes: Footnotes) -> Table:
     """Every case, a row each, in the order of COLUMNS."""
-    table = Table(COLUMNS, [table_row(row, notes) for row in comparisons]).without_repeats(ALWAYS, notes)
+    judged = [row for row in comparisons if is_judged(row)]
+    limit = f"tolerance {format_tolerances(judged)}" if len({row.tolerance for row in judged}) == 1 else ""
+    rows = [table_row(row, notes, limit) for row in comparisons]
+    table = Table(COLUMNS, rows).without_repeats(ALWAYS, notes)
     word = measured_word(comparisons)
-    return replace(table, heads=[head.replace("measured", word) for head in table.heads])
+    heads = [head.replace("measured", word) for head in table.heads]
+    return replace(table, heads=heads, alike=[*filter(None, [limit]), *table.alike])
 
 
-def table_row(comparison: Comparison, notes: Footnotes) -> list[Cell]:
-    """One case in the order of COLUMNS."""
+def table_row(comparison: Comparison, notes: Footnotes, said: str = "") -> list[Cell]:
+    """One case in the order of COLUMNS; `said` is the tolerance that needs no repeating."""
     record, workload = comparison.record, comparison.record.workload
     provenance = provenance_of(comparison)
     cells = [
@@ -154,13 +166,13 @@ def table_row(comparison: Comparison, notes: Footnotes) -> list[Cell]:
             reason = why_unknown(record, side, f"peak.{quantity}_bytes")
             cells.append(notes.cell(getattr(getattr(comparison, quantity), side), reason))
         if quantity == "allocated":
-            cells += [_error_cell(record, comparison.allocated, notes), _verdict_cell(comparison)]
+            cells += [_error_cell(record, comparison.allocated, notes), _verdict_cell(comparison, said)]
     return cells
 
 
-def _verdict_cell(comparison: Comparison) -> Cell:
-    """The verdict on allocated bytes, with its tolerance and its reason."""
-    limit = f"tolerance {comparison.tolerance * 100:g} %" if is_judged(comparison) else ""
+def _verdict_cell(comparison: Comparison, said: str) -> Cell:
+    """The verdict on allocated bytes, with its tolerance, where that is not said already, and its reason."""
+    limit = f"tolerance {comparison.tolerance * 100:g} %" if is_judged(comparison) and not said else ""
     return Cell(comparison.verdict, detail="; ".join(part for part in (limit, comparison.reason) if part))
 
 
