@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -61,14 +60,12 @@ def estimate(
     from profiler.files.cache import left_alone
 
     known = EstimateCache(asked, spec, target, context)
-    with nullcontext() if cache else left_alone():
+    with left_alone(not cache):
         if found := known.find():
             return found
         from profiler.estimation.estimator import estimate as run_estimate
 
-        found = run_estimate(asked, spec, target, context_bytes=context)
-        known.keep(found)
-    return found
+        return known.keep(run_estimate(asked, spec, target, context_bytes=context))
 
 
 def estimate_call(
@@ -120,9 +117,7 @@ def make_recording(
     """Trace `stage` of `model` at a few heights and widths, so that `estimate` answers at all between without torch.
 
     Arguments as for `estimate`. `tell` hears of every trace. The answer has the sizes, the file and its bytes, or the reason
-    why there is no recording. One that is there already is left, unless `force`.
-
-    Raises UserError, also where the file cannot be written.
+    why there is none. One that is there is left, unless `force`. Raises UserError, also where the file cannot be written.
     """
     spec = find_model(model)
     asked = spec.workload(stage, **workload)

@@ -8,7 +8,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, Protocol
 
-SECONDS = 60  # of one input: beyond, it hangs
+WORKING, WAITING = 60, 600  # seconds of the processor, and of the clock, after which an input hangs
 
 
 class Kind(Protocol):
@@ -33,10 +33,12 @@ def failure(kind: Kind, value: Any) -> BaseException | None:
     """What one input raises; None where it is well answered."""
 
     def hangs(*_: object) -> None:
-        raise TimeoutError(f"no answer within {SECONDS} s")
+        raise TimeoutError(f"no answer within {WORKING} s of work or {WAITING} s")
 
-    before = signal.signal(signal.SIGALRM, hangs)
-    signal.alarm(SECONDS)
+    clocks = {signal.SIGPROF: (signal.ITIMER_PROF, WORKING), signal.SIGALRM: (signal.ITIMER_REAL, WAITING)}
+    before = {number: signal.signal(number, hangs) for number in clocks}
+    for clock, seconds in clocks.values():
+        signal.setitimer(clock, seconds)
     try:
         with tempfile.TemporaryDirectory() as folder:
             kind.check(value, Path(folder))
@@ -45,6 +47,7 @@ def failure(kind: Kind, value: Any) -> BaseException | None:
     except BaseException as error:  # noqa: BLE001 - whatever it raises is what is looked for
         return error
     finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
+        for number, (clock, _) in clocks.items():
+            signal.setitimer(clock, 0)
+            signal.signal(number, before[number])
     return None
