@@ -65,7 +65,9 @@ def estimate(
             return found
         from profiler.estimation.estimator import estimate as run_estimate
 
-        return known.keep(run_estimate(asked, spec, target, context_bytes=context))
+        found = run_estimate(asked, spec, target, context_bytes=context)
+        known.keep(found)
+    return found
 
 
 def estimate_call(

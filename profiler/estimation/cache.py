@@ -65,14 +65,13 @@ class EstimateCache:
             logger.info("answer %s", found.notes["seconds"] if found else "has to be traced")
         return found
 
-    def keep(self, found: Estimate) -> Estimate:
-        """Keep an answer for the same question; returns it."""
+    def keep(self, found: Estimate) -> None:
+        """Keep an answer for the same question."""
         data = asdict(replace(found, latent={}))
         for name in ("workload", "stack"):
             del data[name]
         with suppress(OSError):  # a disk that takes nothing makes the next estimate slower, no more
             disk.keep("answers", self._answer_name, {"made": _today(), "estimate": data})
-        return found
 
     def recordings(self) -> Iterator[tuple[Path, dict[str, Any]]]:
         """The recordings that hold for this question: their files, and what stands in them."""
