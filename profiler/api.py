@@ -3,7 +3,6 @@
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -66,7 +65,7 @@ def estimate(
     from profiler.files.cache import left_alone
 
     known = EstimateCache(asked, spec, target, context)
-    with nullcontext() if cache else left_alone():
+    with left_alone(not cache):
         if found := known.find():
             return noted(found)
         from profiler.estimation.estimator import estimate as run_estimate
@@ -121,9 +120,7 @@ def make_recording(
     """Trace `stage` of `model` at a few heights and widths, so that `estimate` answers at all between without torch.
 
     Arguments as for `estimate`. `tell` hears of every trace. The answer has the sizes, the file and its bytes, or the reason
-    why there is no recording. One that is there already is left, unless `force`.
-
-    Raises UserError, also where the file cannot be written.
+    why there is none. One that is there is left, unless `force`. Raises UserError, also where the file cannot be written.
     """
     spec = find_model(model)
     asked = with_environment(spec.workload(stage, **workload), spec)

@@ -37,9 +37,9 @@ def is_on() -> bool:
 
 
 @contextmanager
-def left_alone() -> Iterator[None]:
-    """Within, nothing is read or kept, as with `LATENTMETER_CACHE=off`."""
-    token = _LEFT_ALONE.set(True)
+def left_alone(asked: bool = True) -> Iterator[None]:
+    """Within, where it is `asked`, nothing is read or kept, as with `LATENTMETER_CACHE=off`."""
+    token = _LEFT_ALONE.set(asked or _LEFT_ALONE.get())
     try:
         yield
     finally:

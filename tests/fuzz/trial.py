@@ -7,8 +7,9 @@ from itertools import islice
 from pathlib import Path
 from random import Random
 from typing import Any, Protocol
+from unittest.mock import patch
 
-SECONDS = 60  # of one input: beyond, it hangs
+WORKING, WAITING = 60, 600  # seconds of the processor, and of the clock, after which an input hangs
 
 
 class Kind(Protocol):
@@ -33,18 +34,22 @@ def failure(kind: Kind, value: Any) -> BaseException | None:
     """What one input raises; None where it is well answered."""
 
     def hangs(*_: object) -> None:
-        raise TimeoutError(f"no answer within {SECONDS} s")
+        raise TimeoutError(f"no answer within {WORKING} s of work or {WAITING} s")
 
-    before = signal.signal(signal.SIGALRM, hangs)
-    signal.alarm(SECONDS)
+    clocks = {signal.SIGPROF: (signal.ITIMER_PROF, WORKING), signal.SIGALRM: (signal.ITIMER_REAL, WAITING)}
+    before = {number: signal.signal(number, hangs) for number in clocks}
+    for clock, seconds in clocks.values():
+        signal.setitimer(clock, seconds)
     try:
-        with tempfile.TemporaryDirectory() as folder:
+        # `main` would take SIGTERM for its own: it is to end these trials.
+        with tempfile.TemporaryDirectory() as folder, patch.object(signal, "signal"):
             kind.check(value, Path(folder))
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001 - whatever it raises is what is looked for
         return error
     finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
+        for number, (clock, _) in clocks.items():
+            signal.setitimer(clock, 0)
+            signal.signal(number, before[number])
     return None
