@@ -47,9 +47,7 @@ def estimate(
     `model` is a catalog id, a YAML path, a diffusers folder or a hub id. `workload` takes `frames`, `height`, `width`
     (pixels; default: the published size), `batch`, `dtype`, `text_length`, `options` and `history`. The stack is `stack`, or
     that of card `gpu` with versions `torch` and `cudnn`; with none of them, this machine's card if it has one, else an H200.
-    With `cache`, what was estimated before is read from disk, and the answer kept there.
-
-    Raises UserError, ModelError.
+    With `cache`, what was estimated before is read from disk, and the answer kept there. Raises UserError, ModelError.
     """
     # Everything that a user can mistake comes before torch is imported.
     spec = find_model(model)
