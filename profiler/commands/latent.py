@@ -29,7 +29,7 @@ from profiler.data.latent import estimate_video_latent_memory, rounded_up
 @json_option
 def latent(as_json: bool, **clip: Any) -> None:
     """The latent tensor of a clip, in closed form: shape, bytes, tokens."""
-    emit(dict(estimate_video_latent_memory(**clip)) | {"rounded_up": rounded_up(**clip)}, as_json, show_latent)
+    emit(dict(estimate_video_latent_memory(**clip)) | {"rounded_up": rounded_up(clip)}, as_json, show_latent)
 
 
 def show_latent(found: Mapping[str, Any]) -> None:

@@ -8,7 +8,7 @@ Shape legend: B batch, C channels, T latent frames, H and W latent height and wi
 ValueError) that names the argument.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any, Literal, get_args
 
@@ -82,27 +82,17 @@ def estimate_video_latent_memory(
     }
 
 
-def rounded_up(
-    num_frames: int,
-    height: int,
-    width: int,
-    spatial_compression: int,
-    temporal_compression: int,
-    patch_size: int,
-    **_: Any,
-) -> list[str]:
-    """What `estimate_video_latent_memory` rounds up for the same clip, a sentence each.
+def rounded_up(clip: Mapping[str, Any]) -> list[str]:
+    """What `estimate_video_latent_memory` rounds up for the arguments `clip`, a sentence each.
 
     Frames of the form r*k + 1 are not rounded: a causal VAE takes its first frame alone.
     """
-    found = []
-    if num_frames % temporal_compression not in (0, 1):
-        found.append(f"{num_frames} frames are no multiple of {temporal_compression}, nor one more")
-    for name, size in (("height", height), ("width", width)):
-        if size % spatial_compression:
-            found.append(f"{name} {size} is no multiple of {spatial_compression}")
-        if (latent := ceil_div(size, spatial_compression)) % patch_size:
-            found.append(f"a latent {name} of {latent} is no multiple of patch {patch_size}")
+    step, side, patch = clip["temporal_compression"], clip["spatial_compression"], clip["patch_size"]
+    found = [] if clip["num_frames"] % step in (0, 1) else [f"{clip['num_frames']} frames: not {step}k or {step}k + 1"]
+    for name in ("height", "width"):
+        positions = ceil_div(clip[name], side)
+        found += [f"{name} {clip[name]}: no multiple of {side}"] if clip[name] % side else []
+        found += [f"{positions} latents in {name}: no multiple of patch {patch}"] if positions % patch else []
     return found
 
 

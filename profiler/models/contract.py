@@ -22,6 +22,7 @@ Shape = tuple[int, ...]
 def find_contract(module: nn.Module) -> LatentContract:
     """The contract of `module`, an autoencoder on `meta`. Raises UserError where no trial goes through."""
     config: Any = module.config
+    decode: Any = module.decode
     if not hasattr(module, "encode"):
         return _as_declared(module)
     for channels in dict.fromkeys([3, *(config[key] for key in CHANNEL_KEYS if key in config)]):
@@ -30,7 +31,9 @@ def find_contract(module: nn.Module) -> LatentContract:
         latent = clip or _encoded(module, channels) or _encoded(module, channels, 1)
         if latent is None:
             continue
-        temporal, rule, batch = _frames(module, channels, clip) if clip else (1, _rule_of_pictures(module), None)
+        # A decoder of rows may be told how many of them are one clip (SVD).
+        of_rows = "any" if "num_frames" in inspect.signature(decode).parameters else "image"
+        temporal, rule, batch = _frames(module, channels, clip) if clip else (1, of_rows, None)
         return LatentContract(
             layout="BCHW" if len(latent) == 4 else "BCTHW",
             channels=latent[1],
@@ -67,12 +70,6 @@ def _as_declared(module: nn.Module) -> LatentContract:
         frame_rule=f"{ratios['temporal']}k+1",
         normalization=_normalization(module),
     )
-
-
-def _rule_of_pictures(module: nn.Module) -> str:
-    """Pictures decode one by one, except where a decoder is told how many rows are one clip (SVD)."""
-    decode: Any = module.decode
-    return "any" if "num_frames" in inspect.signature(decode).parameters else "image"
 
 
 def _frames(module: nn.Module, channels: int, latent: Shape) -> tuple[int, str, int | None]:

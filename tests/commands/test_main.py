@@ -188,6 +188,22 @@ def test_latent_as_json_and_as_text(latentmeter: Command) -> None:
     assert "75,600" in text
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            ("--patch", 7),
+            ["90 latents in height: no multiple of patch 7", "160 latents in width: no multiple of patch 7"],
+        ),
+        (("--frames", 82), ["82 frames: not 4k or 4k + 1"]),
+        (("--width", 1281), ["width 1281: no multiple of 8", "161 latents in width: no multiple of patch 2"]),
+    ],
+)
+def test_latent_says_what_it_rounded_up(latentmeter: Command, change: tuple[str | int, ...], said: list[str]) -> None:
+    assert json.loads(latentmeter(*LATENT, *change, "--json").out)["rounded_up"] == said
+    assert all(f"rounded up        {reason}" in latentmeter(*LATENT, *change).out for reason in said)
+
+
 def test_models_as_json_and_as_text(latentmeter: Command) -> None:
     assert list(json.loads(latentmeter("models", "--json").out)) == list(catalog())
     found = json.loads(latentmeter("models", "sdxl", "--json").out)
