@@ -15,7 +15,7 @@ def test_findings_come_first(latentmeter: Any) -> None:
     first, timeline = (next(n for n, line in enumerate(lines) if text in line) for text in ("1. ", "bytes alive above"))
     assert first < timeline
     assert any(line.strip().startswith("-> --channels-last: 8.3 MiB allocated instead of 8.8 MiB") for line in lines)
-    assert "no remedy: --framewise: not applied" in answer.out
+    assert "no remedy: --framewise: framewise: cannot be applied" in answer.out
 
 
 def test_the_first_lines_have_the_peak_and_what_lowers_it_most(latentmeter: Any) -> None:
