@@ -197,7 +197,6 @@ def hotspots(
     """
     if sum(bool(source) for source in (device, run, gpu or torch or cudnn)) > 1:
         raise UserError("--device, --measured and an estimate's stack (--gpu, --torch, --cudnn) exclude each other")
-
     spec = find_model(model)
     asked = spec.workload(stage, **workload)
     from profiler.diagnosis.collect import estimated, measured

@@ -11,7 +11,7 @@ from profiler._version import __version__
 from profiler.comparison.case import Comparison, compare_all, to_frame
 from profiler.errors import LatentmeterError
 from profiler.evidence.peers import Peer, peer_figures
-from profiler.files.outputs import check_folder
+from profiler.files.outputs import check_output
 from profiler.files.store import RunStore
 from profiler.files.write import write_atomically
 from profiler.models.find import find_model
@@ -36,7 +36,7 @@ def publish(
     """
     store = RunStore(directory)
     header = store.header()
-    check_folder(directory)
+    check_output(directory, "folder")
     comparisons = compare_all(store.records(), tolerance)
     about = RunInfo(
         title=header.title,
