@@ -10,7 +10,7 @@ import click
 from profiler import api
 from profiler.commands.options import EXIT_FAILED, Percent, emit, json_option
 from profiler.commands.tables import console
-from profiler.files.outputs import check_folder
+from profiler.files.outputs import check_output
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,7 +35,7 @@ def accuracy(
     from profiler.sweeps.publish import accuracy_data, publish_accuracy
 
     if out is not None:
-        check_folder(out)
+        check_output(out, "folder")
     frame = api.accuracy(sources, gpu=gpu, closed_form=closed_form, follow=lambda cases: follow(cases, "estimating"))
     about = conditions(frame, " ".join(["latentmeter", *sys.argv[1:]]), closed_form=closed_form)
     paths = publish_accuracy(frame, about, out) if out else []

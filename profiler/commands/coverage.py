@@ -11,7 +11,7 @@ import click
 from profiler import api
 from profiler.commands.options import EXIT_FAILED, emit, force_option, json_option
 from profiler.commands.tables import console, print_table
-from profiler.files.outputs import check_file
+from profiler.files.outputs import check_output
 from profiler.files.write import write_atomically
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def coverage(classes: tuple[str, ...], gpu: str, out: Path | None, force: bool, 
     from profiler.evidence.coverage import summary, to_markdown
 
     if out is not None:
-        check_file(out, force=force)
+        check_output(out, "file", force=force)
     trials = api.coverage(classes, gpu=gpu, tell=show_progress)
     if out is not None:
         write_atomically(out, to_markdown(trials, gpu))

@@ -11,7 +11,7 @@ from profiler.commands.options import emit, force_option, json_option
 from profiler.commands.tables import console
 from profiler.data.stack import Stack
 from profiler.data.units import format_bytes
-from profiler.files.outputs import check_file
+from profiler.files.outputs import check_output
 
 if TYPE_CHECKING:
     from profiler.measurement.doctor import Finding
@@ -29,7 +29,7 @@ def doctor(context: bool, dump_card: Path | None, force: bool, as_json: bool) ->
     from profiler.measurement.doctor import context_ladder, examine, write_card
 
     if dump_card is not None:
-        check_file(dump_card, force=force)
+        check_output(dump_card, "file", force=force)
     stack, findings, gpus = examine()
     ladder = context_ladder() if context else None
     if dump_card is not None:

@@ -15,7 +15,7 @@ from profiler.diagnosis.hotspots import SMALL, Hotspots
 from profiler.diagnosis.lives import count_and_size, group_alike, made_in, short_name
 from profiler.diagnosis.profile import ROLES, STANDING
 from profiler.diagnosis.remedies import describe_remedy
-from profiler.files.outputs import check_file
+from profiler.files.outputs import check_output
 from profiler.files.write import write_atomically
 
 BARS = " ▁▂▃▄▅▆▇█"
@@ -42,7 +42,7 @@ def hotspots(
     """Where the peak of one stage of MODEL is, why its bytes are alive, and what would take them away."""
     paths = parse_exports(exports, export_dir)
     for path in [*paths.values(), *filter(None, [out])]:
-        check_file(path, force=force)
+        check_output(path, "file", force=force)
     found, profile = api.hotspots(model, run=measured, remedies=not no_remedies, **gather(values))
     write_exports(profile, paths)
     if out is not None:

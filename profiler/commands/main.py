@@ -47,7 +47,6 @@ MISTAKEN = {
 WAY_OUT = {
     errno.ENOENT: "was it, or its folder, removed while this ran?",
     errno.ENOSPC: "free some space or name another place; what was saved before is whole",
-    errno.EDQUOT: "free some of your quota or name another place; what was saved before is whole",
     errno.EACCES: "name another place, or run as a user who may",
     errno.EROFS: "name another place",
 }

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Literal
@@ -45,7 +46,8 @@ class Stack:
     @property
     def torch_release(self) -> tuple[int, int, int]:
         """The numbers of the torch version, without its build suffix."""
-        numbers = [int(part) for part in self.torch.split("+")[0].split(".")[:3] if part.isdigit()]
+        parts = self.torch.split("+")[0].split(".")[:3]
+        numbers = [int(part) for part in parts if re.fullmatch("[0-9]{1,9}", part)]
         major, minor, patch = (*numbers, 0, 0, 0)[:3]
         return major, minor, patch
 

@@ -50,24 +50,16 @@ def read_json(path: Path) -> dict[str, Any]:
     return _mapping(path, "JSON", json.loads)
 
 
-def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
-    """What is in the file. Reads no more than `most` bytes. Raises UserError for more, or where it cannot be read."""
-    try:
-        with path.open("rb") as stream:
-            data = stream.read(most + 1)
-    except (OSError, ValueError) as error:  # ValueError: a name with a NUL or half a character in it
-        raise UserError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
-    if len(data) > most:
-        raise UserError(f"{path}: more than {format_bytes(most)}: not a file of this kind")
-    return data
-
-
 def _mapping(path: Path, form: str, parse: Callable[[str], Any]) -> dict[str, Any]:
     try:
-        data = parse(read_bytes(path).decode())
+        with path.open("rb") as stream:
+            raw = stream.read(MOST_BYTES + 1)
+        if len(raw) > MOST_BYTES:
+            raise ValueError(f"more than {format_bytes(MOST_BYTES)}")
+        data = parse(raw.decode())
         _check_plain(data)
-    except UserError:
-        raise
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from error
     except NO_SUCH_VALUE as error:
         known = isinstance(error, (yaml.YAMLError, ValueError))  # these say what is wrong, and where
         text = error if known else f"a value that its tag or its depth forbids ({type(error).__name__}: {error})"

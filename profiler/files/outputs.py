@@ -2,33 +2,20 @@
 
 from pathlib import Path
 from tempfile import TemporaryFile
+from typing import Literal
 
 from profiler.errors import UserError
 
 
-def check_file(path: Path, *, force: bool) -> None:
-    """Raise UserError where `path` cannot become a file, or is one and `force` is not given."""
+def check_output(path: Path, kind: Literal["file", "folder"], *, force: bool = True) -> None:
+    """Raise UserError where `path` is or can be no `kind` that we write to; without `force` also where it exists."""
     try:
-        if path.exists() and not path.is_file():
-            raise UserError(f"{path}: is {'a folder' if path.is_dir() else 'no ordinary file'}; name a file")
+        if path.exists() and not (path.is_dir() if kind == "folder" else path.is_file()):
+            raise UserError(f"{path}: is no {'folder' if kind == 'folder' else 'ordinary file'}; choose another place")
         if path.exists() and not force:
             raise UserError(f"{path}: exists already; --force replaces it")
-        _try_writing(path.parent)
+        folder = path if kind == "folder" else path.parent
+        with TemporaryFile(dir=next((place for place in (folder, *folder.parents) if place.exists()), folder)):
+            return  # a file without a name, where the folder is or is to be
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error.strerror}; choose another place") from error
-
-
-def check_folder(path: Path) -> None:
-    """Raise UserError where `path` cannot become or be a folder with files of ours."""
-    try:
-        if path.exists() and not path.is_dir():
-            raise UserError(f"{path}: is a file; name a folder")
-        _try_writing(path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written to: {error.strerror}; choose another place") from error
-
-
-def _try_writing(folder: Path) -> None:
-    """Make a file without a name where `folder` is, or is to be; it is gone at once. Raises OSError."""
-    with TemporaryFile(dir=next((place for place in (folder, *folder.parents) if place.exists()), folder)):
-        return

@@ -27,7 +27,7 @@ from profiler.data.records import SCHEMA, Record, from_dict
 from profiler.data.workload import Workload
 from profiler.errors import UserError
 from profiler.files.load import describe
-from profiler.files.outputs import check_folder
+from profiler.files.outputs import check_output
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ class RunStore:
     @contextmanager
     def writing(self) -> Iterator[None]:
         """Hold the folder for this process. Raises UserError where another run writes to it, or where nobody can."""
-        check_folder(self.directory)
+        check_output(self.directory, "folder")
         for folder in (self.logs, self.events):
             folder.mkdir(parents=True, exist_ok=True)
         try:

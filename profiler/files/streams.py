@@ -63,10 +63,9 @@ def _stream(found: Columns) -> Stream:
     births = {number: at for at, number in enumerate(found.events) if number >= 0}
     deaths = {~number: at for at, number in enumerate(found.events) if number < 0}
     rows = list(zip(*(getattr(found, name) for name in COLUMNS), strict=True))
-    whole = births.keys() == set(range(len(rows))) and deaths.keys() <= births.keys()
-    once = len(births) + len(deaths) == len(found.events)
+    once = births.keys() == set(range(len(rows))) and len(births) + len(deaths) == len(found.events)
     in_order = all(births.get(number, at) < at for number, at in deaths.items())
-    if not (whole and once and in_order and all(op < len(found.ops) for op in found.op)):
+    if not (once and in_order and all(op < len(found.ops) for op in found.op)):
         raise ValueError("its events, blocks and ops do not belong together")
     blocks = [
         Block(number, size, op, shape, dtype, term, phase, births[number], deaths.get(number))

@@ -13,7 +13,7 @@ from profiler.comparison.case import COLUMNS, Comparison, compare_all
 from profiler.data.text import write_csv
 from profiler.errors import LatentmeterError
 from profiler.evidence.peers import peer_figures
-from profiler.files.outputs import check_folder
+from profiler.files.outputs import check_output
 from profiler.files.store import RunStore
 from profiler.files.write import write_atomically
 from profiler.models.catalog import model_ids
@@ -39,7 +39,7 @@ def publish(
     """
     store = RunStore(directory)
     header = store.header_or_none()
-    check_folder(directory)
+    check_output(directory, "folder")
     comparisons = compare_all(store.records(), tolerance)
     about = RunInfo(
         title=header.title if header else f"{directory.name} (run.json is damaged or gone)",

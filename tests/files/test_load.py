@@ -7,7 +7,7 @@ import pytest
 
 from profiler.errors import UserError
 from profiler.files.load import MOST_BYTES, read_json, read_yaml
-from profiler.files.outputs import check_file, check_folder
+from profiler.files.outputs import check_output
 from profiler.files.write import write_atomically
 
 ALIASES = "a: &a {x: [1, 2]}\nb: *a\nc: &c text\nd: *c\n"
@@ -112,12 +112,12 @@ def test_a_path_that_is_no_file_says_so(path: str, says: str) -> None:
 
 
 def test_a_place_to_write_to_is_left_as_it_was(tmp_path: Path) -> None:
-    check_file(tmp_path / "no" / "such" / "file", force=False)
-    check_folder(tmp_path / "no" / "such")
+    check_output(tmp_path / "no" / "such" / "file", "file", force=False)
+    check_output(tmp_path / "no" / "such", "folder")
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "file").touch()
-    check_file(tmp_path / "file", force=True)
-    check_folder(tmp_path)
+    check_output(tmp_path / "file", "file", force=True)
+    check_output(tmp_path, "folder")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 

@@ -38,6 +38,12 @@ NAMES = [
     "AutoencoderTiny",
     "h200",
 ]
+RIGHT = [
+    "tiny.yaml",
+    "tiny.yaml",
+    "sweep.yaml",
+    "run",
+]  # of an argument, so that the options have something to be about
 ODD = [
     *("", "-", "--", "-1", "0", "1", "8", "32", "nan", "-inf", "1e400", "2%", "nan%", "\u00b2", "9" * 400, "9" * 5000),
     *("8x8", "1x32x32", "\u00b2x\u00b2", "xx", "../x", "./nofolder", "no/such", "a/b", "a/b/c", ".", "..", "~", "x" * 300),
@@ -68,7 +74,8 @@ def command_line(random: Random) -> list[str]:
     while isinstance(command, click.Group):
         words.append(random.choice(sorted(command.commands)))
         command = command.commands[words[-1]]
-    words += [_value(random, parameter) for parameter in command.params if isinstance(parameter, click.Argument)]
+    arguments = [parameter for parameter in command.params if isinstance(parameter, click.Argument)]
+    words += [random.choice(RIGHT) if random.random() < 0.7 else _value(random, argument) for argument in arguments]
     options = [parameter for parameter in command.params if isinstance(parameter, click.Option)]
     needed = [option for option in options if option.required and random.random() < 0.9]
     for option in [*needed, *random.choices(options, k=random.randrange(5))]:
