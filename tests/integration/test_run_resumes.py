@@ -130,7 +130,7 @@ def test_a_terminated_run_says_with_which_words_it_goes_on(sweep_file: SweepFile
     sweep = sweep_file(IMPOSSIBLE, {"model": IMAGE, "stages": ["decode"], "height": 1024, "width": 1024})
     sweep = sweep.rename(folder / sweep.name)
     with running_sweep(sweep, out) as process:
-        (worker,) = wait_for(lambda: workers_of(process.pid), 60)
+        (worker,) = wait_for(lambda: workers_of(process.pid), 120)
         process.terminate()
         assert process.wait(60) == 143
     wait_for(lambda: not running(worker), 5)
