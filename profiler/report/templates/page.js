@@ -113,9 +113,9 @@ function difference([, role, estimated, measured]) {
 
 function chart(caption, title, steps, word, id) {
   const rows = steps.map((step) => [step[0], step[2], step[1] === "latent" ? "a formula" : step[3], difference(step)]);
-  const word1 = word[0].toUpperCase() + word.slice(1);
+  const heading = word[0].toUpperCase() + word.slice(1);
   return html("figure", {}, waterfall(title, steps, id, word), html("figcaption", {}, caption),
-    html("details", {}, html("summary", {}, "Data of this chart"), table("num", "", ["Step", "Estimated", word1, "Difference"], rows, exact)));
+    html("details", {}, html("summary", {}, "Data of this chart"), table("num", "", ["Step", "Estimated", heading, "Difference"], rows, exact)));
 }
 
 function block([kind, ...parts], id) {
@@ -157,14 +157,14 @@ function addTable() {
       const style = name === "verdict" ? `reason v-${String(word).replaceAll(" ", "-")}` : name === "status" ? `s-${word}` : sorts[column] ? "n" : null;
       return html("td", { class: style, "data-head": name }, ...contents(cell));
     }));
-    made.cells_ = cells;
+    made.data = cells;
     return made;
   });
   const heads = head.heads.map((name, column) => html("th", { scope: "col", class: sorts[column] && "n" }, html("button", { type: "button" }, name)));
   heads.forEach((cell, column) => cell.firstChild.addEventListener("click", () => {
     const up = cell.getAttribute("aria-sort") !== "ascending";
     rows.sort((a, b) => {
-      const [x, y] = [a, b].map((made) => sorts[column] ? value(made.cells_[column]) : String(bare(made.cells_[column])));
+      const [x, y] = [a, b].map((made) => sorts[column] ? value(made.data[column]) : String(bare(made.data[column])));
       if (sorts[column] && (Number.isNaN(x) || Number.isNaN(y))) return Number.isNaN(x) - Number.isNaN(y); // unknown stays last
       return (up ? 1 : -1) * (sorts[column] ? x - y : x.localeCompare(y, "en", { numeric: true }));
     });
