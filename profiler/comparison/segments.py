@@ -66,11 +66,11 @@ def segment_causes(measured: Segments, estimated: Segments, partner: dict[int, i
     for number, size in measured.grown.items():
         other = estimated.grown.get(partner.get(number, -1), 0)
         if size != other:
-            why = "only measured" if number not in partner else "for which the estimate has room in its cache"
+            why = "only measured" if number not in partner else "for which the estimate has room"
             yield _cause(measured, number, size - other, "of another size" if other else why)
     for number, size in estimated.grown.items():
         if back.get(number, -1) not in measured.grown:
-            why = "only estimated" if number not in back else "for which the measurement has room in its cache"
+            why = "only estimated" if number not in back else "for which the measurement has room"
             yield _cause(estimated, number, -size, why)
 
 

@@ -33,9 +33,9 @@ def test_a_segment_names_the_block_that_made_it_and_what_keeps_it() -> None:
     (cause,) = segment_causes(measured, estimated, pair(overlapping(), SHORT))
     assert (measured.peak - estimated.peak, cause.bytes) == (30 * MIB, 30 * MIB)
     assert (cause.module, cause.op, cause.term) == ("module.3", "aten.op3", "activations")
-    assert cause.why == "in a segment for which the estimate has room in its cache"
+    assert cause.why == "in a segment for which the estimate has room"
     (back,) = segment_causes(estimated, measured, pair(SHORT, overlapping()))
-    assert (back.bytes, back.why) == (-30 * MIB, "in a segment for which the measurement has room in its cache")
+    assert (back.bytes, back.why) == (-30 * MIB, "in a segment for which the measurement has room")
 
 
 def test_two_mebibytes_of_a_dry_run_belong_to_one_convolution() -> None:
