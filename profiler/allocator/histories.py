@@ -8,7 +8,7 @@ from profiler.allocator.expandable import ExpandableAllocator
 from profiler.allocator.replay import Replay
 from profiler.allocator.settings import settings_of
 from profiler.data.events import Block, Events
-from profiler.data.records import Memory
+from profiler.data.memory import Memory
 from profiler.data.stack import Stack
 
 PlanOf = Callable[[Block], Hashable | None]

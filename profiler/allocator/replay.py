@@ -5,7 +5,7 @@ from collections.abc import Callable, Hashable
 
 from profiler.allocator.caching import CachingAllocator, OutOfMemory, Piece, PlainAllocator
 from profiler.data.events import Block, Events, alive_at, first_event, place_of
-from profiler.data.records import AliveTensor, Memory, PeakAt
+from profiler.data.memory import AliveTensor, Memory, PeakAt
 from profiler.data.units import ceil_div
 
 LARGEST = 10

@@ -4,8 +4,9 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from profiler.data.records import TERMS, AppliedOption, Estimate, Measurement, Memory, first_notes
-from profiler.data.shown import group_notes
+from profiler.data.memory import TERMS, Memory
+from profiler.data.records import AppliedOption, Estimate, Measurement
+from profiler.data.shown import first_notes, group_notes
 from profiler.data.text import visible
 from profiler.data.units import format_bytes
 

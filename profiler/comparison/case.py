@@ -9,7 +9,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from profiler.data.records import TERMS, Estimate, Measurement, Record
+from profiler.data.memory import TERMS
+from profiler.data.records import Estimate, Measurement, Record
 from profiler.data.shown import Shown, frame_of
 from profiler.data.stack import differing_fields
 from profiler.data.units import format_bytes, format_percent

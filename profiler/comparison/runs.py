@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from profiler.data.records import LEVELS, Record, Side
+from profiler.data.memory import LEVELS
+from profiler.data.records import Record, Side
 from profiler.data.shown import frame_of
 from profiler.data.units import format_bytes, format_percent
 

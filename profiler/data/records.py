@@ -4,12 +4,13 @@ Sizes are integer bytes. An unknown size is None, and `notes` holds its reason u
 (`"peak.device_bytes": "no context size known for this card"`). Absent is never 0.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from profiler.data.explanation import Explanation
 from profiler.data.latent import LatentEstimate
+from profiler.data.memory import LEVELS, TERMS, AliveTensor, Borrowed, Memory, PeakAt, Terms
 from profiler.data.shown import Shown, group_notes
 from profiler.data.stack import Stack
 from profiler.data.units import format_bytes
@@ -21,64 +22,6 @@ Status = Literal["ok", "oom", "timeout", "crash", "invalid", "skipped"]
 DeviceKind = Literal["cuda", "dry", "cpu"]
 Phase = Literal["start", "model", "earlier", "inputs", "cold", "warm", "attribution"]
 MEASURED: dict[DeviceKind, str] = {"cuda": "measured", "dry": "dry run", "cpu": "measured (CPU)"}
-LEVELS = ("allocated", "reserved", "device")
-TERMS = ("weights", "inputs", "outputs", "activations", "workspace", "cached", "context")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Memory:
-    """Three readings of one moment, never mixed: allocator blocks in use, segments held, what the device shows."""
-
-    allocated_bytes: int | None = None
-    reserved_bytes: int | None = None
-    device_bytes: int | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Terms:
-    """The peak, taken apart. The first five add up to allocated, with `cached` to reserved, with `context` to device."""
-
-    weights: int | None = None
-    inputs: int | None = None
-    outputs: int | None = None
-    activations: int | None = None
-    workspace: int | None = None
-    cached: int | None = None
-    context: int | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class PeakAt:
-    """The operation during which the peak stands: dotted module path (empty: the stage itself) and dispatcher op."""
-
-    module: str
-    op: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class AliveTensor:
-    """A storage that is alive at the peak: its size, the tensor it was born as, its term, and who made it."""
-
-    bytes: int
-    shape: tuple[int, ...]
-    dtype: str
-    term: str
-    module: str
-    op: str
-
-    @property
-    def form(self) -> tuple[str, str]:
-        """Shape and dtype for a reader: `1x3x64x64`, `float32`. A buffer that a kernel borrowed is bytes alone."""
-        return ("buffer", "-") if self.dtype == "byte" else ("x".join(map(str, self.shape)) or "scalar", self.dtype)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Borrowed:
-    """Bytes that one op took and gave back while it ran, above what it left behind: measured, op by op."""
-
-    bytes: int
-    module: str
-    op: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,8 +57,7 @@ class Side(Shown):
         """Where the terms do not add up to the peak, in words; None where they do, or as far as either is unknown."""
         total = 0
         for level, names in zip(LEVELS, (TERMS[:5], TERMS[5:6], TERMS[6:]), strict=True):
-            parts = [getattr(self.terms, name) for name in names]
-            peak = getattr(self.peak, f"{level}_bytes")
+            parts, peak = [getattr(self.terms, name) for name in names], getattr(self.peak, f"{level}_bytes")
             if peak is None or None in parts:
                 break
             total += sum(parts)
@@ -175,12 +117,10 @@ class CallEstimate(Side):
     """The estimator's answer for any call on one stack. `baseline`: weights and inputs resident; `peak`: the cold call.
 
     `warm` is the peak of a second call in the same process; `fits` whether the card, empty, holds every call of one process,
-    `first_call_fits` whether it holds the first. Where it holds every call, the figures are those on this card, where the
-    allocator may give cached segments back; else those on a roomy card, one with room for everything. `roomy` is always
-    the peak there, and `safe_reserved_bytes` the highest reserved peak there over the pasts that `allocator/histories.py`
-    replays, for who must not run out of memory. `options` says what became of each memory option, `routes` counts which
-    kernel each attention and convolution was priced as, `events` is the number of allocations and frees replayed.
-    `seconds` is the cost of the estimate after imports.
+    `first_call_fits` whether it holds the first. If it holds every call, the figures are those on this card; else those on
+    one with room for everything. `roomy` is always the peak there, `safe_reserved_bytes` the highest reserved one there over
+    the pasts that `allocator/histories.py` replays. `options` says what became of each memory option, `routes` counts which
+    kernel each attention and convolution was priced as, `events` the allocations and frees; `seconds` is without imports.
     """
 
     peak_at: PeakAt
@@ -306,10 +246,9 @@ class Record(Shown):
     schema: int = SCHEMA
 
     def __post_init__(self) -> None:
-        wrong = [side.imbalance for side in (self.measurement, self.estimate) if side and side.imbalance]
+        wrong = next((side.imbalance for side in (self.measurement, self.estimate) if side and side.imbalance), None)
         if self.status == "ok" and wrong:
-            object.__setattr__(self, "status", "invalid")
-            object.__setattr__(self, "failure", Failure(phase="attribution", message="; ".join(map(str, wrong))))
+            vars(self).update(status="invalid", failure=Failure(phase="attribution", message=wrong))  # it is frozen
 
     @property
     def headline(self) -> str:
@@ -332,27 +271,6 @@ class Record(Shown):
         for name, side in (("estimated", self.estimate), ("measured", self.measurement)):
             row |= {f"{name}_{field}": value for field, value in (side.row if side else {}).items()}
         return row
-
-
-def figures(side: Estimate | Measurement | None) -> dict[str, int | None]:
-    """The sizes by which a side is judged, in bytes, by the name of their quantity; empty for no side."""
-    if side is None:
-        return {}
-    peak, base = side.peak.reserved_bytes, side.baseline.reserved_bytes
-    warm = side.warm if isinstance(side, Estimate) else next((call.peak for call in side.warm[-1:]), None)
-    return {
-        "allocated": side.peak.allocated_bytes,
-        "reserved": peak,
-        "reserved_growth": peak - base if peak is not None and base is not None else None,
-        "weights": side.terms.weights,
-        "warm_allocated": warm.allocated_bytes if warm else None,
-        "warm_reserved": warm.reserved_bytes if warm else None,
-    }
-
-
-def first_notes(notes: Mapping[str, str]) -> dict[str, str]:
-    """The notes that a reader has to see before any figure: what the whole answer rests on, which is the stack."""
-    return {name: text for name, text in notes.items() if name.startswith("stack.")}
 
 
 def from_dict(kind: type[Any], data: dict[str, Any]) -> Any:

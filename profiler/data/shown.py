@@ -17,6 +17,11 @@ def group_notes(notes: Mapping[str, str]) -> list[str]:
     return [f"{', '.join(names)}: {reason}" for reason, names in about.items()]
 
 
+def first_notes(notes: Mapping[str, str]) -> dict[str, str]:
+    """The notes that a reader has to see before any figure: what the whole answer rests on, which is the stack."""
+    return {name: text for name, text in notes.items() if name.startswith("stack.")}
+
+
 class Shown:
     """A record that says what it is. Subclasses give the line and the rows; sizes come with their unit."""
 

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from itertools import groupby
 from typing import Any
 
-from profiler.data.records import PeakAt
+from profiler.data.memory import PeakAt
 from profiler.data.stack import Stack
 from profiler.data.units import format_bytes
 from profiler.data.workload import Workload

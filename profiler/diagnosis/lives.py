@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from profiler.data.events import Block
-from profiler.data.records import AliveTensor
+from profiler.data.memory import AliveTensor
 from profiler.data.units import format_bytes
 from profiler.diagnosis.profile import Profile
 

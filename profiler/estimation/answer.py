@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from profiler.allocator.histories import Histories, PlanOf
 from profiler.data.events import Block, Events
 from profiler.data.latent import LatentEstimate, estimate_video_latent_memory
-from profiler.data.records import AppliedOption, CallEstimate, Estimate, Terms
+from profiler.data.memory import Terms
+from profiler.data.records import AppliedOption, CallEstimate, Estimate
 from profiler.data.stack import Stack
 from profiler.data.workload import Workload
 from profiler.estimation.stack_notes import say_plans, stack_notes

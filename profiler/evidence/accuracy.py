@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from profiler._version import __version__
 from profiler.comparison.case import compare
-from profiler.data.records import Estimate, Record, figures
+from profiler.comparison.figures import figures
+from profiler.data.records import Estimate, Record
 from profiler.data.stack import Stack
 from profiler.data.workload import Workload
 from profiler.errors import LatentmeterError, UserError

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 from profiler.allocator.settings import MIN_BLOCK
 from profiler.data.events import Block, alive_at
-from profiler.data.records import AliveTensor, Borrowed, Measurement, PeakAt
+from profiler.data.memory import AliveTensor, Borrowed, PeakAt
+from profiler.data.records import Measurement
 from profiler.data.units import round_up
 from profiler.measurement.meter import Meter, OpPeak
 from profiler.trace.observer import Observer

@@ -21,7 +21,8 @@ from torch.profiler import ProfilerActivity, profile, record_function
 from torch.utils._pytree import tree_leaves
 
 from profiler.data.events import Stream
-from profiler.data.records import Memory, Phase, Reading
+from profiler.data.memory import Memory
+from profiler.data.records import Phase, Reading
 from profiler.machine.live import live_stack
 from profiler.measurement.meter import Meter, OpPeak
 from profiler.trace.observer import Observer

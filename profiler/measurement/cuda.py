@@ -13,7 +13,8 @@ from typing import Any
 import torch
 
 from profiler.data.events import Stream
-from profiler.data.records import Memory, Phase, Reading
+from profiler.data.memory import Memory
+from profiler.data.records import Phase, Reading
 from profiler.data.stack import DRY
 from profiler.errors import UserError
 from profiler.machine.live import device_uuid, live_stack

@@ -19,7 +19,8 @@ from typing import Any, TextIO
 import torch
 from torch import nn
 
-from profiler.data.records import Failure, Measurement, Memory, Phase, Terms, from_dict
+from profiler.data.memory import Memory, Terms
+from profiler.data.records import Failure, Measurement, Phase, from_dict
 from profiler.data.workload import Workload
 from profiler.errors import MODEL_FAILURES, LatentmeterError, UserError, first_line
 from profiler.files.streams import write_stream

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import Any
 
-from profiler.data.records import AliveTensor, AppliedOption, Estimate, Failure, Measurement, Reading, Record
+from profiler.data.memory import AliveTensor
+from profiler.data.records import AppliedOption, Estimate, Failure, Measurement, Reading, Record
 from profiler.data.units import format_bytes
 from profiler.data.workload import option_names
 from profiler.report.cells import Cell, Footnotes, find_note

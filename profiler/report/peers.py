@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 
 from profiler.comparison.case import Comparison, Pair
-from profiler.data.records import figures
+from profiler.comparison.figures import figures
 from profiler.evidence.peers import QUANTITY, Peer
 
 OURS = "latentmeter"

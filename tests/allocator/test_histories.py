@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 import profiler
-from profiler.data.records import Estimate, Memory
+from profiler.data.memory import Memory
+from profiler.data.records import Estimate
 from profiler.data.workload import History
 from profiler.errors import UserError
 

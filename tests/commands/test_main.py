@@ -13,7 +13,8 @@ import pytest
 
 from profiler import __version__, api
 from profiler.commands.main import cli
-from profiler.data.records import SCHEMA, TERMS, Record
+from profiler.data.memory import TERMS
+from profiler.data.records import SCHEMA, Record
 from profiler.files.store import RunHeader, RunStore
 from profiler.models.catalog import catalog
 from profiler.sweeps import run as sweeps

@@ -18,7 +18,8 @@ from profiler.comparison.case import (
     to_frame,
     within_tolerance,
 )
-from profiler.data.records import TERMS, Memory, Record, Terms
+from profiler.data.memory import TERMS, Memory, Terms
+from profiler.data.records import Record
 from tests.report import records_factory as factory
 
 GIB = 1 << 30

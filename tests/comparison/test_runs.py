@@ -10,7 +10,8 @@ import pytest
 
 from profiler import compare
 from profiler.comparison.runs import Delta, sentence
-from profiler.data.records import Record, Terms
+from profiler.data.memory import Terms
+from profiler.data.records import Record
 from profiler.data.units import MIB
 from profiler.files.store import RunHeader, RunStore
 from tests.report.records_factory import GPU, estimate_only, measurement, on_cpu, oom, sample, within

@@ -9,7 +9,7 @@ from profiler.comparison.events import explain_peaks
 from profiler.comparison.segments import Segments, segment_causes
 from profiler.data.align import pair
 from profiler.data.events import Stream
-from profiler.data.records import Memory
+from profiler.data.memory import Memory
 from profiler.data.stack import Stack
 from profiler.data.units import MIB
 from profiler.files.streams import read_stream

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import profiler
-from profiler.data.records import TERMS, CallEstimate, Estimate
+from profiler.data.memory import TERMS
+from profiler.data.records import CallEstimate, Estimate
 from profiler.data.stack import Stack
 from profiler.data.units import MIB
 from profiler.data.workload import STAGES, MemoryOptions, StageName

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 import profiler
-from profiler.data.records import first_notes
+from profiler.data.shown import first_notes
 from profiler.kernels import cudnn_plans
 
 

@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from profiler.data.records import SCHEMA, Estimate, Failure, Measurement, Memory, Reading, Record, Status, Terms
+from profiler.data.memory import Memory, Terms
+from profiler.data.records import SCHEMA, Estimate, Failure, Measurement, Reading, Record, Status
 from profiler.data.stack import Stack
 from profiler.data.workload import STAGES, MemoryOptions, Workload
 from profiler.errors import UserError

@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 import profiler
-from profiler.data.records import Estimate, first_notes
+from profiler.data.records import Estimate
+from profiler.data.shown import first_notes
 from profiler.errors import UserError
 from profiler.machine.cards import assumed_stack, find_gpu
 from profiler.machine.environment import VARIABLES, check_settings, environment_with, say_settings

@@ -4,19 +4,8 @@ from dataclasses import replace
 from typing import Any
 
 from profiler.data.explanation import Cause, Explanation
-from profiler.data.records import (
-    AliveTensor,
-    AppliedOption,
-    Borrowed,
-    Estimate,
-    Failure,
-    Measurement,
-    Memory,
-    PeakAt,
-    Reading,
-    Record,
-    Terms,
-)
+from profiler.data.memory import AliveTensor, Borrowed, Memory, PeakAt, Terms
+from profiler.data.records import AppliedOption, Estimate, Failure, Measurement, Reading, Record
 from profiler.data.stack import Stack
 from profiler.data.units import MIB
 from profiler.data.workload import MemoryOptions, Workload

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from profiler.comparison.case import compare_all
-from profiler.data.records import Memory, Record, Terms
+from profiler.data.memory import Memory, Terms
+from profiler.data.records import Record
 from profiler.data.units import format_bytes
 from profiler.diagnosis.hotspots import summarize
 from profiler.report.contents import RunInfo, collect_contents
