@@ -1,15 +1,13 @@
-"""What the section of one workload is made of: readings, options, what is alive at the peak, notes."""
+"""What the section of one workload is made of: readings, the sides at their peaks, notes."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from operator import attrgetter
 from typing import Any
 
-from profiler.data.memory import AliveTensor
-from profiler.data.records import AppliedOption, Estimate, Failure, Measurement, Reading, Record
+from profiler.data.records import Estimate, Failure, Measurement, Reading, Record
 from profiler.data.units import format_bytes
-from profiler.data.workload import option_names
 from profiler.report.cells import Cell, Footnotes, find_note
 
 BORROWED = 5  # ops that a section names
@@ -29,60 +27,28 @@ READINGS = (
 )
 
 
-@dataclass(frozen=True)
-class ReadingTable:
-    """The readings by phase. What is 0 in every phase, or unknown (by its reason), is named once and is no column."""
+def readings(source: Measurement | Failure, notes: Footnotes) -> list[list[Any]]:
+    """Blocks of the phases from process start to the last warm call or to the failure, a row each.
 
-    heads: list[str]
-    rows: list[tuple[str, list[Cell]]]
-    zero: list[str]
-    unknown: dict[str, list[str]]
-
-
-def reading_table(source: Measurement | Failure, notes: Footnotes) -> ReadingTable:
-    """Phases from process start to the last warm call or to the failure: sizes for a reader, the rest as it is."""
-    named = _phases(source.readings)
-    values = {field: {attrgetter(field)(reading) for _, reading, _ in named} for _, field in READINGS}
-    shown = [(head, field) for head, field in READINGS if values[field] - {None} and values[field] != {0}]
-    rows = [
-        (name, [_reading_cell(source, reading, field, seconds, notes) for _, field in shown])
-        for name, reading, seconds in named
-    ]
-    unknown: dict[str, list[str]] = {}
-    for head, field in READINGS:
-        if values[field] == {None}:
-            unknown.setdefault(_why(source, field), []).append(head)
-    zero = [head for head, field in READINGS if values[field] == {0}]
-    return ReadingTable([head for head, _ in shown], rows, zero, unknown)
-
-
-def option_rows(record: Record) -> list[tuple[str, bool, AppliedOption | None, AppliedOption | None]]:
-    """The memory options that were asked for or that a side reports on.
-
-    Of each its name, whether the workload asks for it, and what the estimate and the measurement report of it.
+    What is 0 in every phase, or unknown (by its reason), is named once and is no column.
     """
-    estimated = record.estimate.options if record.estimate else {}
-    measured = record.measurement.options if record.measurement else {}
-    asked = [name for name in option_names() if getattr(record.workload.options, name)]
-    names = dict.fromkeys([*asked, *estimated, *measured])
-    return [(name, name in asked, estimated.get(name), measured.get(name)) for name in names]
-
-
-def side_with_tensors(record: Record) -> Estimate | Measurement | None:
-    """The side that the table of largest tensors is taken from: the measured one where it has any."""
-    sides = [side for side in (record.measurement, record.estimate) if side is not None and side.largest]
-    return sides[0] if sides else None
-
-
-def count_alike(tensors: Iterable[AliveTensor]) -> list[tuple[int, AliveTensor]]:
-    """How many there are of each, in order: layers often hold several of one size and maker."""
-    return [(count, tensor) for tensor, count in Counter(tensors).items()]
-
-
-def sizes_in_common(estimate: Estimate, measurement: Measurement) -> int:
-    """How many of the measured largest tensors have a tensor of the same bytes in the estimate's list."""
-    counts = [Counter(tensor.bytes for tensor in side.largest) for side in (estimate, measurement)]
-    return (counts[0] & counts[1]).total()
+    phases = _phases(source.readings)
+    columns: dict[str, list[Any]] = {}
+    zero: list[str] = []
+    unknown: dict[str, list[str]] = defaultdict(list)
+    for head, field in READINGS:
+        values = {attrgetter(field)(reading) for _, reading, _ in phases}
+        if values == {0}:
+            zero.append(head)
+        elif values == {None}:
+            unknown[_why(source, field)].append(head)
+        else:
+            columns[head] = [_reading_cell(source, reading, text, field, notes).data for _, reading, text in phases]
+    rows = list(zip((name for name, _, _ in phases), *columns.values(), strict=True))
+    lines = [f"0 in every phase: {', '.join(zero)}."] if zero else []
+    lines += [f"Unknown in every phase: {', '.join(heads)} ({reason})." for reason, heads in unknown.items()]
+    table = ["table", "num", "", ["Phase", *columns], rows]
+    return [["h", "Cold and warm"], table, *(["p", line] for line in lines)] if rows else []
 
 
 def peak_sides(record: Record) -> list[tuple[str, Estimate | Measurement]]:
@@ -99,26 +65,18 @@ def _peak_facts(side: Estimate | Measurement) -> tuple[object, ...]:
 
 def common_notes(records: Iterable[Record]) -> frozenset[str]:
     """Texts that several cases repeat: they are printed once, as footnotes."""
-    counts = Counter(text for record in records for text in {text for _, text, _ in _notes(record)})
+    counts = Counter(text for record in records for text in {text for _, text in notes_of(record)})
     return frozenset(text for text, count in counts.items() if count > OPEN_NOTES)
 
 
-def all_notes(record: Record, common: frozenset[str], notes: Footnotes) -> list[tuple[str, Cell, list[str]]]:
-    """Side and text of every note, and the fields it stands for; of a common one, the footnote."""
-    return [
-        (side, notes.cell(None, text) if text in common else Cell(text), fields)
-        for side, text, fields in _notes(record)
-    ]
-
-
-def _notes(record: Record) -> list[tuple[str, str, list[str]]]:
-    fields: dict[tuple[str, str], list[str]] = {}
+def notes_of(record: Record) -> dict[tuple[str, str], list[str]]:
+    """The fields that each note stands for, by the note's side and text."""
+    fields: dict[tuple[str, str], list[str]] = defaultdict(list)
     for name, side in (("record", record), ("estimate", record.estimate), ("measurement", record.measurement)):
         for field, text in side.notes.items() if side else ():
-            if field == "fits":  # printed with the answer itself
-                continue
-            fields.setdefault((name, text), []).append(field)
-    return [(*key, names) for key, names in fields.items()]
+            if field != "fits":  # printed with the answer itself
+                fields[name, text].append(field)
+    return fields
 
 
 def nvml_facts(measurement: Measurement) -> list[str]:
@@ -159,7 +117,7 @@ def _seconds(readings: Sequence[Reading]) -> str:
     return " to ".join(dict.fromkeys([*times[:1], *times[-1:]]))
 
 
-def _reading_cell(source: Measurement | Failure, reading: Reading, field: str, seconds: str, notes: Footnotes) -> Cell:
+def _reading_cell(source: Measurement | Failure, reading: Reading, seconds: str, field: str, notes: Footnotes) -> Cell:
     value = attrgetter(field)(reading)
     if value is not None and not field.endswith("_bytes"):
         value = seconds if field == "seconds" else str(value)

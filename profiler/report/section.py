@@ -5,11 +5,14 @@ A block is a list that begins with its kind: `["h", title]`, `["p", text]`, `["d
 of one of these, a second line and the number of a footnote. The script writes all of it as text, never as markup.
 """
 
+from collections import Counter
+from itertools import chain
 from typing import Any
 
 from profiler.comparison.case import Comparison
-from profiler.data.records import Estimate, Measurement, Record
+from profiler.data.records import AppliedOption, Estimate, Measurement, Record
 from profiler.data.units import format_bytes, format_percent
+from profiler.data.workload import option_names
 from profiler.report import case, cells, peers, words
 from profiler.report.cells import SIDES, Cell, Footnotes
 from profiler.report.engine import format_exact, format_shape
@@ -26,7 +29,7 @@ def make_section(
     word = words.measured_word([comparison])
     wide = [
         *_causes(record, word),
-        *_readings(record.measurement or record.failure, notes),
+        *(case.readings(source, notes) if (source := record.measurement or record.failure) else ()),
         *_others(others or {}, word),
         ["h", "How the numbers came about"],
         ["dl", _origins(comparison, common, notes)],
@@ -107,19 +110,20 @@ def _peak(side: Estimate | Measurement, comparison: Comparison, title: str) -> s
 
 
 def _tensors(record: Record, word: str) -> list[Block]:
-    side = case.side_with_tensors(record)
+    """The largest tensors, of the measured side where it has any; layers often hold several of one size and maker."""
+    side = next((side for side in (record.measurement, record.estimate) if side and side.largest), None)
     if side is None:
         return []
     caption = f"Largest tensors alive at the {word if side is record.measurement else 'estimated'} peak"
     if record.estimate and record.measurement is side and record.estimate.largest:
-        common = case.sizes_in_common(record.estimate, record.measurement)
-        caption += f"; sizes also in the estimate\u2019s list: {common} of {len(side.largest)}"
+        ours, known = (Counter(tensor.bytes for tensor in found) for found in (record.estimate.largest, side.largest))
+        caption += f"; sizes also in the estimate\u2019s list: {(ours & known).total()} of {len(side.largest)}"
     rows = [
         [
             f"{count} \u00d7 {format_bytes(tensor.bytes)}" if count > 1 else tensor.bytes,
             *(tensor.form[0].replace("x", "\u00d7"), tensor.form[1], tensor.term, _made_by(tensor.module, tensor.op)),
         ]
-        for count, tensor in case.count_alike(side.largest)
+        for tensor, count in Counter(side.largest).items()
     ]
     return [["table", "size", caption, ["Size", "Shape", "Dtype", "Term", "Made by"], rows]]
 
@@ -133,24 +137,17 @@ def _borrowed(measurement: Measurement | None, word: str) -> list[Block]:
 
 
 def _options(record: Record, word: str) -> list[Block]:
-    found = case.option_rows(record)
-    sides = [name for name, side in (("estimate", record.estimate), (word, record.measurement)) if side]
+    """The memory options that were asked for or that a side reports on, and what it reports."""
+    sides = {name: side.options for name, side in (("estimate", record.estimate), (word, record.measurement)) if side}
+    asked = [name for name in option_names() if getattr(record.workload.options, name)]
     rows = [
-        [
-            name,
-            ANSWERS[asked],
-            *(
-                _applied(option)
-                for option, side in zip(applied, (record.estimate, record.measurement), strict=True)
-                if side
-            ),
-        ]
-        for name, asked, *applied in found
+        [name, ANSWERS[name in asked], *(_applied(options.get(name)) for options in sides.values())]
+        for name in dict.fromkeys(chain(asked, *sides.values()))
     ]
     return [["table", "", "Memory options", ["Option", "Asked", *map(str.capitalize, sides)], rows]] if rows else []
 
 
-def _applied(option: Any) -> Any:
+def _applied(option: AppliedOption | None) -> Any:
     if option is None:
         return "not reported"
     return Cell("applied" if option.applied else "not applied", detail=option.detail).data
@@ -173,21 +170,6 @@ def _causes(record: Record, word: str) -> list[Block]:
     return blocks
 
 
-def _readings(source: Any, notes: Footnotes) -> list[Block]:
-    table = case.reading_table(source, notes) if source else None
-    if table is None or not table.rows:
-        return []
-    rows = [[phase, *(cell.data for cell in figures)] for phase, figures in table.rows]
-    lines = [f"Unknown in every phase: {', '.join(heads)} ({reason})." for reason, heads in table.unknown.items()]
-    if table.zero:
-        lines.insert(0, f"0 in every phase: {', '.join(table.zero)}.")
-    return [
-        ["h", "Cold and warm"],
-        ["table", "num", "", ["Phase", *table.heads], rows],
-        *(["p", line] for line in lines),
-    ]
-
-
 def _others(rows: Any, word: str) -> list[Block]:
     table = [
         [name, peers.HEADINGS[quantity], pair.estimated, format_percent(pair.error)]
@@ -200,43 +182,40 @@ def _others(rows: Any, word: str) -> list[Block]:
 
 
 def _origins(comparison: Comparison, common: frozenset[str], notes: Footnotes) -> list[list[Any]]:
-    """Label and text of each condition of the case."""
+    """Label and text of each condition of the case that there is."""
     record, estimate, measurement = comparison.record, comparison.record.estimate, comparison.record.measurement
-    rows: list[list[Any]] = [["Key", record.key]]
-    rows.append(["Verdict", ": ".join(filter(None, [comparison.verdict, comparison.reason]))])
-    if record.failure and record.failure.log:
-        rows.append(["Log", record.failure.log])
-    if record.explanation:
-        rows.append(["Unexplained", f"{format_exact(record.explanation.unexplained)}, event by event"])
+    rows: list[list[Any]] = [
+        ["Key", record.key],
+        ["Verdict", _with_reason(comparison.verdict, comparison.reason)],
+        ["Log", record.failure and record.failure.log],
+        ["Unexplained", record.explanation and f"{format_exact(record.explanation.unexplained)}, event by event"],
+    ]
     if measurement:
-        rows.append(
-            [
-                f"{measurement.role[0].upper()}{measurement.role[1:]}",
-                f"{measurement.stack.title} ({measurement.stack.fingerprint})",
-            ]
-        )
+        role = f"{measurement.role[0].upper()}{measurement.role[1:]}"
+        rows.append([role, f"{measurement.stack.title} ({measurement.stack.fingerprint})"])
     if estimate:
         same = measurement is not None and measurement.stack == estimate.stack
         stack = "the same stack" if same else f"{estimate.stack.title} ({estimate.stack.fingerprint})"
-        rows.append(
-            ["Estimated for", f"{stack}, in {estimate.seconds:.2f} s from {estimate.events:,} allocations and frees"]
-        )
+        work = f"in {estimate.seconds:.2f} s from {estimate.events:,} allocations and frees"
         routes = ", ".join(f"{route} \u00d7 {count}" for route, count in estimate.routes.items())
-        rows += [["Routes", routes]] if routes else []
+        rows += [["Estimated for", f"{stack}, {work}"], ["Routes", routes]]
         if estimate.stack.device == "cuda":
-            rows.append(
-                ["Fits an empty card", ": ".join(filter(None, [ANSWERS[estimate.fits], estimate.notes.get("fits")]))]
-            )
+            fits = _with_reason(ANSWERS[estimate.fits], estimate.notes.get("fits"))
+            rows.append(["Fits an empty card", fits])
         if estimate.roomy and estimate.roomy != estimate.peak:
             level = estimate.roomy
             sizes = f"{format_bytes(level.reserved_bytes)} reserved, {format_bytes(level.allocated_bytes)} allocated"
             rows.append(["On a roomy card", f"{sizes}, with room for everything"])
-    if measurement and measurement.nvml:
-        rows.append(["NVML, sampled", "; ".join(case.nvml_facts(measurement))])
-    for side, note, fields in case.all_notes(record, common, notes):
-        shown = [f"({', '.join(fields)})", "", note.note] if note.note else f"{note.text} ({', '.join(fields)})"
+    rows.append(["NVML, sampled", measurement and "; ".join(case.nvml_facts(measurement))])
+    for (side, text), fields in case.notes_of(record).items():
+        names = f"({', '.join(fields)})"
+        shown = [names, "", notes.cell(None, text).note] if text in common else f"{text} {names}"
         rows.append([f"Note, {side}", shown])
-    return rows
+    return [row for row in rows if row[1]]
+
+
+def _with_reason(answer: str, reason: str | None) -> str:
+    return f"{answer}: {reason}" if reason else answer
 
 
 def _made_by(module: str, op: str) -> Any:

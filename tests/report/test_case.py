@@ -3,55 +3,74 @@
 from dataclasses import replace
 
 from profiler.comparison.case import compare, compare_all
-from profiler.report.case import count_alike, option_rows, peak_sides, reading_table
+from profiler.data.units import format_bytes
+from profiler.report.case import peak_sides, readings
 from profiler.report.cells import Footnotes, step_cell, unexplained, waterfall_steps, why_unknown
 from profiler.report.conditions import period, stack_rows, stack_uses
+from profiler.report.section import make_section
 from tests.report import records_factory as make
 
 
+def table_of(source):
+    """The heads and rows of the readings, and the lines below them."""
+    _, (*_, heads, rows), *lines = readings(source, Footnotes())
+    return heads, rows, [text for _, text in lines]
+
+
 def test_warm_calls_that_differ_in_time_only_are_one_row():
-    table = reading_table(make.measurement(), Footnotes())
-    names = [name for name, _ in table.rows]
-    assert names == ["start", "model", "inputs", "cold", "warm 1 to 3, alike", "watched op by op"]
-    assert table.rows[4][1][-1].text == "4.01 to 4.03"
+    _, rows, _ = table_of(make.measurement())
+    assert [name for name, *_ in rows] == [
+        "start",
+        "model",
+        "inputs",
+        "cold",
+        "warm 1 to 3, alike",
+        "watched op by op",
+    ]
+    assert rows[4][-1] == "4.01 to 4.03"
 
 
 def test_warm_calls_that_differ_in_bytes_stand_apart():
     measurement = make.measurement()
     first = measurement.warm[0]
     changed = replace(first, peak=replace(first.peak, allocated_bytes=1))
-    readings = tuple(changed if reading is first else reading for reading in measurement.readings)
-    table = reading_table(replace(measurement, readings=readings), Footnotes())
-    assert [name for name, _ in table.rows][4:7] == ["warm 1", "warm 2", "warm 3"]
+    changed_readings = tuple(changed if reading is first else reading for reading in measurement.readings)
+    _, rows, _ = table_of(replace(measurement, readings=changed_readings))
+    assert [name for name, *_ in rows][4:7] == ["warm 1", "warm 2", "warm 3"]
 
 
 def test_a_failed_case_shows_the_phases_that_it_came_through():
-    readings = make.measurement(stack=make.CPU).readings[:3]
-    table = reading_table(replace(make.oom().failure, readings=readings), Footnotes())
-    assert [name for name, _ in table.rows] == ["start", "model", "inputs"]
-    assert table.unknown["not said by the case, which failed"][:2] == ["peak reserved", "peak device"]
-    assert table.rows[1][1][table.heads.index("end allocated")].text == "242.2 MiB"
+    came = make.measurement(stack=make.CPU).readings[:3]
+    heads, rows, lines = table_of(replace(make.oom().failure, readings=came))
+    assert [name for name, *_ in rows] == ["start", "model", "inputs"]
+    (line,) = [line for line in lines if line.endswith(" (not said by the case, which failed).")]
+    assert line.startswith("Unknown in every phase: peak reserved, peak device")
+    assert format_bytes(rows[1][heads.index("end allocated")]) == "242.2 MiB"
 
 
 def test_a_reading_that_is_unknown_in_every_phase_is_named_with_its_reason_and_is_no_column():
-    table = reading_table(make.measurement(stack=make.CPU), Footnotes())
-    assert "peak reserved" not in table.heads
-    assert table.unknown["the CPU has no caching allocator"] == ["peak reserved", "peak device"]
+    heads, _, lines = table_of(make.measurement(stack=make.CPU))
+    assert "peak reserved" not in heads
+    assert "Unknown in every phase: peak reserved, peak device (the CPU has no caching allocator)." in lines
 
 
 def test_a_reading_that_is_zero_in_every_phase_is_not_unknown():
-    table = reading_table(make.measurement(), Footnotes())
-    assert table.zero == ["retries", "OOMs"]
+    _, _, lines = table_of(make.measurement())
+    assert lines[0] == "0 in every phase: retries, OOMs."
+
+
+def blocks_of(record):
+    return [block for column in make_section(compare(record), frozenset(), Footnotes()) for block in column]
 
 
 def test_an_option_that_was_asked_for_and_not_reported_is_shown():
     record = make.over()
     silent = replace(record, measurement=replace(record.measurement, options={}))
-    rows = {name: row for name, *row in option_rows(silent)}
-    asked, estimated, measured = rows["slicing"]
-    assert asked
-    assert measured is None
-    assert not estimated.applied
+    (rows,) = [block[4] for block in blocks_of(silent) if block[2:3] == ["Memory options"]]
+    asked, estimated, measured = next(row for name, *row in rows if name == "slicing")
+    assert asked == "yes"
+    assert measured == "not reported"
+    assert "not applied" in estimated
 
 
 def test_the_two_peaks_are_told_once_where_they_agree():
@@ -61,7 +80,10 @@ def test_the_two_peaks_are_told_once_where_they_agree():
 
 def test_tensors_that_are_alike_are_counted():
     first, second, *_ = make.alive(1 << 30)
-    assert count_alike((first, second, first)) == [(2, first), (1, second)]
+    record = make.exact()
+    twice = replace(record, measurement=replace(record.measurement, largest=(first, second, first)))
+    (rows,) = [block[4] for block in blocks_of(twice) if block[3:] and block[3][0] == "Size" and "Made by" in block[3]]
+    assert [row[0] for row in rows] == [f"2 \u00d7 {format_bytes(first.bytes)}", second.bytes]
 
 
 def test_the_reason_of_an_unknown_comes_from_the_notes_or_says_that_there_is_none():
