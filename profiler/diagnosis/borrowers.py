@@ -1,8 +1,7 @@
 """The ops that borrow most while they run."""
 
 from collections import Counter, defaultdict
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 from profiler.diagnosis.profile import Profile
 from profiler.diagnosis.timeline import Grouping
@@ -33,27 +32,22 @@ class Borrower:
 
 def worst_borrowers(profile: Profile) -> list[Borrower]:
     """The ten ops with the most workspace."""
-    by_op = Counter[int]()
+    sizes = Counter[int]()
     for block in profile.blocks:
         if block.phase == "cold" and block.term == "workspace":
-            by_op[block.op] += profile.sizes[block.number]
-    by_place: dict[tuple[str, str], list[int]] = defaultdict(list)
+            sizes[block.op] += profile.sizes[block.number]
+    places: dict[tuple[str, str], list[int]] = defaultdict(list)
     pattern = Grouping(profile).pattern
-    for op in by_op:
+    for op in sizes:
         module, name = profile.ops[op]
-        by_place[pattern(module), name].append(op)
-    found: dict[tuple[object, ...], Borrower] = {}
-    for (module, name), ops in by_place.items():
-        worst = max(ops, key=lambda op: by_op[op])
+        places[pattern(module), name].append(op)
+    modules: dict[tuple[int, int, str, str], list[str]] = defaultdict(list)
+    for (module, name), ops in places.items():
+        worst = max(ops, key=sizes.__getitem__)
         kernel = profile.usage.kernels.get(worst)
-        what: dict[str, Any] = {
-            "bytes": by_op[worst],
-            "calls": len(ops),
-            "op": name,
-            "kernel": kernel.name if kernel else "",
-        }
-        first = found.get(tuple(what.values()))
-        found[tuple(what.values())] = (
-            replace(first, alike=first.alike + 1) if first else Borrower(module=module, **what)
-        )
-    return sorted(found.values(), key=lambda borrower: -borrower.bytes)[:MOST]
+        modules[sizes[worst], len(ops), name, kernel.name if kernel else ""].append(module)
+    found = [
+        Borrower(bytes=size, calls=calls, module=alike[0], op=name, kernel=kernel, alike=len(alike) - 1)
+        for (size, calls, name, kernel), alike in modules.items()
+    ]
+    return sorted(found, key=lambda borrower: -borrower.bytes)[:MOST]

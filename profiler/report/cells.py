@@ -166,14 +166,10 @@ def table_row(comparison: Comparison, notes: Footnotes, said: str = "") -> list[
             reason = why_unknown(record, side, f"peak.{quantity}_bytes")
             cells.append(notes.cell(getattr(getattr(comparison, quantity), side), reason))
         if quantity == "allocated":
-            cells += [_error_cell(record, comparison.allocated, notes), _verdict_cell(comparison, said)]
+            limit = f"tolerance {comparison.tolerance * 100:g} %" if is_judged(comparison) and not said else ""
+            verdict = Cell(comparison.verdict, detail="; ".join(filter(None, (limit, comparison.reason))))
+            cells += [_error_cell(record, comparison.allocated, notes), verdict]
     return cells
-
-
-def _verdict_cell(comparison: Comparison, said: str) -> Cell:
-    """The verdict on allocated bytes, with its tolerance, where that is not said already, and its reason."""
-    limit = f"tolerance {comparison.tolerance * 100:g} %" if is_judged(comparison) and not said else ""
-    return Cell(comparison.verdict, detail="; ".join(part for part in (limit, comparison.reason) if part))
 
 
 def waterfall_steps(comparison: Comparison) -> list[Step]:
@@ -214,9 +210,9 @@ def unexplained(steps: Sequence[Step]) -> Pair:
 
 
 def _error_cell(record: Record, pair: Pair, notes: Footnotes) -> Cell:
-    missing: Side = "measured" if pair.measured is None else "estimated"
-    reason = why_unknown(record, missing, "peak.allocated_bytes")
+    if pair.error is not None:
+        return Cell(format_percent(pair.error) if pair.difference else "0 %")
     if pair.measured == 0:
-        reason = "nothing to divide by: 0 B were measured"
-    known = pair.error is not None
-    return notes.cell((format_percent(pair.error) if pair.difference else "0 %") if known else None, reason)
+        return notes.cell(None, "nothing to divide by: 0 B were measured")
+    missing: Side = "measured" if pair.measured is None else "estimated"
+    return notes.cell(None, why_unknown(record, missing, "peak.allocated_bytes"))

@@ -5,12 +5,14 @@ waterfall of one workload is drawn by the page's script. All are 400 units wide,
 a phone. Every chart has a title and a description for screen readers; colour is never the only sign.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import ceil, floor, log2, log10
 from typing import Any
 
 from profiler.comparison.case import Comparison
+from profiler.data.units import format_bytes
 from profiler.report.engine import render
 from profiler.report.words import format_clip, measured_word, name_of, provenance_of
 
@@ -55,7 +57,7 @@ class LogAxis(Axis):
     def ticks(self) -> list[tuple[float, str]]:
         """Pixel and label of at most six powers of two."""
         step = ceil((self.high - self.low) / 5)
-        return [(self.at(2.0**power), power_label(power)) for power in range(int(self.low), int(self.high) + 1, step)]
+        return [(self.at(2**power), power_label(power)) for power in range(int(self.low), int(self.high) + 1, step)]
 
 
 class ShareAxis(Axis):
@@ -97,8 +99,7 @@ def draw_agreement(comparisons: Iterable[Comparison]) -> dict[str, Any] | None:
 
 def power_label(power: int) -> str:
     """2^`power` bytes: `64 MiB`."""
-    unit = min(max(power // 10, 0), 4)
-    return f"{2.0 ** (power - 10 * unit):g} {('B', 'KiB', 'MiB', 'GiB', 'TiB')[unit]}"
+    return re.sub(r"\.0+", "", format_bytes(2**power))
 
 
 def _marks(rows: Sequence[Comparison], x: LogAxis, y: LogAxis, axis: ShareAxis) -> list[dict[str, Any]]:
@@ -121,7 +122,7 @@ def _marks(rows: Sequence[Comparison], x: LogAxis, y: LogAxis, axis: ShareAxis) 
                 "name": f"{name_of(row)} {format_clip(row.record.workload)}",
                 "shape": SHAPES.get(row.verdict, "other"),
                 "filled": provenance_of(row) == "measured",
-                "label": _shorten(name_of(row)) if label else "",
+                "label": name_of(row) if label else "",
                 "anchor": "start" if left < 224 else "end",
             }
         )
@@ -138,7 +139,3 @@ def _distinct(marks: Sequence[dict[str, Any]], height: str) -> list[dict[str, An
         mark | {"name": f"{mark['name']} (and {mark['covered']} more here)" if mark["covered"] else mark["name"]}
         for mark in found.values()
     ]
-
-
-def _shorten(text: str, most: int = 28) -> str:
-    return text if len(text) <= most else f"{text[: most - 1]}\u2026"

@@ -42,14 +42,13 @@ def timeline_chart(found: Hotspots, name: str, width: int, height: int) -> dict[
     scale well, so the page has a drawing for a screen and one for a phone, `width` by `height` units each.
 
     A layer is a group of modules: its upper and its lower edge as (x, bytes), and its bytes at the peak for the legend.
+    A mark is where the peak or the highest moment elsewhere stands, its label, and the class of its line.
     """
     points, groups, peak = found.timeline.points, found.timeline.groups, found.timeline.peak
     floor = found.baseline if found.baseline > MOSTLY_RESIDENT * found.allocated else 0
     first, last = points[0].event, points[-1].event
-    events, sizes = (
-        Axis(first, max(last, first + 1), 0, width),
-        Axis(floor, max(found.allocated, floor + 1), height - 20, 40),
-    )
+    events = Axis(first, max(last, first + 1), 0, width)
+    sizes = Axis(floor, max(found.allocated, floor + 1), height - 20, 40)
     x = [events.at(point.event) for point in points]
     layers, below = [], [0] * len(points)
     for n, group in enumerate(groups):
@@ -58,23 +57,17 @@ def timeline_chart(found: Hotspots, name: str, width: int, height: int) -> dict[
             edges = {"upper": list(zip(x, above, strict=True)), "lower": list(zip(x, below, strict=True))}
             layers.append({"name": group, "at_peak": peak.by_group[n], **edges})
         below = above
+    marks = [(events.at(peak.event), f"peak {format_bytes(peak.allocated)}", "peak")]
+    if (second := found.timeline.second) and found.second:
+        marks.append((events.at(second.event), f"next {format_bytes(second.allocated)}", "next"))
     ticks = [floor + (found.allocated - floor) * n // TICKS for n in range(TICKS + 1)]
     return {
         "layers": layers,
         "ticks": ticks,
         "floor": floor,
         "y": lambda size: sizes.at(max(size, floor)),
-        "marks": _marks(found, {id(point): at for point, at in zip(points, x, strict=True)}),
+        "marks": marks,
         "name": name,
         "width": width,
         "height": height,
     }
-
-
-def _marks(found: Hotspots, x: dict[int, float]) -> list[tuple[float, str, str]]:
-    """Where the peak and the highest moment elsewhere stand, the label of each, and the class of its line."""
-    peak, second = found.timeline.peak, found.timeline.second
-    marks = [(x[id(peak)], f"peak {format_bytes(peak.allocated)}", "peak")]
-    if second is not None and found.second:
-        marks.append((x[id(second)], f"next {format_bytes(second.allocated)}", "next"))
-    return marks

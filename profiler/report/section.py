@@ -173,8 +173,7 @@ def _causes(record: Record, word: str) -> list[Block]:
 def _others(rows: Any, word: str) -> list[Block]:
     table = [
         [name, peers.HEADINGS[quantity], pair.estimated, format_percent(pair.error)]
-        for quantity, pairs in rows.items()
-        for name, pair in zip([peers.OURS, *peers.PREDICTORS[quantity]], pairs, strict=True)
+        for (quantity, name), pair in rows.items()
         if pair.estimated is not None and pair.measured is not None
     ]
     heads = ["Formula of", "For", "Says", f"Beside the {word} figure"]
