@@ -143,6 +143,27 @@ def test_the_filter_leaves_cases_with_all_words_and_their_sections(show: Open) -
     assert found.page.locator("details.case:visible").count() == 9
 
 
+def test_of_thousands_of_rows_some_stand_and_the_filter_and_sorting_reach_all(show: Open) -> None:
+    found = show(make.sample())
+    more = found.page.locator("#more")
+    assert more.is_hidden()
+    found.page.evaluate("most = 3; showRows()")
+    names = sorted(record.workload.model for record in make.sample())
+    found.sort("model")
+    assert found.column("model") == names[:3]
+    assert more.inner_text() == "Show the other 6 rows"
+    assert found.page.locator("details.case:visible").count() == 9
+    found.page.locator("#filter").fill(names[-1])
+    assert set(found.column("model")) == {names[-1]} and more.is_hidden()
+    found.page.locator("#filter").fill("")
+    found.page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert found.page.locator("#cases tbody tr:visible").count() == 9
+    found.page.evaluate("dispatchEvent(new Event('afterprint'))")
+    more.click()
+    assert found.column("model") == names and more.is_hidden()
+    assert quiet(found)
+
+
 def test_data_of_a_chart_is_a_click_away(show: Open) -> None:
     found = show(make.sample())
     data = found.page.locator("#w1 figure details")

@@ -3,11 +3,14 @@
 // Everything from the data goes into the page as text: nothing in it can become markup.
 
 const OPEN = 3; // sections that stand open when the page is opened
+const ROWS = 500; // rows of the table of cases that stand before a click: a browser takes long to lay out thousands
 const PRINTED = 200; // cases that printing opens; of more, those that stand open are printed
 const UNITS = [[2 ** 30, "GiB", 3], [2 ** 20, "MiB", 1], [2 ** 10, "KiB", 1]];
 
 let lines = []; // JSON: the table, then a section a case
 let head; // { heads, rows, alike, notes, cases } of the first line
+let rows = []; // of the table of cases, in the order shown; each has its cells as `data`
+let most = ROWS;
 const byId = (id) => document.getElementById(id);
 
 function size(bytes) { // as format_bytes of profiler/data/units.py; a half is rounded to the even digit, as Python does
@@ -42,23 +45,25 @@ function contents(cell, show = size) { // a text, bytes, or a list of one of the
   return [text === "unknown" ? html("i", {}, text) : text, ...small, ...(note ? [mark(note)] : [])];
 }
 
+const scroll = (label, made) => html("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": label }, made);
+
 function table(style, caption, heads, rows, show = size) {
-  const row = (cells, tag) => html("tr", {}, ...cells.map((cell, n) => html(n && tag === "th" ? "td" : tag, { "data-head": n || tag === "td" ? heads[n] : null }, ...contents(cell, show))));
-  const made = html("table", { class: `${style} cards` },
+  const first = style === "size" ? "td" : "th"; // a size is no heading of its row
+  const cell = (tag, head, content) => html(tag, { "data-head": tag === "td" ? head : null }, ...contents(content, show));
+  return scroll(caption || heads[0], html("table", { class: `${style} cards` },
+    ...(caption ? [html("caption", {}, caption)] : []),
     html("thead", {}, html("tr", {}, ...heads.map((text) => html("th", { scope: "col" }, text)))),
-    html("tbody", {}, ...rows.map((cells) => row(cells, style === "size" ? "td" : "th"))));
-  if (caption) made.prepend(html("caption", {}, caption));
-  return html("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": caption || heads[0] }, made);
+    html("tbody", {}, ...rows.map((cells) => html("tr", {}, ...cells.map((content, n) => cell(n ? "td" : first, heads[n], content)))))));
 }
 
 // The waterfall: bars are linear and add up, dots stand on a logarithmic axis, numbers at the right.
 const LEFT = 72, WIDTH = 172, TOP = 18, DOTS = 258, END = 326;
-const power = (at) => { const unit = Math.min(Math.max(Math.floor(at / 10), 0), 4); return `${2 ** (at - 10 * unit)} ${["B", "KiB", "MiB", "GiB", "TiB"][unit]}`; };
+const power = (at) => size(2 ** at).replace(/\.0+/, "");
 
 function waterfall(title, steps, id, word) {
   const sizes = steps.flatMap(([, , ...pair]) => pair.map(number)).filter((bytes) => bytes > 0);
   const whole = Math.max(...sizes), latent = number(steps[0][2]) || 0;
-  const low = Math.floor(Math.log2(Math.min(...sizes)) - 0.1);
+  const low = Math.max(Math.floor(Math.log2(Math.min(...sizes)) - 0.1), 0);
   const high = Math.max(Math.ceil(Math.log2(whole) + 0.1), low + 2);
   const dot = (bytes, y) => `M${(DOTS + (Math.log2(bytes) - low) / (high - low) * (END - DOTS)).toFixed(1)} ${y + 4.5}h0`;
   const bar = (start, bytes, y) => { const wide = Math.max(bytes / whole * WIDTH, 1); return `M${LEFT + start / whole * WIDTH} ${y}h${wide}v9h-${wide}z`; };
@@ -144,59 +149,83 @@ function addCases() {
   });
 }
 
+// What a cell is sorted by, where its column holds numbers: bytes, a number, or the product of a clip's sides.
 const value = (cell) => number(cell) ?? String(bare(cell)).split("\u00d7").reduce((product, text) => product * parseFloat(text), 1);
-const numeric = (column) => head.rows.some((row) => !Number.isNaN(value(row[column]))) && head.rows.every((row) => !Number.isNaN(value(row[column])) || bare(row[column]) === "unknown");
 
-function addTable() {
-  const body = html("tbody"), row = html("tr");
-  const sorts = head.heads.map((_, column) => numeric(column));
-  const rows = head.rows.map((cells, n) => {
-    const made = html("tr", {}, ...cells.map((cell, column) => {
-      const name = head.heads[column], word = bare(cell);
-      if (column === 0) return html("th", { scope: "row" }, html("a", { href: `#w${n + 1}` }, ...contents(cell)));
-      const style = name === "verdict" ? `reason v-${String(word).replaceAll(" ", "-")}` : name === "status" ? `s-${word}` : sorts[column] ? "n" : null;
-      return html("td", { class: style, "data-head": name }, ...contents(cell));
-    }));
-    made.data = cells;
-    return made;
-  });
-  const heads = head.heads.map((name, column) => html("th", { scope: "col", class: sorts[column] && "n" }, html("button", { type: "button" }, name)));
-  heads.forEach((cell, column) => cell.firstChild.addEventListener("click", () => {
-    const up = cell.getAttribute("aria-sort") !== "ascending";
-    rows.sort((a, b) => {
-      const [x, y] = [a, b].map((made) => sorts[column] ? value(made.data[column]) : String(bare(made.data[column])));
-      if (sorts[column] && (Number.isNaN(x) || Number.isNaN(y))) return Number.isNaN(x) - Number.isNaN(y); // unknown stays last
-      return (up ? 1 : -1) * (sorts[column] ? x - y : x.localeCompare(y, "en", { numeric: true }));
-    });
-    body.append(...rows);
-    for (const other of heads) other.removeAttribute("aria-sort");
-    cell.setAttribute("aria-sort", up ? "ascending" : "descending");
-  }));
-  row.append(...heads);
-  body.append(...rows);
-  const list = (tag, style, items, id) => items.length ? [html(tag, { class: style }, ...items.map((text, n) => html("li", { id: id && `${id}${n + 1}` }, text)))] : [];
-  byId("table").append(
-    ...(head.alike.length ? [html("p", { class: "soft" }, `In every case: ${head.alike.join("; ")}.`)] : []),
-    filter(rows),
-    html("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "All cases" }, html("table", { id: "cases", class: "cards" }, html("thead", {}, row), body)),
-    ...(head.notes.length ? [html("h3", {}, "Notes: why a figure is unknown, and what to know of several cases")] : []),
-    ...list("ol", "footnotes", head.notes, "n"));
+function isNumeric(column) {
+  const unknown = head.rows.map((row) => Number.isNaN(value(row[column])));
+  return unknown.includes(false) && head.rows.every((row, n) => !unknown[n] || bare(row[column]) === "unknown");
 }
 
-function filter(rows) {
-  const input = html("input", { id: "filter", type: "search" }), shown = html("output");
-  input.addEventListener("input", () => {
-    const words = input.value.toLowerCase().split(/\s+/);
-    let count = 0;
-    rows.forEach((row) => {
-      const section = byId(row.querySelector("a").hash.slice(1));
-      const text = `${row.textContent} ${section.firstChild.textContent}`.toLowerCase();
-      row.hidden = section.hidden = !words.every((word) => text.includes(word));
-      count += !row.hidden;
-    });
-    shown.value = `${count} of ${rows.length}`;
+function styleOf(name, word, numeric) {
+  if (name === "verdict") return `reason v-${String(word).replaceAll(" ", "-")}`;
+  if (name === "status") return `s-${word}`;
+  return numeric && "n";
+}
+
+function order(column, numeric, up) {
+  const text = (row) => String(bare(row.data[column]));
+  rows.sort((a, b) => {
+    const sign = up ? 1 : -1;
+    if (!numeric) return sign * text(a).localeCompare(text(b), "en", { numeric: true });
+    const [x, y] = [value(a.data[column]), value(b.data[column])];
+    if (Number.isNaN(x) || Number.isNaN(y)) return Number.isNaN(x) - Number.isNaN(y); // unknown stays last
+    return sign * (x - y);
   });
-  return html("label", { class: "filter" }, "Show cases with all of these words ", input, " ", shown);
+}
+
+function addTable() {
+  const numeric = head.heads.map((_, column) => isNumeric(column));
+  rows = head.rows.map((cells, n) => {
+    const [first, ...rest] = cells;
+    const link = html("th", { scope: "row" }, html("a", { href: `#w${n + 1}` }, ...contents(first)));
+    const others = rest.map((cell, at) => {
+      const name = head.heads[at + 1];
+      return html("td", { class: styleOf(name, bare(cell), numeric[at + 1]), "data-head": name }, ...contents(cell));
+    });
+    return Object.assign(html("tr", {}, link, ...others), { data: cells });
+  });
+  const body = html("tbody");
+  const heads = head.heads.map((name, column) => {
+    const cell = html("th", { scope: "col", class: numeric[column] && "n" }, html("button", { type: "button" }, name));
+    cell.firstChild.addEventListener("click", () => {
+      const up = cell.getAttribute("aria-sort") !== "ascending";
+      order(column, numeric[column], up);
+      showRows();
+      body.append(...rows);
+      for (const other of heads) other.removeAttribute("aria-sort");
+      cell.setAttribute("aria-sort", up ? "ascending" : "descending");
+    });
+    return cell;
+  });
+  const input = html("input", { id: "filter", type: "search" });
+  input.addEventListener("input", showRows);
+  const more = html("button", { id: "more", type: "button", hidden: "" });
+  more.addEventListener("click", () => { most = Infinity; showRows(); });
+  byId("table").append(
+    ...(head.alike.length ? [html("p", { class: "soft" }, `In every case: ${head.alike.join("; ")}.`)] : []),
+    html("label", { class: "filter" }, "Show cases with all of these words ", input, " ", html("output", { id: "shown" })),
+    scroll("All cases", html("table", { id: "cases", class: "cards" }, html("thead", {}, html("tr", {}, ...heads)), body)), more);
+  if (head.notes.length) {
+    byId("table").append(html("h3", {}, "Notes: why a figure is unknown, and what to know of several cases"),
+      html("ol", { class: "footnotes" }, ...head.notes.map((text, n) => html("li", { id: `n${n + 1}` }, text))));
+  }
+  body.append(...rows);
+}
+
+function showRows() { // those with all words of the filter, `most` of them, and the sections of all that have them
+  const words = byId("filter").value.toLowerCase().split(/\s+/);
+  let count = 0;
+  for (const row of rows) {
+    const section = byId(row.querySelector("a").hash.slice(1));
+    const text = `${row.textContent} ${section.firstChild.textContent}`.toLowerCase();
+    section.hidden = !words.every((word) => text.includes(word));
+    if (!section.hidden) count += 1;
+    row.hidden = section.hidden || count > most;
+  }
+  byId("shown").value = byId("filter").value ? `${count} of ${rows.length}` : "";
+  byId("more").hidden = count <= most;
+  byId("more").textContent = `Show the other ${(count - most).toLocaleString("en")} rows`;
 }
 
 function openTarget() {
@@ -206,6 +235,7 @@ function openTarget() {
 
 let closed = [], buttons = [];
 addEventListener("beforeprint", () => {
+  for (const row of rows) row.hidden = byId(row.querySelector("a").hash.slice(1)).hidden;
   buttons = [...document.querySelectorAll("#cases button")]; // browsers leave them out of a head that they repeat on a page
   for (const button of buttons) button.replaceWith(button.textContent);
   const cases = [...document.querySelectorAll("details.case")];
@@ -213,6 +243,7 @@ addEventListener("beforeprint", () => {
   for (const details of closed) { fill(details); details.open = true; }
 });
 addEventListener("afterprint", () => {
+  if (rows.length) showRows();
   for (const details of closed) details.open = false;
   document.querySelectorAll("#cases thead th").forEach((cell, n) => cell.replaceChildren(buttons[n]));
 });
@@ -224,7 +255,7 @@ async function start() {
   lines = (await new Response(stream).text()).split("\n");
   head = JSON.parse(lines[0]);
   byId("unread").remove();
-  if (head.cases.length) { addTable(); addCases(); }
+  if (head.cases.length) { addTable(); addCases(); showRows(); }
   openTarget();
   document.documentElement.dataset.drawn = "";
 }
