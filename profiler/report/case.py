@@ -6,7 +6,7 @@ from dataclasses import replace
 from operator import attrgetter
 from typing import Any
 
-from profiler.data.records import Estimate, Failure, Measurement, Reading, Record
+from profiler.data.records import Failure, Measurement, Reading, Record
 from profiler.data.units import format_bytes
 from profiler.report.cells import Cell, Footnotes, find_note
 
@@ -49,18 +49,6 @@ def readings(source: Measurement | Failure, notes: Footnotes) -> list[list[Any]]
     lines += [f"Unknown in every phase: {', '.join(heads)} ({reason})." for reason, heads in unknown.items()]
     table = ["table", "num", "", ["Phase", *columns], rows]
     return [["h", "Cold and warm"], table, *(["p", line] for line in lines)] if rows else []
-
-
-def peak_sides(record: Record) -> list[tuple[str, Estimate | Measurement]]:
-    """The sides whose peaks a section describes, with a title; one for both where the reader would see the same figures."""
-    measured, estimated = record.measurement, record.estimate
-    if measured and estimated and _peak_facts(measured) == _peak_facts(estimated):
-        return [("Measured and estimated", measured)]
-    return [(title, side) for title, side in (("Measured", measured), ("Estimated", estimated)) if side]
-
-
-def _peak_facts(side: Estimate | Measurement) -> tuple[object, ...]:
-    return side.peak_at, format_bytes(side.baseline.allocated_bytes), format_bytes(side.peak.allocated_bytes)
 
 
 def common_notes(records: Iterable[Record]) -> frozenset[str]:

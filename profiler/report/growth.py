@@ -11,37 +11,28 @@ from markupsafe import Markup
 from profiler.comparison.case import Comparison
 from profiler.report.charts import LogAxis
 from profiler.report.engine import render
-from profiler.report.words import card_of, name_of, plural
+from profiler.report.words import card_of, name_of, peak_of, plural
 
 MOST = 6  # lines that can be told apart
 
 
 @dataclass(frozen=True)
-class Point:
-    """A case at `x`, its allocated peaks in bytes; unknown is None."""
-
-    x: int
-    estimated: int | None
-    measured: int | None
-
-    @property
-    def size(self) -> int:
-        """Measured where that is known."""
-        return self.measured or self.estimated or 0
-
-
-@dataclass(frozen=True)
 class Series:
-    """Points of one workload, rising in x."""
+    """Cases of one workload, rising in x, each with its x; all have a peak."""
 
     name: str
-    points: Sequence[Point]
+    points: Sequence[tuple[int, Comparison]]
 
     @property
     def words(self) -> str:
         """How much the peak grows from end to end."""
-        first, last = self.points[0], self.points[-1]
-        return f"{last.x / first.x:.3g} times as much, {last.size / first.size:.3g} times the peak"
+        (low, first), (high, _) = self.points[0], self.points[-1]
+        return f"{high / low:.3g} times as much, {self.end / (peak_of(first) or 1):.3g} times the peak"
+
+    @property
+    def end(self) -> int:
+        """The last peak."""
+        return peak_of(self.points[-1][1]) or 0
 
 
 @dataclass(frozen=True)
@@ -69,17 +60,14 @@ def _chart(over: str, rows: Sequence[Comparison], *axes: str) -> Chart | None:
         rest: Any = dict.fromkeys(axes, 1)
         groups[replace(row.record.workload, **rest), card_of(row.record)].append(row)
     series = [line for group in groups.values() if (line := _series(group, over, axes)) is not None]
-    series.sort(key=lambda line: -line.points[-1].size)
+    series.sort(key=lambda line: -line.end)
     drawn = series[:MOST]
     return Chart(_draw(over, drawn), over, drawn, len(series) - len(drawn)) if drawn else None
 
 
 def _series(rows: Sequence[Comparison], over: str, axes: Sequence[str]) -> Series | None:
-    points = {}
-    for row in rows:
-        x = prod(getattr(row.record.workload, axis) for axis in axes)
-        points[x] = Point(x, row.allocated.estimated, row.allocated.measured)
-    known = [points[x] for x in sorted(points) if points[x].size]
+    points = {prod(getattr(row.record.workload, axis) for axis in axes): row for row in rows}
+    known = [(x, points[x]) for x in sorted(points) if peak_of(points[x])]
     if len(known) < 2:
         return None
     work = rows[0].record.workload
@@ -90,9 +78,10 @@ def _series(rows: Sequence[Comparison], over: str, axes: Sequence[str]) -> Serie
 
 def _draw(over: str, series: Sequence[Series]) -> Markup:
     points = [point for line in series for point in line.points]
-    y = LogAxis.over([size for point in points for size in (point.estimated, point.measured) if size], 324, 24)
-    x = LogAxis(log2(min(point.x for point in points)), log2(max(point.x for point in points)), 64, 370)
-    ticks = {x.at(at): f"{at:,}" for at in sorted({point.x for point in points})}
+    sizes = [size for _, row in points for size in (row.allocated.estimated, row.allocated.measured) if size]
+    y, places = LogAxis.over(sizes, 324, 24), {at for at, _ in points}
+    x = LogAxis(log2(min(places)), log2(max(places)), 64, 370)
+    ticks = {x.at(at): f"{at:,}" for at in places}
     return render(
         "growth.svg",
         over=over,
@@ -101,7 +90,7 @@ def _draw(over: str, series: Sequence[Series]) -> Markup:
         ticks=_apart(ticks),
         slope=y.unit * (x.high - x.low),
         series=series,
-        labels=_labels([(x.at(line.points[-1].x), y.at(line.points[-1].size)) for line in series]),
+        labels=_labels([(x.at(line.points[-1][0]), y.at(line.end)) for line in series]),
     )
 
 

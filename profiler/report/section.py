@@ -77,10 +77,11 @@ def _waterfall(comparison: Comparison, word: str, notes: Footnotes) -> list[Bloc
 def _at_the_peak(comparison: Comparison, word: str) -> list[Block]:
     record = comparison.record
     estimate, measurement = record.estimate, record.measurement
-    facts = [
-        [title.replace("Measured", word.capitalize()), _peak(side, comparison, title)]
-        for title, side in case.peak_sides(record)
-    ]
+    sides = {name: side for name, side in ((word.capitalize(), measurement), ("Estimated", estimate)) if side}
+    only = " (tensors only)" if words.added_workspace(comparison) else ""
+    facts = [[name, _peak(side) + (only if side is estimate else "")] for name, side in sides.items()]
+    if len({text for _, text in facts}) < len(facts):  # told once where they agree
+        facts = [[f"{word.capitalize()} and estimated", facts[0][1]]]
     if measurement and measurement.attribution_peak_bytes not in (None, measurement.peak.allocated_bytes):
         peak = format_exact(measurement.attribution_peak_bytes)
         facts.append(["Watched call", f"The call that was watched op by op, for the names here, peaked at {peak}"])
@@ -95,7 +96,7 @@ def _at_the_peak(comparison: Comparison, word: str) -> list[Block]:
     return blocks + _tensors(record, word) + _borrowed(measurement, word) + _options(record, word)
 
 
-def _peak(side: Estimate | Measurement, comparison: Comparison, title: str) -> str:
+def _peak(side: Estimate | Measurement) -> str:
     at, low, high = side.peak_at, side.baseline.allocated_bytes, side.peak.allocated_bytes
     place = (
         f"{at.op} in {at.module or 'the stage itself'}"
@@ -104,9 +105,8 @@ def _peak(side: Estimate | Measurement, comparison: Comparison, title: str) -> s
     )
     if low is None or high is None:
         return place
-    only = " (tensors only)" if title == "Estimated" and words.added_workspace(comparison) else ""
     before, top, more = map(format_bytes, (low, high, high - low))
-    return f"{place}\n{before} resident before the call, {top} at the peak: {more} more{only}"
+    return f"{place}\n{before} resident before the call, {top} at the peak: {more} more"
 
 
 def _tensors(record: Record, word: str) -> list[Block]:
