@@ -1,5 +1,6 @@
 """What a report says, in every form of it: worked out once, then rendered as HTML, Markdown or JSON."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -70,18 +71,9 @@ def collect_contents(
     }
 
 
-@dataclass(frozen=True)
-class Failed:
-    """Cases that ended alike: the first one's record, the reason in words, and the positions of all in the report."""
-
-    record: Record
-    reason: str
-    cases: list[int]
-
-
-def group_failures(records: Sequence[Record]) -> list[Failed]:
-    """What failed or was skipped, each reason once, in the order of its first case."""
-    found: dict[tuple[str, ...], Failed] = {}
+def group_failures(records: Sequence[Record]) -> list[tuple[str, list[int]]]:
+    """Why cases failed or were skipped, each reason once with the positions of its cases, in the order of their first."""
+    found: dict[tuple[str, ...], list[int]] = defaultdict(list)
     for at, record in enumerate(records):
         if record.status == "ok":
             continue
@@ -89,5 +81,5 @@ def group_failures(records: Sequence[Record]) -> list[Failed]:
         notes = "; ".join(f"{field}: {text}" for field, text in record.notes.items())
         reason = failure.message if failure else notes or "no detail was recorded"
         apart = (failure.phase, failure.signal or "") if failure else ()
-        found.setdefault((record.status, reason, *apart), Failed(record, reason, [])).cases.append(at)
-    return list(found.values())
+        found[reason, record.status, *apart].append(at)
+    return [(reason, cases) for (reason, *_), cases in found.items()]
