@@ -36,9 +36,8 @@ def write_answer(comparisons: Sequence[Comparison]) -> str:
     return "; ".join(part for part in parts if part) + "."
 
 
-def write_cautions(comparisons: Iterable[Comparison]) -> list[str]:
+def write_cautions(rows: Sequence[Comparison]) -> list[str]:
     """What a reader must know about the kind of the numbers, in plain sentences."""
-    rows = list(comparisons)
     present = {provenance_of(row) for row in rows}
     lines = []
     if "cpu" in present and "measured" in present:
@@ -57,10 +56,9 @@ def write_cautions(comparisons: Iterable[Comparison]) -> list[str]:
     return lines
 
 
-def write_largest_peaks(comparisons: Iterable[Comparison]) -> list[str]:
+def write_largest_peaks(rows: Sequence[Comparison]) -> list[str]:
     """The largest allocated peak of each kind of number."""
     lines = []
-    rows = list(comparisons)
     for provenance, words in PROVENANCES.items():
         peaks = [(size, row) for row in rows if provenance_of(row) == provenance and (size := peak_of(row)) is not None]
         if peaks:

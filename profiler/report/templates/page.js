@@ -60,14 +60,20 @@ function table(style, caption, heads, rows, show = size) {
 const LEFT = 72, WIDTH = 172, TOP = 18, DOTS = 258, END = 326;
 const power = (at) => size(2 ** at).replace(/\.0+/, "");
 
-function waterfall(title, steps, id, word) {
-  const sizes = steps.flatMap(([, , ...pair]) => pair.map(number)).filter((bytes) => bytes > 0);
-  const whole = Math.max(...sizes), latent = number(steps[0][2]) || 0;
+function shown(cell) {
+  if (number(cell) === null) return "unknown";
+  return Array.isArray(cell) && cell[1] || size(number(cell));
+}
+
+function waterfall(title, steps, id) { // steps: { name, role, estimated, measured }
+  const pair = (step) => [number(step.estimated), number(step.measured)];
+  const sizes = steps.flatMap(pair).filter((bytes) => bytes > 0);
+  const whole = Math.max(...sizes), latent = number(steps[0].estimated) || 0;
   const low = Math.max(Math.floor(Math.log2(Math.min(...sizes)) - 0.1), 0);
   const high = Math.max(Math.ceil(Math.log2(whole) + 0.1), low + 2);
   const dot = (bytes, y) => `M${(DOTS + (Math.log2(bytes) - low) / (high - low) * (END - DOTS)).toFixed(1)} ${y + 4.5}h0`;
   const bar = (start, bytes, y) => { const wide = Math.max(bytes / whole * WIDTH, 1); return `M${LEFT + start / whole * WIDTH} ${y}h${wide}v9h-${wide}z`; };
-  const lanes = ["estimated", "measured"].filter((_, n) => steps.slice(1).some((step) => number(step[2 + n]) !== null));
+  const lanes = ["estimated", "measured"].filter((side) => steps.slice(1).some((step) => number(step[side]) !== null));
   const height = 13 * Math.max(lanes.length, 1) + 6, bottom = TOP + steps.length * height;
   const numbers = (texts) => svg("g", { class: "num", transform: "translate(400)" }, ...texts.map(([y, text]) => svg("text", { y }, text)));
 
@@ -75,52 +81,52 @@ function waterfall(title, steps, id, word) {
     const paths = { term: "", total: "", dots: "" }, texts = [];
     let end = 0; // of the terms so far: a term starts there, a total at 0
     steps.forEach((step, n) => {
-      if (n === 0) return;
-      const [, role] = step, cell = step[side === "estimated" ? 2 : 3], bytes = number(cell);
-      const y = TOP + n * height + 13 * lane + 4;
-      texts.push([y + 8, bytes === null ? "unknown" : Array.isArray(cell) && cell[1] ? cell[1] : size(bytes)]);
+      if (step.role === "latent") return;
+      const bytes = number(step[side]), y = TOP + n * height + 13 * lane + 4;
+      texts.push([y + 8, shown(step[side])]);
       if (bytes === null) return;
-      const start = role === "total" ? 0 : end;
+      const start = step.role === "total" ? 0 : end;
       end = start + bytes;
-      if (bytes > 0) { paths[role] += bar(start, bytes, y); paths.dots += dot(bytes, y); }
+      if (bytes > 0) { paths[step.role] += bar(start, bytes, y); paths.dots += dot(bytes, y); }
     });
     return svg("g", { class: side }, svg("path", { d: paths.term }), svg("path", { class: "total", d: paths.total }),
       svg("path", { class: "dot", d: paths.dots }), numbers(texts));
   });
 
   const y = TOP + height / 2 - 4.5;
-  const widest = steps.find(([, , ...pair]) => pair.map(number).includes(whole))[0];
-  const first = svg("g", { class: "latent" }, numbers([[y + 8, latent ? size(latent) : steps[0][2] === 0 ? "0 B" : "unknown"]]));
+  const widest = steps.find((step) => pair(step).includes(whole)).name;
+  const first = svg("g", { class: "latent" }, numbers([[y + 8, shown(steps[0].estimated)]]));
   if (latent) first.prepend(svg("path", { d: bar(0, latent, y) }), svg("path", { class: "dot", d: dot(latent, y) }));
   if (latent && latent < whole / 50) {
     first.append(svg("text", { class: "share", x: LEFT + 5 + Math.max(latent / whole * WIDTH, 1), y: y + 8 }, `1/${Math.round(whole / latent).toLocaleString("en")} of ${widest}`));
   }
-  const totals = steps.filter(([, role]) => role === "total").map(([name, , estimated, measured]) => [name, number(measured) ?? number(estimated)]);
+  const totals = steps.filter((step) => step.role === "total").map((step) => [step.name, number(step.measured) ?? number(step.estimated)]);
   const said = totals.filter(([, bytes]) => bytes !== null).map(([name, bytes]) => `${name} ${size(bytes)}`).join(", ");
   const tick = (x, at, anchor, text) => svg("text", { x, y: at, "text-anchor": anchor }, text);
   return svg("svg", { class: "chart waterfall", viewBox: `0 0 400 ${bottom + 20}`, role: "img", "aria-labelledby": `${id}t ${id}d` },
     svg("title", { id: `${id}t` }, `Waterfall of ${title}, latent to device bytes`),
     svg("desc", { id: `${id}d` }, `${said || "no total is known"}.`),
-    svg("path", { class: "sum", d: steps.map(([, role], n) => role === "total" ? `M0 ${TOP + n * height}h400v${height}H0z` : "").join("") }),
+    svg("path", { class: "sum", d: steps.map(({ role }, n) => role === "total" ? `M0 ${TOP + n * height}h400v${height}H0z` : "").join("") }),
     svg("path", { class: "grid", d: [LEFT, LEFT + WIDTH, DOTS, END].map((x) => `M${x} 16V${bottom}`).join("") }),
     ...layers, first,
-    svg("g", {}, ...steps.map(([name, role], n) => svg("text", { class: role === "total" && "total", y: TOP + (n + 0.5) * height + 3.5 }, name))),
+    svg("g", {}, ...steps.map(({ name, role }, n) => svg("text", { class: role === "total" && "total", y: TOP + (n + 0.5) * height + 3.5 }, name))),
     svg("g", { class: "tick" }, tick(LEFT, 10, "start", "linear, terms add up"), tick((DOTS + END) / 2, 10, "middle", "log"),
       tick(LEFT, bottom + 14, "start", "0"), tick(LEFT + WIDTH, bottom + 14, "end", size(whole)),
       tick(DOTS, bottom + 14, "start", power(low)), tick(END, bottom + 14, "end", power(high))));
 }
 
-function difference([, role, estimated, measured]) {
+function difference({ role, estimated, measured }) {
   if (role === "latent") return "not compared";
   if (number(estimated) !== null && number(measured) !== null) return number(estimated) - number(measured);
   return [estimated, measured].find((cell) => number(cell) === null);
 }
 
 function chart(caption, title, steps, word, id) {
-  const rows = steps.map((step) => [step[0], step[2], step[1] === "latent" ? "a formula" : step[3], difference(step)]);
+  const named = steps.map(([name, role, estimated, measured]) => ({ name, role, estimated, measured }));
+  const cells = named.map((step) => [step.name, step.estimated, step.role === "latent" ? "a formula" : step.measured, difference(step)]);
   const heading = word[0].toUpperCase() + word.slice(1);
-  return html("figure", {}, waterfall(title, steps, id, word), html("figcaption", {}, caption),
-    html("details", {}, html("summary", {}, "Data of this chart"), table("num", "", ["Step", "Estimated", heading, "Difference"], rows, exact)));
+  return html("figure", {}, waterfall(title, named, id), html("figcaption", {}, caption),
+    html("details", {}, html("summary", {}, "Data of this chart"), table("num", "", ["Step", "Estimated", heading, "Difference"], cells, exact)));
 }
 
 function block([kind, ...parts], id) {
