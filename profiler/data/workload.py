@@ -201,12 +201,7 @@ def option_names() -> tuple[str, ...]:
     return tuple(field.name for field in fields(MemoryOptions))
 
 
-def renamed(data: Any) -> Any:
-    """What a record holds, in today's names: packages besides torch were once asked for by `attention`."""
-    if isinstance(data, list):
-        return [renamed(item) for item in data]
-    if not isinstance(data, dict):
-        return data
-    backend = {"flash-attn": "flash", "sage": "sage", "xformers": "xformers"}.get(str(data.get("attention")))
-    today = data | ({"attention": None, "attention_backend": backend} if backend else {})
-    return {name: renamed(value) for name, value in today.items()}
+def renamed(part: dict[str, Any]) -> dict[str, Any]:
+    """An object of a record in today's names: packages besides torch were once asked for by `attention`."""
+    backend = {"flash-attn": "flash", "sage": "sage", "xformers": "xformers"}.get(str(part.get("attention")))
+    return part | {"attention": None, "attention_backend": backend} if backend else part
