@@ -274,13 +274,13 @@ class Record(Shown):
         return row
 
 
-def from_dict(kind: type[Any], data: dict[str, Any]) -> Any:
+def from_dict(kind: Any, data: dict[str, Any]) -> Any:
     """Read `data` back into the dataclass `kind`, checking every type. Raises pydantic.ValidationError."""
     return _reader(kind).validate_python(data)
 
 
 @cache  # to make one takes a hundred times as long as to read a record with it
-def _reader(kind: type[Any]) -> Any:
+def _reader(kind: Any) -> Any:
     from pydantic import TypeAdapter
 
     return TypeAdapter(kind)
