@@ -7,7 +7,7 @@ import click
 
 from profiler.commands.options import emit, json_option
 from profiler.commands.tables import console
-from profiler.data.latent import estimate_video_latent_memory, rounded_up
+from profiler.data.latent import LATENT_DTYPES, estimate_video_latent_memory, rounded_up
 
 
 @click.command()
@@ -18,13 +18,7 @@ from profiler.data.latent import estimate_video_latent_memory, rounded_up
 @click.option("--spatial", "spatial_compression", type=int, required=True, help="Spatial compression.")
 @click.option("--temporal", "temporal_compression", type=int, required=True, help="Temporal compression.")
 @click.option("--batch", "batch_size", type=int, default=1, show_default=True, help="Clips at once.")
-@click.option(
-    "--dtype",
-    type=click.Choice(["fp32", "fp16", "bf16", "fp8"]),
-    default="fp16",
-    show_default=True,
-    help="Of the latent.",
-)
+@click.option("--dtype", type=click.Choice(LATENT_DTYPES), default="fp16", show_default=True, help="Of the latent.")
 @click.option("--patch", "patch_size", type=int, default=1, show_default=True, help="Spatial patch of the denoiser.")
 @json_option
 def latent(as_json: bool, **clip: Any) -> None:

@@ -7,25 +7,13 @@ import sys
 import tempfile
 import traceback
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 
 import click
 
 from profiler._version import __version__
-from profiler.commands.accuracy import accuracy
-from profiler.commands.compare import compare
-from profiler.commands.coverage import coverage
-from profiler.commands.doctor import doctor
-from profiler.commands.estimate import estimate
-from profiler.commands.explain import explain
-from profiler.commands.hotspots import hotspots
-from profiler.commands.latent import latent
-from profiler.commands.measure import measure
-from profiler.commands.models import models
 from profiler.commands.options import EXIT_FAILED, EXIT_USER
-from profiler.commands.recordings import recordings
-from profiler.commands.report import report
-from profiler.commands.run import run
 from profiler.commands.verbose import verbose_option
 from profiler.data.text import visible
 from profiler.errors import LatentmeterError, UserError, check_text, first_line
@@ -63,9 +51,11 @@ def cli() -> None:
     """How much GPU memory a latent diffusion model needs: estimated, measured, compared."""
 
 
-for command in (
-    latent, models, estimate, recordings, measure, hotspots, run, report, explain, compare, accuracy, coverage, doctor,
-):  # fmt: skip
+for name in (  # each the name of a file and of the command in it
+    *("latent", "models", "estimate", "recordings", "measure", "hotspots", "run", "report", "explain", "compare"),
+    *("accuracy", "coverage", "doctor"),
+):
+    command = getattr(import_module(f"profiler.commands.{name}"), name)
     cli.add_command(verbose_option(command))  # of each command too: it is typed last
 
 

@@ -65,7 +65,7 @@ def show_breakdown(found: Estimate | Measurement) -> None:
 def show_options(options: Mapping[str, AppliedOption]) -> None:
     """One line a memory option: what became of it."""
     for name, option in options.items():
-        console().print(f"option {name}: {'' if option.applied else 'NOT applied: '}{option.detail}")
+        console().print(f"option {name}: {option.detail}")
 
 
 def show_first_notes(notes: Mapping[str, str]) -> None:

@@ -5,14 +5,12 @@ program that uses the package reads the same lines by configuring that logger.
 """
 
 import logging
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
+from profiler.commands.options import together
 from profiler.data.text import visible
-
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 class _Visible(logging.Formatter):
@@ -38,20 +36,9 @@ def _debug(context: click.Context, option: click.Parameter, asked: bool) -> None
         context.ensure_object(dict)["debug"] = True
 
 
-_verbose = click.option(
-    "-v",
-    "--verbose",
-    count=True,
-    expose_value=False,
-    is_eager=True,
-    callback=_listen,
-    help="Say on standard error what is done; -vv says more.",
+_unseen: dict[str, Any] = {"expose_value": False, "is_eager": True}  # by the command itself
+_said = "Say on standard error what is done; -vv says more."
+verbose_option = together(
+    click.option("-v", "--verbose", count=True, callback=_listen, **_unseen, help=_said),
+    click.option("--debug", is_flag=True, callback=_debug, **_unseen, help="Show an error's traceback."),
 )
-_debugging = click.option(
-    "--debug", is_flag=True, expose_value=False, is_eager=True, callback=_debug, help="Show an error's traceback."
-)
-
-
-def verbose_option(command: Command) -> Command:
-    """Give `command` both."""
-    return _verbose(_debugging(command))

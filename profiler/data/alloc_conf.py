@@ -67,17 +67,13 @@ def read_modelled(text: str, release: Release) -> dict[str, Any]:
     return values
 
 
-def _one_of(*allowed: str) -> Callable[[str], str]:
-    def read(value: str) -> str:
-        if value not in allowed:
-            raise ValueError(f"expected {' or '.join(allowed)}")
-        return value
+def _one_of(values: Mapping[str, Any]) -> Callable[[str], Any]:
+    def read(value: str) -> Any:
+        if value not in values:
+            raise ValueError(f"expected {' or '.join(values)}")
+        return values[value]
 
     return read
-
-
-def _flag(value: str) -> bool:
-    return _one_of("True", "False")(value) == "True"
 
 
 def _number(least: int = 0, most: int = (1 << 64) - 1, *, power_of_two: bool = False) -> Callable[[str], int]:
@@ -95,15 +91,14 @@ def _number(least: int = 0, most: int = (1 << 64) - 1, *, power_of_two: bool = F
 
 def _share(least: float, most: float) -> Callable[[str], float]:
     def read(value: str) -> float:
-        number = float(value)
-        if not least <= number <= most:
+        if not least <= float(value) <= most:
             raise ValueError("expected a share between 0 and 1")
-        return number
+        return float(value)
 
     return read
 
 
-_power_of_two = _number(1, power_of_two=True)
+_flag, _power_of_two = _one_of({"True": True, "False": False}), _number(1, power_of_two=True)
 
 
 def _divisions(value: str) -> tuple[int, ...]:
@@ -132,7 +127,7 @@ def _divisions(value: str) -> tuple[int, ...]:
 # How each option is read, and the first release that can have it. Those of 2.9 are in 2.11's library and were not in 2.6's
 # source; those of 2.12 are in 2.13's library and not in 2.11's.
 OPTIONS: dict[str, tuple[Callable[[str], Any], Release]] = {
-    "backend": (_one_of("native", "cudaMallocAsync"), (0,)),
+    "backend": (_one_of({"native": "native", "cudaMallocAsync": "cudaMallocAsync"}), (0,)),
     "expandable_segments": (_flag, (0,)),
     "max_split_size_mb": (_number(), (0,)),
     "max_non_split_rounding_mb": (_number(), (0,)),

@@ -6,6 +6,7 @@ Sizes are integer bytes. An unknown size is None, and `notes` holds its reason u
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from typing import Any, Literal
 
 from profiler.data.explanation import Explanation
@@ -14,7 +15,7 @@ from profiler.data.memory import LEVELS, TERMS, AliveTensor, Borrowed, Memory, P
 from profiler.data.shown import Shown, group_notes
 from profiler.data.stack import Stack
 from profiler.data.units import format_bytes
-from profiler.data.workload import Workload, renamed
+from profiler.data.workload import Workload
 
 SCHEMA = 1
 
@@ -273,18 +274,13 @@ class Record(Shown):
         return row
 
 
-def from_dict(kind: type[Any], data: dict[str, Any]) -> Any:
+def from_dict(kind: Any, data: dict[str, Any]) -> Any:
     """Read `data` back into the dataclass `kind`, checking every type. Raises pydantic.ValidationError."""
-    from pydantic import TypeAdapter, ValidationError
-
-    if kind not in READERS:
-        READERS[kind] = TypeAdapter(kind)
-    try:
-        return READERS[kind].validate_python(data)
-    except ValidationError:
-        if (today := renamed(data)) == data:
-            raise
-        return READERS[kind].validate_python(today)
+    return _reader(kind).validate_python(data)
 
 
-READERS: dict[type[Any], Any] = {}  # to make one takes a hundred times as long as to read a record with it
+@cache  # to make one takes a hundred times as long as to read a record with it
+def _reader(kind: Any) -> Any:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind)

@@ -5,9 +5,7 @@ from profiler.errors import UserError
 MIB = 1 << 20
 GIB = 1 << 30
 MOST = 1_000_000  # frames, pixels of a side, a batch
-MOST_PIXELS = (
-    10**12
-)  # of a batch: a trillion fp32 activations of 512 channels are 2^51 bytes, and torch counts in 64 bits
+MOST_PIXELS = 10**12  # of a batch: that many fp32 activations of 512 channels are 2^51 bytes; torch counts in 64 bits
 MOST_CALLS = 1000  # warm calls of one measurement
 # Bytes of one element, by this project's names of element types and by torch's.
 ELEMENT_BYTES = {
@@ -47,13 +45,9 @@ def format_bytes(size: int | None) -> str:
     """`size` bytes with a binary unit (KiB, MiB, GiB = 2^10, 2^20, 2^30); `unknown` for None."""
     if size is None:
         return "unknown"
-    magnitude = abs(size)
-    if magnitude >= GIB:
-        return f"{size / GIB:.3f} GiB"
-    if magnitude >= MIB:
-        return f"{size / MIB:.1f} MiB"
-    if magnitude >= 1024:
-        return f"{size / 1024:.1f} KiB"
+    for unit, name, digits in ((GIB, "GiB", 3), (MIB, "MiB", 1), (1024, "KiB", 1)):
+        if abs(size) >= unit:
+            return f"{size / unit:.{digits}f} {name}"
     return f"{size} B"
 
 

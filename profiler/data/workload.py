@@ -54,18 +54,14 @@ class MemoryOptions:
     benchmark: bool = False
 
     def __post_init__(self) -> None:
-        sides = "two positive integers (height, width)"
-        for name, count, what in (
-            ("tile", 2, sides),
-            ("tile_stride", 2, sides),
-            ("tile_frames", 1, "a positive integer"),
-        ):
+        for name in ("tile", "tile_stride", "tile_frames"):
             value = getattr(self, name)
-            sizes = value if count == 2 else (value,)
             if value is not None and not self.tiling:
                 raise UserError(f"{name}: a tile size needs tiling switched on")
-            if value is not None and (len(sizes) != count or not all(map(is_size, sizes))):
-                raise UserError(f"{name}: expected {what}, got {value!r}")
+            if value is not None and name == "tile_frames":
+                check_size(name, value)
+            elif value is not None and (len(value) != 2 or not all(map(is_size, value))):
+                raise UserError(f"{name}: expected two positive integers (height, width), got {value!r}")
         if self.tile and self.tile_stride and any(a > b for a, b in zip(self.tile_stride, self.tile, strict=True)):
             raise UserError(f"tile_stride: {_by(self.tile_stride)} leaves gaps between tiles of {_by(self.tile)}")
         if self.attention is not None and self.attention not in ATTENTIONS:
@@ -85,22 +81,13 @@ class MemoryOptions:
     @property
     def key(self) -> str:
         """The options that are on, as a path part; empty for none."""
-        parts = [name for name in ("tiling", "slicing", "framewise") if getattr(self, name)]
-        if self.tiling:
-            stride = f"-stride{_by(self.tile_stride)}" if self.tile_stride else ""
-            frames = f"-frames{self.tile_frames}" if self.tile_frames else ""
-            parts[0] = f"tiling{_by(self.tile or ())}{stride}{frames}"
-        if self.channels_last:
-            parts.append("channels-last")
-        if self.attention is not None:
-            parts.append(f"attention-{self.attention}")
-        if self.attention_backend is not None:
-            parts.append(f"backend-{self.attention_backend}")
-        if self.autocast is not None:
-            parts.append(f"autocast-{self.autocast}")
-        if self.benchmark:
-            parts.append("benchmark")
-        return "+".join(parts)
+        stride = f"-stride{_by(self.tile_stride)}" if self.tile_stride else ""
+        frames = f"-frames{self.tile_frames}" if self.tile_frames else ""
+        parts = [f"tiling{_by(self.tile or ())}{stride}{frames}"] * self.tiling
+        parts += [name.replace("_", "-") for name in ("slicing", "framewise", "channels_last") if getattr(self, name)]
+        chosen = {"attention": self.attention, "backend": self.attention_backend, "autocast": self.autocast}
+        parts += [f"{name}-{value}" for name, value in chosen.items() if value is not None]
+        return "+".join(parts + ["benchmark"] * self.benchmark)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,12 +201,7 @@ def option_names() -> tuple[str, ...]:
     return tuple(field.name for field in fields(MemoryOptions))
 
 
-def renamed(data: Any) -> Any:
-    """What a record holds, in today's names: packages besides torch were once asked for by `attention`."""
-    if isinstance(data, list):
-        return [renamed(item) for item in data]
-    if not isinstance(data, dict):
-        return data
-    backend = {"flash-attn": "flash", "sage": "sage", "xformers": "xformers"}.get(str(data.get("attention")))
-    today = data | ({"attention": None, "attention_backend": backend} if backend else {})
-    return {name: renamed(value) for name, value in today.items()}
+def renamed(part: dict[str, Any]) -> dict[str, Any]:
+    """An object of a record in today's names: packages besides torch were once asked for by `attention`."""
+    backend = {"flash-attn": "flash", "sage": "sage", "xformers": "xformers"}.get(str(part.get("attention")))
+    return part | {"attention": None, "attention_backend": backend} if backend else part

@@ -24,7 +24,7 @@ from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from profiler.data.records import SCHEMA, Record, from_dict
-from profiler.data.workload import Workload
+from profiler.data.workload import Workload, renamed
 from profiler.errors import UserError
 from profiler.files.load import describe
 from profiler.files.outputs import check_output
@@ -254,7 +254,7 @@ def file_stem(workload: Workload) -> str:
 def _read(kind: type[Any], text: bytes, place: str, what: str) -> Any:
     """The dataclass `kind` in a piece of JSON. Raises DamageError that says where it stands and why it is not `what`."""
     try:
-        data = json.loads(text, parse_float=_finite, parse_constant=_finite)
+        data = json.loads(text, parse_float=_finite, parse_constant=_finite, object_hook=renamed)
         schema = data.get("schema") if isinstance(data, dict) else None
         if isinstance(schema, int) and schema > SCHEMA:
             raise UserError(

@@ -11,13 +11,13 @@ import torch
 from accelerate import init_empty_weights
 from torch import nn
 
-from profiler.data.workload import DtypeName, Workload
+from profiler.data.workload import Workload
 from profiler.errors import MODEL_FAILURES, ModelError, UserError, first_line
 from profiler.models.spec import ModelSpec
 from profiler.models.torchvision_resize import provide_resize
 from profiler.models.weights import weights_format
 
-TORCH_DTYPES: dict[DtypeName, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+TORCH_DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 def build(cls: Any, config: dict[str, Any], dtype: torch.dtype) -> nn.Module:

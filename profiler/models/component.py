@@ -20,7 +20,7 @@ from profiler.models.build import build, component_class, constructor_defaults
 from profiler.models.catalog import models_with
 from profiler.models.contract import find_contract
 from profiler.models.inputs import class_entry, describe_denoiser, own_patch, pixel_multiple
-from profiler.models.spec import LatentContract, ModelSpec, Size, Text, Vae
+from profiler.models.spec import LatentContract, ModelSpec, Size, Vae
 
 Config = dict[str, Any]
 
@@ -111,10 +111,8 @@ def _denoiser(module: nn.Module, config: Config) -> ModelSpec:
         "multiple_of": pixel_multiple(name, whole, assumed.spatial_compression, patch),
         "guidance": _agreed(spec.denoiser.guidance for spec in near if spec.denoiser) or "none",
     }  # fmt: skip
-    text = like.text
-    if text is not None:  # its length, a size, only where no model of the class has another
-        update_text = {"length": _agreed(spec.text.length for spec in known if spec.text)}
-        text = Text.model_validate(text.model_dump() | update_text)
+    # The text's length, a size, is lent only where no model of the class has another.
+    text = like.text and like.text.model_copy(update={"length": _agreed(s.text.length for s in known if s.text)})
     return ModelSpec(
         id=name, name=name, latent=assumed, default=_picture(assumed, config), vae=None, text=text,
         denoiser=like.denoiser.model_copy(update=update), unknown={"vae": "a denoiser alone"},

@@ -1,9 +1,10 @@
 """Finds a model: a catalog id, a YAML file, a diffusers class, a component's config.json, a diffusers folder, a hub id."""
 
+# ruff: noqa: PTH110, PTH112 - of a name too long to be a file's, os.path says that there is none; pathlib raises
 import difflib
 import logging
+import os
 import re
-import stat
 from pathlib import Path
 
 from profiler.errors import UserError
@@ -36,8 +37,7 @@ def find_model(name: str) -> ModelSpec:
         from profiler.models.component import read_class
 
         return read_class(name)
-    mode = _mode(path)
-    if stat.S_ISDIR(mode) or (HUB_ID.fullmatch(name) and not mode):
+    if os.path.isdir(name) or (HUB_ID.fullmatch(name) and not os.path.exists(name)):
         from profiler.models.folder import read_folder
 
         return read_folder(name).model_copy(update={"reference": name})
@@ -49,7 +49,7 @@ def _what_it_is_not(name: str, known: list[str]) -> str:
     shown = name if len(name) <= 80 else f"{name[:80]}..."
     near = difflib.get_close_matches(name[:80], known, n=3, cutoff=0.3)
     hint = f"did you mean {' or '.join(repr(n) for n in near)}? " if near else ""
-    if _mode(Path(name)):
+    if os.path.exists(name):
         hint = "it is a file, but no .yaml and no .json. "
     elif "/" in name:
         hint = "there is no such folder. "
@@ -57,11 +57,3 @@ def _what_it_is_not(name: str, known: list[str]) -> str:
         f"no model '{shown}': {hint}`latentmeter models` lists all {len(known)}; "
         "a YAML file, a diffusers class or component config.json, a diffusers folder or a hub id (owner/name) work too"
     )
-
-
-def _mode(path: Path) -> int:
-    """The mode of a file or folder; 0 where there is none, also where the name is too long to be one's."""
-    try:
-        return path.stat().st_mode
-    except (OSError, ValueError):
-        return 0

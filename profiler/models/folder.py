@@ -10,7 +10,7 @@ from typing import Any
 from profiler.errors import UserError
 from profiler.files.load import read_json
 from profiler.models.component import read_component
-from profiler.models.spec import LatentContract, ModelSpec, Size
+from profiler.models.spec import ModelSpec, Size
 
 DENOISERS = ("transformer", "unet")
 
@@ -41,8 +41,10 @@ def read_folder(name: str) -> ModelSpec:
     if other is None or other.denoiser is None:
         return found.model_copy(update=update | {"unknown": {"denoiser": "model_index.json names none"}})
     multiple = other.denoiser.multiple_of // other.latent.spatial_compression * found.latent.spatial_compression
+    # A VAE of single pictures beside a denoiser of clips codes the frames as rows, so any number goes.
+    rows = found.latent.frame_rule == "image" and other.latent.frame_rule != "image"
     update |= {
-        "contract": _together(found.latent, other.latent),
+        "contract": found.latent.model_copy(update={"frame_rule": "any"}) if rows else found.latent,
         "default": _default(found, other),
         "denoiser": other.denoiser.model_copy(update={"subfolder": folder, "multiple_of": multiple}),
         "text": other.text,
@@ -71,12 +73,6 @@ def _class_of(name: str, index: dict[str, Any], part: str) -> str | None:
             raise UserError(
                 f'{name}: model_index.json: \'{part}\' must be ["library", "class"], got {str(other)[:60]!r}'
             )
-
-
-def _together(vae: LatentContract, denoiser: LatentContract) -> LatentContract:
-    """The VAE's contract. One of single pictures beside a denoiser of clips codes the frames as rows, so any number goes."""
-    rows = vae.frame_rule == "image" and denoiser.frame_rule != "image"
-    return vae.model_copy(update={"frame_rule": "any"}) if rows else vae
 
 
 def _default(vae: ModelSpec, denoiser: ModelSpec) -> Size | None:

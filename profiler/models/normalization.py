@@ -11,12 +11,9 @@ from profiler.models.spec import Normalization
 
 def latents_of(encoded: Any) -> torch.Tensor:
     """The latents of an encoder's answer: a posterior's mode, or the tensor that a deterministic VAE gives."""
-    if hasattr(encoded, "latent_dist"):
-        mode: torch.Tensor = encoded.latent_dist.mode()
-        return mode
-    for name in ("latent", "latents"):
-        if hasattr(encoded, name):
-            found: torch.Tensor = getattr(encoded, name)
+    posterior = getattr(encoded, "latent_dist", None)
+    for found in (posterior and posterior.mode(), *(getattr(encoded, name, None) for name in ("latent", "latents"))):
+        if isinstance(found, torch.Tensor):
             return found
     raise ModelError(f"encode returned {type(encoded).__name__}, which has no latent_dist, latent or latents")
 

@@ -133,10 +133,6 @@ def _convolutions(module: nn.Module) -> list[nn.Parameter]:
     return found
 
 
-def _attention(module: Any, workload: Workload, contract: LatentContract) -> str:
-    return f"sdpa_kernel pins {workload.options.attention}"
-
-
 def _attention_backend(module: Any, workload: Workload, contract: LatentContract) -> str:
     """As `set_attention_backend` does it; without data there need be no package."""
     backend = workload.options.attention_backend
@@ -181,7 +177,7 @@ OPTIONS: Mapping[str, Callable[[Any, Workload, LatentContract], str]] = {
     "tiling": _tiling,
     "slicing": _slicing,
     "channels_last": _channels_last,
-    "attention": _attention,
+    "attention": lambda module, workload, contract: f"sdpa_kernel pins {workload.options.attention}",
     "attention_backend": _attention_backend,
     "autocast": _autocast,
     "benchmark": _benchmark,

@@ -32,11 +32,6 @@ class Runnable:
     asked = MemoryOptions()
     options: Mapping[str, AppliedOption] = {}
 
-    @property
-    def applied(self) -> frozenset[str]:
-        """Names of the memory options that the module took."""
-        return frozenset(name for name, option in self.options.items() if option.applied)
-
     def load(self, device: torch.device) -> None:
         """Make the weights resident on `device`, with the memory options applied."""
 

@@ -71,7 +71,8 @@ class Stage(Runnable):
         """Allocate the inputs on `device`, by position (tuple) or by name (dict)."""
         stage, dtype = self.workload.stage, TORCH_DTYPES[self.workload.dtype]
         if stage in VAE_STAGES:
-            shape = self.latent_shape if stage == "decode" else self.pixel_shape
+            pixels = self.spec.latent.pixel_shape(self.workload.batch, self.workload)
+            shape = self.latent_shape if stage == "decode" else pixels
             self.inputs = (torch.randn(shape, dtype=dtype, device=device),)
             config: Any = self.module.config
             if stage != "encode" and config.get("timestep_conditioning"):
@@ -102,11 +103,6 @@ class Stage(Runnable):
         """The VAE's latents: (B, C, T, H, W), or (B*F, C, H, W) for an image VAE."""
         return self.spec.latent.shape(self.workload.batch, self.workload)
 
-    @property
-    def pixel_shape(self) -> tuple[int, ...]:
-        """The pixels that the VAE takes: (B, C, F, H, W), or (B*F, C, H, W) for an image VAE."""
-        return self.spec.latent.pixel_shape(self.workload.batch, self.workload)
-
     def check_output(self, output: Any) -> None:
         """Raise ModelError if a VAE stage gave a shape that its contract does not: a broken option, most often."""
         if self.workload.stage not in VAE_STAGES:
@@ -128,7 +124,7 @@ class Stage(Runnable):
         options = self.workload.options
         yield sdpa_kernel(SDPA[options.attention] if options.attention else list(SDPA.values()))
         yield active_backend(options.attention_backend)
-        if self.device.type == "cuda" and options.autocast is not None and "autocast" in self.applied:
+        if self.device.type == "cuda" and options.autocast is not None:
             yield torch.no_grad()
             yield torch.autocast("cuda", dtype=TORCH_DTYPES[options.autocast])
         else:

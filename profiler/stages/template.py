@@ -31,12 +31,7 @@ _OPERATORS: dict[type, Callable[[int, int], int]] = {
     ast.Mult: operator.mul,
     ast.FloorDiv: operator.floordiv,
 }
-_DTYPES: dict[str, torch.dtype] = {
-    **TORCH_DTYPES,  # type: ignore[dict-item]
-    "int64": torch.int64,
-    "bool": torch.bool,
-    "complex64": torch.complex64,
-}
+_DTYPES: dict[str, torch.dtype] = dict(TORCH_DTYPES, int64=torch.int64, bool=torch.bool, complex64=torch.complex64)
 
 
 def symbols(spec: ModelSpec, workload: Workload) -> dict[str, int]:

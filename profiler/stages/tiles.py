@@ -32,8 +32,8 @@ def set_tile(module: Any, workload: Workload, contract: LatentContract) -> str:
     assert tile is not None
     if _attribute(module, "tile_sample_min", "height") == "tile_sample_min_size" and len(set(tile)) > 1:
         raise NotTakenError(f"{type(module).__name__} has square tiles only")
-    for side, size, before in zip(SIDES, tile, [tile_size(module, side) for side in SIDES], strict=True):
-        _set_size(module, side, size, before, contract.spatial_compression)
+    for side, size in zip(SIDES, tile, strict=True):
+        _set_size(module, side, size, contract.spatial_compression)
     return "tiles of {}x{} px".format(*tile)
 
 
@@ -69,7 +69,7 @@ def set_frames(module: Any, workload: Workload, contract: LatentContract) -> str
         raise NotTakenError(f"{name} cuts no clip into tiles")
     if not any(getattr(module, switch, True) for switch in FRAMEWISE):
         raise NotTakenError(f"{name} cuts a clip into tiles only with --framewise")
-    _set_size(module, "num_frames", frames, getattr(module, attribute), contract.temporal_compression)
+    _set_size(module, "num_frames", frames, contract.temporal_compression)
     covered = f"on, without effect: one tile of {frames} frames covers the clip"
     return covered if workload.frames <= frames else f"tiles of {frames} frames"
 
@@ -87,8 +87,8 @@ def _attribute(module: Any, name: str, side: str) -> str | None:
     return next((a for a in (f"{name}_{side}", both) if hasattr(module, a)), None)
 
 
-def _set_size(module: Any, side: str, size: int, before: int | None, latent: int) -> None:
-    attribute = _attribute(module, "tile_sample_min", side)
+def _set_size(module: Any, side: str, size: int, latent: int) -> None:
+    attribute, before = _attribute(module, "tile_sample_min", side), tile_size(module, side)
     if attribute is None or not before:
         raise NotTakenError(f"{type(module).__name__} takes no tile size")
     _check_whole(size, latent, "frames" if side == "num_frames" else "px")

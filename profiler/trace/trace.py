@@ -64,7 +64,7 @@ class Trace(Observer):
         """Take over the options that change which kernels run."""
         options = run.asked
         self.benchmark = options.benchmark
-        if options.autocast is not None and "autocast" in run.applied:
+        if options.autocast is not None:
             self.autocast = Autocast(TORCH_DTYPES[options.autocast])
         if self.autocast is not None or self.benchmark:
             self._repeats = None  # what was kept or timed before makes equal calls differ

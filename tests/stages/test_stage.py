@@ -74,7 +74,7 @@ def test_every_denoiser_gives_latents_back_and_embeds_as_many_tokens_as_the_cont
 def test_roundtrip_gives_the_clip_back_in_shape() -> None:
     for model in ("tiny-image", "tiny-video"):
         stage = ready(str(TINY / f"{model}.yaml"), "roundtrip", "cpu")
-        assert tuple(stage().shape) == stage.pixel_shape
+        assert tuple(stage().shape) == stage.spec.latent.pixel_shape(1, stage.workload)
 
 
 def test_patch_embed_materialises_that_submodule_alone() -> None:
