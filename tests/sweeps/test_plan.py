@@ -185,5 +185,5 @@ def test_a_limit_that_is_no_number_is_refused(tmp_path: Path, field: str, number
     """It would be in the run's header, which is JSON, and nothing would ever be outside it."""
     path = tmp_path / "sweep.yaml"
     path.write_text(f"name: s\ntitle: S\n{field}: {number}\ncases: [{{model: sd1.5, stages: [decode]}}]\n")
-    with pytest.raises(UserError, match=f"not a sweep file\n  {field}: "):
+    with pytest.raises(UserError, match=f"not a sweep file:\n  {field}: "):
         find_sweep(str(path))
