@@ -131,14 +131,11 @@ def _outcome(code: int | None, events: list[dict[str, Any]], timeout: float, tai
 
 
 def _crash(code: int, phase: Phase, tail: str) -> Failure:
-    name = None
-    message = f"the worker ended with exit code {code} in phase '{phase}'"
-    if code < 0:
-        name = _signal_name(-code)
-        message = f"the worker was ended by {name} in phase '{phase}'"
-        if name == "SIGKILL":
-            message += "; the kernel's out-of-memory killer ends processes this way"
-    elif tail:
+    name = _signal_name(-code) if code < 0 else None
+    message = f"the worker {f'was ended by {name}' if name else f'ended with exit code {code}'} in phase '{phase}'"
+    if name == "SIGKILL":
+        message += "; the kernel's out-of-memory killer ends processes this way"
+    elif tail and name is None:
         message += f": {tail.splitlines()[-1]}"
     return Failure(phase=phase, message=message, signal=name, exit_code=code, log=tail)
 
