@@ -14,7 +14,7 @@ from profiler.data.records import from_dict
 from profiler.data.stack import Stack
 from profiler.errors import UserError
 from profiler.machine.child import child_command
-from profiler.machine.environment import environment_with
+from profiler.machine.environment import environment_with, need_allocator
 
 Question = Literal["stack", "context", "card"]
 TIMEOUT = 120.0  # seconds
@@ -49,10 +49,13 @@ def probe_stack(device: Literal["auto", "cuda", "cpu"], alloc_conf: str | None =
     """
     environment = environment_with(alloc_conf, device)
     try:
-        return from_dict(Stack, ask("stack", device, environment=environment))  # type: ignore[no-any-return]
+        stack: Stack = from_dict(Stack, ask("stack", device, environment=environment))
     except UserError as error:
         hint = "--device cpu measures on the CPU, `latentmeter doctor` says more"
         raise UserError(f"device {device}: {error}; {hint}") from error
+    if alloc_conf is not None:
+        need_allocator(stack.device)
+    return stack
 
 
 def main() -> None:

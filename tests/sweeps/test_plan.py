@@ -133,7 +133,7 @@ def test_errors_of_a_file_come_all_at_once_with_their_places(sweep_file: Callabl
     with pytest.raises(UserError) as caught:
         find_sweep(str(path))
     first, *lines = str(caught.value).splitlines()
-    assert first == f"{path}: not a sweep file"
+    assert first == f"{path}: not a sweep file:"
     places = {line.split(":")[0].strip() for line in lines}
     assert {"device", "timeout_seconds", "tolerence", "cases.1.stages.1", "cases.1.hieght"} <= places
     assert any(place.startswith("cases.1.batch") for place in places)
