@@ -3,7 +3,6 @@
 from profiler._version import __version__
 from profiler.api import (
     accuracy,
-    catalog,
     compare,
     comparisons,
     coverage,
@@ -11,7 +10,6 @@ from profiler.api import (
     estimate,
     estimate_call,
     explain,
-    find_model,
     hotspots,
     make_recording,
     measure,
@@ -21,6 +19,8 @@ from profiler.api import (
 from profiler.comparison.case import to_frame
 from profiler.data.latent import estimate_video_latent_memory
 from profiler.data.workload import MemoryOptions, Workload
+from profiler.models.catalog import catalog
+from profiler.models.find import find_model
 
 __all__ = [
     "MemoryOptions",

@@ -15,6 +15,7 @@ from profiler.data.workload import StageName
 from profiler.errors import UserError
 from profiler.machine.target import target_stack
 from profiler.models.attention import noted, with_environment
+from profiler.models.find import find_model
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from profiler.evidence.coverage import Trial
     from profiler.evidence.explain import Reason
     from profiler.measurement.doctor import Finding
-    from profiler.models.spec import ModelSpec
     from profiler.stages.call import Modules
     from profiler.sweeps.run import Progress, RunOptions
 
@@ -170,7 +170,7 @@ def measure(
         workload=asked,
         started=started.isoformat(timespec="seconds"),
         seconds=time.perf_counter() - clock,
-        **vars(outcome) | {"stack": outcome.stack or stack},
+        **outcome.of_record(stack),
     )
 
 
@@ -283,20 +283,6 @@ def doctor() -> "tuple[Stack, list[Finding], list[dict[str, Any]]]":
     from profiler.measurement.doctor import examine
 
     return examine()
-
-
-def catalog() -> "dict[str, ModelSpec]":
-    """Every model of the catalog by its id."""
-    from profiler.models.catalog import catalog as read
-
-    return read()
-
-
-def find_model(name: str) -> "ModelSpec":
-    """The model that `name` means, as for `estimate`. Raises UserError that names the near misses."""
-    from profiler.models.find import find_model as find
-
-    return find(name)
 
 
 def publish(directory: str | Path, tolerance: float | None = None) -> list[Path]:

@@ -26,12 +26,13 @@ if TYPE_CHECKING:
 @json_option
 def doctor(context: bool, dump_card: Path | None, force: bool, as_json: bool) -> None:
     """What this machine has, and what would hinder a measurement."""
-    from profiler.measurement.doctor import context_ladder, examine, write_card
+    from profiler.machine.probe import ask
+    from profiler.measurement.doctor import examine, write_card
 
     if dump_card is not None:
         check_output(dump_card, "file", force=force)
     stack, findings, gpus = examine()
-    ladder = context_ladder() if context else None
+    ladder = ask("context") if context else None
     if dump_card is not None:
         write_card(dump_card, ladder)
     data = {"stack": asdict(stack), "findings": [asdict(f) for f in findings], "gpus": gpus, "context": ladder}

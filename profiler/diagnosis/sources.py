@@ -1,5 +1,6 @@
 """Where a measured profile comes from: a measurement made now, or a case of a run that kept its allocator's events."""
 
+from io import BytesIO
 from pathlib import Path
 
 from profiler.data.events import Stream
@@ -7,7 +8,6 @@ from profiler.data.records import Measurement
 from profiler.data.stack import DeviceName
 from profiler.data.workload import Workload
 from profiler.errors import LatentmeterError, UserError
-from profiler.files.scratch import scratch_folder
 from profiler.files.store import open_run
 from profiler.files.streams import read_stream
 from profiler.measurement.process import measure_in_process
@@ -18,14 +18,12 @@ def measure_events(
     workload: Workload, spec: ModelSpec, device: DeviceName, alloc_conf: str | None = None
 ) -> tuple[Measurement, Stream]:
     """One cold call in a process of its own, with its allocator's events. Raises LatentmeterError where that fails."""
-    with scratch_folder() as folder:
-        path = folder / "events.json.gz"
-        outcome = measure_in_process(workload, spec, device, warm_calls=0, events=path, alloc_conf=alloc_conf)
-        if outcome.measurement is None or not path.exists():
-            failure = outcome.failure.message if outcome.failure else "no events were recorded"
-            kind = UserError if outcome.status == "skipped" else LatentmeterError
-            raise kind(f"{workload.key}: {outcome.status}: {failure}")
-        return outcome.measurement, read_stream(path)
+    outcome = measure_in_process(workload, spec, device, warm_calls=0, events=True, alloc_conf=alloc_conf)
+    if outcome.measurement is None or outcome.events is None:
+        failure = outcome.failure.message if outcome.failure else "no events were recorded"
+        kind = UserError if outcome.status == "skipped" else LatentmeterError
+        raise kind(f"{workload.key}: {outcome.status}: {failure}")
+    return outcome.measurement, read_stream(BytesIO(outcome.events))
 
 
 def read_events(directory: Path, workload: Workload) -> tuple[Measurement, Stream]:

@@ -67,11 +67,8 @@ class EstimateCache:
 
     def keep(self, found: Estimate) -> None:
         """Keep an answer for the same question."""
-        data = asdict(replace(found, latent={}))
-        for name in ("workload", "stack"):
-            del data[name]
         with suppress(OSError):  # a disk that takes nothing makes the next estimate slower, no more
-            disk.keep("answers", self._answer_name, {"made": _today(), "estimate": data})
+            disk.keep("answers", self._answer_name, {"made": _today(), "estimate": asdict(replace(found, latent={}))})
 
     def recordings(self) -> Iterator[tuple[Path, dict[str, Any]]]:
         """The recordings that hold for this question: their files, and what stands in them."""
@@ -95,8 +92,7 @@ class EstimateCache:
         data = disk.find("answers", self._answer_name)
         if data is None:
             return None
-        question = {"workload": asdict(self.workload), "stack": asdict(self.stack)}
-        found: Estimate = from_dict(Estimate, data["estimate"] | question)
+        found: Estimate = from_dict(Estimate, data["estimate"])
         note = f"kept from the same estimate of {data['made']}"
         latent, notes = closed_form(self.workload, self.spec), found.notes | {"seconds": note}
         return replace(found, latent=latent, notes=notes, seconds=time.perf_counter() - started)

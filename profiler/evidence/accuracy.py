@@ -65,7 +65,7 @@ def collect(sources: Sequence[str | Path], gpu: str | None = None) -> list[Known
         files = [path] if path.is_file() else sorted([*path.rglob("run.json"), *path.rglob("published.yaml")])
         for file in files:
             if file.suffix == ".yaml":
-                found += [_published(figure) for figure in read_published(file)]
+                found += map(_published, read_published(file))
             else:
                 found += _recorded_in(file.parent)
     found = [case for case in found if card is None or (case.stack and case.stack.gpu == card)]

@@ -1,26 +1,33 @@
-"""Reads YAML and JSON files that a person wrote: every error at once, each with its place.
+"""Reads YAML and JSON, a person's or this program's own: what is wrong becomes one kind of message, with its place.
 
-A file is plain data (text, numbers, lists, mappings) of a bounded size, so that none stops the program or fills its memory:
-not one that never ends, not a few lines of aliases that stand for millions, not one nested without end.
+A person's file is plain data (text, numbers, lists, mappings) of a bounded size, so that none stops the program or fills its
+memory: not one that never ends, not a few lines of aliases that stand for millions, not one nested without end.
 """
 
 import json
-from collections.abc import Callable
+import math
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from gzip import GzipFile
 from pathlib import Path
 from types import NoneType
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from profiler.data.records import from_dict
 from profiler.data.units import format_bytes
+from profiler.data.workload import renamed
 from profiler.errors import UserError
 
 Checked = TypeVar("Checked", bound=BaseModel)
+Kind = TypeVar("Kind")
 # The longest file here has 10 KiB and 400 values; a config of diffusers has some hundred values, five levels deep.
 MOST_BYTES, MOST_VALUES, MOST_LEVELS, MOST_BITS = 2 << 20, 100_000, 50, 64
-# What PyYAML and Python's json raise for text that has no such value: `!!bool maybe`, `!!int ""`, 5,000 digits.
-NO_SUCH_VALUE = (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError)
+# What PyYAML, Python's json and gzip raise for bytes that have no such value: `!!bool maybe`, `!!int ""`, 5,000 digits.
+NO_SUCH_VALUE = (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError, EOFError, zlib.error)
 # libyaml, where PyYAML was built with it, reads eight times faster.
 _SAFE: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 # YAML's plain values. A date is text, as in JSON, and so is `<<`: mappings that merge grow as aliases do.
@@ -31,13 +38,55 @@ _RESOLVERS = {
 Loader: type[yaml.SafeLoader] = type("Loader", (_SAFE,), {"yaml_implicit_resolvers": _RESOLVERS})
 
 
+class DamageError(UserError):
+    """A file, or a piece of one, that is not what it should be."""
+
+
+@contextmanager
+def damage_told(place: object, what: str) -> Iterator[None]:
+    """Whatever a reader raises within becomes DamageError: that `place` is not `what`, and why. Other UserErrors pass."""
+    try:
+        yield
+    except UserError:
+        raise
+    except ValidationError as error:
+        raise DamageError(f"{place}: not {what}:\n{describe(error)}") from error
+    except OSError as error:
+        raise DamageError(f"{place}: {error.strerror or f'not {what}: {error}'}") from error
+    except NO_SUCH_VALUE as error:
+        vague = isinstance(error, (LookupError, AttributeError, RecursionError))  # these do not say what is wrong
+        text = f"a value that its tag or its depth forbids ({type(error).__name__}: {error})" if vague else error
+        raise DamageError(f"{place}: not {what}: {text}") from error
+
+
+def read_record(kind: type[Kind], text: bytes, place: str, what: str, newest: int) -> Kind:
+    """The dataclass `kind` in JSON that this program wrote. Raises DamageError where it is not `what`.
+
+    Raises UserError for a `schema` beyond `newest`.
+    """
+    with damage_told(place, what):
+        data = json.loads(text, parse_float=_finite, parse_constant=_finite, object_hook=renamed)
+        schema = data.get("schema") if isinstance(data, dict) else None
+        if isinstance(schema, int) and schema > newest:
+            raise UserError(
+                f"{place}: written by a newer latentmeter (schema {schema}, this one reads {newest}): upgrade latentmeter"
+            )
+        return from_dict(kind, data)  # type: ignore[no-any-return]
+
+
+def _finite(text: str) -> float:
+    """The number; Python's JSON also knows NaN and Infinity, which compare with nothing."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is no number")
+    return number
+
+
 def read_as(kind: type[Checked], path: Path, what: str) -> Checked:
     """The YAML file `path` as `kind`. Raises UserError that says it is not `what`, with every error and its place."""
     data = read_yaml(path)
-    try:
+    with damage_told(path, what):
         return kind.model_validate(data)
-    except ValidationError as error:
-        raise UserError(f"{path}: not {what}\n{describe(error)}") from error
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -51,21 +100,20 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def _mapping(path: Path, form: str, parse: Callable[[str], Any]) -> dict[str, Any]:
-    try:
+    with damage_told(path, form):
         with path.open("rb") as stream:
-            raw = stream.read(MOST_BYTES + 1)
-        if len(raw) > MOST_BYTES:
-            raise ValueError(f"more than {format_bytes(MOST_BYTES)}")
-        data = parse(raw.decode())
+            data = parse(read_bounded(stream, MOST_BYTES).decode())
         _check_plain(data)
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from error
-    except NO_SUCH_VALUE as error:
-        known = isinstance(error, (yaml.YAMLError, ValueError))  # these say what is wrong, and where
-        text = error if known else f"a value that its tag or its depth forbids ({type(error).__name__}: {error})"
-        raise UserError(f"{path}: not {form}: {text}") from error
     if not isinstance(data, dict):
         raise UserError(f"{path}: expected a mapping at the top, found {type(data).__name__}")
+    return data
+
+
+def read_bounded(stream: IO[bytes] | GzipFile, most: int) -> bytes:
+    """What the stream holds. Raises ValueError for more than `most` bytes."""
+    data = stream.read(most + 1)
+    if len(data) > most:
+        raise ValueError(f"more than {format_bytes(most)}")
     return data
 
 

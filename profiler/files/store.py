@@ -4,13 +4,12 @@ A record is on disk before the next case starts. A process that dies while it wr
 cut off when the run goes on, and its case is done again. The last record of a key is the one that counts. A line that is
 no record is left out with a warning; `repair` sets it aside in `records.damaged.jsonl`.
 
-A run that replaces another is prepared beside it, in `*.new`, and takes its place when its first record is on disk. First
-of all the old header goes: records without a header are nobody's, so that no moment gives one run's to the other.
+A run that replaces another begins in a folder inside, `replacement.new`, and takes its place when its first record is on
+disk. First of all the old header goes: records without a header are nobody's, and no moment gives one run's to the other.
 """
 
 import json
 import logging
-import math
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -21,19 +20,16 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from filelock import FileLock, Timeout
-from pydantic import ValidationError
 
-from profiler.data.records import SCHEMA, Record, from_dict
-from profiler.data.workload import Workload, renamed
+from profiler.data.records import SCHEMA, Record
+from profiler.data.workload import Workload
 from profiler.errors import UserError
-from profiler.files.load import describe
+from profiler.files.load import DamageError, damage_told, read_record
 from profiler.files.outputs import check_output
+from profiler.files.write import write_all, write_atomically
 
 logger = logging.getLogger(__name__)
-
-
-class DamageError(UserError):
-    """A piece of a run's folder that is not what was written there."""
+warn_once = cache(logger.warning)  # a command reads the same folder several times
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +55,7 @@ class RunStore:
         self.header_path = directory / "run.json"
         self.logs = directory / "logs"
         self.events = directory / "events"
-        self.replaced_by: RunHeader | None = None  # the run that takes this one's place with its first record
+        self.replacement: RunStore | None = None  # the run that takes this one's place with its first record
 
     @property
     def empty(self) -> bool:
@@ -84,39 +80,33 @@ class RunStore:
 
     def begin(self, header: RunHeader) -> None:
         """Write the header."""
-        _put(_new(self.header_path), _header_text(header))
-        _new(self.header_path).replace(self.header_path)
+        write_atomically(self.header_path, json.dumps(asdict(header), indent=2, allow_nan=False) + "\n")
 
     def replace_by(self, header: RunHeader) -> None:
         """Begin a run in the place of the one that is here, which stays until the first new record is on disk."""
-        self.replaced_by = header
-        self.events = _new(self.events)
-        self.events.mkdir()
+        self.replacement = RunStore(self._beside)
+        self.replacement.events.mkdir(parents=True)
+        self.replacement.begin(header)
 
     def header(self) -> RunHeader:
         """The header. Raises UserError where there is none, DamageError where it cannot be read."""
-        try:
-            text = self.header_path.read_bytes()
-        except OSError as error:
-            if not self.records_path.exists():
-                raise UserError(
-                    f"{self.directory}: no run here (no run.json); `latentmeter run CONFIG --out` makes one"
-                ) from error
-            raise DamageError(f"{self.header_path}: {error.strerror}") from error
-        header: RunHeader = _read(RunHeader, text, str(self.header_path), "a run header")
-        return header
+        if self.empty:
+            raise UserError(f"{self.directory}: no run here (no run.json); `latentmeter run CONFIG --out` makes one")
+        place, what = str(self.header_path), "a run header"
+        with damage_told(place, what):
+            return read_record(RunHeader, self.header_path.read_bytes(), place, what, SCHEMA)
 
     def header_or_none(self) -> RunHeader | None:
         """The header; None, with a warning, where it is damaged or gone. Raises UserError where no run is."""
         try:
             return self.header()
         except DamageError as error:
-            _warn(f"{_in_a_line(error)}; `latentmeter run CONFIG --out {self.directory} --repair` writes it again")
+            warn_once(f"{_in_a_line(error)}; `latentmeter run CONFIG --out {self.directory} --repair` writes it again")
             return None
 
     def event_path(self, workload: Workload, side: Literal["measured", "estimated"]) -> Path:
         """The file of one side's allocator events of a case."""
-        return self.events / f"{file_stem(workload)}.{side}.json.gz"
+        return (self.replacement or self).events / f"{file_stem(workload)}.{side}.json.gz"
 
     def log_path(self, workload: Workload) -> Path:
         """What the worker of a case printed."""
@@ -127,37 +117,32 @@ class RunStore:
 
         Raises ValueError for a figure that is no number, OSError where the disk does not take it.
         """
-        line = json.dumps(asdict(record), separators=(",", ":"), allow_nan=False).encode() + b"\n"
-        if self.replaced_by is not None:
-            self._take_place(self.replaced_by, line)
+        if self.replacement is not None:
+            self.replacement.append(record)
+            self._take_place(self.replacement)
             return
+        line = json.dumps(asdict(record), separators=(",", ":"), allow_nan=False).encode() + b"\n"
         with self.records_path.open("ab+", buffering=0) as stream:
             end = _end_of_lines(stream)
             stream.truncate(end)  # what a process that died while it wrote left of a line
             try:
-                _write(stream, line)
+                write_all(stream, line)
             except BaseException:
                 stream.truncate(end)
                 raise
 
     def records(self) -> list[Record]:
         """The last record of every key, in the order in which keys first came; damaged lines are left out with a warning."""
-        if self.replaced_by is not None:
+        if self.replacement is not None:
             return []
-        found: dict[str, Record] = {}
-        damage = []
-        for _, record in self._lines():
-            if isinstance(record, Record):
-                found[record.key] = record
-            else:
-                damage.append(record)
-        if damage:
+        lines = [record for _, record in self._lines()]
+        if damage := [record for record in lines if isinstance(record, DamageError)]:
             first, more = _in_a_line(damage[0]), f", and {len(damage) - 1} more" if damage[1:] else ""
-            _warn(
+            warn_once(
                 f"{first}{more}; left out: `latentmeter report {self.directory} --repair` sets damaged lines aside, "
                 "the run's own command does their cases again"
             )
-        return list(found.values())
+        return list({record.key: record for record in lines if isinstance(record, Record)}.values())
 
     def repair(self, keep: Callable[[Record], bool] = lambda _: True) -> None:
         """Set lines that are damaged, or that `keep` refuses, aside in `records.damaged.jsonl`; says how many."""
@@ -166,9 +151,8 @@ class RunStore:
         aside = [line for line, record in lines if not (isinstance(record, Record) and keep(record))]
         if aside:
             with self.damaged_path.open("ab", buffering=0) as stream:
-                _write(stream, b"".join(aside))
-            _put(_new(self.records_path), b"".join(whole))
-            _new(self.records_path).replace(self.records_path)
+                write_all(stream, b"".join(aside))
+            write_atomically(self.records_path, b"".join(whole))
         logger.warning(
             "%s: %d of %d lines set aside%s", self.records_path, len(aside), len(lines),
             f" in {self.damaged_path}" if aside else ": none is damaged",
@@ -179,51 +163,30 @@ class RunStore:
         data = self.records_path.read_bytes() if self.records_path.exists() else b""
         for number, line in enumerate(data.split(b"\n")[:-1], start=1):
             try:
-                yield line + b"\n", _read(Record, line, f"{self.records_path}, line {number}", "a record")
+                place = f"{self.records_path}, line {number}"
+                yield line + b"\n", read_record(Record, line, place, "a record", SCHEMA)
             except DamageError as error:
                 yield line + b"\n", error
 
-    def _take_place(self, header: RunHeader, line: bytes) -> None:
-        records, about = _new(self.records_path), _new(self.header_path)
-        _put(records, line)
-        _put(about, _header_text(header))
+    @property
+    def _beside(self) -> Path:
+        return self.directory / "replacement.new"
+
+    def _take_place(self, new: "RunStore") -> None:
         self.header_path.unlink(missing_ok=True)
-        records.replace(self.records_path)
-        events = self.directory / "events"
-        shutil.rmtree(events, ignore_errors=True)
-        self.events = self.events.rename(events)
-        about.replace(self.header_path)
-        self.replaced_by = None
+        new.records_path.replace(self.records_path)
+        shutil.rmtree(self.events, ignore_errors=True)
+        new.events.replace(self.events)
+        new.header_path.replace(self.header_path)
+        new.directory.rmdir()
+        self.replacement = None
 
     def _sweep(self) -> None:
         """Remove what a process that died here had prepared. Only for who holds the folder."""
-        for path in (self.records_path, self.header_path):
-            _new(path).unlink(missing_ok=True)
-        shutil.rmtree(_new(self.events), ignore_errors=True)
-        for path in self.events.glob(".*.new"):
-            path.unlink(missing_ok=True)
-
-
-def _new(path: Path) -> Path:
-    return path.with_name(f"{path.name}.new")
-
-
-def _header_text(header: RunHeader) -> bytes:
-    return json.dumps(asdict(header), indent=2, allow_nan=False).encode() + b"\n"
-
-
-def _put(path: Path, data: bytes) -> None:
-    """Write a file and see it on disk: a name that is given to it afterwards never stands for less."""
-    with path.open("wb", buffering=0) as stream:
-        _write(stream, data)
-
-
-def _write(stream: IO[bytes], data: bytes) -> None:
-    """All of `data`, on disk. A disk that fills takes a part of it, and refuses the next."""
-    left = memoryview(data)
-    while left:
-        left = left[stream.write(left) :]
-    os.fsync(stream.fileno())
+        shutil.rmtree(self._beside, ignore_errors=True)
+        for folder in (self.directory, self.events):
+            for path in folder.glob(".*.new"):
+                path.unlink(missing_ok=True)
 
 
 def _end_of_lines(stream: IO[bytes]) -> int:
@@ -240,44 +203,9 @@ def _in_a_line(error: DamageError) -> str:
     return " ".join(str(error).split())
 
 
-@cache
-def _warn(message: str) -> None:
-    """Say it once: a command reads the same folder several times."""
-    logger.warning("%s", message)
-
-
 def file_stem(workload: Workload) -> str:
     """A file name for a case: file systems end names at 255 bytes, and the end of a key is what differs."""
     return workload.slug[-200:]
-
-
-def _read(kind: type[Any], text: bytes, place: str, what: str) -> Any:
-    """The dataclass `kind` in a piece of JSON. Raises DamageError that says where it stands and why it is not `what`."""
-    try:
-        data = json.loads(text, parse_float=_finite, parse_constant=_finite, object_hook=renamed)
-        schema = data.get("schema") if isinstance(data, dict) else None
-        if isinstance(schema, int) and schema > SCHEMA:
-            raise UserError(
-                f"{place}: written by a newer latentmeter (schema {schema}, this one reads {SCHEMA}): upgrade latentmeter"
-            )
-        return from_dict(kind, data)
-    except UserError:
-        raise
-    except ValidationError as error:
-        raise DamageError(f"{place}: not {what}: {describe(error)}") from error
-    except (
-        ValueError,
-        RecursionError,
-    ) as error:  # no JSON, no UTF-8, a whole number of 5,000 digits, a thousand brackets
-        raise DamageError(f"{place}: not {what}: {error}") from error
-
-
-def _finite(text: str) -> float:
-    """The number; Python's JSON also knows NaN and Infinity, which compare with nothing."""
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError(f"{text} is no number")
-    return number
 
 
 def open_run(directory: str | Path) -> RunStore:

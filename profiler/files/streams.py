@@ -2,17 +2,12 @@
 
 import gzip
 import json
-import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
-
-from pydantic import ValidationError
+from typing import IO
 
 from profiler.data.events import Block, Events, Stream
-from profiler.data.records import from_dict
-from profiler.data.units import format_bytes
-from profiler.errors import UserError
-from profiler.files.load import describe
+from profiler.files.load import damage_told, read_bounded, read_record
 from profiler.files.write import write_atomically
 
 SCHEMA = 1
@@ -38,24 +33,24 @@ class Columns:
 
 def write_stream(path: Path, found: Events) -> None:
     """Write a stream as one file, whole or not at all."""
+    write_atomically(path, packed(found))
+
+
+def packed(found: Events) -> bytes:
+    """A stream as the content of its file."""
     columns = {name: [getattr(block, name) for block in found.blocks] for name in COLUMNS}
     data = {"schema": SCHEMA, **columns, "events": found.events, "ops": found.ops}
     data["cache_emptied_at"] = sorted(found.cache_emptied_at)
-    write_atomically(path, gzip.compress(json.dumps(data, separators=(",", ":")).encode(), mtime=0))
+    return gzip.compress(json.dumps(data, separators=(",", ":")).encode(), mtime=0)
 
 
-def read_stream(path: Path) -> Stream:
-    """The stream in a file. Raises UserError for a file that is damaged, or another's."""
-    try:
-        with gzip.open(path) as stream:
-            text = stream.read(MOST_BYTES + 1)
-        if len(text) > MOST_BYTES:
-            raise ValueError(f"more than {format_bytes(MOST_BYTES)}")
-        return _stream(from_dict(Columns, json.loads(text)))
-    except ValidationError as error:
-        raise UserError(f"{path}: not a stream of allocator events\n{describe(error)}") from error
-    except (EOFError, OSError, ValueError, RecursionError, zlib.error) as error:  # cut off, no gzip, no JSON
-        raise UserError(f"{path}: not a stream of allocator events: {error}") from error
+def read_stream(source: Path | IO[bytes]) -> Stream:
+    """The stream in a file, or in its content. Raises UserError for one that is damaged, or another's."""
+    place, what = str(source), "a stream of allocator events"
+    with damage_told(place, what):
+        with gzip.open(source) as stream:
+            text = read_bounded(stream, MOST_BYTES)
+        return _stream(read_record(Columns, text, place, what, SCHEMA))
 
 
 def _stream(found: Columns) -> Stream:

@@ -3,6 +3,7 @@
 import os
 from contextlib import suppress
 from pathlib import Path
+from typing import IO
 
 
 def write_atomically(path: Path, content: str | bytes, mode: int = 0o666) -> None:
@@ -14,8 +15,8 @@ def write_atomically(path: Path, content: str | bytes, mode: int = 0o666) -> Non
     temporary = path.with_name(f".{path.name[:40]}.{os.getpid()}-{os.urandom(4).hex()}.new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as stream:
-            stream.write(content.encode(errors="backslashreplace") if isinstance(content, str) else content)
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb", buffering=0) as stream:
+            write_all(stream, content.encode(errors="backslashreplace") if isinstance(content, str) else content)
         temporary.replace(path)
     except BaseException as error:
         with suppress(OSError):
@@ -23,3 +24,14 @@ def write_atomically(path: Path, content: str | bytes, mode: int = 0o666) -> Non
         if isinstance(error, OSError):
             error.filename = str(path)  # a full disk does not say which file it had no room for
         raise
+
+
+def write_all(stream: IO[bytes], data: bytes) -> None:
+    """All of `data`, on disk: a name that is given to it afterwards never stands for less. `stream` has no buffer.
+
+    A disk that fills takes a part of it, and refuses the next.
+    """
+    left = memoryview(data)
+    while left:
+        left = left[stream.write(left) :]
+    os.fsync(stream.fileno())

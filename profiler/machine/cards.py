@@ -53,13 +53,8 @@ def gpus() -> dict[str, Gpu]:
 
 
 def gpu_named(name: str | None) -> Gpu | None:
-    """The card whose own name is `name`, as CUDA says it; reads the files that mention it."""
-    mentions = (
-        path.name.removesuffix(".yaml")
-        for path in sorted(GPUS.glob("*.yaml"))
-        if name and name in path.read_text(encoding="utf-8")
-    )
-    return next((card for card in map(gpu, mentions) if card.name == name), None)
+    """The card whose own name is `name`, as CUDA says it."""
+    return next((card for card in gpus().values() if card.name == name), None)
 
 
 def find_gpu(name: str) -> Gpu:

@@ -10,6 +10,7 @@ import os
 import runpy
 import signal
 import sys
+from pathlib import Path
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -23,19 +24,11 @@ def main() -> None:
     """Tie this process to its parent, and run the module that the command line names, as `python -m` would."""
     parent, module, *arguments = sys.argv[1:]
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != int(parent) and not _alive(int(parent)):
+    # An interpreter behind a wrapper has the wrapper for its parent.
+    if os.getppid() != int(parent) and not Path("/proc", parent).exists():
         os._exit(1)  # it died before the kernel knew
     sys.argv = [module, *arguments]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
-
-
-def _alive(pid: int) -> bool:
-    """Whether there is such a process: an interpreter behind a wrapper has the wrapper for its parent."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 if __name__ == "__main__":

@@ -57,10 +57,9 @@ VARIABLES: dict[str, tuple[Fate, str]] = {
 OFF_BY_ZERO = ("TORCH_CUDNN_V8_API_DISABLED", "TORCH_CUDNN_USE_HEURISTIC_MODE_B", "PYTORCH_TUNABLEOP_ENABLED")
 
 
-def settings_here(alloc_conf: str | None = None) -> dict[str, str]:
-    """What this process's environment sets of `VARIABLES`; `alloc_conf`, where given, in the allocator's place."""
-    found = {name: os.environ[name] for name in VARIABLES if name in os.environ}
-    return found if alloc_conf is None else with_alloc_conf(found, alloc_conf)
+def settings_here() -> dict[str, str]:
+    """What this process's environment sets of `VARIABLES`."""
+    return {name: os.environ[name] for name in VARIABLES if name in os.environ}
 
 
 def environment_with(alloc_conf: str | None, device: str) -> dict[str, str]:

@@ -11,7 +11,7 @@ storages whose addresses the allocator does not hold.
 import re
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -70,7 +70,8 @@ class CpuMeter(Meter):
     @contextmanager
     def phase(self, name: Phase) -> Iterator[None]:
         """A marker in the event tree, and the resident memory within it."""
-        _reset_resident_peak()
+        with suppress(OSError):  # where that is not allowed, peaks run on from the start
+            CLEAR_REFS.write_text("5", encoding="utf-8")  # starts VmHWM anew (proc_pid_clear_refs(5))
         seconds = None
         started = time.perf_counter()
         with record_function(f"{_MARK}phase"):
@@ -176,11 +177,3 @@ def _resident(name: str) -> int | None:
     except OSError:
         return None
     return int(match.group(1)) * 1024 if match else None
-
-
-def _reset_resident_peak() -> None:
-    """Start VmHWM anew (proc_pid_clear_refs(5), value 5). Where that is not allowed, peaks run on from the start."""
-    try:
-        CLEAR_REFS.write_text("5", encoding="utf-8")
-    except OSError:
-        return

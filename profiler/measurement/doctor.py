@@ -92,14 +92,6 @@ def _nvml() -> tuple[list[dict[str, Any]], list[Finding]]:
     return gpus, findings
 
 
-def context_ladder() -> dict[str, Any]:
-    """Bytes outside the allocator after each first use (context, elementwise, GEMM, convolution, attention), by NVML.
-
-    Asked in a process of its own. Raises UserError where there is no CUDA device.
-    """
-    return ask("context")
-
-
 def write_card(path: Path, ladder: dict[str, Any] | None = None) -> None:
     """Write this machine's card as a file of `configs/gpus`; with `ladder`, the context's size too.
 

@@ -10,6 +10,8 @@ import logging
 import os
 import signal
 import subprocess
+from base64 import b64decode
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, Any
@@ -23,20 +25,24 @@ from profiler.models.spec import ModelSpec
 
 logger = logging.getLogger(__name__)
 
-DEFAULT_TIMEOUT = 600.0
-DEFAULT_WARM_CALLS = 3
 LOG_LINES = 5
 EXIT_FAILED = 3  # the worker itself said why
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """How a measurement ended."""
+    """How a measurement ended. `events` is the content of a file of allocator events, where they were asked for."""
 
     status: Status
     measurement: Measurement | None = None
     failure: Failure | None = None
     stack: Stack | None = None
+    events: bytes | None = None
+
+    def of_record(self, stack: Stack) -> dict[str, Any]:
+        """Its fields of a record; `stack` is the machine's, for a measurement that ended before it told of its own."""
+        found = {name: getattr(self, name) for name in ("status", "measurement", "failure")}
+        return found | {"stack": self.stack or stack}
 
 
 def measure_in_process(
@@ -44,22 +50,22 @@ def measure_in_process(
     spec: ModelSpec,
     device: DeviceName,
     *,
-    warm_calls: int = DEFAULT_WARM_CALLS,
-    timeout: float = DEFAULT_TIMEOUT,
+    warm_calls: int = 3,
+    timeout: float = 600.0,
     log: Path | None = None,
-    events: Path | None = None,
+    events: bool = False,
     alloc_conf: str | None = None,
 ) -> Outcome:
     """Measure `workload` of `spec` in a process of its own. Never raises for what the worker does.
 
-    What it prints goes to `log`, its stream of allocator events to `events`, if given; `alloc_conf` sets up its allocator.
+    What it prints goes to `log`, if given; with `events` its allocator's are kept; `alloc_conf` sets up its allocator.
     """
     asked = {
         "workload": asdict(workload),
         "spec": spec.model_dump(mode="json", by_alias=True),
         "device": device,
         "warm_calls": warm_calls,
-        "events": str(events) if events else None,
+        "events": events,
     }
     environment = environment_with(alloc_conf, device)
     with _in_memory() as request, _in_memory() as progress, log.open("w+b") if log else _in_memory() as output:
@@ -93,14 +99,8 @@ def _run(
         except subprocess.TimeoutExpired:
             return None
         finally:
-            _kill_group(process.pid)
-
-
-def _kill_group(leader: int) -> None:
-    try:
-        os.killpg(leader, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):
-        return  # the group has ended
+            with suppress(ProcessLookupError, PermissionError):  # the group has ended
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def _events(progress: IO[bytes]) -> list[dict[str, Any]]:
@@ -117,7 +117,8 @@ def _outcome(code: int | None, events: list[dict[str, Any]], timeout: float, tai
     logger.info("worker ended with exit code %s after: %s", code, ", ".join(e["phase"] for e in events if "phase" in e))
     if "result" in last:
         measurement = from_dict(Measurement, last["result"]["measurement"])
-        return Outcome(status="ok", measurement=measurement, stack=measurement.stack)
+        kept = b64decode(last["events"]["packed"]) if "events" in last else None
+        return Outcome(status="ok", measurement=measurement, stack=measurement.stack, events=kept)
     if code is None:
         failure = Failure(phase=phase, message=f"no result within {timeout:g} s, stopped in phase '{phase}'", log=tail)
         status: Status = "timeout"
@@ -130,14 +131,11 @@ def _outcome(code: int | None, events: list[dict[str, Any]], timeout: float, tai
 
 
 def _crash(code: int, phase: Phase, tail: str) -> Failure:
-    name = None
-    message = f"the worker ended with exit code {code} in phase '{phase}'"
-    if code < 0:
-        name = _signal_name(-code)
-        message = f"the worker was ended by {name} in phase '{phase}'"
-        if name == "SIGKILL":
-            message += "; the kernel's out-of-memory killer ends processes this way"
-    elif tail:
+    name = _signal_name(-code) if code < 0 else None
+    message = f"the worker {f'was ended by {name}' if name else f'ended with exit code {code}'} in phase '{phase}'"
+    if name == "SIGKILL":
+        message += "; the kernel's out-of-memory killer ends processes this way"
+    elif tail and name is None:
         message += f": {tail.splitlines()[-1]}"
     return Failure(phase=phase, message=message, signal=name, exit_code=code, log=tail)
 

@@ -1,7 +1,7 @@
 """Measures one workload in this process, which does nothing else: a child `profiler.measurement.worker PROGRESS`.
 
 The request is JSON on standard input. PROGRESS is the number of an open file; it gets one flushed JSON line an event
-(`stack`, `phase`, `reading`, `failure`, `result`), so that what was measured before a crash is not lost.
+(`stack`, `phase`, `reading`, `failure`, `result`, `events`), so that what was measured before a crash is not lost.
 """
 
 import gc
@@ -10,10 +10,10 @@ import os
 import re
 import sys
 import traceback
+from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any, TextIO
 
 import torch
@@ -23,7 +23,7 @@ from profiler.data.memory import Memory, Terms
 from profiler.data.records import Failure, Measurement, Phase, from_dict
 from profiler.data.workload import Workload
 from profiler.errors import MODEL_FAILURES, LatentmeterError, UserError, first_line
-from profiler.files.streams import write_stream
+from profiler.files.streams import packed
 from profiler.measurement.attribution import attribute
 from profiler.measurement.meter import Meter
 from profiler.measurement.process import EXIT_FAILED
@@ -43,8 +43,7 @@ def main() -> None:
     request = json.load(sys.stdin)
     with os.fdopen(int(sys.argv[1]), "a", encoding="utf-8") as stream:
         workload, spec = from_dict(Workload, request["workload"]), ModelSpec.model_validate(request["spec"])
-        events = Path(request["events"]) if request["events"] else None
-        worker = Worker(workload, spec, request["device"], request["warm_calls"], stream, events)
+        worker = Worker(workload, spec, request["device"], request["warm_calls"], stream, request["events"])
         sys.exit(0 if worker.run() else EXIT_FAILED)
 
 
@@ -57,7 +56,7 @@ class Worker(Watcher):
     kind: str  # of device: `cuda` or `cpu`
     warm_calls: int
     stream: TextIO
-    events: Path | None = None
+    events: bool = False
 
     _meter: Meter = field(init=False)
     _phase: Phase = field(default="start", init=False)
@@ -70,10 +69,10 @@ class Worker(Watcher):
             self._meter = self._make_meter()
             self._emit("result", measurement=asdict(self._measure(self._meter)))
             found = self._meter.stream() if self.events else None
-            if self.events and found:  # after the result, which is safe by now
-                write_stream(self.events, found)
+            if found:  # after the result, which is safe by now
+                self._emit("events", packed=b64encode(packed(found)).decode())
         except torch.OutOfMemoryError as error:
-            self._fail("oom", first_line(error), self._requested or parse_requested(str(error)))
+            self._fail("oom", first_line(error), self._requested)
         except (LatentmeterError, *MODEL_FAILURES) as error:
             if any(mark in str(error) for mark in DEVICE_MARKS):
                 raise
@@ -98,11 +97,9 @@ class Worker(Watcher):
             return CpuMeter()
         from profiler.measurement.cuda import CudaMeter
 
-        # torch reports the size that failed in text only, to two digits; the observer gives it exactly.
-        attach = getattr(torch._C, "_cuda_attach_out_of_memory_observer", None)
-        meter = CudaMeter(events=self.events is not None)
-        if attach is not None:
-            attach(self._note_out_of_memory)
+        meter = CudaMeter(events=self.events)
+        # The message has the size that failed to two digits; the allocator tells its observers exactly.
+        torch._C._cuda_attach_out_of_memory_observer(self._note_out_of_memory)  # type: ignore[attr-defined]
         return meter
 
     def _note_out_of_memory(self, device: int, requested: int, total: int, free: int) -> None:
@@ -186,14 +183,9 @@ class Worker(Watcher):
 
 
 def parse_requested(message: str) -> int | None:
-    """The size that an out-of-memory message names, in bytes; torch rounds CUDA's to two digits of its unit."""
-    cpu = re.search(r"you tried to allocate (\d+) bytes", message)
-    if cpu:
-        return int(cpu.group(1))
-    cuda = re.search(r"Tried to allocate ([\d.]+) (bytes|KiB|MiB|GiB)", message)
-    if cuda is None:
-        return None
-    return round(float(cuda.group(1)) * {"bytes": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}[cuda.group(2)])
+    """The bytes that an out-of-memory message of the CPU's allocator names."""
+    match = re.search(r"you tried to allocate (\d+) bytes", message)
+    return int(match.group(1)) if match else None
 
 
 def _notes(reasons: dict[str, str], peak: Memory) -> dict[str, str]:

@@ -110,7 +110,7 @@ def _cases(entry: Entry, allow_pickle: bool) -> Iterator[Case]:
     spec = find_model(entry.model).model_copy(update={"allow_pickle": allow_pickle})
     card = find_gpu(entry.gpu) if entry.gpu else None
     names = ("frames", "height", "width", "batch", "dtype", "text_length", "options", "history")
-    axes = [_axis(getattr(entry, name)) for name in names]
+    axes = [value if isinstance(value := getattr(entry, name), list) else [value] for name in names]
     if prod(map(len, axes)) * len(entry.stages) > MOST_CASES:
         raise UserError(f"more than {MOST_CASES:,} cases; list fewer values, or write a sweep for each part")
     for stage, *values in product(entry.stages, *axes):
@@ -122,10 +122,6 @@ def _cases(entry: Entry, allow_pickle: bool) -> Iterator[Case]:
         except UserError as error:
             problem = str(error)
         yield Case(workload=workload, spec=spec, card=card, problem=problem)
-
-
-def _axis(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
 
 
 def find_sweep(name: str) -> Sweep:

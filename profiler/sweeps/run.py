@@ -19,6 +19,7 @@ from profiler.errors import LatentmeterError, UserError
 from profiler.evidence.explain import reason_of
 from profiler.files.store import RunHeader, RunStore
 from profiler.files.streams import write_stream
+from profiler.files.write import write_atomically
 from profiler.machine.cards import Gpu, assumed_stack
 from profiler.machine.environment import context_with, settings_here
 from profiler.machine.probe import probe_stack
@@ -111,7 +112,7 @@ def _run_cases(
 
 def _way_on(plan: Plan, store: RunStore, done: set[str], options: RunOptions) -> str:
     """What is saved, and the command that goes on. A second --force would replace what this one began."""
-    begun = store.replaced_by is None and bool(done)
+    begun = store.replacement is None and bool(done)
     words = [word for word in options.command if not (begun and word == "--force")]
     command = f": {shlex.join(words)}" if words else ""
     if not store.directory.exists():
@@ -213,7 +214,6 @@ def _measured(
     The events of the estimate are saved where those of the measurement were.
     """
     found, trace, notes = _estimate(case, stack)
-    events = store.event_path(case.workload, "measured") if sweep.events else None
     timeout = sweep.timeout_seconds if remaining is None else min(sweep.timeout_seconds, remaining)
     outcome = measure_in_process(
         case.workload,
@@ -222,16 +222,19 @@ def _measured(
         warm_calls=sweep.warm_calls,
         timeout=timeout,
         log=store.log_path(case.workload),
-        events=events,
+        events=sweep.events,
     )
     if outcome.status == "timeout" and timeout < sweep.timeout_seconds:
         return None
-    if trace and outcome.measurement and events and events.exists():
-        write_stream(store.event_path(case.workload, "estimated"), trace)
-    failure = outcome.failure
-    if failure and outcome.status == "skipped" and notes:
-        failure = replace(failure, message=notes["estimate"])  # torch says that no kernel can, the estimate says why
-    return vars(outcome) | {"stack": outcome.stack or stack, "failure": failure, "estimate": found, "notes": notes}
+    if outcome.events:
+        write_atomically(store.event_path(case.workload, "measured"), outcome.events)
+        if trace:
+            write_stream(store.event_path(case.workload, "estimated"), trace)
+    if (
+        outcome.failure and outcome.status == "skipped" and notes
+    ):  # torch says that no kernel can, the estimate says why
+        outcome = replace(outcome, failure=replace(outcome.failure, message=notes["estimate"]))
+    return outcome.of_record(stack) | {"estimate": found, "notes": notes}
 
 
 def _at_start(message: str) -> Failure:

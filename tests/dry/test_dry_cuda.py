@@ -196,9 +196,8 @@ def test_the_command_keeps_its_exit_code_its_output_and_its_folder(tmp_path: Pat
 
 
 RECORDED = """
-import tempfile
 from dataclasses import asdict
-from pathlib import Path
+from io import BytesIO
 from profiler.allocator.caching import CachingAllocator
 from profiler.allocator.replay import Replay
 from profiler.files.streams import read_stream
@@ -206,10 +205,9 @@ from profiler.measurement.process import measure_in_process
 from profiler.models.find import find_model
 spec = find_model("flux.1-dev")
 work = spec.workload("patch-embed")
-path = Path(tempfile.mkdtemp()) / "events.json.gz"
-outcomes = [measure_in_process(work, spec, "cuda", warm_calls=1, events=events) for events in (path, None)]
+outcomes = [measure_in_process(work, spec, "cuda", warm_calls=1, events=events) for events in (True, False)]
 phases = [[(r.phase, asdict(r.peak), asdict(r.end)) for r in outcome.measurement.readings] for outcome in outcomes]
-replay = Replay(read_stream(path), CachingAllocator())
+replay = Replay(read_stream(BytesIO(outcomes[0].events)), CachingAllocator())
 last = replay.trace.blocks[-1]
 answer = [phases[0] == phases[1], outcomes[1].measurement.peak.allocated_bytes == replay.allocator.peak_allocated,
           last.bytes, replay.trace.ops[last.op][1]]

@@ -2,6 +2,7 @@
 
 import io
 import json
+from base64 import b64decode
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -52,12 +53,13 @@ class Run:
         return found
 
 
-def work(device: FakeCuda, workload: Workload, warm_calls: int = 0, events: Path | None = None) -> Run:
+def work(device: FakeCuda, workload: Workload, warm_calls: int = 0, events: bool = False) -> Run:
     stream = io.StringIO()
     with device.tensors():
         ended_well = Worker(workload, IMAGE, "cuda", warm_calls, stream, events).run()
     told = [json.loads(line) for line in stream.getvalue().splitlines()]
-    return Run(device, ended_well, told, read_stream(events) if events and events.exists() else None)
+    kept = [read_stream(io.BytesIO(b64decode(line["packed"]))) for line in told if line["event"] == "events"]
+    return Run(device, ended_well, told, *kept or [None])
 
 
 @pytest.fixture
@@ -66,11 +68,10 @@ def device(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+def run() -> Iterator[Run]:
     """A whole measurement, after two other sizes and an emptied cache, with two warm calls and its events."""
     with pytest.MonkeyPatch.context() as patch:
-        path = tmp_path_factory.mktemp("worker") / "events.json.gz"
-        yield work(install(patch), replace(ENCODE, history=EARLIER), 2, path)
+        yield work(install(patch), replace(ENCODE, history=EARLIER), 2, events=True)
 
 
 PHASES = ["model", "earlier", "earlier", "inputs", "cold", "warm", "warm", "attribution"]
@@ -83,7 +84,7 @@ def test_every_phase_is_told_in_order_and_read(run: Run) -> None:
     assert [line["phase"] for line in run.all("phase")] == PHASES
     assert [line["reading"]["phase"] for line in run.all("reading")] == PHASES
     order = [line["event"] for line in run.told]
-    assert order == ["stack", *["phase", "reading"] * len(PHASES), "result"]
+    assert order == ["stack", *["phase", "reading"] * len(PHASES), "result", "events"]
     assert [reading.phase for reading in run.measurement.readings] == PHASES
     assert [line["reading"]["peak"] for line in run.all("reading")] == [
         vars(reading.peak) for reading in run.measurement.readings

@@ -133,7 +133,7 @@ def test_errors_of_a_file_come_all_at_once_with_their_places(sweep_file: Callabl
     with pytest.raises(UserError) as caught:
         find_sweep(str(path))
     first, *lines = str(caught.value).splitlines()
-    assert first == f"{path}: not a sweep file"
+    assert first == f"{path}: not a sweep file:"
     places = {line.split(":")[0].strip() for line in lines}
     assert {"device", "timeout_seconds", "tolerence", "cases.1.stages.1", "cases.1.hieght"} <= places
     assert any(place.startswith("cases.1.batch") for place in places)
@@ -185,5 +185,5 @@ def test_a_limit_that_is_no_number_is_refused(tmp_path: Path, field: str, number
     """It would be in the run's header, which is JSON, and nothing would ever be outside it."""
     path = tmp_path / "sweep.yaml"
     path.write_text(f"name: s\ntitle: S\n{field}: {number}\ncases: [{{model: sd1.5, stages: [decode]}}]\n")
-    with pytest.raises(UserError, match=f"not a sweep file\n  {field}: "):
+    with pytest.raises(UserError, match=f"not a sweep file:\n  {field}: "):
         find_sweep(str(path))

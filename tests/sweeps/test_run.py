@@ -196,7 +196,7 @@ def test_a_clock_that_is_set_back_makes_no_duration_negative(tmp_path: Path, mon
     monkeypatch.setattr(sweeps, "datetime", clock)
     monkeypatch.setattr(api, "datetime", clock)
     monkeypatch.setattr(time, "time", lambda: -3600.0 * next(hours))
-    monkeypatch.setattr("profiler.machine.probe.probe_stack", lambda device: factory.CPU)
+    monkeypatch.setattr("profiler.machine.probe.probe_stack", lambda device, alloc_conf: factory.CPU)
     monkeypatch.setattr("profiler.measurement.process.measure_in_process", lambda *_, **__: Outcome(status="timeout"))
     alone = api.measure("tests/models/tiny-image.yaml")
     found = [*run_sweep(sweep_of(), tmp_path, RunOptions(budget_minutes=5)), alone]
