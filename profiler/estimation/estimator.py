@@ -118,6 +118,7 @@ def _trace(run: Run, trace: Trace, mode: Any = None) -> Watched[Run]:
     try:
         with _uncollected(), mode or nullcontext():
             shapes = run_phases(run, trace)
+        trace.end()
         check_reached(run.asked, trace.ops)
         return Watched(run, trace, shapes)
     finally:
