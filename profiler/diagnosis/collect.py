@@ -53,7 +53,7 @@ def _profile(found: Events, workload: Workload, stack: Stack, source: Source, us
         stack=stack,
         source=source,
         blocks=found.blocks,
-        events=list(found.events),  # a trace goes on: weights die with the stage
+        events=found.events,
         ops=found.ops,
         sizes=replay.sizes,
         peak_event=replay.peak_event,

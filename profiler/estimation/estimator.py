@@ -37,6 +37,16 @@ class Watched(Generic[Run]):
     trace: Trace
     output_shapes: tuple[tuple[int, ...], ...]
 
+    @property
+    def traced(self) -> Traced:
+        """What was found; the notes say what was taken for granted where a model asked for data that follow from weights."""
+        notes = {}
+        if masks := self.trace.values.masks:
+            notes["masks"] = f"masks of unknown content taken as all valid, the worst case; first in {masks[0]}"
+        if choices := self.trace.values.choices:
+            notes["choices"] = f"top-k choices, such as of experts, taken as spread evenly; first in {choices[0]}"
+        return Traced(self.trace, self.trace.routes, dict(self.run.options), self.output_shapes, notes)
+
 
 def estimate(workload: Workload, spec: ModelSpec, stack: Stack, *, context_bytes: int | None = None) -> Estimate:
     """Estimate `workload` of `spec` on `stack`. `context_bytes` is what CUDA takes outside the allocator, if known.
@@ -70,18 +80,7 @@ def _answer(watched: Watched[Any], stack: Stack, context_bytes: int | None, star
     logger.info("traced %d events in %.2f s", len(trace.events), time.perf_counter() - started)
     logger.info("kernels priced: %s", dict(trace.routes) or "none")
     logger.info("cuDNN's plans by source: %s", trace.prices.planner.answered)
-    traced = Traced(trace, trace.routes, dict(watched.run.options), watched.output_shapes, notes_of(trace))
-    return answer(traced, stack, context_bytes=context_bytes, started=started)
-
-
-def notes_of(trace: Trace) -> dict[str, str]:
-    """What the trace took for granted where a model asked for data that follow from weights."""
-    notes = {}
-    if masks := trace.values.masks:
-        notes["masks"] = f"masks of unknown content taken as all valid, the worst case; first in {masks[0]}"
-    if choices := trace.values.choices:
-        notes["choices"] = f"top-k choices, such as of experts, taken as spread evenly; first in {choices[0]}"
-    return notes
+    return answer(watched.traced, stack, context_bytes=context_bytes, started=started)
 
 
 def trace_stage(workload: Workload, spec: ModelSpec, stack: Stack, kind: Tracer = Trace) -> Watched[Stage]:
@@ -118,6 +117,7 @@ def _trace(run: Run, trace: Trace, mode: Any = None) -> Watched[Run]:
     try:
         with _uncollected(), mode or nullcontext():
             shapes = run_phases(run, trace)
+        trace.end()
         check_reached(run.asked, trace.ops)
         return Watched(run, trace, shapes)
     finally:

@@ -12,9 +12,10 @@ from typing import Any
 from profiler.data.stack import Stack
 from profiler.data.workload import Workload
 from profiler.errors import LatentmeterError, UserError
+from profiler.estimation.answer import Traced
 from profiler.estimation.cache import EstimateCache
-from profiler.estimation.estimator import Tracer, notes_of, trace_stage
-from profiler.estimation.recording import Elsewhere, Grid, Observation, Sides, grid_of, inner_sizes, record
+from profiler.estimation.estimator import Tracer, trace_stage
+from profiler.estimation.recording import Elsewhere, Grid, Sides, grid_of, inner_sizes, record
 from profiler.files.cache import is_on
 from profiler.models.spec import ModelSpec
 from profiler.trace.trace import Trace
@@ -85,16 +86,15 @@ def record_workload(
     return reason
 
 
-def _observe(grid: Grid, workload: Workload, spec: ModelSpec, stack: Stack, tell: Tell) -> list[Observation]:
-    """The traces that the recording of a grid is made of. Raises Elsewhere at the first that has other events."""
-    seen: list[Observation] = []
+def _observe(grid: Grid, workload: Workload, spec: ModelSpec, stack: Stack, tell: Tell) -> dict[Sides, Traced]:
+    """The traces that the recording of a grid is made of, by size. Raises Elsewhere at the first that has other events."""
+    seen: dict[Sides, Traced] = {}
     sizes = list(dict.fromkeys([*grid.corners(), *inner_sizes(grid, *known_sizes(workload, spec))]))
     for number, (height, width) in enumerate(sizes, start=1):
         tell(f"trace {number} of {len(sizes)}: {height}x{width}")
-        traced = trace_stage(replace(workload, height=height, width=width), spec, stack, SLOTS)
-        found = (traced.trace, traced.run.options, traced.output_shapes, notes_of(traced.trace), traced.run)
-        seen.append(Observation((height, width), *found))
-        if seen[-1].events.events != seen[0].events.events:
+        found = trace_stage(replace(workload, height=height, width=width), spec, stack, SLOTS).traced
+        seen[height, width] = found
+        if found.events.events != seen[sizes[0]].events.events:
             raise Elsewhere
     return seen
 

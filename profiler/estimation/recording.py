@@ -7,8 +7,8 @@ rules compute from a whole call (`prices.py`) is not fitted but asked again; ano
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from math import prod
 from typing import Any
 
@@ -47,27 +47,15 @@ class Grid:
         return [(height, width) for height in (self.first[0], self.last[0]) for width in (self.first[1], self.last[1])]
 
 
-@dataclass(frozen=True)
-class Observation:
-    """One traced size: its stream with slots, and what else the trace found."""
-
-    size: Sides
-    events: Events
-    options: dict[str, AppliedOption]
-    output_shapes: tuple[tuple[int, ...], ...]
-    notes: dict[str, str] = field(default_factory=dict)
-    stage: Any = None  # kept alive: the deaths of its tensors would be events
-
-
-def record(grid: Grid, seen: Sequence[Observation]) -> dict[str, Any]:
+def record(grid: Grid, found: Mapping[Sides, Traced]) -> dict[str, Any]:
     """The recording of traces at the grid's corners, in their order, and at further sizes. Raises Elsewhere."""
-    first = seen[0]
+    first, *others = seen = list(found.values())
     if first.events.cache_emptied_at:
         raise Elsewhere  # positions among events that a replay may leave out
-    for other in seen[1:]:
+    for other in others:
         if other.events.events != first.events.events or (other.options, other.notes) != (first.options, first.notes):
             raise Elsewhere
-    fit = Fit(grid, [o.size for o in seen])
+    fit = Fit(grid, list(found))
     ops: dict[tuple[str, str], int] = {}
     kinds: dict[Any, int] = {}
     described: list[Any] = []

@@ -40,14 +40,6 @@ class Attention:
     causal: bool = False
 
 
-@dataclass(frozen=True)
-class Buffers:
-    """What a kernel allocates besides its output, in order: before it, and after it. All freed when it returns."""
-
-    before: tuple[int, ...] = ()
-    after: tuple[int, ...] = ()
-
-
 def choose_kernel(call: Attention, stack: Stack, allowed: Sequence[KernelName] | None = None) -> KernelName:
     """The kernel that `torch.nn.functional.scaled_dot_product_attention` runs: the first of `allowed` that can.
 
@@ -126,36 +118,34 @@ def _by(shape: tuple[int, ...]) -> str:
     return "x".join(map(str, shape))
 
 
-def buffers(call: Attention, kernel: KernelName, stack: Stack) -> Buffers:
-    """Scratch of a fused kernel, in inference.
+def buffers(call: Attention, kernel: KernelName, stack: Stack) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Scratch of a kernel in inference: what it allocates before its output, and after it. All freed when it returns.
 
-    The math path has no scratch of its own: its tensors are traced.
+    The math path has none of its own: its tensors are traced. Of sage and xformers it is not known: the estimate says so.
     """
     size = ELEMENT_BYTES[call.dtype]
     batch, heads, length, depth = call.q
     width = call.v[-1]
-    mask = _mask_buffers(call, kernel)
+    rows = batch * heads * length * 4  # log-sum-exp in fp32
     if kernel == "cudnn":
         # Dropout seed and offset; the engine's workspace, seen on Hopper and on no card of sm80, sm89 or sm120.
-        return Buffers(before=(8, 8, *mask), after=(256,) if (stack.capability or (0, 0))[0] in (9, 10) else ())
-    if kernel in ("sage", "xformers"):
-        return Buffers()  # not known: the estimate says so
+        return (8, 8, *_mask_buffers(call, kernel)), (256,) if (stack.capability or (0, 0))[0] in (9, 10) else ()
     if kernel == "flash-attn":
-        # flash_api.cpp of that package: log-sum-exp in fp32 and the state of the random numbers, as torch's copy of it.
-        return Buffers(after=(batch * heads * length * 4, 16))
+        return (), (
+            rows,
+            16,
+        )  # flash_api.cpp of that package: and the state of the random numbers, as torch's copy of it
     if kernel == "flash":
         padded = round_up(depth, 8)
         copies = [prod(t) // depth * padded * size for t in (call.q, call.k, call.v)] if padded != depth else []
-        rows = batch * heads * length * 4
         splits = _flash_splits(call, stack.multiprocessors) if stack.multiprocessors else 1
         partial = (splits * rows, splits * rows * round_up(depth, 32 if depth <= 128 else 64)) if splits > 1 else ()
-        return Buffers(
-            before=tuple(copies), after=(rows, *partial, 16, 8)
-        )  # log-sum-exp, those of splits, seed, offset
-    if call.dtype in HALF and width > 128:
+        return tuple(copies), (rows, *partial, 16, 8)  # log-sum-exp, those of splits, seed, offset
+    if kernel == "efficient":
         # Head dims above 128 do not fit the kernel's registers: partial sums live in an fp32 copy of the output.
-        return Buffers(before=mask, after=(batch * length * heads * width * 4,))
-    return Buffers(before=mask)
+        spilled = call.dtype in HALF and width > 128
+        return _mask_buffers(call, kernel), (batch * length * heads * width * 4,) if spilled else ()
+    return (), ()
 
 
 def _flash_splits(call: Attention, processors: int) -> int:

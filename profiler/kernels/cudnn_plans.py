@@ -11,6 +11,7 @@ import importlib.util
 import json
 import logging
 import os
+import re
 import subprocess
 from contextlib import suppress
 from contextvars import ContextVar
@@ -31,6 +32,7 @@ INT32_LIMIT = 1 << 31
 MOST_KEPT = 50_000  # questions of a card: some 5 MB, of which the latest stay
 # cuDNN 9.20.0, as torch's integer: it planned what `configs/plans` has, and the closed form is read off it.
 SHIPPED_BY = 92000
+ANSWER = re.compile(r"(\d+|null)\n")
 
 logger = logging.getLogger(__name__)
 CLOSED_FORM: ContextVar[bool] = ContextVar("CLOSED_FORM", default=False)  # set: nobody is asked, as for an unknown card
@@ -116,8 +118,9 @@ class Planner:
             self._say(json.dumps(self._record))
         self._say(question)
         assert self._server.stdout is not None
-        line = self._server.stdout.readline()
-        answer: int | None = json.loads(line) if line else None
+        # Libraries that the process loads may print lines of their own. The end of its output is no answer.
+        line = next((line for line in self._server.stdout if ANSWER.fullmatch(line)), "null")
+        answer: int | None = json.loads(line)
         return answer
 
     def _say(self, line: str) -> None:

@@ -70,8 +70,7 @@ class Prices:
         A kernel that takes fewer has zeros at the end of each half: 2 before and 1 after are (a, b, 0, 0, c, 0, 0, 0, 0).
         A buffer's place in this tuple thus names it, also where another size of the call takes another number of them.
         """
-        needs = attention.buffers(call, kernel, self.stack)
-        before, after = needs.before, needs.after
+        before, after = attention.buffers(call, kernel, self.stack)
         return (*before, *[0] * (BEFORE - len(before)), *after, *[0] * (AFTER - len(after)))
 
     def _plan(self, conv: Convolution) -> tuple[str, int]:

@@ -23,19 +23,7 @@ FP32_OUTPUT = frozenset(("aten.softmax.int", "aten.log_softmax.int", "aten.cumpr
                          "aten.linalg_vector_norm.default", "aten.sum.default", "aten.sum.dim_IntList",
                          "aten.prod.default", "aten.prod.dim_int"))  # fmt: skip
 PROMOTE = frozenset(
-    [
-        "addcdiv",
-        "addcmul",
-        "atan2",
-        "bilinear",
-        "cross",
-        "dot",
-        "vdot",
-        "grid_sampler",
-        "index_put",
-        "tensordot",
-        "scatter_add",
-    ]
+    "addcdiv addcmul atan2 bilinear cross dot vdot grid_sampler index_put tensordot scatter_add".split()  # noqa: SIM905
 )
 
 

@@ -124,8 +124,8 @@ class Observer(TorchDispatchMode, Watcher):
     def storages_of(self, value: Any) -> set[int]:
         """Numbers of the live blocks that hold the tensors in `value` (nested tuples, lists and dicts)."""
         if isinstance(value, torch.Tensor):
-            entry = self._live.get(value.untyped_storage()._cdata)
-            return {entry[0]} if entry else set()
+            number = self.number_of(value)
+            return set() if number is None else {number}
         items = value.values() if isinstance(value, dict) else value if isinstance(value, (tuple, list)) else ()
         return {number for item in items for number in self.storages_of(item)}
 
@@ -153,6 +153,10 @@ class Observer(TorchDispatchMode, Watcher):
         storage = tensor.untyped_storage()
         key = storage._cdata
         self._live[key] = (number, weakref.ref(storage, lambda _: self._died(key)))
+
+    def end(self) -> None:
+        """The story is told: weights, which die when somebody lets the module go, are alive at its end."""
+        self._live.clear()
 
     def disown(self, tensor: torch.Tensor, event: int) -> int:
         """End the block that holds `tensor` at `event`, whenever the storage itself dies; returns its number."""

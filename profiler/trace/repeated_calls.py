@@ -15,39 +15,23 @@ Any other call is traced. The events are those of `Trace(..., repeats=False)`, w
 
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from inspect import isclass, isroutine
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import nn
 
 from profiler.data.events import Block
-from profiler.trace.known_values import Values
 from profiler.trace.observer import dtype_name
+from profiler.trace.tracing import Tracing
 
 PLAIN = frozenset({bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.memory_format})
 
 
 class Unrepeatable(Exception):
     """A call that depends on something, or does something, that cannot be copied."""
-
-
-class Story(Protocol):
-    """What is asked of the trace: its events so far, and in `state` what else decides the allocations of a call."""
-
-    blocks: list[Block]
-    events: list[int]
-    routes: Counter[str]
-    values: Values
-
-    @property
-    def state(self) -> Hashable: ...
-    def number_of(self, tensor: torch.Tensor) -> int | None: ...
-    def adopt(self, tensor: torch.Tensor, number: int) -> None: ...
-    def release(self, number: int) -> None: ...
-    def unobserved(self) -> AbstractContextManager[None]: ...
 
 
 class Nest(NamedTuple):
@@ -72,7 +56,7 @@ class View(NamedTuple):
 class Tree:
     """Nested tuples, lists and dicts, flat: each as a `Nest`, then its items, tensors as `View`. It holds no tensor."""
 
-    def __init__(self, story: Story, value: Any) -> None:
+    def __init__(self, story: Tracing, value: Any) -> None:
         self.items: list[Any] = []
         self.places: list[tuple[Any, Any]] = []  # what holds an item, and its index or name there
         self.open: set[int] = set()  # where a call may put something else: in a list or dict that is itself an argument
@@ -86,7 +70,7 @@ class Tree:
             raise Unrepeatable
         return tuple([item[2:] if type(item) is View else (type(item), item) for item in self.items])
 
-    def _read(self, story: Story, value: Any, holder: Any, name: Any, is_open: bool) -> None:
+    def _read(self, story: Tracing, value: Any, holder: Any, name: Any, is_open: bool) -> None:
         if is_open:
             self.open.add(len(self.items))
         self.places.append((holder, name))
@@ -126,7 +110,7 @@ class Call(NamedTuple):
 class Repeats:
     """The calls of one trace, by what was called in which state with which arguments."""
 
-    def __init__(self, story: Story) -> None:
+    def __init__(self, story: Tracing) -> None:
         self.story = story
         self._calls: dict[Hashable, Call] = {}
 
@@ -228,7 +212,7 @@ def _nested(items: Iterator[Any]) -> Any:
     return inner if item.kind is dict else item.kind(inner.values())
 
 
-def _attributes(story: Story, called: Any) -> Hashable:
+def _attributes(story: Tracing, called: Any) -> Hashable:
     """What the attributes of a module hold, of the modules in it and of its attention processors, one after the other."""
     found: list[Any] = []
     todo: list[Any] = [vars(called)] if isinstance(called, nn.Module) else []

@@ -1,50 +1,156 @@
-"""What a rule may ask of the trace that it speaks for."""
+"""What an op's rule may ask of the trace: a result without data, buffers that the kernel borrows, the stack."""
 
 from collections import Counter
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch.utils._pytree import tree_leaves
 
 from profiler.data.stack import Stack
-from profiler.kernels.attention import KernelName
+from profiler.kernels.attention import KernelName, PackageName
+from profiler.kernels.gemm import cublas_workspace_bytes, lt_workspace_bytes, runs_on_lt
 from profiler.kernels.prices import Price, Prices
-from profiler.trace.known_values import Values
+from profiler.trace.attention import dispatcher, kernels_on
+from profiler.trace.known_values import Values, is_real
+from profiler.trace.observer import Observer
 
 
-class Tracing(Protocol):
-    """A trace, as the rules of `trace/rules` see it. `ops[-1]` is the op that runs: its module path and its name.
+class Tracing(Observer):
+    """An observer of tensors without data that knows what kernels borrow. `ops[-1]` is the op that runs.
 
-    As a context manager it watches ops that a rule runs in place of its own.
+    As a context manager it watches ops that a rule runs in place of its own. `trace.py` has the arguments.
     """
 
-    stack: Stack
-    device_type: str
-    ops: list[tuple[str, str]]
-    routes: Counter[str]
-    prices: Prices
-    values: Values
+    def __init__(self, stack: Stack, device_type: str, slots: bool) -> None:
+        super().__init__(device_type)
+        self.stack = stack
+        self.slots = slots
+        self.package: PackageName | None = None  # whose attention is being called, besides torch's own
+        self.benchmark = False
+        self.routes: Counter[str] = Counter()
+        self.prices = Prices(stack, self.routes)
+        self.cache_emptied_at: set[int] = set()  # the events before which cached segments are given back
+        self.values = Values()
+        self._gemm_workspace = stack.device != "cuda"
+        self._lt_workspace = stack.device != "cuda"
+        self._results: dict[Any, Any] = {}
+        self._benchmarked: set[Any] = set()
 
-    def __enter__(self) -> Any: ...
-    def __exit__(self, *error: Any) -> None: ...
+    @property
+    def state(self) -> Hashable:
+        """What of the trace's own state decides the allocations of a call."""
+        backend = dispatcher() and dispatcher()._AttentionBackendRegistry._active_backend
+        return (self.phase, self._path[-1], self._gemm_workspace, self._lt_workspace, self.allowed(), backend)
+
     def infer(self, func: Any, args: Any, kwargs: Any) -> Any:
-        """The op's result without data."""
-
-    def track(self, value: Any) -> None:
-        """The tensors in `value` are born now."""
+        """The op's result without data. Shape inference is the trace's main cost, so results are remembered by shapes."""
+        if func._schema.is_mutable or any(r.alias_info is not None for r in func._schema.returns):
+            return func(*args, **kwargs)
+        key = _signature((func, args, tuple(kwargs.items())))
+        if key in self._results:
+            return _fresh(self._results[key])
+        result = _like_cuda(func, args, func(*args, **kwargs))
+        template = _template(result)
+        if template is not None and not _is_view(result, args):
+            self._results[key] = template
+        return result
 
     def borrow(self, size: int, price: Price | None = None) -> list[int]:
-        """Take a buffer of `size` bytes until `give_back`; `price` says how the size was found."""
+        """Take `size` bytes until `give_back`; nothing for 0."""
+        if not size and not (self.slots and price):
+            return []
+        number = self.allocate(size, (size,), "byte", "workspace")
+        self.blocks[number].price = price
+        return [number]
 
     def give_back(self, taken: list[int]) -> None:
-        """Free borrowed buffers, last first."""
+        """Free borrowed buffers, last first, as scopes end."""
+        for number in reversed(taken):
+            self.release(number)
 
     def keep_gemm_workspace(self, with_bias: bool) -> None:
-        """A matrix product runs: cuBLAS takes its workspace if it has none yet."""
-
-    def try_plans(self, key: Any, workspace: int) -> None:
-        """A convolution is about to run: `cudnn.benchmark` times its plans at the first call."""
+        """The first product takes a workspace, after its output, which the library keeps (ATen CublasHandlePool.cpp)."""
+        own = lt_workspace_bytes(self.stack) if runs_on_lt(self.stack, with_bias) else None
+        # Before 2.12 the handle that cuBLASLt borrows of cuBLAS took cuBLAS's workspace along.
+        if not self._gemm_workspace and (own is None or self.stack.torch_release < (2, 12, 0)):
+            self._gemm_workspace = True
+            self.borrow(cublas_workspace_bytes(self.stack))
+        if own is not None and not self._lt_workspace:
+            self._lt_workspace = True
+            self.borrow(own)
 
     def allowed(self) -> tuple[KernelName, ...]:
         """The attention kernels that may run now, in the order in which they are tried."""
+        return kernels_on(self.stack) if self.package is None else (self.package,)
+
+    @contextmanager
+    def _calling(self, package: PackageName) -> Iterator[None]:
+        self.package = package
+        try:
+            yield
+        finally:
+            self.package = None
+
+    def try_plans(self, key: Any, workspace: int) -> None:
+        """`cudnn.benchmark`: at a convolution's first call its plans are timed in one buffer, then the cache is emptied."""
+        if self.benchmark and key not in self._benchmarked:
+            self._benchmarked.add(key)
+            self.give_back(self.borrow(workspace))
+            self.cache_emptied_at.add(len(self.events))
 
 
 Rule = Callable[[Tracing, Any, tuple[Any, ...], dict[str, Any]], Any]
+
+
+def _like_cuda(func: Any, args: Any, result: Any) -> Any:
+    """Undo a difference of shape inference: elementwise ops normalise strides of size-1 dims there, CUDA keeps the input's.
+
+    The next convolution decides its memory format by those strides.
+    """
+    if torch.Tag.pointwise not in func.tags or not isinstance(result, torch.Tensor):
+        return result
+    x = args[0]
+    if not isinstance(x, torch.Tensor) or x.shape != result.shape or x.stride() == result.stride():
+        return result
+    if all(n == 1 or a == b for n, a, b in zip(result.shape, result.stride(), x.stride(), strict=True)):
+        return torch.empty_strided(x.shape, x.stride(), dtype=result.dtype, device=x.device)
+    return result
+
+
+def _signature(value: Any) -> Any:
+    """A hashable key of an argument tree: tensors by shape, strides, dtype and device."""
+    if isinstance(value, torch.Tensor):
+        return (value.shape, value.stride(), value.dtype, value.device.type)
+    if isinstance(value, (tuple, list)):
+        return tuple(_signature(item) for item in value)
+    return (type(value), value)
+
+
+def _template(result: Any) -> Any:
+    """What is needed to make such a result again; None for a result that is not all tensors without data."""
+    if isinstance(result, torch.Tensor):
+        if is_real(result):
+            return None  # a model's own tensor on the host: it has values, and decisions may follow from them
+        return (result.shape, result.stride(), result.dtype, result.device)
+    if isinstance(result, (tuple, list)) and result:
+        items = [_template(item) for item in result]
+        return items if all(item is not None for item in items) else None
+    return None
+
+
+def _fresh(template: Any) -> Any:
+    if isinstance(template, list):
+        return [_fresh(item) for item in template]
+    shape, stride, dtype, device = template
+    return torch.empty_strided(shape, stride, dtype=dtype, device=device)
+
+
+def _is_view(result: Any, args: Any) -> bool:
+    """Whether `result` lies in a tensor of `args`, as that of `_unsafe_view` does though its schema does not say so."""
+    of_result, of_args = (
+        {leaf.untyped_storage()._cdata for leaf in tree_leaves(value) if isinstance(leaf, torch.Tensor)}
+        for value in (result, args)
+    )
+    return not of_result.isdisjoint(of_args)

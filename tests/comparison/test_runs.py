@@ -14,7 +14,7 @@ from profiler.data.memory import Terms
 from profiler.data.records import Record
 from profiler.data.units import MIB
 from profiler.files.store import RunHeader, RunStore
-from tests.report.records_factory import GPU, estimate_only, measurement, on_cpu, oom, sample, within
+from tests.report.records_factory import GPU, measurement, on_cpu, oom, sample, within
 
 Latentmeter = Callable[..., Any]
 
@@ -23,28 +23,6 @@ def larger(record: Record, size: int) -> Record:
     """The record with `size` bytes more measured."""
     found = measurement(record.workload, activations=2_900 * MIB + size)
     return replace(record, measurement=found)
-
-
-def on_card(card: str, name: str, frames: int = 81) -> Record:
-    """An estimate alone, as a sweep with `gpu` leaves it."""
-    record = estimate_only()
-    work = replace(record.workload, frames=frames)
-    assert record.estimate
-    found = replace(record.estimate, workload=work, stack=replace(record.estimate.stack, gpu=name))
-    return replace(record, key=f"{work.key}@{card}", workload=work, estimate=found)
-
-
-def test_estimates_for_two_cards_are_joined_by_their_workload() -> None:
-    first, second = [[on_card(*card, frames) for frames in (41, 81)] for card in (("h200", "H200"), ("l4", "L4"))]
-    found = compare(first, second)
-    assert [case.change for case in found.cases] == ["equal", "equal"]
-    assert {case.kind for case in found.cases} == {"estimated, H200 -> L4"}
-    several = compare(first, [*second, *(on_card("t4", "T4", frames) for frames in (41, 81))])
-    assert [case.change for case in several.cases] == ["missing"] * 2 + ["new"] * 4, (
-        "which belongs to which is not known"
-    )
-    both = compare(first, [*first, *second])
-    assert [case.change for case in both.cases] == ["equal"] * 2 + ["new"] * 2
 
 
 def test_each_case_says_how_it_changed() -> None:

@@ -1,5 +1,6 @@
 """The estimate as a whole: published peaks, terms that add up, and what it must say where it does not know."""
 
+import gc
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import profiler
+from profiler.allocator.histories import allocator_of
+from profiler.allocator.replay import Replay
 from profiler.data.memory import TERMS
 from profiler.data.records import CallEstimate, Estimate
 from profiler.data.stack import Stack
@@ -16,7 +19,7 @@ from profiler.data.units import MIB
 from profiler.data.workload import STAGES, MemoryOptions, StageName
 from profiler.errors import UserError
 from profiler.estimation.answer import Traced, answer
-from profiler.estimation.estimator import estimate, trace_stage
+from profiler.estimation.estimator import estimate, estimate_with_events, trace_stage
 from profiler.machine.cards import assumed_stack, find_gpu
 from profiler.models.find import find_model
 
@@ -200,3 +203,13 @@ def test_the_same_estimate_twice() -> None:
 def test_a_stack_that_is_not_known(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         profiler.estimate("sd1.5", **arguments)
+
+
+def test_weights_are_alive_at_the_end_of_the_events_so_that_a_later_call_can_be_replayed_from_them() -> None:
+    spec = find_model(str(TINY / "tiny-image.yaml"))
+    stack = assumed_stack(find_gpu("h200"), "2.13.0")
+    found, events = estimate_with_events(spec.workload("decode"), spec, stack)
+    gc.collect()
+    assert {block.died for block in events.blocks if block.term == "weights"} == {None}
+    assert len(events.events) == found.events
+    assert Replay(events, allocator_of(stack)).again() == replace(found.warm, device_bytes=None)

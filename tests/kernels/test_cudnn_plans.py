@@ -2,6 +2,7 @@
 
 import json
 import logging
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -191,6 +192,15 @@ def test_a_server_that_cannot_load_cudnn_answers_nothing(monkeypatch: pytest.Mon
     planner = Planner(stack())
     assert planner.workspace_bytes(conv()) is None
     assert planner.workspace_bytes(conv(groups=2)) is None
+    planner.close()
+
+
+def test_what_a_library_prints_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    talks = "import sys\nnext(sys.stdin)\nfor q in sys.stdin: print('hello', ' 5', len(q), sep='\\n', flush=True)"
+    monkeypatch.setattr(planning, "front_end_version", lambda: "1")
+    monkeypatch.setattr(planning, "child_command", lambda module: [sys.executable, "-c", talks])
+    planner = Planner(stack())
+    assert [planner._ask(question) for question in ("a question", "another")] == [11, 8]
     planner.close()
 
 
