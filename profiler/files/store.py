@@ -96,7 +96,7 @@ class RunStore:
     def header(self) -> RunHeader:
         """The header. Raises UserError where there is none, DamageError where it cannot be read."""
         try:
-            text = self.header_path.read_bytes()
+            text = _bytes_of(self.header_path)
         except OSError as error:
             if not self.records_path.exists():
                 raise UserError(
@@ -176,7 +176,7 @@ class RunStore:
 
     def _lines(self) -> Iterator[tuple[bytes, Record | DamageError]]:
         """Each whole line as it stands, and its record or what is wrong with it. Raises UserError for a newer program's."""
-        data = self.records_path.read_bytes() if self.records_path.exists() else b""
+        data = _bytes_of(self.records_path) if self.records_path.exists() else b""
         for number, line in enumerate(data.split(b"\n")[:-1], start=1):
             try:
                 yield line + b"\n", _read(Record, line, f"{self.records_path}, line {number}", "a record")
@@ -202,6 +202,13 @@ class RunStore:
         shutil.rmtree(_new(self.events), ignore_errors=True)
         for path in self.events.glob(".*.new"):
             path.unlink(missing_ok=True)
+
+
+def _bytes_of(path: Path) -> bytes:
+    """What is in a file. Raises UserError for a device or a pipe, which has no end."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise UserError(f"{path}: is no ordinary file")
+    return path.read_bytes()
 
 
 def _new(path: Path) -> Path:
