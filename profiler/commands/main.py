@@ -66,6 +66,8 @@ def _terminate(number: int, frame: object) -> None:
 def main() -> None:
     """Run the command line. The one place where an error becomes a message and an exit code."""
     signal.signal(signal.SIGTERM, _terminate)  # workers and temporary files go, as at the end
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # not where the shell ignores it, as in the background
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if hasattr(sys.stdout, "reconfigure"):  # not every terminal knows every character
         sys.stdout.reconfigure(errors="backslashreplace")
     asked: dict[str, bool] = {}
@@ -77,11 +79,11 @@ def main() -> None:
         finally:
             if sys.stdout is not None:
                 sys.stdout.flush()  # here, where an error has a name: the disk may be full
-    except Exception as error:  # noqa: BLE001 - whatever it is, it ends here
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - whatever it is, it ends here
         sys.exit(tell(error, debug=asked.get("debug", False)))
 
 
-def tell(error: Exception, *, debug: bool) -> int:
+def tell(error: BaseException, *, debug: bool) -> int:
     """Say what `error` is, in one message on standard error; with `debug` its traceback before. Returns the exit code."""
     if isinstance(error, click.Abort) and isinstance(error.__cause__, EOFError):
         error = error.__cause__  # click takes the end of any file for the end of the keyboard
@@ -99,14 +101,15 @@ def tell(error: Exception, *, debug: bool) -> int:
     return code
 
 
-def _judge(error: Exception) -> tuple[int, str]:
+def _judge(error: BaseException) -> tuple[int, str]:
     """The exit code, and what is said."""
     match error:
         case click.ClickException():
             return error.exit_code, ""
-        case click.Abort():
-            how_to_go_on = getattr(error.__cause__, "__notes__", ())
-            code = EXIT_TERMINATED if isinstance(error.__cause__, Terminated) else EXIT_INTERRUPTED
+        case click.Abort() | KeyboardInterrupt():
+            stop = error.__cause__ or error  # click has its own name for what it caught; outside of it there is none
+            how_to_go_on = getattr(stop, "__notes__", ())
+            code = EXIT_TERMINATED if isinstance(stop, Terminated) else EXIT_INTERRUPTED
             return code, "\n".join(["interrupted", *how_to_go_on])
         case BrokenPipeError():
             return EXIT_FAILED, ""  # who reads has read enough
@@ -122,7 +125,7 @@ def _judge(error: Exception) -> tuple[int, str]:
     return EXIT_OURS, f"{what}; {_log(error)}"
 
 
-def _log(error: Exception) -> str:
+def _log(error: BaseException) -> str:
     """Where the traceback is now: in a file, or below the message where no file can be written."""
     about = f"latentmeter {__version__}: {sys.argv}\n{''.join(traceback.format_exception(error))}"
     try:

@@ -134,7 +134,7 @@ def side_by_side(found: "pd.DataFrame") -> "pd.DataFrame":
     for _, theirs in found[found["who"] != OURS].groupby("who"):
         shared = ours.merge(theirs[same], on=same).assign(who=theirs["who"].iloc[0])
         parts.append(summarize(theirs, ["kind"]).join(summarize(shared, ["kind"]).add_suffix("_ours")))
-    return pd.concat(parts)
+    return pd.concat(parts) if parts else pd.DataFrame()  # a model that no peer has a formula for
 
 
 def beyond(frame: "pd.DataFrame", share: float) -> bool:
@@ -206,7 +206,7 @@ def _judge(case: Known) -> dict[str, Any]:
     routes = {name: made and made.routes.get(f"convolution cudnn, {name}", 0) for name in ("planned", "closed form")}
     return {
         "kind": case.kind,
-        "gpu": stack.gpu if stack else None,
+        "gpu": (stack.gpu or "CPU") if stack else None,  # a row without a name would be in no group
         "torch": stack.torch if stack else None,
         "model": workload.model,
         "stage": workload.stage,

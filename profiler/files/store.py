@@ -94,7 +94,7 @@ class RunStore:
             raise UserError(f"{self.directory}: no run here (no run.json); `latentmeter run CONFIG --out` makes one")
         place, what = str(self.header_path), "a run header"
         with damage_told(place, what):
-            return read_record(RunHeader, self.header_path.read_bytes(), place, what, SCHEMA)
+            return read_record(RunHeader, _bytes_of(self.header_path), place, what, SCHEMA)
 
     def header_or_none(self) -> RunHeader | None:
         """The header; None, with a warning, where it is damaged or gone. Raises UserError where no run is."""
@@ -160,7 +160,7 @@ class RunStore:
 
     def _lines(self) -> Iterator[tuple[bytes, Record | DamageError]]:
         """Each whole line as it stands, and its record or what is wrong with it. Raises UserError for a newer program's."""
-        data = self.records_path.read_bytes() if self.records_path.exists() else b""
+        data = _bytes_of(self.records_path) if self.records_path.exists() else b""
         for number, line in enumerate(data.split(b"\n")[:-1], start=1):
             try:
                 place = f"{self.records_path}, line {number}"
@@ -187,6 +187,13 @@ class RunStore:
         for folder in (self.directory, self.events):
             for path in folder.glob(".*.new"):
                 path.unlink(missing_ok=True)
+
+
+def _bytes_of(path: Path) -> bytes:
+    """What is in a file. Raises UserError for a device or a pipe, which has no end."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise UserError(f"{path}: is no ordinary file")
+    return path.read_bytes()
 
 
 def _end_of_lines(stream: IO[bytes]) -> int:

@@ -17,7 +17,9 @@ from profiler.data.workload import History
 from profiler.errors import UserError
 from profiler.evidence import accuracy
 from profiler.files.store import RunStore
+from profiler.models.find import find_model
 from profiler.report.accuracy import render_accuracy, render_summary
+from tests.report.records_factory import CPU
 
 ROOT = Path(__file__).parents[2]
 IMAGES = ROOT / "results" / "reference" / "dry-h200-torch2.13.0" / "images"
@@ -160,3 +162,12 @@ def test_nothing_to_judge_is_a_users_mistake(tmp_path: Path) -> None:
             accuracy.collect([path])
     with pytest.raises(UserError, match="no run"):
         accuracy.collect([PUBLISHED], "a100")
+
+
+def test_a_case_of_the_cpu_whose_model_has_no_peer_has_its_row() -> None:
+    """No card names its group, and no formula of others is there to be laid beside it."""
+    workload = find_model("tests/models/tiny-image.yaml").workload("decode")
+    known = accuracy.Known(kind="cpu", source="here", workload=workload, stack=CPU, figures={"allocated": 1 << 20})
+    frame = accuracy.judge([known])
+    assert accuracy.side_by_side(accuracy.errors(frame)).empty
+    assert "| CPU | 1 |" in render_summary(frame)

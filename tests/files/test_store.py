@@ -189,3 +189,12 @@ def test_the_folder_for_logs_is_there_even_if_somebody_removed_it(store: RunStor
     store.logs.rmdir()
     with RunStore(tmp_path / "run2").writing():
         assert (tmp_path / "run2" / "logs").is_dir()
+
+
+@pytest.mark.parametrize("name", ["records.jsonl", "run.json"])
+def test_a_file_without_an_end_is_refused(tmp_path: Path, name: str) -> None:
+    RunStore(tmp_path).begin(HEADER)
+    (tmp_path / name).unlink(missing_ok=True)
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(UserError, match=f"{name}: is no ordinary file"):
+        RunStore(tmp_path).header(), RunStore(tmp_path).records()

@@ -22,8 +22,8 @@ from tests.integration.processes import group, phase, running, wait_for, workers
 
 IMAGE = "tests/models/tiny-image.yaml"
 VIDEO = "tests/models/tiny-video.yaml"
-HUGE = 1 << 24  # pixels a side
-HUGE_BYTES = 3 * HUGE**2 * 4  # of its fp32 pixels: 3 PiB, beyond any address space, so that nothing is ever taken
+HUGE = {"height": 1_000_000, "width": 1_000_000, "batch": 16}
+HUGE_BYTES = 16 * 3 * 1_000_000**2 * 4  # of its fp32 pixels: beyond any address space, so that nothing is ever taken
 ADDRESS_SPACE = 1 << 47
 
 
@@ -117,7 +117,7 @@ def test_a_worker_that_ends_by_itself_is_a_crash_with_its_last_words(at_start_of
 
 def test_an_allocation_that_the_cpu_refuses_is_an_oom_with_its_size() -> None:
     assert HUGE_BYTES > ADDRESS_SPACE
-    outcome = measured(workload(stage="encode", height=HUGE, width=HUGE), timeout=120)
+    outcome = measured(workload(stage="encode", **HUGE), timeout=120)
     assert (outcome.status, outcome.measurement) == ("oom", None)
     assert outcome.failure
     assert outcome.failure.requested_bytes == HUGE_BYTES
@@ -154,7 +154,7 @@ def test_an_option_that_the_model_cannot_run_with_is_invalid() -> None:
 def test_an_oom_is_a_row_of_its_run_and_the_run_goes_on(
     latentmeter: Callable[..., Any], sweep_file: Callable[..., Path], tmp_path: Path
 ) -> None:
-    huge = {"model": IMAGE, "stages": ["encode"], "height": HUGE, "width": HUGE}
+    huge = {"model": IMAGE, "stages": ["encode"], **HUGE}
     sweep = sweep_file(huge, {"model": IMAGE, "stages": ["patch-embed"]})
     out = tmp_path / "run"
     answer = latentmeter("run", sweep, "--out", out)

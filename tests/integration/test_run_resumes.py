@@ -132,7 +132,7 @@ def test_a_terminated_run_says_with_which_words_it_goes_on(sweep_file: SweepFile
     with running_sweep(sweep, out) as process:
         (worker,) = wait_for(lambda: workers_of(process.pid), 120)
         process.terminate()
-        assert process.wait(60) == 143
+        assert process.wait(300) == 143  # a busy machine takes its time; the case itself would take longer
     wait_for(lambda: not running(worker), 5)
     assert (tmp_path / "run.log").read_text().splitlines()[-2:] == [
         "latentmeter: interrupted",
@@ -146,9 +146,7 @@ def test_a_terminated_run_says_with_which_words_it_goes_on(sweep_file: SweepFile
 def test_a_skipped_case_is_counted_in_words(sweep_file: SweepFile, latentmeter: Command, tmp_path: Path) -> None:
     answer = latentmeter("run", sweep_file(IMPOSSIBLE), "--out", tmp_path / "run")
     assert answer.code == 0
-    assert (
-        "Skipped, neither measured nor estimated: 2 of 2 cases. The first: height: 33 is not a multiple" in answer.out
-    )
+    assert "Skipped, neither measured nor estimated: 2 of 2 cases:\n  height: 33 is not a multiple" in answer.out
 
 
 @pytest.mark.usefixtures("_no_probe")
