@@ -70,12 +70,15 @@ def test_a_clips_denoiser_over_a_picture_vae_takes_any_number_of_frames(tmp_path
     ("content", "message"),
     [
         (b'{"_class_name": "\xff"}', "config.json: not JSON"),
-        (b"[" * 100_000, "config.json: .*nested too deeply"),
+        (b"[" * 100_000, "config.json: not JSON: a value that its tag or its depth forbids"),
         ([1], "config.json: expected a mapping"),
         ({"_class_name": 5}, "config.json: `_class_name` must be the name of a diffusers class, not 5"),
         ({"_class_name": "__doc__"}, "no model class '__doc__'"),
         ({"act_fn": "silu"}, "config.json: no `_class_name`"),
-        ({"_class_name": "AutoencoderKL", "block_out_channels": [10**30]}, "AutoencoderKL rejects its config: [^\n]+$"),
+        (
+            {"_class_name": "AutoencoderKL", "block_out_channels": [10**30]},
+            "config.json: not JSON: a number of more than 64 bits",
+        ),
         ({"_class_name": "AutoencoderKL", "sample_size": -5}, "height: Input should be greater than 0"),
     ],
 )
