@@ -8,7 +8,7 @@ rules compute from a whole call (`prices.py`) is not fitted but asked again; ano
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from math import prod
 from typing import Any
 
@@ -148,9 +148,7 @@ def _kind(fit: Fit, same: Sequence[Block], key: Sequence[Any], ops: dict[tuple[s
 
 
 def _plain(price: Price) -> dict[str, Any]:
-    name = type(price.call).__name__.lower()
-    call = {entry.name: getattr(price.call, entry.name) for entry in fields(price.call)}
-    return {"rule": name, "kernel": price.kernel, "allowed": price.allowed, "part": price.part, "call": call}
+    return vars(price) | {"rule": type(price.call).__name__.lower(), "call": vars(price.call)}
 
 
 def grid_of(recording: dict[str, Any]) -> Grid:
