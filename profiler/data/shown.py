@@ -18,8 +18,8 @@ def group_notes(notes: Mapping[str, str]) -> list[str]:
 
 
 def first_notes(notes: Mapping[str, str]) -> dict[str, str]:
-    """The notes that a reader has to see before any figure: what the whole answer rests on, which is the stack."""
-    return {name: text for name, text in notes.items() if name.startswith("stack.")}
+    """The notes that a reader has to see before any figure: what the whole answer rests on, the stack and the model."""
+    return {name: text for name, text in notes.items() if name.startswith(("stack.", "model."))}
 
 
 class Shown:

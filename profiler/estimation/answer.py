@@ -82,8 +82,10 @@ def plans_on(stack: Stack) -> PlanOf:
 
 
 def estimate_of(found: CallEstimate, workload: Workload, spec: ModelSpec) -> Estimate:
-    """The estimate of a workload: that of its call, with the closed form beside it."""
-    return Estimate(**vars(found), workload=workload, latent=closed_form(workload, spec))
+    """The estimate of a workload: that of its call, with the closed form beside it and whose config a class alone has."""
+    config = {"model.config": spec.sources["config"]} if "config" in spec.sources else {}
+    fields = vars(found) | {"notes": config | found.notes}
+    return Estimate(**fields, workload=workload, latent=closed_form(workload, spec))
 
 
 def _unknowns(stack: Stack, context: int | None) -> dict[str, str]:

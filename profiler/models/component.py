@@ -23,6 +23,7 @@ from profiler.models.inputs import class_entry, describe_denoiser, own_patch, pi
 from profiler.models.spec import LatentContract, ModelSpec, Size, Vae
 
 Config = dict[str, Any]
+OWN_DEFAULTS = "the class's own defaults, which may be those of no published model; for one give its config.json"
 
 
 def read_class(class_name: str) -> ModelSpec:
@@ -32,14 +33,20 @@ def read_class(class_name: str) -> ModelSpec:
     """
     cls = component_class(class_name)
     try:
-        return _describe(cls, class_entry(class_name).config)
+        return _say_config(_describe(cls, class_entry(class_name).config), OWN_DEFAULTS)
     except ModelError as error:
         known = models_with(_kind(cls), class_name)
         if len(known) == 1:
             found = _describe(cls, getattr(known[0], _kind(cls)).config)
-            return found.model_copy(update={"default": None})  # that config's `sample_size` is the other's size
+            found = found.model_copy(update={"default": None})  # that config's `sample_size` is the other's size
+            return _say_config(found, f"that of catalog model {known[0].id}: the class's defaults do not build")
         names = f"; catalog models of this class: {', '.join(spec.id for spec in known)}" if known else ""
         raise ModelError(f"{error}; give its config.json{names}") from error
+
+
+def _say_config(spec: ModelSpec, source: str) -> ModelSpec:
+    """Whose config it is, which an estimate says before its figures: few defaults are those of a published model."""
+    return spec.model_copy(update={"sources": spec.sources | {"config": source}})
 
 
 def read_component(config: Config, path: Path, class_name: str | None = None) -> ModelSpec:

@@ -52,7 +52,9 @@ def find_contract(module: nn.Module) -> LatentContract:
 
 def compression_ratios(module: nn.Module) -> dict[str, int]:
     """What the class says of itself, by axis: "spatial", "temporal", both or neither."""
-    ratios = {axis: getattr(module, f"{axis}_compression_ratio", None) for axis in ("spatial", "temporal")}
+    config: Any = module.config  # first: a config's value as the module's attribute is deprecated, with a warning
+    names = {axis: f"{axis}_compression_ratio" for axis in ("spatial", "temporal")}
+    ratios = {axis: config[name] if name in config else getattr(module, name, None) for axis, name in names.items()}
     return {axis: ratio for axis, ratio in ratios.items() if isinstance(ratio, int)}
 
 

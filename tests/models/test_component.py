@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from profiler.data.shown import first_notes
 from profiler.data.stack import Stack
 from profiler.data.units import MIB
 from profiler.errors import ModelError, UserError
@@ -94,6 +95,19 @@ def test_a_class_by_name_asks_for_sizes_and_borrows_none(name: str, asked: str) 
     assert spec.default is None
     with pytest.raises(UserError, match=f"give {asked}$"):
         spec.workload("decode")
+
+
+def test_an_estimate_of_a_class_by_name_says_first_whose_config_it_is() -> None:
+    """The defaults of `AutoencoderKL` are a toy of 1.1 MiB, and a reader who wants Stable Diffusion's has to be told."""
+    spec = find_model("AutoencoderKL")
+    found = estimate(spec.workload("decode", height=64, width=64), spec, CPU_STACK)
+    assert "the class's own defaults" in first_notes(found.notes)["model.config"]
+    assert "that of catalog model latte" in read_class("LatteTransformer3DModel").sources["config"]
+
+
+def test_a_config_file_is_its_own_word(tmp_path: Path) -> None:
+    spec = find_model(config_file(tmp_path, VAE | {"sample_size": 64}))
+    assert "model.config" not in estimate(spec.workload("decode"), spec, CPU_STACK).notes
 
 
 @pytest.mark.parametrize(
