@@ -37,7 +37,7 @@ def find_model(name: str) -> ModelSpec:
 
         return read_class(name)
     mode = _mode(path)
-    if stat.S_ISDIR(mode) or (HUB_ID.fullmatch(name) and not mode):
+    if (name and stat.S_ISDIR(mode)) or (HUB_ID.fullmatch(name) and not mode):
         from profiler.models.folder import read_folder
 
         return read_folder(name).model_copy(update={"reference": name})
