@@ -100,13 +100,14 @@ def test_an_index_that_names_no_class(tmp_path: Path, entry: Any) -> None:
     ("name", "message"),
     [
         ("../x", "no such folder"),
+        ("", "no model ''"),
         ("./nofolder", "no such folder"),
         ("a" * 5000, r"no model 'a{80}\.\.\.'"),
         ("a/" + "a" * 5000, "no such folder"),
         (str(Path(__file__)), "it is a file, but no .yaml and no .json"),
         (str(Path(__file__).parent), "no model_index.json"),
     ],
-    ids=["outside", "nowhere", "long", "long-hub", "file", "folder"],
+    ids=["outside", "unnamed", "nowhere", "long", "long-hub", "file", "folder"],
 )
 def test_what_is_no_model_says_what_it_is(name: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
