@@ -204,7 +204,7 @@ def _origins(comparison: Comparison, common: frozenset[str], notes: Footnotes) -
     record, estimate, measurement = comparison.record, comparison.record.estimate, comparison.record.measurement
     rows: list[list[Any]] = [["Key", record.key]]
     rows.append(["Verdict", ": ".join(filter(None, [comparison.verdict, comparison.reason]))])
-    if record.failure and record.failure.log:
+    if record.failure and record.failure.log and record.status != "skipped":  # a skipped case has its whole reason
         rows.append(["Log", record.failure.log])
     if record.explanation:
         rows.append(["Unexplained", f"{format_exact(record.explanation.unexplained)}, event by event"])
