@@ -72,11 +72,18 @@ def show_progress(progress: "Progress") -> None:
     console().print(", ".join(parts) + (f": {record.failure.message}" if record.failure else ""))
 
 
+def _kind(record: Record) -> str:
+    """What its figures are; `none` of a case that ended before there were any."""
+    if record.measurement:
+        return record.measurement.device_kind
+    return "estimated" if record.estimate else "none"
+
+
 def show_run(plan: "Plan", records: Sequence[Record], paths: Sequence[Path]) -> list[Comparison]:
     """The closing table of a run, where its report lies, and what to type next."""
     out = console()
     comparisons = compare_all(records)
-    kinds = [row.record.measurement.device_kind if row.record.measurement else "estimated" for row in comparisons]
+    kinds = [_kind(record) for record in records]
     rows = [
         [
             *(row.record.key, kind, row.record.status, format_bytes(row.allocated.estimated)),
@@ -89,7 +96,7 @@ def show_run(plan: "Plan", records: Sequence[Record], paths: Sequence[Path]) -> 
     print_table(["case", "kind", "status", "estimated", "measured", "error", "verdict"], rows)
     if "dry" in kinds:
         out.print("Rows of kind 'dry': allocator and dispatcher real, kernels not executed; no GPU was measured.")
-    if any(record.stack and record.stack.device == "cpu" for record in records):
+    if "cpu" in kinds:
         out.print("Measured rows are CPU numbers: no GPU was used. Rows of kind 'estimated' were not measured.")
     if skipped := [record for record in records if record.status == "skipped"]:
         out.print(f"Skipped, neither measured nor estimated: {len(skipped)} of {len(plan.cases)} cases:")

@@ -91,7 +91,7 @@ def compare(record: Record, tolerance: float | None = None) -> Comparison:
         allocated = Pair(estimated=allocated.estimated + borrowed, measured=allocated.measured)
     verdict, reason = _verdict(record, allocated, tolerance)
     if borrowed:
-        more = f"CPU kernels borrowed {borrowed:,} B more than tensors (measured, added to both sides)"
+        more = f"CPU kernels borrowed {format_bytes(borrowed)} more than tensors (measured, added to both sides)"
         reason = f"{reason}; {more}".lstrip("; ")
     if record.explanation and allocated.difference:
         reason = f"{record.explanation.summary}; {reason}".rstrip("; ")

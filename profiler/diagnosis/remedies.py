@@ -107,7 +107,7 @@ def estimate_remedies(
         if remedy.saving >= WORTH * higher:
             found.append(remedy)
         else:
-            left_out[how] = f"does not help: {lower:,} B {remedy.lowers} instead of {higher:,} B"
+            left_out[how] = f"does not help: {format_bytes(lower)} {remedy.lowers} instead of {format_bytes(higher)}"
     return sorted(found, key=lambda remedy: (remedy.lowers, -remedy.saving)), left_out
 
 

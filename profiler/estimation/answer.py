@@ -14,7 +14,7 @@ from profiler.data.memory import Terms
 from profiler.data.records import AppliedOption, CallEstimate, Estimate
 from profiler.data.stack import Stack
 from profiler.data.workload import Workload
-from profiler.estimation.stack_notes import say_plans, stack_notes
+from profiler.estimation.stack_notes import stack_notes
 from profiler.kernels.convolution import Convolution, route
 from profiler.models.spec import ModelSpec, Size
 
@@ -115,8 +115,6 @@ def _workspace_notes(routes: Mapping[str, int], stack: Stack) -> dict[str, str]:
         total = approximate + routes.get("convolution cudnn, planned", 0)
         text = f"{approximate} of {total} convolutions priced by a closed form, which is approximate"
         notes["terms.workspace"] = f"{text}; with `pip install latentmeter[planner]` cuDNN itself is asked"
-    if others := say_plans(stack, routes):
-        notes["terms.workspace"] = "; ".join(filter(None, (notes.get("terms.workspace"), others)))
     for package in LOWER_BOUND:
         if routes.get(f"attention {package}"):
             notes["peak.allocated_bytes"] = (

@@ -41,6 +41,6 @@ def say_slow_convolutions(stack: Stack, routes: Mapping[str, int]) -> str:
         return ""
     count = " and ".join(f"{number} by {name}" for name, number in slow.items() if number)
     return (
-        f"{count}, not by cuDNN: {why_without_cudnn(stack)}; such a convolution writes every output position with all its "
-        "taps, several times the memory"
+        f"convolutions: {count}, not by cuDNN: {why_without_cudnn(stack)}; such a convolution writes every output position "
+        "with all its taps, several times the memory"
     )

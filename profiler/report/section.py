@@ -183,10 +183,11 @@ def _others(rows: Any, word: str) -> list[Block]:
 def _origins(comparison: Comparison, common: frozenset[str], notes: Footnotes) -> list[list[Any]]:
     """Label and text of each condition of the case that there is."""
     record, estimate, measurement = comparison.record, comparison.record.estimate, comparison.record.measurement
+    skipped = record.status == "skipped"  # such a case has its whole reason without a log
     rows: list[list[Any]] = [
         ["Key", record.key],
         ["Verdict", _with_reason(comparison.verdict, comparison.reason)],
-        ["Log", record.failure and record.failure.log],
+        ["Log", None if skipped else record.failure and record.failure.log],
         ["Unexplained", record.explanation and f"{format_exact(record.explanation.unexplained)}, event by event"],
     ]
     if measurement:

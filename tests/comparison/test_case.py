@@ -20,6 +20,7 @@ from profiler.comparison.case import (
 )
 from profiler.data.memory import TERMS, Memory, Terms
 from profiler.data.records import Record
+from profiler.data.units import format_bytes
 from tests.report import records_factory as factory
 
 GIB = 1 << 30
@@ -155,7 +156,8 @@ def test_workspace_that_only_the_cpu_measurement_knows_is_added_to_both_sides() 
     assert record.estimate.terms.workspace is None
     row = compare(record)
     assert row.verdict == "exact"
-    assert row.reason == f"CPU kernels borrowed {borrowed:,} B more than tensors (measured, added to both sides)"
+    more = format_bytes(borrowed)
+    assert row.reason == f"CPU kernels borrowed {more} more than tensors (measured, added to both sides)"
     assert row.allocated.measured == record.measurement.peak.allocated_bytes
     assert row.allocated.estimated == (record.estimate.peak.allocated_bytes or 0) + borrowed
     assert (row.terms["workspace"].estimated, row.terms["workspace"].measured) == (None, borrowed)
@@ -164,7 +166,7 @@ def test_workspace_that_only_the_cpu_measurement_knows_is_added_to_both_sides() 
 def test_an_error_in_the_tensors_is_not_hidden_by_the_cpu_workspace() -> None:
     row = compare(factory.on_cpu(off=200_000_000))
     assert (row.verdict, row.allocated.difference) == ("over", 200_000_000)
-    assert row.reason.startswith("CPU kernels borrowed 96,534,528 B more")
+    assert row.reason.startswith("CPU kernels borrowed 92.1 MiB more")
 
 
 def test_the_cpu_workspace_stands_beside_another_reason() -> None:

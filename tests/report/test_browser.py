@@ -107,6 +107,10 @@ def test_it_renders_quietly_and_nothing_overflows(show: Open, color_scheme: str,
     assert quiet(found)
 
 
+def test_a_run_without_a_case_opens_without_an_error(show: Open) -> None:
+    assert quiet(show([]))
+
+
 def test_hostile_records_do_not_run(show: Open) -> None:
     found = show([make.hostile()], title=make.HOSTILE)
     found.page.locator("#filter").fill("<img")

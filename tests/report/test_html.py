@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from profiler.comparison.case import compare_all
+from profiler.data.records import Failure
 from profiler.report.contents import RunInfo, collect_contents
 from profiler.report.engine import asset
 from profiler.report.html import render_html
@@ -159,6 +160,17 @@ def test_the_cases_stand_before_the_conditions_and_empty_sections_are_left_out(e
     assert sections(render(make.estimate_only())) == ["table", "conditions", "workloads"]
     assert sections(render()) == ["conditions"]
     assert "Nothing was run" in render()
+
+
+def test_a_skipped_case_shows_its_reason_and_no_traceback():
+    failure = Failure(phase="model", message="framewise: cannot be applied", exit_code=3, log="Traceback of ours")
+    skipped = replace(make.skipped(), failure=failure)
+    html = render(skipped, make.exact())
+    text = html + json.dumps(Page(html).data) + render_markdown(collect_contents(compare_all([skipped]), ABOUT))
+    assert text.count("framewise: cannot be applied") >= 2
+    assert "Traceback of ours" not in text and "Exit code" not in html
+    crashed = render(replace(skipped, status="crash"))
+    assert "Traceback of ours" in crashed and "Exit code" in crashed
 
 
 def test_a_reason_that_ended_several_cases_is_told_once():

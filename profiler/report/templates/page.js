@@ -260,7 +260,7 @@ async function start() {
   const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
   lines = (await new Response(stream).text()).split("\n");
   head = JSON.parse(lines[0]);
-  byId("unread").remove();
+  byId("unread")?.remove(); // a run without a case has none
   if (head.cases.length) { addTable(); addCases(); showRows(); }
   openTarget();
   document.documentElement.dataset.drawn = "";
