@@ -7,6 +7,7 @@ memory: not one that never ends, not a few lines of aliases that stand for milli
 import json
 import math
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from gzip import GzipFile
@@ -35,7 +36,20 @@ _RESOLVERS = {
     first: [(tag, form) for tag, form in forms if not tag.endswith((":timestamp", ":value", ":merge"))]
     for first, forms in _SAFE.yaml_implicit_resolvers.items()
 }
-Loader: type[yaml.SafeLoader] = type("Loader", (_SAFE,), {"yaml_implicit_resolvers": _RESOLVERS})
+
+
+class Loader(_SAFE):  # type: ignore[misc,valid-type]
+    """Reads plain values only, and no mapping that names a key twice: one of the two would count, without a word."""
+
+    yaml_implicit_resolvers = _RESOLVERS
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """The mapping. Raises yaml.YAMLError, with its place, for a key that stands twice."""
+        names = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+        if twice := [name for name, count in names.items() if count > 1]:
+            raise yaml.MarkedYAMLError(problem=f"key {twice[0]!r} stands twice", problem_mark=node.start_mark)
+        found: dict[Any, Any] = super().construct_mapping(node, deep)
+        return found
 
 
 class DamageError(UserError):

@@ -44,7 +44,7 @@ class Entry(Strict):
 class Sweep(Strict):
     """A sweep file. A case outside `tolerance_percent` fails the run: 1 by default. `events` keeps each case's streams."""
 
-    name: str
+    name: str = Field(pattern=r"^\w[\w.+-]*$")  # of its folder in `results`, which is in no other place
     title: str
     device: Literal["auto", "cuda", "cpu"] = "auto"
     timeout_seconds: float = Field(600.0, gt=0, le=MOST)

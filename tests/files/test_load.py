@@ -36,6 +36,12 @@ def test_a_value_is_plain(tmp_path: Path, text: str, value: object) -> None:
     assert read_yaml(tmp_path / "x.yaml") == {"value": value}
 
 
+def test_a_key_that_stands_twice_is_an_error_with_its_place(tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_text("a: 1\nb:\n  c: 1\n  c: 2\n")
+    with pytest.raises(UserError, match=r"x\.yaml: not YAML: key 'c' stands twice\n .* line 3"):
+        read_yaml(tmp_path / "x.yaml")
+
+
 def test_a_few_aliases_are_read(tmp_path: Path) -> None:
     (tmp_path / "x.yaml").write_text(ALIASES)
     assert read_yaml(tmp_path / "x.yaml") == {"a": {"x": [1, 2]}, "b": {"x": [1, 2]}, "c": "text", "d": "text"}

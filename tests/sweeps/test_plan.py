@@ -147,6 +147,7 @@ def test_errors_of_a_file_come_all_at_once_with_their_places(sweep_file: Callabl
         ("cases: [", "not YAML"),
         ("{name: s, title: t, cases: []}", "cases: List should have at least 1 item"),
         ("{name: s, title: t}", "cases: Field required"),
+        ("{name: ../s, title: t, cases: []}", "name: String should match pattern"),
     ],
 )
 def test_files_that_are_no_sweep(tmp_path: Path, text: str, message: str) -> None:
