@@ -5,7 +5,7 @@ from profiler.errors import UserError
 MIB = 1 << 20
 GIB = 1 << 30
 MOST = 1_000_000  # frames, pixels of a side, a batch
-MOST_PIXELS = 10**12  # of a batch: that many fp32 activations of 512 channels are 2^51 bytes; torch counts in 64 bits
+MOST_PIXELS = 10**14  # of a batch: that many fp32 activations of 512 channels are 2^58 bytes; torch counts in 64 bits
 MOST_CALLS = 1000  # warm calls of one measurement
 # Bytes of one element, by this project's names of element types and by torch's.
 ELEMENT_BYTES = {

@@ -156,7 +156,8 @@ class Observer(TorchDispatchMode, Watcher):
 
     def end(self) -> None:
         """The story is told: weights, which die when somebody lets the module go, are alive at its end."""
-        self._live.clear()
+        still = {key: (number, storage()) for key, (number, storage) in self._live.items()}
+        self._live = {key: (number, weakref.ref(storage)) for key, (number, storage) in still.items() if storage}
 
     def disown(self, tensor: torch.Tensor, event: int) -> int:
         """End the block that holds `tensor` at `event`, whenever the storage itself dies; returns its number."""

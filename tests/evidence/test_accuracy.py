@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 import profiler
 from profiler.commands.main import cli
+from profiler.data.memory import Terms
 from profiler.data.records import Record
 from profiler.data.units import MIB
 from profiler.data.workload import History
@@ -44,7 +45,7 @@ def spoiled(record: Record) -> Record:
     peak = record.measurement.peak
     assert peak.allocated_bytes is not None
     changed = replace(peak, allocated_bytes=round(peak.allocated_bytes / 1.01))
-    return replace(record, measurement=replace(record.measurement, peak=changed))
+    return replace(record, measurement=replace(record.measurement, peak=changed, terms=Terms()))
 
 
 def full(record: Record) -> Record:

@@ -54,7 +54,7 @@ def test_the_summary_counts_classes_of_which_every_stage_estimates() -> None:
         Trial("C", "denoiser", None, "out of scope", reason="sound"),
     ]
     assert summary(trials) == "autoencoders 0 of 1, denoisers 1 of 1, out of scope 1"
-    assert "| A | decode | failed | - | - | why / not |" in to_markdown(trials, "h200")
+    assert "| A | decode | failed | - | - | why \\| not |" in to_markdown(trials, "h200")
 
 
 def test_the_command_reports_and_fails_with_a_class(latentmeter: Callable[..., Any], tmp_path: Path) -> None:

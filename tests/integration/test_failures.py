@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from profiler.data.workload import MemoryOptions, Workload
+from profiler.data.workload import Workload
 from profiler.files.store import RunStore
 from profiler.measurement.process import Outcome, measure_in_process
 from profiler.models.find import find_model
@@ -136,14 +136,14 @@ def test_a_config_that_diffusers_rejects_is_invalid(tmp_path: Path) -> None:
     assert outcome.failure.message.startswith("AutoencoderKL rejects its config: ")
 
 
-def test_an_option_that_the_model_cannot_run_with_is_invalid() -> None:
-    options = MemoryOptions(tiling=True, tile=(4, 4))  # less than a latent pixel
-    work = workload(VIDEO, "decode", frames=1, options=options)
-    outcome = measured(work, warm_calls=0, timeout=120)
+def test_an_input_that_the_model_cannot_run_with_is_invalid(tmp_path: Path) -> None:
+    model = tmp_path / "wider.yaml"
+    model.write_text(Path(IMAGE).read_text().replace("[B, L, cross_attention_dim]", "[B, L, 17]"))
+    outcome = measured(workload(str(model), "denoise"), warm_calls=0, timeout=120)
     assert outcome.status == "invalid"
     assert outcome.failure
     assert outcome.failure.phase == "cold"
-    assert "Kernel size can't be greater" in outcome.failure.message
+    assert "mat1 and mat2 shapes cannot be multiplied" in outcome.failure.message
     # What was measured until then is kept: the phases before, and the one that failed as far as it came.
     model, inputs, cold = outcome.failure.readings
     assert (model.phase, inputs.phase, cold.phase) == ("model", "inputs", "cold")
@@ -210,5 +210,5 @@ def test_a_folder_that_cannot_be_written_is_a_users_mistake(tmp_path: Path, swee
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
         assert (done.returncode, done.stderr) == (
             2,
-            f"latentmeter: {out}: cannot be written to: Permission denied; choose another place\n",
+            f"latentmeter: {out}: cannot be written: Permission denied; choose another place\n",
         )

@@ -1,5 +1,6 @@
 """The measured event stream: torch's history laid beside a watched call, and its file. The history here is made up."""
 
+from io import BytesIO
 from pathlib import Path
 
 import pytest
@@ -118,12 +119,11 @@ def test_a_history_of_which_torch_forgot_some_is_none(
     assert cuda_events.end() == ([], set())
 
 
-def test_a_cpu_worker_writes_its_stream(tmp_path: Path) -> None:
+def test_a_cpu_worker_gives_its_stream() -> None:
     spec = find_model(str(TINY))
-    path = tmp_path / "events.json.gz"
-    outcome = measure_in_process(spec.workload("decode", dtype="fp32"), spec, "cpu", warm_calls=0, events=path)
-    assert outcome.measurement is not None
-    found = read_stream(path)
+    outcome = measure_in_process(spec.workload("decode", dtype="fp32"), spec, "cpu", warm_calls=0, events=True)
+    assert outcome.measurement is not None and outcome.events is not None
+    found = read_stream(BytesIO(outcome.events))
     assert {block.phase for block in found.blocks} == {"model", "inputs", "cold"}
     weights = sum(block.bytes for block in found.blocks if block.term == "weights")
     assert weights == outcome.measurement.terms.weights
