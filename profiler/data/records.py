@@ -146,8 +146,9 @@ class CallEstimate(Side):
     def verdict(self) -> str:
         """Whether the empty card holds it, as a line; empty where that is not known."""
         room = f"{self.stack.gpu} ({format_bytes(self.stack.device_total_bytes)})"
-        first = ", but the first call alone does" if self.first_call_fits and not self.fits else ""
-        return "" if self.fits is None else f"fits on an empty {room}: {'yes' if self.fits else 'NO'}{first}"
+        first = ", but the first call alone does" if self.first_call_fits else ""
+        no = f"NO{first}; the figures are a roomy card's"
+        return "" if self.fits is None else f"fits on an empty {room}: {'yes' if self.fits else no}"
 
     @property
     def remarks(self) -> Sequence[str]:
