@@ -40,7 +40,7 @@ def noted(found: Estimate) -> Estimate:
     backend = environment_backend()
     if backend is None or backend != found.workload.options.attention_backend:
         return found
-    return replace(found, notes={"attention_backend": f"{VARIABLE} makes {backend} the default"} | found.notes)
+    return replace(found, notes={"stack.attention_backend": f"{VARIABLE} makes {backend} the default"} | found.notes)
 
 
 def with_environment(workload: Workload, spec: "ModelSpec") -> Workload:

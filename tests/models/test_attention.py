@@ -100,7 +100,7 @@ def test_the_environment_is_as_good_as_the_option(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv(VARIABLE, "_native_cudnn")
     found = denoise()
     assert (found.workload, found.peak, found.routes) == (asked.workload, asked.peak, asked.routes)
-    assert found.notes["attention_backend"] == "DIFFUSERS_ATTN_BACKEND makes _native_cudnn the default"
+    assert found.notes["stack.attention_backend"] == "DIFFUSERS_ATTN_BACKEND makes _native_cudnn the default"
     assert denoise("native").routes == plain.routes  # the option overrides it
     entry = {"model": VIDEO, "stages": ["denoise", "decode"]}
     sweep = Sweep.model_validate({"name": "s", "title": "t", "cases": [entry]})
