@@ -159,12 +159,6 @@ class Observer(TorchDispatchMode, Watcher):
         still = {key: (number, storage()) for key, (number, storage) in self._live.items()}
         self._live = {key: (number, weakref.ref(storage)) for key, (number, storage) in still.items() if storage}
 
-    def disown(self, tensor: torch.Tensor, event: int) -> int:
-        """End the block that holds `tensor` at `event`, whenever the storage itself dies; returns its number."""
-        number, _ = self._live.pop(tensor.untyped_storage()._cdata)
-        self.blocks[number].died = event
-        return number
-
     def _track(self, tensor: torch.Tensor) -> None:
         storage = tensor.untyped_storage()
         size = storage.nbytes()
