@@ -60,7 +60,7 @@ class CachingAllocator:
         self._searches = 0  # of the large pool: the clock by which garbage ages
         self.settings = settings or AllocatorSettings()
         self.allocated = self.reserved = self.requested = 0
-        self.peak_allocated = self.peak_reserved = 0
+        self.peak_allocated = self.peak_reserved = self.peak_requested = 0
         self.retries = self.ooms = self.segments = 0
         # Best fit takes the smallest sufficient block, at the lowest address among equals: (size, address, block), sorted.
         self._pools: dict[bool, list[tuple[int, int, Piece]]] = {True: [], False: []}
@@ -90,6 +90,7 @@ class CachingAllocator:
         self.allocated += block.size
         self.requested += size
         self.peak_allocated = max(self.peak_allocated, self.allocated)
+        self.peak_requested = max(self.peak_requested, self.requested)
         return block
 
     def free(self, block: Piece) -> None:
@@ -113,6 +114,7 @@ class CachingAllocator:
     def reset_peaks(self) -> None:
         """As `torch.cuda.reset_peak_memory_stats`."""
         self.peak_allocated, self.peak_reserved = self.allocated, self.reserved
+        self.peak_requested = self.requested
 
     def _take_free(self, size: int, small: bool) -> Piece | None:
         """Best fit; with a maximum split size, neither side of it may use the other's blocks (get_free_block)."""
