@@ -25,6 +25,15 @@ def allocator_of(stack: Stack, capacity: int | None = None) -> CachingAllocator 
     return CachingAllocator(capacity, settings, garbage_above=settings.garbage_above(stack.device_total_bytes))
 
 
+def capacity_of(stack: Stack, context_bytes: int | None) -> int | None:
+    """Bytes that the allocator may reserve on an otherwise empty card: without the context, and within its own fraction.
+
+    None where the card's size is not known.
+    """
+    total = stack.device_total_bytes
+    return None if total is None else min(total - (context_bytes or 0), settings_of(stack).allowed(total))
+
+
 class Calls:
     """The calls of one process, one after another, until the allocator's state repeats: then later ones go as before.
 
@@ -73,12 +82,10 @@ class Histories:
     ) -> None:
         self.events, self.stack, self.context_bytes = events, stack, context_bytes
         self.roomy = Calls(events, allocator_of(stack), plan_of)
-        total, reserved = stack.device_total_bytes, self.roomy.reserved
-        self.here = None if total is None or reserved is None else self.roomy
-        if total is not None and reserved is not None:
-            capacity = min(total - (context_bytes or 0), settings_of(stack).allowed(total))
-            if reserved > capacity:
-                self.here = Calls(events, allocator_of(stack, capacity), plan_of)
+        capacity, reserved = capacity_of(stack, context_bytes), self.roomy.reserved
+        self.here = None if capacity is None or reserved is None else self.roomy
+        if capacity is not None and reserved is not None and reserved > capacity:
+            self.here = Calls(events, allocator_of(stack, capacity), plan_of)
         self._told = self.here if self.here and self.here.refused is None else self.roomy
         self.fresh = self._told.first
 

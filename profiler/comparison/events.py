@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from profiler.allocator.caching import OutOfMemory
-from profiler.allocator.histories import allocator_of
+from profiler.allocator.histories import allocator_of, capacity_of
 from profiler.allocator.replay import Replay
 from profiler.comparison.segments import Segments, segment_causes
 from profiler.data.align import pair
@@ -75,11 +75,9 @@ def _explain_reserved(
     if reserved[0] is None or reserved[1] is None:
         return None
     m, e = Segments.of(measured, stack), Segments.of(estimated, stack)
-    if (
-        estimate.fits and stack.device_total_bytes and e.peak > reserved[0]
-    ):  # the estimate is on this card, which is full
+    if estimate.fits and e.peak > reserved[0]:  # the estimate is on this card, which is full
         with suppress(OutOfMemory):  # where plans give way, which the events do not say
-            e = Segments.of(estimated, stack, stack.device_total_bytes - (estimate.terms.context or 0))
+            e = Segments.of(estimated, stack, capacity_of(stack, estimate.terms.context))
     # Equal peaks may have segments that are not: they make up for each other.
     causes = _joined(segment_causes(m, e, pair(measured, estimated))) if m.peak != e.peak else []
     difference = reserved[1] - reserved[0]

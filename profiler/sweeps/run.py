@@ -230,9 +230,8 @@ def _measured(
         write_atomically(store.event_path(case.workload, "measured"), outcome.events)
         if trace:
             write_stream(store.event_path(case.workload, "estimated"), trace)
-    if (
-        outcome.failure and outcome.status == "skipped" and notes
-    ):  # torch says that no kernel can, the estimate says why
+    if outcome.failure and outcome.status == "skipped" and notes:
+        # torch says that no kernel can, the estimate says why
         outcome = replace(outcome, failure=replace(outcome.failure, message=notes["estimate"]))
     return outcome.of_record(stack) | {"estimate": found, "notes": notes}
 
