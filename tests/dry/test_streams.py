@@ -23,7 +23,7 @@ from profiler.models.find import find_model
 
 HERE = Path(__file__).parent
 RANDOM = sorted((HERE / "streams").glob("*.json.gz"))
-REFERENCE = sorted((HERE.parent.parent / "results" / "reference").glob("*/events/*.json.gz"))
+REFERENCE = sorted((HERE.parent.parent / "results" / "reference").glob("dry-*/events/*.json.gz"))
 
 
 def read(path: Path) -> dict[str, Any]:
