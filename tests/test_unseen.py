@@ -46,7 +46,7 @@ def test_what_does_not_fit_the_card_by_weights_alone_is_not_drawn(unseen: Any) -
     assert all(unseen.drawn(Random(seed), spec, small) is None for seed in range(4))
 
 
-def row(known: int, estimated: int, **other: Any) -> dict[str, Any]:
+def row(known: int, estimated: int | None, **other: Any) -> dict[str, Any]:
     sizes = {f"{who} {name}": size for who, size in (("known", known), ("latentmeter", estimated))
              for name in ("allocated", "reserved")}  # fmt: skip
     about = {"kind": "dry", "gpu": "card", "model": "m", "stage": "decode", "dtype": "bf16", "options": ""}
@@ -64,6 +64,8 @@ def row(known: int, estimated: int, **other: Any) -> dict[str, Any]:
         ([row(1000, 1000), row(2000, 2000, safe_reserved=1999)], False, True),
         ([row(1000, 1000), row(2000, 2000, fits=False)], False, False),
         ([row(1000, 1000), row(2000, 2000, reason="failed", status="failed")], False, False),
+        ([row(1000, 1000), row(1, None, reason="no estimate", status="invalid")], True, True),
+        ([row(1000, 1000), row(2000, 2000, reason="no measurement", status="invalid")], False, False),
     ],
 )
 def test_claims(unseen: Any, rows: list[dict[str, Any]], planned: bool, closed: bool) -> None:
