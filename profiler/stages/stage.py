@@ -79,7 +79,12 @@ class Stage(Runnable):
                 self.inputs += (torch.zeros(self.workload.batch, dtype=dtype, device=device),)
         else:
             assert self.spec.denoiser is not None
-            template = self.spec.patch_embed().inputs if stage == "patch-embed" else self.spec.denoiser.inputs
+            template: Any = self.spec.denoiser.inputs
+            if stage == "patch-embed":
+                template = self.spec.patch_embed().inputs
+                dtype = next(
+                    self.module.parameters()
+                ).dtype  # some stay in fp32, and their model casts what it gives them
             self.inputs = fill_template(template, symbols(self.spec, self.workload), dtype, device)
         return self.inputs
 

@@ -46,6 +46,13 @@ def test_runs_on_the_cpu_with_real_tensors(model: str, stage: StageName, batch: 
     assert output.shape[0] == batch
 
 
+def test_a_patch_embedding_that_stays_in_fp32_gets_inputs_of_its_dtype() -> None:
+    """MiniMax-H3's code casts what it gives to its projection, which diffusers keeps in fp32."""
+    assert (
+        ready("minimax-h3", "patch-embed", "cpu", dtype="fp16", frames=5, height=64, width=64)().dtype == torch.float32
+    )
+
+
 @pytest.mark.parametrize("model", unique_calls("vae"))
 def test_every_vae_keeps_its_contract_without_data(model: str) -> None:
     """A roundtrip checks the latents on its way, and the pixels that come back."""

@@ -23,7 +23,8 @@ CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
 def _convolution(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    x, weight, _, stride, padding, dilation, transposed, _, groups = args
+    x, weight, bias, stride, padding, dilation, transposed, _, groups = args
+    _check_dtypes(func, x, weight, bias)
     y = trace.infer(func, args, kwargs)
     last = CHANNELS_LAST.get(x.dim())
     # ATen goes by the strides of size-1 dims too (suggest_memory_format), which `is_contiguous` ignores.
@@ -63,7 +64,15 @@ def _each(values: list[int], rank: int) -> tuple[int, ...]:
     return tuple(values) * rank if len(values) == 1 else tuple(values)
 
 
+def _check_dtypes(func: Any, *tensors: torch.Tensor | None) -> None:
+    """Raise as the kernel does where tensors are of different dtypes: not every shape inference looks at them."""
+    dtypes = {dtype_name(tensor.dtype): None for tensor in tensors if tensor is not None}
+    if len(dtypes) > 1:
+        raise RuntimeError(f"{func} takes tensors of one dtype, got {' and '.join(dtypes)}")
+
+
 def _gemm(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    _check_dtypes(func, *args[:3])
     y = trace.infer(func, args, kwargs)
     trace.track(y)
     trace.keep_gemm_workspace(with_bias=func is aten.addmm.default and args[0].dim() == 1)
@@ -75,7 +84,8 @@ def _group_norm(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[s
 
     In 16 bit newer kernels also keep the statistics in fp32: seen in 2.13, absent in 2.11, so 2.12 is a guess.
     """
-    x, _, _, batch, channels, _, groups, _ = args
+    x, weight, bias, batch, channels, _, groups, _ = args
+    _check_dtypes(func, x, weight, bias)
     y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
     statistics = [torch.empty((batch, groups), dtype=x.dtype, device=x.device) for _ in range(2)]
     trace.track([y, *statistics])
@@ -87,7 +97,8 @@ def _group_norm(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[s
 
 def _layer_norm(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """The kernel wants contiguous rows and keeps fp32 mean and reciprocal deviation of each."""
-    x, normalized = args[0], args[1]
+    x, normalized, weight, bias, _ = args
+    _check_dtypes(func, x, weight, bias)
     taken = [] if x.is_contiguous() else trace.borrow(x.numel() * x.element_size())
     y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
     rows = (*x.shape[: x.dim() - len(normalized)], *[1] * len(normalized))
@@ -113,6 +124,7 @@ def _rms_norm(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[str
 def _attention(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     q, k, v, mask = (*args, None)[:4]
     mask = kwargs.get("attn_mask", mask)
+    _check_dtypes(func, q, k, v)
     call = Attention(
         q=tuple(q.shape),
         k=tuple(k.shape),
