@@ -88,6 +88,7 @@ def test_a_missing_file() -> None:
         ("wan2.1-t2v-1.3b", "decode", {"height": 481}, "multiple of 8.*nearest: 480 or 488"),
         ("wan2.1-t2v-1.3b", "denoise", {"height": 488}, "multiple of 16.*nearest: 480 or 496"),
         ("sd1.5", "decode", {"width": 4}, "nearest: 8$"),
+        ("flux.2-klein-9b", "roundtrip", {"height": 920}, "multiple of 16.*nearest: 912 or 928"),  # its latents in 2x2
         ("allegro", "decode", {"height": 640}, r"200k\+320.*nearest: 520 or 720"),
         ("minimax-h3", "decode", {"frames": 4}, r"17k\+5.*nearest: 5$"),
         ("sd1.5", "decode", {"width": 0}, "width: expected a positive integer"),
