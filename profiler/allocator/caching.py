@@ -44,7 +44,8 @@ class CachingAllocator:
     """Counts allocated, reserved and requested bytes, and their peaks.
 
     `capacity` is the memory that the device has for segments; `limit` what a memory fraction allows of it; with more than
-    `garbage_above` bytes reserved, cached segments are collected before a new one is asked for.
+    `garbage_above` bytes reserved, cached segments are collected before a new one is asked for. Each new segment lies
+    above the last one, or below it if addresses are `falling`: of equal free blocks, best fit takes the lowest.
     """
 
     def __init__(
@@ -53,8 +54,11 @@ class CachingAllocator:
         settings: AllocatorSettings | None = None,
         limit: int | None = None,
         garbage_above: int | None = None,
+        *,
+        falling: bool = False,
     ) -> None:
         self.capacity = capacity
+        self.falling = falling
         self.limit = limit
         self.garbage_above = garbage_above
         self._searches = 0  # of the large pool: the clock by which garbage ages
@@ -89,8 +93,10 @@ class CachingAllocator:
         block.free, block.requested = False, size
         self.allocated += block.size
         self.requested += size
-        self.peak_allocated = max(self.peak_allocated, self.allocated)
-        self.peak_requested = max(self.peak_requested, self.requested)
+        if self.allocated > self.peak_allocated:
+            self.peak_allocated = self.allocated
+        if self.requested > self.peak_requested:
+            self.peak_requested = self.requested
         return block
 
     def free(self, block: Piece) -> None:
@@ -122,8 +128,9 @@ class CachingAllocator:
         index = bisect_left(pool, (size, 0))
         if index == len(pool):
             return None
-        limit, candidate = self.settings.max_split, pool[index][0]
+        limit = self.settings.max_split
         if limit is not None:
+            candidate = pool[index][0]
             if size < limit <= candidate:
                 return None
             if size >= limit and candidate >= size + self.settings.max_non_split_rounding:
@@ -134,8 +141,10 @@ class CachingAllocator:
         segment = self.settings.segment_size(size)
         if self._above_limit(segment) or not self._has_room(segment):
             return None
+        taken = round_up(segment, ROUND_LARGE)
+        self._next_address -= taken * self.falling
         block = Piece(self._next_address, segment, small)
-        self._next_address += round_up(segment, ROUND_LARGE)
+        self._next_address += taken * (not self.falling)
         self.segments += 1
         self._reserve(segment)
         return block

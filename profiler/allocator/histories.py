@@ -12,17 +12,25 @@ from profiler.data.memory import Memory
 from profiler.data.stack import Stack
 
 PlanOf = Callable[[Block], Hashable | None]
+# Whether segments' addresses fall, and the smaller calls before. Rising or falling: which of two equal free blocks is taken
+# is the driver's choice, as it places segments. On Linux a mapping lies below the one before, and so do the segments of a
+# real H200 and an RTX 3090, but for small ones; dry CUDA's rise. Half the bytes is a clip of half the frames; a sixteenth,
+# then a quarter are pictures whose sides double, as of somebody who tries a small one first.
+PASTS: tuple[tuple[bool, tuple[int, ...]], ...] = ((True, ()), (False, (2,)), (True, (16, 4)))
 MOST_CALLS = 20  # to look for a state that repeats: the second call's was the first's in every stream but a full card's
 
 
-def allocator_of(stack: Stack, capacity: int | None = None) -> CachingAllocator | PlainAllocator:
+def allocator_of(
+    stack: Stack, capacity: int | None = None, *, falling: bool = False
+) -> CachingAllocator | PlainAllocator:
     """The allocator of `stack`, with the settings of its environment. Raises UserError for settings without a model."""
     if stack.device == "cpu":
         return PlainAllocator()
     settings = settings_of(stack)
     if settings.expandable:
         return ExpandableAllocator(stack.device_total_bytes or capacity or 1 << 37, capacity, settings=settings)
-    return CachingAllocator(capacity, settings, garbage_above=settings.garbage_above(stack.device_total_bytes))
+    garbage_above = settings.garbage_above(stack.device_total_bytes)
+    return CachingAllocator(capacity, settings, garbage_above=garbage_above, falling=falling)
 
 
 def capacity_of(stack: Stack, context_bytes: int | None) -> int | None:
@@ -74,13 +82,20 @@ class Histories:
 
     `roomy` are the calls on a card with room for everything, `here` those on this card: None where its size is not known.
     `fresh` is the replay by which terms and tensors at the peak are told: on this card if every call gets through there,
-    on a roomy one if not. For `plan_of` see `Replay`.
+    on a roomy one if not. For `plan_of` see `Replay`. `unplanned_bytes` is how much more one of the buffers may take than
+    the stream says, where that is not known.
     """
 
     def __init__(
-        self, events: Events, stack: Stack, context_bytes: int | None = None, plan_of: PlanOf = lambda _: None
+        self,
+        events: Events,
+        stack: Stack,
+        context_bytes: int | None = None,
+        plan_of: PlanOf = lambda _: None,
+        unplanned_bytes: int = 0,
     ) -> None:
         self.events, self.stack, self.context_bytes = events, stack, context_bytes
+        self.unplanned_bytes = unplanned_bytes
         self.roomy = Calls(events, allocator_of(stack), plan_of)
         capacity, reserved = capacity_of(stack, context_bytes), self.roomy.reserved
         self.here = None if capacity is None or reserved is None else self.roomy
@@ -111,14 +126,19 @@ class Histories:
 
     @cached_property
     def safe_reserved_bytes(self) -> int | None:
-        """The highest reserved peak of three pasts on a roomy card: a fresh process, later calls, a call of half the sizes.
+        """The highest reserved peak on a roomy card: of a fresh process, of later calls, and of `PASTS`.
 
-        Not a proof: the worst of those replayed. None on the CPU, whose allocator reserves nothing.
+        With `unplanned_bytes` comes one more segment, of that size. Not a proof: the worst of those replayed. None on the
+        CPU, whose allocator reserves nothing.
         """
         if self.roomy.reserved is None:
             return None
-        after_smaller = Replay(self.events, allocator_of(self.stack), smaller_first=True).peak
-        return max(self.roomy.reserved, after_smaller.reserved_bytes or 0)
+        replays = [
+            Replay(self.events, allocator_of(self.stack, falling=falling), earlier=earlier)
+            for falling, earlier in PASTS
+        ]
+        highest = max(self.roomy.reserved, *(replay.peak.reserved_bytes or 0 for replay in replays))
+        return highest + (settings_of(self.stack).segment_size(self.unplanned_bytes) if self.unplanned_bytes else 0)
 
     @property
     def first_call_fits(self) -> bool | None:

@@ -17,7 +17,8 @@ class Replay:
     `plan_of` names the convolution whose plan takes a block as its workspace; None for every other block. Where there is no
     room for the workspace, ATen takes another plan, and keeps it for all calls of this convolution (Conv_v8.cpp,
     `try_configs` and `benchmark_cache`). What that one takes is not known: nothing is counted, and `squeezed` has the block.
-    `smaller_first` plays the call once before, at half its sizes: the history that a smaller picture leaves behind.
+    `earlier` are calls of smaller pictures or clips before it: (16, 4) is one whose tensors have a sixteenth of the bytes,
+    then one of a quarter. They leave their segments behind.
     """
 
     def __init__(
@@ -26,7 +27,7 @@ class Replay:
         allocator: CachingAllocator | PlainAllocator,
         *,
         plan_of: Callable[[Block], Hashable | None] = lambda _: None,
-        smaller_first: bool = False,
+        earlier: tuple[int, ...] = (),
     ) -> None:
         self.trace = trace
         self.allocator = allocator
@@ -37,8 +38,8 @@ class Replay:
         self._pieces: dict[int, Piece] = {}
         self._start = first_event(trace)
         self._play(0, self._start, 1, trace.cache_emptied_at)
-        if smaller_first:
-            self._call(shrink=2)
+        for shrink in earlier:
+            self._call(shrink)
             self._drop_outputs()
         allocator.reset_peaks()
         self.baseline = self._now()
@@ -87,9 +88,11 @@ class Replay:
             if self._given_up and self.plan_of(block) in self._given_up:
                 self.squeezed.add(number)
                 continue
-            kept = block.died is None and block.term != "outputs"
+            size = block.bytes
+            if shrink > 1 and (block.died is not None or block.term == "outputs"):  # what is kept is no picture's
+                size = ceil_div(size, shrink)
             try:
-                piece = allocator.malloc(block.bytes if kept else ceil_div(block.bytes, shrink))
+                piece = allocator.malloc(size)
             except OutOfMemory:
                 plan = self.plan_of(block)
                 if plan is None:

@@ -32,10 +32,10 @@ class AllocatorSettings:
 
     def round(self, size: int) -> int:
         """The size that a request is rounded up to (round_size)."""
-        interval = min(max(0, size.bit_length() - MIB.bit_length()), INTERVALS - 1)
-        divisions = self.divisions[interval] if self.divisions else 0
-        if divisions > 1 and size > MIN_BLOCK * divisions:
-            return round_to_division(size, divisions)
+        if self.divisions:
+            divisions = self.divisions[min(max(0, size.bit_length() - MIB.bit_length()), INTERVALS - 1)]
+            if divisions > 1 and size > MIN_BLOCK * divisions:
+                return round_to_division(size, divisions)
         return max(MIN_BLOCK, round_up(size, MIN_BLOCK))
 
     def allowed(self, total: int) -> int:

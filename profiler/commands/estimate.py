@@ -47,7 +47,7 @@ def show_estimate(found: Estimate) -> None:
     show_notes(found.notes)
     if found.safe_reserved_bytes is not None:
         bound = format_bytes(found.safe_reserved_bytes)
-        out.print(f"reserved, safe bound over other histories, on a roomy card: {bound}")
+        out.print(f"reserved, the most over other pasts of the process, on a roomy card: {bound}")
     out.print(f"closed-form latent: {format_bytes(found.latent.get('memory_bytes'))}")
     show_breakdown(found)
     out.print(f"estimated in {found.seconds:.2f} s from {found.events:,} allocator events; nothing was measured")

@@ -24,18 +24,22 @@ LOWER_BOUND = ("sage", "xformers")
 
 @dataclass(frozen=True)
 class Traced:
-    """What a trace found: its stream, the kernels that calls were priced as, options as applied, and notes."""
+    """What a trace found: its stream, the kernels that calls were priced as, options as applied, and notes.
+
+    `unplanned_bytes` is how much more a convolution may take than the closed form that priced it (`kernels/prices.py`).
+    """
 
     events: Events
     routes: Mapping[str, int]
     options: dict[str, AppliedOption]
     output_shapes: tuple[tuple[int, ...], ...]
     notes: dict[str, str] = field(default_factory=dict)
+    unplanned_bytes: int = 0
 
 
 def answer(traced: Traced, stack: Stack, *, context_bytes: int | None, started: float) -> CallEstimate:
     """The estimate that a trace gives; `started` is when its making began (`time.perf_counter`)."""
-    histories = Histories(traced.events, stack, context_bytes, plans_on(stack))
+    histories = Histories(traced.events, stack, context_bytes, plans_on(stack), traced.unplanned_bytes)
     peak, fresh = histories.peak, histories.fresh
     fits, remark = histories.fits()
     notes = stack_notes(stack, traced.routes) | _unknowns(stack, context_bytes) | traced.notes

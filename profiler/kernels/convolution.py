@@ -125,6 +125,11 @@ def _copies_bytes(conv: Convolution, *, output: bool) -> int:
     return elements * conv.element_size + PLAN_HEADER
 
 
+def most_workspace_bytes(conv: Convolution) -> int:
+    """What the engine of cuDNN takes that stages most: input, weights and output, whatever their order."""
+    return _copies_bytes(conv, output=True) + HOPPER_HEADER
+
+
 def _is_depthwise(conv: Convolution) -> bool:
     # ATen's own depthwise kernel takes NCHW; channels-last goes to cuDNN.
     return conv.groups == conv.x[1] > 1 and not conv.transposed and not conv.channels_last

@@ -58,6 +58,12 @@ class Prices:
         self.routes[f"convolution {route}"] += 1
         return size
 
+    @property
+    def unplanned_bytes(self) -> int:
+        """By how much cuDNN may exceed the closed form in one of the convolutions priced by it; 0 where plans answered."""
+        closed = [(conv, size) for conv, (route, size) in self._planned.items() if route == "cudnn, closed form"]
+        return max((convolution.most_workspace_bytes(conv) - size for conv, size in closed), default=0)
+
     def attention(self, call: Attention, allowed: Sequence[KernelName]) -> KernelName:
         """The kernel that runs: the first of `allowed` that can. Raises NoKernelError where none can."""
         kernel = attention.choose_kernel(call, self.stack, allowed)

@@ -75,12 +75,15 @@ def _say_later_calls(found: "pd.DataFrame") -> str:
 
 
 def _say_bound(frame: "pd.DataFrame") -> str:
-    """How often the bound over other histories of the process held, and what was said of cases that ran out of memory."""
+    """How often the bound over other pasts of the process held, how far above it lies, and what was said of full cards."""
     rows = frame[frame["reason"] == ""].dropna(subset=["known reserved", "safe_reserved"])
     if rows.empty:
         return ""
-    held = (rows["safe_reserved"] + rows["half_digit"] >= rows["known reserved"]).sum()
-    text = f"The safe bound of reserved bytes held in {held} of {len(rows)}."
+    known = rows[["known reserved", "known warm_reserved"]].max(axis=1)  # of the first call and of later ones
+    held, above = (rows["safe_reserved"] + rows["half_digit"] >= known).sum(), rows["safe_reserved"] / known - 1
+    median, worst = (format_percent(share) for share in (above.median(), above.max()))
+    lies = f"it lies above by {median} (median), {worst} at most"
+    text = f"The safe bound of reserved bytes held in {held} of {len(rows)}; {lies}."
     ran, full = frame[frame["status"] == "ok"], frame[frame["status"] == "oom"]
     if full.empty:
         return text

@@ -6,6 +6,7 @@ Tensors come from the observer; what kernels borrow besides them comes from the 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import nn
@@ -15,10 +16,14 @@ from profiler.models.build import TORCH_DTYPES
 from profiler.stages.phases import Runnable
 from profiler.trace.attention import stand_ins
 from profiler.trace.autocast import Autocast
+from profiler.trace.known_values import is_real
 from profiler.trace.meta_as_device import as_on_a_device
 from profiler.trace.repeated_calls import Repeats
 from profiler.trace.rules.kernels import CPU_RULES, CUDA_RULES
 from profiler.trace.tracing import Tracing
+
+NUMBERS = frozenset({bool, int, float})
+STEPS = frozenset({int, slice, type(None), type(...)})  # of an index that is a view
 
 
 class Trace(Tracing):
@@ -54,10 +59,32 @@ class Trace(Tracing):
         """
         self._root = module
         blending = self._repeats.blending(module) if self._repeats and module else nullcontext()
-        with as_on_a_device(), stand_ins(self._calling), super().during(phase, term, module), blending:
+        usual = torch.Tensor.__setitem__
+        set_item = self._set_item(usual) if self.stack.device == "cuda" else usual
+        numbers = patch.object(torch.Tensor, "__setitem__", set_item)
+        with as_on_a_device(), numbers, stand_ins(self._calling), super().during(phase, term, module), blending:
             yield
         if self.autocast is not None:
             self.autocast.clear()
+
+    def _set_item(self, usual: Callable[..., None]) -> Callable[..., None]:
+        """`x[where] = value`: a number stays on the host, and a device takes no memory to fill a view or a mask with it.
+
+        On `meta`, and for a fake tensor, torch makes a tensor of it first (python_variable_indexing.cpp). Where nobody can
+        ask for what `x` holds there is nothing to do: masks are built so, a row at a time.
+        """
+
+        def on_device(x: torch.Tensor, where: Any, value: Any) -> None:
+            steps = where if type(where) is tuple else (where,)
+            is_mask = isinstance(where, torch.Tensor) and where.dtype == torch.bool and where.device == x.device
+            if type(value) not in NUMBERS or not (is_mask or all(type(step) in STEPS for step in steps)):
+                usual(x, where, value)
+            elif is_mask:
+                x.masked_fill_(where.view(*where.shape, *[1] * (x.dim() - where.dim())), value)
+            elif is_real(x) or x.requires_grad or self.values.knows(x):
+                x[where].fill_(value)
+
+        return on_device
 
     def empty_cache(self) -> None:
         """Cached segments are given back before the next event."""

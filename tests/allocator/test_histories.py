@@ -7,15 +7,17 @@ import pytest
 import profiler
 from profiler.data.memory import Memory
 from profiler.data.records import Estimate
-from profiler.data.workload import History
+from profiler.data.workload import History, MemoryOptions
 from profiler.errors import UserError
+from profiler.kernels.cudnn_plans import CLOSED_FORM
 
 IMAGE = str(Path(__file__).parent.parent / "models" / "tiny-image.yaml")
 SIZE = {"frames": 1, "height": 512, "width": 512}
 
 
-def on_h200(**history: object) -> Estimate:
-    return profiler.estimate("sd1.5", "decode", gpu="h200", history=History(**history), **SIZE)  # type: ignore[arg-type]
+def on_h200(dtype: str | None = None, options: MemoryOptions | None = None, **history: object) -> Estimate:
+    asked = {"dtype": dtype, "options": options, "history": History(**history)} | SIZE  # type: ignore[arg-type]
+    return profiler.estimate("sd1.5", "decode", gpu="h200", **{k: v for k, v in asked.items() if v is not None})  # type: ignore[arg-type]
 
 
 def reserved(memory: Memory | None) -> int:
@@ -55,6 +57,28 @@ def test_the_safe_bound_covers_the_histories_that_it_names() -> None:
     assert found.safe_reserved_bytes is not None
     assert found.safe_reserved_bytes >= max(reserved(found.peak), reserved(found.warm))
     assert found.safe_reserved_bytes > reserved(found.peak)  # a picture of half the sizes before leaves pieces
+
+
+@pytest.mark.parametrize(("height", "known"), [(512, 893_353_198), (1024, 3_113_851_290)])
+def test_the_safe_bound_covers_pictures_whose_sides_doubled(height: int, known: int) -> None:
+    """SD 1.5 encode as diffusers' hybrid inference page has it (2025-03): after smaller pictures, half a digit 536,871 B."""
+    size = {"frames": 1, "height": height, "width": height}
+    found = profiler.estimate("sd1.5", "encode", gpu="rtx-4090", torch="2.6.0", dtype="fp16", **size)  # type: ignore[arg-type]
+    assert found.safe_reserved_bytes is not None
+    assert known - 536_871 <= found.safe_reserved_bytes < 1.05 * known
+
+
+def test_the_safe_bound_covers_another_way_of_staging_than_the_closed_forms() -> None:
+    """SD 1.5 decode in fp32 and channels-last, where the plans copy what the closed form does not: a dry run's reserved."""
+    token = CLOSED_FORM.set(True)
+    try:
+        found = on_h200(dtype="fp32", options=MemoryOptions(channels_last=True))
+    finally:
+        CLOSED_FORM.reset(token)
+    assert found.safe_reserved_bytes is not None
+    assert (
+        reserved(found.peak) < 2_340_421_632 <= found.safe_reserved_bytes
+    )  # dry run of 2026-11-20, torch 2.13.0+cu130
 
 
 def test_the_cpu_has_no_reserved_memory_to_bound() -> None:

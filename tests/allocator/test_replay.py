@@ -1,6 +1,7 @@
 """A stream replayed: what stands at the peak, what a later call takes, and what there is no room for. Streams by hand."""
 
 from collections.abc import Hashable
+from pathlib import Path
 
 import pytest
 
@@ -8,6 +9,9 @@ from profiler.allocator.caching import CachingAllocator, OutOfMemory
 from profiler.allocator.replay import Replay
 from profiler.data.events import Block, Stream
 from profiler.data.units import MIB
+from profiler.files.streams import read_stream
+
+MEASURED = Path(__file__).parents[2] / "results/reference/h200-torch2.11.0+cu130-diffusers0.42.1/events"
 
 
 def stream(*events: tuple[str, int, str] | int, emptied: frozenset[int] = frozenset()) -> Stream:
@@ -73,9 +77,26 @@ def test_a_cache_that_the_first_call_empties_is_not_emptied_by_later_ones() -> N
 
 def test_a_smaller_call_before_leaves_its_segments() -> None:
     events = (WEIGHTS, cold("activations", 40), ~1, cold("outputs", 10))
-    fresh, after = (Replay(stream(*events), CachingAllocator(), smaller_first=flag) for flag in (False, True))
-    assert fresh.peak.allocated_bytes == after.peak.allocated_bytes == 60 * MIB
-    assert (fresh.peak.reserved_bytes, after.peak.reserved_bytes) == (60 * MIB, 80 * MIB)
+    peaks = [Replay(stream(*events), CachingAllocator(), earlier=earlier).peak for earlier in ((), (2,), (4, 2))]
+    assert {peak.allocated_bytes for peak in peaks} == {60 * MIB}
+    assert [peak.reserved_bytes for peak in peaks] == [60 * MIB, 80 * MIB, 90 * MIB]
+
+
+def test_of_two_equal_free_blocks_the_one_at_the_lower_address_is_taken() -> None:
+    """The last request fits into the segment of 60 MiB only where the small one before it went elsewhere."""
+    events = (WEIGHTS, cold("activations", 40), cold("activations", 60), ~2, cold("activations", 40),
+              cold("activations", 20), ~1, ~3, cold("activations", 20), ~4, cold("outputs", 60))  # fmt: skip
+    rising, falling = (Replay(stream(*events), CachingAllocator(falling=falls)) for falls in (False, True))
+    assert (rising.peak.reserved_bytes, falling.peak.reserved_bytes) == (120 * MIB, 180 * MIB)
+
+
+def test_the_segments_of_a_real_h200_fall() -> None:
+    """CogVideoX decode as measured (2026-11-26, torch 2.11.0, driver 580.159.04): its stream reserves what it did there."""
+    found = read_stream(next(MEASURED.glob("cogvideox-5b_decode_*.measured.json.gz")))
+    rising, falling = (Replay(found, CachingAllocator(falling=falls)) for falls in (False, True))
+    assert falling.peak.reserved_bytes == 25_404_899_328
+    assert falling.again().reserved_bytes == 26_820_476_928
+    assert rising.peak.reserved_bytes == 23_989_321_728
 
 
 def test_only_workspace_can_be_done_without() -> None:

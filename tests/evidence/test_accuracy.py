@@ -108,6 +108,13 @@ def test_two_published_figures_are_those_of_a_process_that_ran_smaller_sizes_bef
     assert abs(found.peak.reserved_bytes - (known.figures["reserved"] or 0)) <= known.half_digit
 
 
+def test_the_summary_says_whether_the_safe_bound_held_for_later_calls_too_and_how_far_above_it_lies() -> None:
+    frame = accuracy.judge(case for case in accuracy.collect([PUBLISHED]) if case.source in ("P086", "P087"))
+    assert "held in 2 of 2; it lies above by +1.60 % (median), +2.59 % at most." in render_summary(frame)
+    frame["known warm_reserved"] = frame["safe_reserved"] + [1 << 30, 0]
+    assert "held in 1 of 2; it lies above by" in render_summary(frame)
+
+
 def test_the_command_writes_three_files_and_can_fail_a_script(reference: Path, tmp_path: Path) -> None:
     run = CliRunner().invoke(cli, ["accuracy", str(reference), "--out", str(tmp_path / "out"), "--fail-over", "0.5"])
     assert run.exit_code == 1, run.output
