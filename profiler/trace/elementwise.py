@@ -24,7 +24,10 @@ def elementwise_strides(func: Any, arguments: Any, shape: torch.Size) -> tuple[i
             return tuple(make_contiguous_strides_for(shape))
         if len(shape) == 4 and all(x.is_contiguous(memory_format=torch.channels_last) for x in tensors):
             return torch.empty(shape, device="meta", memory_format=torch.channels_last).stride()
-        if all(torch.ops.aten.is_non_overlapping_and_dense.default(x) and x.stride() == tensors[0].stride() for x in tensors):
+        if all(
+            torch.ops.aten.is_non_overlapping_and_dense.default(x) and x.stride() == tensors[0].stride()
+            for x in tensors
+        ):
             return tensors[0].stride()
     operands = [_broadcast_strides(x, shape) for x in tensors if x.dim()]
     strides, step = [0] * len(shape), 1

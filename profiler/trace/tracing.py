@@ -34,6 +34,7 @@ class Tracing(Observer):
         self.prices = Prices(stack, self.routes)
         self.cache_emptied_at: set[int] = set()  # the events before which cached segments are given back
         self.values = Values()
+        self.rules: dict[Any, Rule] = {}
         self._gemm_workspace = stack.device != "cuda"
         self._lt_workspace = stack.device != "cuda"
         self._results: dict[Any, Any] = {}
@@ -107,7 +108,10 @@ Rule = Callable[[Tracing, Any, tuple[Any, ...], dict[str, Any]], Any]
 
 def _like_cuda(func: Any, args: Any, kwargs: Any, result: Any) -> Any:
     """Give an elementwise op's result the strides that it has on a device; those of shape inference may differ."""
-    if torch.Tag.pointwise not in func.tags or not isinstance(result, torch.Tensor) or not result.numel():
+    elementwise = (
+        torch.Tag.pointwise in func.tags and func is not torch.ops.aten.clone.default
+    )  # whose format is asked for
+    if not elementwise or not isinstance(result, torch.Tensor) or not result.numel():
         return result
     strides = elementwise_strides(func, (args, kwargs), result.shape)
     if strides == result.stride():

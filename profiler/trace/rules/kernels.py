@@ -64,24 +64,38 @@ def _each(values: list[int], rank: int) -> tuple[int, ...]:
 
 
 def _gemm(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """cuBLAS reads rows or columns: a matrix in any other order, such as a slice, is copied first (Blas.cpp)."""
     y = trace.infer(func, args, kwargs)
     trace.track(y)
+    copies = [Elements(tuple(x.shape), x.element_size()) for x in reversed(args[-2:]) if not _is_for_blas(x)]
+    taken = [number for copy in copies for number in trace.borrow(copy.bytes, Price(copy))]
     trace.keep_gemm_workspace(with_bias=func is aten.addmm.default and args[0].dim() == 1)
+    trace.give_back(taken)
     return y
+
+
+def _is_for_blas(x: torch.Tensor) -> bool:
+    """prepare_matrix_for_cublas, and prepare_batch_matrix_for_cublas for three dimensions."""
+    (rows, columns), (down, across) = x.shape[-2:], x.stride()[-2:]
+    if x.dim() == 2 and aten.is_non_overlapping_and_dense.default(x):
+        return True
+    lines_are_apart = (across == 1 and down >= max(1, columns)) or (down == 1 and across >= max(1, rows))
+    return lines_are_apart or (x.dim() == 3 and x.is_contiguous() and down != 0 and across != 0)
 
 
 def _group_norm(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Mean and reciprocal deviation per group are outputs; two fp32 rows of N x C scale and shift are scratch.
 
-    In 16 bit newer kernels also keep the statistics in fp32: seen in 2.13, absent in 2.11, so 2.12 is a guess.
+    Images of one pixel, and calls without weight and bias, go without the two rows (GroupNormKernelImplInternal). In 16 bit newer kernels also keep the statistics in fp32: seen in 2.13, absent in 2.11, so 2.12 is a guess.
     """
-    x, _, _, batch, channels, _, groups, _ = args
+    x, weight, bias, batch, channels, pixels, groups, _ = args
     y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
     statistics = [torch.empty((batch, groups), dtype=x.dtype, device=x.device) for _ in range(2)]
     trace.track([y, *statistics])
     fp32_statistics = x.element_size() == 2 and trace.stack.torch_release >= (2, 12, 0)
     rows = [batch * groups] * 2 if fp32_statistics else []
-    trace.give_back([number for row in [*rows, batch * channels, batch * channels] for number in trace.borrow(row * 4)])
+    rows += [batch * channels] * 2 if pixels > 1 and (weight is not None or bias is not None) else []
+    trace.give_back([number for row in rows for number in trace.borrow(row * 4)])
     return (y, *statistics)
 
 
@@ -128,9 +142,18 @@ def _attention(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[st
     kernel = trace.prices.attention(call, allowed)
     trace.give_back(trace.borrow(0, Price(call, kernel, allowed)))
     if kernel == "math":
-        return _take_apart(trace, func, args, kwargs)
+        return _math_attention(trace, func, args, kwargs)
     needs = [(size, Price(call, kernel, allowed, part)) for part, size in enumerate(trace.prices.buffers(call, kernel))]
-    taken = [number for need in needs[:BEFORE] for number in trace.borrow(*need)]
+    taken: list[int] = []
+    for part, need in enumerate(needs[:BEFORE]):
+        is_converted = call.mask_is_bool and part == 0  # by `where` of two numbers, each a tensor for that long
+        numbers = [number for _ in range(2 * is_converted) for number in trace.borrow(q.element_size())]
+        new = trace.borrow(*need)
+        trace.give_back(numbers)
+        if call.mask_is_bool and kernel == "efficient" and part == 1 and new:  # padded: what was converted is done with
+            trace.give_back(taken)
+            taken = []
+        taken += new
     y = attention_output(q, v, kernel)
     trace.track(y)
     taken += [number for need in needs[BEFORE:] for number in trace.borrow(*need)]
@@ -171,6 +194,21 @@ def _copies_input(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict
     return y
 
 
+def _contiguous(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Made of a reshape of a permutation on CUDA (PixelShuffle.cpp): contiguous, where `meta` keeps the input's order."""
+    y = trace.infer(func, args, kwargs)
+    return torch.empty(y.shape, dtype=y.dtype, device=y.device)
+
+
+def _power_of_number(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The base becomes a tensor on the card, but for 1 (Pow.cpp); the result is contiguous."""
+    y = _contiguous(trace, func, args, kwargs)
+    trace.track(y)
+    if args[0] != 1:
+        trace.give_back(trace.borrow(16 if isinstance(args[0], complex) else 8))
+    return y
+
+
 def _safe_softmax(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """The math path's softmax looks for rows that are masked throughout: a bool for each score, one a row, one number."""
     x, dim = args[:2]
@@ -192,7 +230,7 @@ def _cpu_attention(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dic
         )
     trace.routes["attention cpu"] += 1
     if q.dim() != 4:
-        return _take_apart(trace, func, args, kwargs)
+        return _math_attention(trace, func, args, kwargs)
     batch, heads, length, _ = q.shape
     return torch.empty((batch, length, heads, v.shape[-1]), dtype=q.dtype, device=q.device).transpose(1, 2)
 
@@ -208,6 +246,16 @@ def _take_apart(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[s
         return func._op_dk(COMPOSITE, *args, **kwargs)
 
 
+def _math_attention(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Op by op, of which one adds: the mask to the scores. ATen (attention.cpp) does it in place, except under a mode."""
+    before = trace.rules
+    trace.rules = before | {aten.add.Tensor: lambda _, add, args, kwargs: aten.add_.Tensor(*args, **kwargs)}
+    try:
+        return _take_apart(trace, func, args, kwargs)
+    finally:
+        trace.rules = before
+
+
 CUDA_RULES: dict[Any, Rule] = {
     **values.RULES,
     aten.convolution.default: _convolution,
@@ -221,6 +269,8 @@ CUDA_RULES: dict[Any, Rule] = {
     aten._upsample_nearest_exact2d.default: _upsample_nearest,
     aten.upsample_nearest3d.default: _upsample_nearest,
     aten._upsample_nearest_exact3d.default: _upsample_nearest,
+    aten.pixel_unshuffle.default: _contiguous,
+    aten.pow.Scalar: _power_of_number,
     aten.avg_pool2d.default: _copies_input,
     aten.avg_pool3d.default: _copies_input,
     aten._softmax.default: _copies_input,
