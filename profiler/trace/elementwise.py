@@ -1,4 +1,4 @@
-"""The strides of an elementwise op's result: those of TensorIterator.cpp, which shape inference on `meta` works out otherwise.
+"""The strides of an elementwise op's result, those of TensorIterator.cpp: shape inference on `meta` has others.
 
 The two differ where dimensions of size 1 or equal strides leave the memory order open, and the next convolution decides its
 memory format by such strides.

@@ -73,3 +73,9 @@ def test_the_math_path_adds_a_mask_in_place() -> None:
 def test_pixel_unshuffle_gives_rows_whatever_order_it_gets() -> None:
     x = tensor((1, 512, 8, 8), BF16, (32768, 1, 4096, 512))
     assert events(F.pixel_unshuffle, x, 2)[1].stride() == (32768, 16, 4, 1)
+
+
+def test_reflection_padding_copies_what_is_not_in_order() -> None:
+    frames = tensor((1, 1024, 8, 120, 208), BF16, (204472320, 24960, 25559040, 208, 1))
+    assert events(F.pad, frames, (1, 1, 1, 1, 0, 0), "reflect")[0] == [419758080, 408944640, -2]
+    assert events(F.pad, tensor((4, 3, 5), FP32, (15, 1, 3)), (1, 1), "reflect")[0] == [336, 240, -2]

@@ -86,7 +86,8 @@ def _is_for_blas(x: torch.Tensor) -> bool:
 def _group_norm(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Mean and reciprocal deviation per group are outputs; two fp32 rows of N x C scale and shift are scratch.
 
-    Images of one pixel, and calls without weight and bias, go without the two rows (GroupNormKernelImplInternal). In 16 bit newer kernels also keep the statistics in fp32: seen in 2.13, absent in 2.11, so 2.12 is a guess.
+    Images of one pixel, and calls without weight and bias, go without the two rows (GroupNormKernelImplInternal). In 16
+    bit newer kernels also keep the statistics in fp32: seen in 2.13, absent in 2.11, so 2.12 is a guess.
     """
     x, weight, bias, batch, channels, pixels, groups, _ = args
     y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
@@ -275,7 +276,9 @@ CUDA_RULES: dict[Any, Rule] = {
     aten.avg_pool3d.default: _copies_input,
     aten._softmax.default: _copies_input,
     aten._safe_softmax.default: _safe_softmax,
+    aten.reflection_pad1d.default: _copies_input,
     aten.reflection_pad2d.default: _copies_input,
+    aten.reflection_pad3d.default: _copies_input,
     aten.rms_norm.default: _rms_norm,
     aten.scaled_dot_product_attention.default: _attention,
 }
