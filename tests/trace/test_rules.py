@@ -19,9 +19,9 @@ def tensor(shape: tuple[int, ...], dtype: torch.dtype, stride: tuple[int, ...] |
     return torch.empty_strided(shape, stride or torch.empty(shape, device="meta").stride(), dtype=dtype, device="meta")
 
 
-def events(op: Callable[..., torch.Tensor], *args: Any) -> tuple[list[int], torch.Tensor]:
+def events(op: Callable[..., torch.Tensor], *args: Any, gpu: str = "h200") -> tuple[list[int], torch.Tensor]:
     """What a trace notes for one call after the first product of the process, and the result."""
-    trace = Trace(assumed_stack(find_gpu("h200"), "2.13.0"))
+    trace = Trace(assumed_stack(find_gpu(gpu), "2.13.0"))
     x = tensor((8, 8), BF16)
     with trace.during("cold", "activations"), torch.inference_mode():
         x.mm(x)
@@ -79,3 +79,21 @@ def test_reflection_padding_copies_what_is_not_in_order() -> None:
     frames = tensor((1, 1024, 8, 120, 208), BF16, (204472320, 24960, 25559040, 208, 1))
     assert events(F.pad, frames, (1, 1, 1, 1, 0, 0), "reflect")[0] == [419758080, 408944640, -2]
     assert events(F.pad, tensor((4, 3, 5), FP32, (15, 1, 3)), (1, 1), "reflect")[0] == [336, 240, -2]
+
+
+def test_where_casts_what_has_another_dtype() -> None:
+    mask, x, y = tensor((1, 25), BOOL), tensor((25,), FP32), tensor((1, 1), BF16)
+    assert events(torch.where, mask, x, y)[0] == [4, 100, -1]
+
+
+def test_an_index_of_32_bits_is_widened() -> None:
+    table = tensor((512, 24), FP32)
+    assert events(lambda i: table[i], tensor((512,), torch.int32, (3,)))[0] == [4096, 49152, -1]
+    assert events(lambda i: table[i], tensor((512,), torch.int64))[0] == [49152]
+
+
+def test_without_cudnn_the_weight_is_copied_before_the_output() -> None:
+    """A T4 has no bf16 convolution of cuDNN's."""
+    x, w = tensor((1, 4, 8, 10), BF16, (320, 1, 40, 4)), tensor((5, 4, 3, 3), BF16, (36, 1, 12, 4))
+    found = events(F.conv2d, x, w, tensor((5,), BF16), 1, 1, gpu="t4")[0]
+    assert found == [640, 360, 800, 5760, -4, -2, -1]

@@ -15,7 +15,7 @@ from profiler.kernels import convolution
 from profiler.kernels.attention import Attention, KernelName
 from profiler.kernels.prices import BEFORE, Elements, Price
 from profiler.trace.observer import COMPOSITE, dtype_name
-from profiler.trace.rules import values
+from profiler.trace.rules import elementwise, values
 from profiler.trace.tracing import Rule, Tracing
 
 aten = torch.ops.aten
@@ -45,14 +45,18 @@ def _convolution(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[
         channels_last=is_last,
         transposed=transposed,
     )
-    taken = [] if x.is_contiguous(memory_format=layout) else trace.borrow(x.numel() * x.element_size())
+    by_columns = convolution.route(conv, trace.stack) in (
+        "im2col",
+        "vol2col",
+    )  # these copy the weight before the output
+    copies = [0 if t.is_contiguous(memory_format=layout) else t.numel() * t.element_size() for t in (x, weight)]
+    taken = [number for copy in copies[: 1 + by_columns] for number in trace.borrow(copy)]
     trace.track(y)
-    if not weight.is_contiguous(memory_format=layout):
-        taken += trace.borrow(weight.numel() * weight.element_size())
+    taken += [number for copy in copies[1 + by_columns :] for number in trace.borrow(copy)]
     workspace = trace.prices.convolution(conv)
     trace.try_plans(conv, workspace)
     taken += trace.borrow(workspace, Price(conv))
-    if convolution.route(conv, trace.stack) in ("im2col", "vol2col"):
+    if by_columns:
         trace.keep_gemm_workspace(with_bias=False)  # columns times weights
     trace.give_back(taken)
     return y
@@ -195,21 +199,6 @@ def _copies_input(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict
     return y
 
 
-def _contiguous(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Made of a reshape of a permutation on CUDA (PixelShuffle.cpp): contiguous, where `meta` keeps the input's order."""
-    y = trace.infer(func, args, kwargs)
-    return torch.empty(y.shape, dtype=y.dtype, device=y.device)
-
-
-def _power_of_number(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """The base becomes a tensor on the card, but for 1 (Pow.cpp); the result is contiguous."""
-    y = _contiguous(trace, func, args, kwargs)
-    trace.track(y)
-    if args[0] != 1:
-        trace.give_back(trace.borrow(16 if isinstance(args[0], complex) else 8))
-    return y
-
-
 def _safe_softmax(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """The math path's softmax looks for rows that are masked throughout: a bool for each score, one a row, one number."""
     x, dim = args[:2]
@@ -259,6 +248,7 @@ def _math_attention(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: di
 
 CUDA_RULES: dict[Any, Rule] = {
     **values.RULES,
+    **elementwise.RULES,
     aten.convolution.default: _convolution,
     aten.addmm.default: _gemm,
     aten.mm.default: _gemm,
@@ -270,8 +260,6 @@ CUDA_RULES: dict[Any, Rule] = {
     aten._upsample_nearest_exact2d.default: _upsample_nearest,
     aten.upsample_nearest3d.default: _upsample_nearest,
     aten._upsample_nearest_exact3d.default: _upsample_nearest,
-    aten.pixel_unshuffle.default: _contiguous,
-    aten.pow.Scalar: _power_of_number,
     aten.avg_pool2d.default: _copies_input,
     aten.avg_pool3d.default: _copies_input,
     aten._softmax.default: _copies_input,
