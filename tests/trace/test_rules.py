@@ -97,3 +97,13 @@ def test_without_cudnn_the_weight_is_copied_before_the_output() -> None:
     x, w = tensor((1, 4, 8, 10), BF16, (320, 1, 40, 4)), tensor((5, 4, 3, 3), BF16, (36, 1, 12, 4))
     found = events(F.conv2d, x, w, tensor((5,), BF16), 1, 1, gpu="t4")[0]
     assert found == [640, 360, 800, 5760, -4, -2, -1]
+
+
+def test_zeros_like_keeps_strides_that_size_1_leaves_open() -> None:
+    x = tensor((1, 1, 2048), BF16, (3670016, 2048, 1))
+    assert events(torch.zeros_like, x)[1].stride() == (3670016, 2048, 1)
+    assert events(lambda x: torch.zeros_like(x, memory_format=torch.contiguous_format), x)[1].stride() == (
+        2048,
+        2048,
+        1,
+    )

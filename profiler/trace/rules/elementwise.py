@@ -33,7 +33,17 @@ def where(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[str, An
     return y
 
 
+def like(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The strides of a dense tensor are kept, also those that size 1 leaves open (empty_like in TensorFactories.cpp)."""
+    x, y = args[0], trace.infer(func, args, kwargs)
+    is_kept = kwargs.get("memory_format") in (None, torch.preserve_format) and y.device.type == trace.device_type
+    if not is_kept or not aten.is_non_overlapping_and_dense.default(x):
+        return y
+    return torch.empty_strided(x.shape, x.stride(), dtype=y.dtype, device=y.device)
+
+
 RULES = {
+    **dict.fromkeys([aten.zeros_like.default, aten.ones_like.default, aten.full_like.default], like),
     aten.pixel_unshuffle.default: contiguous,
     aten.pow.Scalar: power_of_number,
     aten.where.self: where,
