@@ -19,7 +19,7 @@ PackageName = Literal["flash-attn", "sage", "xformers"]  # kernels of packages b
 KernelName = AttentionName | PackageName
 SAGE = ((8, 0), (8, 6), (8, 9), (9, 0), (12, 0))  # the architectures that sageattention/core.py has a kernel for
 
-MASK_ALIGNMENT = 16  # the memory-efficient kernel reads bias rows of a multiple of this many elements
+MASK_ALIGNMENT = 8  # the memory-efficient kernel reads bias rows of a multiple of this many elements
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +129,7 @@ def buffers(call: Attention, kernel: KernelName, stack: Stack) -> tuple[tuple[in
     rows = batch * heads * length * 4  # log-sum-exp in fp32
     if kernel == "cudnn":
         # Dropout seed and offset; the engine's workspace, seen on Hopper and on no card of sm80, sm89 or sm120.
-        return (8, 8, *_mask_buffers(call, kernel)), (256,) if (stack.capability or (0, 0))[0] in (9, 10) else ()
+        return (*_mask_buffers(call, kernel), 8, 8), (256,) if (stack.capability or (0, 0))[0] in (9, 10) else ()
     if kernel == "flash-attn":
         return (), (
             rows,
@@ -167,17 +167,16 @@ def _flash_splits(call: Attention, processors: int) -> int:
     return next(n for n in usable if occupancy[n] >= 0.85 * best)
 
 
-def _mask_buffers(call: Attention, kernel: KernelName) -> tuple[int, ...]:
-    """A bool mask becomes one of the query's dtype; the memory-efficient kernel also pads unaligned rows."""
+def _mask_buffers(call: Attention, kernel: KernelName) -> tuple[int, int]:
+    """A bool mask becomes one of the query's dtype; the memory-efficient kernel also pads unaligned rows. 0 for neither."""
     mask = call.mask
     if mask is None:
-        return ()
-    size = ELEMENT_BYTES[call.dtype]
-    converted = (prod(mask) * size,) if call.mask_is_bool else ()
-    row = mask[-1]
+        return 0, 0
+    size, row = ELEMENT_BYTES[call.dtype], mask[-1]
+    converted = prod(mask) * size if call.mask_is_bool else 0
     if kernel != "efficient" or row % MASK_ALIGNMENT == 0:
-        return converted
-    return (*converted, prod(mask) // row * round_up(row, MASK_ALIGNMENT) * size)
+        return converted, 0
+    return converted, prod(mask) // row * round_up(row, MASK_ALIGNMENT) * size
 
 
 def _prefers_cudnn(stack: Stack) -> bool:

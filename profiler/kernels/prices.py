@@ -73,7 +73,7 @@ class Prices:
     def buffers(self, call: Attention, kernel: KernelName) -> tuple[int, ...]:
         """The sizes of its scratch, always as many: BEFORE buffers taken before the output, AFTER taken after it.
 
-        A kernel that takes fewer has zeros at the end of each half: 2 before and 1 after are (a, b, 0, 0, c, 0, 0, 0, 0).
+        Of fewer the rest are zeros: 2 before and 1 after are (a, b, 0, 0, c, 0, 0, 0, 0), a converted mask the first before.
         A buffer's place in this tuple thus names it, also where another size of the call takes another number of them.
         """
         before, after = attention.buffers(call, kernel, self.stack)

@@ -13,6 +13,7 @@ from profiler.kernels.attention import KernelName, PackageName
 from profiler.kernels.gemm import cublas_workspace_bytes, lt_workspace_bytes, runs_on_lt
 from profiler.kernels.prices import Price, Prices
 from profiler.trace.attention import dispatcher, kernels_on
+from profiler.trace.elementwise import elementwise_strides
 from profiler.trace.known_values import Values, is_real
 from profiler.trace.observer import Observer
 
@@ -33,6 +34,7 @@ class Tracing(Observer):
         self.prices = Prices(stack, self.routes)
         self.cache_emptied_at: set[int] = set()  # the events before which cached segments are given back
         self.values = Values()
+        self.rules: dict[Any, Rule] = {}
         self._gemm_workspace = stack.device != "cuda"
         self._lt_workspace = stack.device != "cuda"
         self._results: dict[Any, Any] = {}
@@ -51,7 +53,7 @@ class Tracing(Observer):
         key = _signature((func, args, tuple(kwargs.items())))
         if key in self._results:
             return _fresh(self._results[key])
-        result = _like_cuda(func, args, func(*args, **kwargs))
+        result = _like_cuda(func, args, kwargs, func(*args, **kwargs))
         template = _template(result)
         if template is not None and not _is_view(result, args):
             self._results[key] = template
@@ -104,19 +106,17 @@ class Tracing(Observer):
 Rule = Callable[[Tracing, Any, tuple[Any, ...], dict[str, Any]], Any]
 
 
-def _like_cuda(func: Any, args: Any, result: Any) -> Any:
-    """Undo a difference of shape inference: elementwise ops normalise strides of size-1 dims there, CUDA keeps the input's.
-
-    The next convolution decides its memory format by those strides.
-    """
-    if torch.Tag.pointwise not in func.tags or not isinstance(result, torch.Tensor):
+def _like_cuda(func: Any, args: Any, kwargs: Any, result: Any) -> Any:
+    """Give an elementwise op's result the strides that it has on a device; those of shape inference may differ."""
+    elementwise = (
+        torch.Tag.pointwise in func.tags and func is not torch.ops.aten.clone.default
+    )  # whose format is asked for
+    if not elementwise or not isinstance(result, torch.Tensor) or not result.numel():
         return result
-    x = args[0]
-    if not isinstance(x, torch.Tensor) or x.shape != result.shape or x.stride() == result.stride():
+    strides = elementwise_strides(func, (args, kwargs), result.shape)
+    if strides == result.stride():
         return result
-    if all(n == 1 or a == b for n, a, b in zip(result.shape, result.stride(), x.stride(), strict=True)):
-        return torch.empty_strided(x.shape, x.stride(), dtype=result.dtype, device=x.device)
-    return result
+    return torch.empty_strided(result.shape, strides, dtype=result.dtype, device=result.device)
 
 
 def _signature(value: Any) -> Any:

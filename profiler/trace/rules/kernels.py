@@ -15,7 +15,7 @@ from profiler.kernels import convolution
 from profiler.kernels.attention import Attention, KernelName
 from profiler.kernels.prices import BEFORE, Elements, Price
 from profiler.trace.observer import COMPOSITE, dtype_name
-from profiler.trace.rules import values
+from profiler.trace.rules import elementwise, values
 from profiler.trace.tracing import Rule, Tracing
 
 aten = torch.ops.aten
@@ -46,14 +46,18 @@ def _convolution(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[
         channels_last=is_last,
         transposed=transposed,
     )
-    taken = [] if x.is_contiguous(memory_format=layout) else trace.borrow(x.numel() * x.element_size())
+    by_columns = convolution.route(conv, trace.stack) in (
+        "im2col",
+        "vol2col",
+    )  # these copy the weight before the output
+    copies = [0 if t.is_contiguous(memory_format=layout) else t.numel() * t.element_size() for t in (x, weight)]
+    taken = [number for copy in copies[: 1 + by_columns] for number in trace.borrow(copy)]
     trace.track(y)
-    if not weight.is_contiguous(memory_format=layout):
-        taken += trace.borrow(weight.numel() * weight.element_size())
+    taken += [number for copy in copies[1 + by_columns :] for number in trace.borrow(copy)]
     workspace = trace.prices.convolution(conv)
     trace.try_plans(conv, workspace)
     taken += trace.borrow(workspace, Price(conv))
-    if convolution.route(conv, trace.stack) in ("im2col", "vol2col"):
+    if by_columns:
         trace.keep_gemm_workspace(with_bias=False)  # columns times weights
     trace.give_back(taken)
     return y
@@ -72,26 +76,41 @@ def _check_dtypes(func: Any, *tensors: torch.Tensor | None) -> None:
 
 
 def _gemm(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """cuBLAS reads rows or columns: a matrix in any other order, such as a slice, is copied first (Blas.cpp)."""
     _check_dtypes(func, *args[:3])
     y = trace.infer(func, args, kwargs)
     trace.track(y)
+    copies = [Elements(tuple(x.shape), x.element_size()) for x in reversed(args[-2:]) if not _is_for_blas(x)]
+    taken = [number for copy in copies for number in trace.borrow(copy.bytes, Price(copy))]
     trace.keep_gemm_workspace(with_bias=func is aten.addmm.default and args[0].dim() == 1)
+    trace.give_back(taken)
     return y
+
+
+def _is_for_blas(x: torch.Tensor) -> bool:
+    """prepare_matrix_for_cublas, and prepare_batch_matrix_for_cublas for three dimensions."""
+    (rows, columns), (down, across) = x.shape[-2:], x.stride()[-2:]
+    if x.dim() == 2 and aten.is_non_overlapping_and_dense.default(x):
+        return True
+    lines_are_apart = (across == 1 and down >= max(1, columns)) or (down == 1 and across >= max(1, rows))
+    return lines_are_apart or (x.dim() == 3 and x.is_contiguous() and down != 0 and across != 0)
 
 
 def _group_norm(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Mean and reciprocal deviation per group are outputs; two fp32 rows of N x C scale and shift are scratch.
 
-    In 16 bit the kernel keeps the statistics in fp32 too since torch 2.13: seen there, absent in 2.12.0 (dry runs of both).
+    Images of one pixel, and calls without weight and bias, go without the two rows (GroupNormKernelImplInternal). In 16
+    bit the kernel keeps the statistics in fp32 too since torch 2.13: seen there, absent in 2.12.0 (dry runs of both).
     """
-    x, weight, bias, batch, channels, _, groups, _ = args
+    x, weight, bias, batch, channels, pixels, groups, _ = args
     _check_dtypes(func, x, weight, bias)
     y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
     statistics = [torch.empty((batch, groups), dtype=x.dtype, device=x.device) for _ in range(2)]
     trace.track([y, *statistics])
     fp32_statistics = x.element_size() == 2 and trace.stack.torch_release >= (2, 13, 0)
     rows = [batch * groups] * 2 if fp32_statistics else []
-    trace.give_back([number for row in [*rows, batch * channels, batch * channels] for number in trace.borrow(row * 4)])
+    rows += [batch * channels] * 2 if pixels > 1 and (weight is not None or bias is not None) else []
+    trace.give_back([number for row in rows for number in trace.borrow(row * 4)])
     return (y, *statistics)
 
 
@@ -140,9 +159,18 @@ def _attention(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[st
     kernel = trace.prices.attention(call, allowed)
     trace.give_back(trace.borrow(0, Price(call, kernel, allowed)))
     if kernel == "math":
-        return _take_apart(trace, func, args, kwargs)
+        return _math_attention(trace, func, args, kwargs)
     needs = [(size, Price(call, kernel, allowed, part)) for part, size in enumerate(trace.prices.buffers(call, kernel))]
-    taken = [number for need in needs[:BEFORE] for number in trace.borrow(*need)]
+    taken: list[int] = []
+    for part, need in enumerate(needs[:BEFORE]):
+        is_converted = call.mask_is_bool and part == 0  # by `where` of two numbers, each a tensor for that long
+        numbers = [number for _ in range(2 * is_converted) for number in trace.borrow(q.element_size())]
+        new = trace.borrow(*need)
+        trace.give_back(numbers)
+        if call.mask_is_bool and kernel == "efficient" and part == 1 and new:  # padded: what was converted is done with
+            trace.give_back(taken)
+            taken = []
+        taken += new
     y = attention_output(q, v, kernel)
     trace.track(y)
     taken += [number for need in needs[BEFORE:] for number in trace.borrow(*need)]
@@ -204,7 +232,7 @@ def _cpu_attention(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dic
         )
     trace.routes["attention cpu"] += 1
     if q.dim() != 4:
-        return _take_apart(trace, func, args, kwargs)
+        return _math_attention(trace, func, args, kwargs)
     batch, heads, length, _ = q.shape
     return torch.empty((batch, length, heads, v.shape[-1]), dtype=q.dtype, device=q.device).transpose(1, 2)
 
@@ -220,8 +248,19 @@ def _take_apart(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[s
         return func._op_dk(COMPOSITE, *args, **kwargs)
 
 
+def _math_attention(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Op by op, of which one adds: the mask to the scores. ATen (attention.cpp) does it in place, except under a mode."""
+    before = trace.rules
+    trace.rules = before | {aten.add.Tensor: lambda _, add, args, kwargs: aten.add_.Tensor(*args, **kwargs)}
+    try:
+        return _take_apart(trace, func, args, kwargs)
+    finally:
+        trace.rules = before
+
+
 CUDA_RULES: dict[Any, Rule] = {
     **values.RULES,
+    **elementwise.RULES,
     aten.convolution.default: _convolution,
     aten.addmm.default: _gemm,
     aten.mm.default: _gemm,
@@ -237,7 +276,9 @@ CUDA_RULES: dict[Any, Rule] = {
     aten.avg_pool3d.default: _copies_input,
     aten._softmax.default: _copies_input,
     aten._safe_softmax.default: _safe_softmax,
+    aten.reflection_pad1d.default: _copies_input,
     aten.reflection_pad2d.default: _copies_input,
+    aten.reflection_pad3d.default: _copies_input,
     aten.rms_norm.default: _rms_norm,
     aten.scaled_dot_product_attention.default: _attention,
 }

@@ -75,9 +75,14 @@ def index(trace: Tracing, func: Any, args: Any, kwargs: Any) -> Any:
     masks = [i for i in indices if i is not None and i.dtype in (torch.bool, torch.uint8)]
     is_fill = func is not aten.index.Tensor and rest[0].numel() == 1  # then ATen takes masked_fill
     if not masks or is_fill:
-        return trace.infer(func, args, kwargs)
+        narrow = [i for i in indices if i is not None and i.dtype == torch.int32 and trace.stack.device == "cuda"]
+        taken = [number for i in narrow for number in trace.borrow(i.numel() * 8)]  # made int64 first
+        result = trace.infer(func, args, kwargs)
+        trace.track(result)
+        trace.give_back(taken)
+        return result
     columns: list[Any] = []
-    taken: list[int] = []
+    taken = []
     for i in indices:
         if any(i is mask for mask in masks):
             count = len(_content(trace, aten.nonzero.default, (i,), {}))
