@@ -1,4 +1,4 @@
-"""What cuBLAS and cuBLASLt keep for matrix products: ATen cuda/CublasHandlePool.cpp, seen in torch 2.13's CUDA build."""
+"""What cuBLAS and cuBLASLt keep for matrix products: ATen cuda/CublasHandlePool.cpp, seen in torch 2.9 to 2.13."""
 
 import re
 
@@ -9,8 +9,8 @@ from profiler.data.units import MIB
 def cublas_workspace_bytes(stack: Stack) -> int:
     """cuBLAS's workspace: what `CUBLAS_WORKSPACE_CONFIG` says in KiB and counts (`:4096:2:16:8`), else its default.
 
-    The default is 32 MiB from Hopper on, `:4096:2:16:8` (8,519,680 bytes) before. Consumer Blackwell was seen with 32 MiB
-    in torch 2.13, and counted among "before" by 2.11: 2.12 is a guess. Text without a pair is as good as unset.
+    The default is 32 MiB from Hopper on, `:4096:2:16:8` (8,519,680 bytes) before. Consumer Blackwell has 32 MiB since torch
+    2.12.0, and is among "before" in 2.11.0 and 2.9.1: seen in dry runs of each. Text without a pair is as good as unset.
     """
     pairs = re.findall(r":([0-9]+):([0-9]+)", stack.settings.get("CUBLAS_WORKSPACE_CONFIG", ""))
     if pairs:

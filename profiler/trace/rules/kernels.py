@@ -1,7 +1,7 @@
 """What each operation allocates besides its result: one function an op, in the kernel's own order.
 
 A rule returns the op's result without data, noted where the kernel makes it, and brackets it with borrowed buffers. Ops
-without a rule allocate their result only. Buffers were read off the allocator of torch 2.11 and 2.13, op by op; the
+without a rule allocate their result only. Buffers were read off the allocator of torch 2.9 to 2.13, op by op; the
 source file that asks for them is named where it is not the op's own.
 """
 
@@ -73,13 +73,13 @@ def _gemm(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[str, An
 def _group_norm(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Mean and reciprocal deviation per group are outputs; two fp32 rows of N x C scale and shift are scratch.
 
-    In 16 bit newer kernels also keep the statistics in fp32: seen in 2.13, absent in 2.11, so 2.12 is a guess.
+    In 16 bit the kernel keeps the statistics in fp32 too since torch 2.13: seen there, absent in 2.12.0 (dry runs of both).
     """
     x, _, _, batch, channels, _, groups, _ = args
     y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
     statistics = [torch.empty((batch, groups), dtype=x.dtype, device=x.device) for _ in range(2)]
     trace.track([y, *statistics])
-    fp32_statistics = x.element_size() == 2 and trace.stack.torch_release >= (2, 12, 0)
+    fp32_statistics = x.element_size() == 2 and trace.stack.torch_release >= (2, 13, 0)
     rows = [batch * groups] * 2 if fp32_statistics else []
     trace.give_back([number for row in [*rows, batch * channels, batch * channels] for number in trace.borrow(row * 4)])
     return (y, *statistics)
