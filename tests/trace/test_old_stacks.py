@@ -1,7 +1,7 @@
 """Ops whose kernels changed between releases of torch: what each allocates, beside dry runs of that very release.
 
-The numbers are torch's own, read in dry CUDA from `_record_memory_history` as CONTRIBUTING.md shows: torch 2.9.1+cu128
-(cuDNN 9.10.2), 2.11.0+cu130 (9.19.0), 2.12.0+cu130 and 2.13.0+cu130 (9.20.0), 2026-11-26.
+The numbers are torch's own, read in dry CUDA from `_record_memory_history` as CONTRIBUTING.md shows: torch 2.7.1+cu126
+(cuDNN 9.5.1), 2.9.1+cu128 (9.10.2), 2.11.0+cu130 (9.19.0), 2.12.0+cu130 and 2.13.0+cu130 (9.20.0), 2026-11-26.
 """
 
 from collections.abc import Callable
@@ -35,7 +35,7 @@ FUSED, FLASH = [65_536, 256], [1_048_576, 32_768, 65_536, 4_194_304, 16, 8]
 
 
 @pytest.mark.parametrize(
-    ("version", "statistics"), [("2.9.1", []), ("2.11.0", []), ("2.12.0", []), ("2.13.0", [64, 64])]
+    ("version", "statistics"), [("2.7.1", []), ("2.9.1", []), ("2.11.0", []), ("2.12.0", []), ("2.13.0", [64, 64])]
 )
 def test_group_norm_keeps_statistics_in_fp32_since_2_13(version: str, statistics: list[int]) -> None:
     found = taken(lambda x: F.group_norm(x, 8, GAMMA, GAMMA), (2, 64, 32, 32), "h200", version)
@@ -59,6 +59,16 @@ def test_what_products_without_and_with_a_bias_keep(gpu: str, version: str, kept
     assert sorted(found) == sorted([131_072, 131_072, *kept])
 
 
+def test_before_2_9_each_linear_layer_takes_its_workspace_anew() -> None:
+    trace = Trace(assumed_stack(find_gpu("h200"), "2.7.1"))
+    x = of(256, 256)
+    with torch.inference_mode(), trace.during("cold", "activations"):
+        kept = [torch.addmm(BIAS, x, x) for _ in range(2)]
+        sizes = [trace.blocks[max(n, ~n)].bytes * (1 if n >= 0 else -1) for n in trace.events]
+    assert len(kept) == 2
+    assert sizes == [131_072, LT, CUBLAS, -LT, 131_072, LT, -LT]
+
+
 @pytest.mark.parametrize("version", ["2.9.1", "2.11.0", "2.12.0"])
 def test_rms_norm_is_fused_where_the_dtypes_agree(version: str) -> None:
     assert taken(lambda x: F.rms_norm(x, (512,), WIDE), (64, 512), "h200", version) == FUSED
@@ -70,6 +80,7 @@ def test_rms_norm_is_fused_where_the_dtypes_agree(version: str) -> None:
 @pytest.mark.parametrize(
     ("gpu", "version", "buffers"),
     [
+        ("h200", "2.7.1", FLASH),
         ("h200", "2.9.1", FLASH),
         ("h200", "2.12.0", [8, 8, 1_048_576, 256]),  # cuDNN first
         ("rtx-5090", "2.9.1", FLASH),
