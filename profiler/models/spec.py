@@ -261,7 +261,8 @@ class ModelSpec(Strict):
                 if value != only:
                     raise UserError(f"{name}: {where} takes {only} only, got {value}")
         else:
-            any_multiple = f"{contract.spatial_compression}k"
+            patched = workload.stage == "roundtrip" and contract.normalization == "batch-norm"  # over 2x2 latents
+            any_multiple = f"{contract.spatial_compression * (2 if patched else 1)}k"
             height, width = contract.height_rule or any_multiple, contract.width_rule or any_multiple
         check_size("frames", workload.frames, self.frame_rule(workload.stage), where)
         check_size("height", workload.height, height, where)

@@ -73,15 +73,21 @@ class Tracing(Observer):
             self.release(number)
 
     def keep_gemm_workspace(self, with_bias: bool) -> None:
-        """The first product takes a workspace, after its output, which the library keeps (ATen CublasHandlePool.cpp)."""
+        """The first product takes a workspace, after its output, which the library keeps (ATen CublasHandlePool.cpp).
+
+        cuBLASLt's own was taken anew for each call before torch 2.9 (pytorch pull 156495): so in 2.7.1, kept in 2.9.1.
+        """
         own = lt_workspace_bytes(self.stack) if runs_on_lt(self.stack, with_bias) else None
+        kept = self.stack.torch_release >= (2, 9, 0)
+        passing = self.borrow(own) if own is not None and not kept else []
         # Before 2.12 the handle that cuBLASLt borrows of cuBLAS took cuBLAS's workspace along.
         if not self._gemm_workspace and (own is None or self.stack.torch_release < (2, 12, 0)):
             self._gemm_workspace = True
             self.borrow(cublas_workspace_bytes(self.stack))
-        if own is not None and not self._lt_workspace:
+        if own is not None and kept and not self._lt_workspace:
             self._lt_workspace = True
             self.borrow(own)
+        self.give_back(passing)
 
     def allowed(self) -> tuple[KernelName, ...]:
         """The attention kernels that may run now, in the order in which they are tried."""

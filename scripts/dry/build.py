@@ -16,27 +16,28 @@ from environment import SetupError, lock, renamed_when_complete, say
 
 HERE = Path(__file__).resolve().parent
 COMMON = ("books.c", "card.c", "running.c")  # one library for all: cudart, the driver and NVML read the same books
+# By name without the version, which is another for each CUDA: libcudart.so.12, libcudart.so.13.
 WRITTEN = {
-    "libcudart.so.13": "cudart.c",
-    "libcuda.so.1": "driver.c",
-    "libcudnn.so.9": "cudnn_client.c",
-    "libcublas.so.13": "libraries.c",
-    "libcublasLt.so.13": "libraries.c",
-    "libnvrtc.so.13": "libraries.c",
-    "libcupti.so.13": "libraries.c",
-    "libnccl.so.2": "libraries.c",
+    "libcudart": "cudart.c",
+    "libcuda": "driver.c",
+    "libcudnn": "cudnn_client.c",
+    "libcublas": "libraries.c",
+    "libcublasLt": "libraries.c",
+    "libnvrtc": "libraries.c",
+    "libcupti": "libraries.c",
+    "libnccl": "libraries.c",
 }
 # Functions that succeed in silence: what they compute or set is on the card, and they hand nothing back to the host.
 SILENT = re.compile(r"cublas(?!.*(Malloc|Query))|cupti|nvrtc|cusparseLtInit|cusparse(Create|Destroy|SetStream)$")
 # "Not supported" in each library's own numbers; 1 is an error in all others.
 NOT_SUPPORTED = {
-    "libcudart.so.13": 801,
-    "libcuda.so.1": 801,
-    "libcudnn.so.9": 3000,
-    "libcusolver.so.12": 9,
-    "libcusparse.so.12": 10,
-    "libcusparseLt.so.0": 10,
-    "libcufft.so.12": 16,
+    "libcudart": 801,
+    "libcuda": 801,
+    "libcudnn": 3000,
+    "libcusolver": 9,
+    "libcusparse": 10,
+    "libcusparseLt": 10,
+    "libcufft": 16,
 }
 # Libraries of functions that torch imports without a version that would name them.
 UNVERSIONED = {
@@ -75,7 +76,7 @@ def make(environment: Path) -> Path:
 def compile_all(environment: Path, folder: Path) -> None:
     """Fill `folder`."""
     nvidia = environment / "nvidia" / "nvidia"
-    includes = [f"-I{nvidia / name / 'include'}" for name in ("cudnn", "cu13")]
+    includes = [f"-I{folder}" for folder in sorted(nvidia.glob("*/include"))]
     lib = folder / "lib"
     lib.mkdir()
     compile_c(lib / "libdry_cuda.so", COMMON, ["-shared", "-lpthread"])
@@ -112,13 +113,14 @@ def compile_library(lib: Path, name: str, library: Library, includes: list[str])
     work.mkdir(exist_ok=True)
     parts: list[str | Path] = []
     written: set[str] = set()
-    if name in WRITTEN:
+    stem = name.partition(".so")[0]
+    if stem in WRITTEN:
         part = work / f"{name}.o"
-        compile_c(part, [WRITTEN[name]], ["-c", *includes])
+        compile_c(part, [WRITTEN[stem]], ["-c", *includes])
         written = set(re.findall(r" T (\w+)", output("nm", "--defined-only", part)))
         parts.append(part)
     generated = work / f"{name}.c"
-    generated.write_text(generate(sorted(library.functions - written), NOT_SUPPORTED.get(name, 1)))
+    generated.write_text(generate(sorted(library.functions - written), NOT_SUPPORTED.get(stem, 1)))
     flags = ["-shared", f"-Wl,-soname,{name}", f"-L{lib}", "-Wl,--no-as-needed", "-ldry_cuda", "-lpthread", "-ldl"]
     if library.version is not None:
         script = work / f"{name}.map"
@@ -152,7 +154,7 @@ def make_helper(folder: Path, nvidia: Path, includes: list[str]) -> None:
         if library.name.startswith(("libcudnn", "libcublas", "libnvrtc")):
             (helper / library.name).symlink_to(library)
     # cuDNN looks for a driver, and takes one in which every function answers "not initialized" (3).
-    names = sorted(set(re.findall(r"\bcu[A-Z]\w*", (nvidia / "cu13" / "include" / "cuda.h").read_text())))
+    names = sorted(set(re.findall(r"\bcu[A-Z]\w*", next(nvidia.glob("*/include/cuda.h")).read_text())))
     source = folder / "work" / "driverless.c"
     source.write_text("".join(f"int {name}(void) {{ return 3; }}\n" for name in names))
     compile_c(helper / "libcuda.so.1", [source], ["-shared"])

@@ -1,4 +1,4 @@
-/* libcudart.so.13 of dry CUDA: the runtime API that torch imports.
+/* libcudart.so.13 (or .12, for a torch of CUDA 12) of dry CUDA: the runtime API that torch imports.
  *
  * Real: memory (books.c), the device's properties (card.c), copies between host buffers, what a call returns.
  * Not real: kernels do nothing, memory of the card has no content (a copy to the host writes zeros), everything is finished
@@ -17,7 +17,7 @@
 #include "card.h"
 #include "ranges.h"
 
-enum { DRY_DRIVER = 13000 }; /* the CUDA version that driver and runtime give */
+enum { DRY_DRIVER = 13000 }; /* the CUDA version that the driver gives; the runtime's is its header's */
 
 /* A call that has nothing to do: whatever it asks for is done, in order, at once. */
 #define NOTHING(name, ...) \
@@ -251,7 +251,7 @@ cudaError_t cudaDriverGetVersion(int *version) {
 }
 
 cudaError_t cudaRuntimeGetVersion(int *version) {
-    *version = DRY_DRIVER;
+    *version = CUDART_VERSION;
     return cudaSuccess;
 }
 
@@ -318,9 +318,13 @@ cudaError_t cudaStreamIsCapturing(cudaStream_t stream, enum cudaStreamCaptureSta
     return cudaSuccess;
 }
 
+#if CUDART_VERSION >= 13000
+#define CAPTURED_EDGES const cudaGraphEdgeData **edges,
+#else
+#define CAPTURED_EDGES /* CUDA 12 names nodes only */
+#endif
 cudaError_t cudaStreamGetCaptureInfo(cudaStream_t stream, enum cudaStreamCaptureStatus *status, unsigned long long *id,
-                                     cudaGraph_t *graph, const cudaGraphNode_t **nodes, const cudaGraphEdgeData **edges,
-                                     size_t *count) {
+                                     cudaGraph_t *graph, const cudaGraphNode_t **nodes, CAPTURED_EDGES size_t *count) {
     *status = cudaStreamCaptureStatusNone;
     if (id != NULL) *id = 0;
     if (graph != NULL) *graph = NULL;
@@ -392,6 +396,7 @@ cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int *blocks, 
     return cudaOccupancyMaxActiveBlocksPerMultiprocessor(blocks, kernel, threads, shared);
 }
 
+#if CUDART_VERSION >= 12080 /* before, torch loads modules through the driver */
 cudaError_t cudaLibraryLoadData(cudaLibrary_t *library, const void *code, enum cudaJitOption *options, void **values,
                                 unsigned count, enum cudaLibraryOption *library_options, void **library_values,
                                 unsigned library_count) {
@@ -405,6 +410,7 @@ cudaError_t cudaLibraryGetKernel(cudaKernel_t *kernel, cudaLibrary_t library, co
 }
 
 NOTHING(cudaLibraryUnload, cudaLibrary_t library)
+#endif
 NOTHING(cudaFuncSetAttribute, const void *kernel, enum cudaFuncAttribute attribute, int value)
 NOTHING(cudaKernelSetAttributeForDevice, cudaKernel_t kernel, enum cudaFuncAttribute attribute, int value, int device)
 NOTHING(cudaLaunchKernel, const void *kernel, dim3 grid, dim3 block, void **args, size_t shared, cudaStream_t stream)
@@ -471,3 +477,10 @@ cudaError_t cudaGetDriverEntryPointByVersion(const char *name, void **function, 
     if (result != NULL) *result = cudaDriverEntryPointSuccess;
     return cudaSuccess;
 }
+
+#if CUDART_VERSION < 13000 /* what torch of CUDA 12 calls */
+cudaError_t cudaGetDriverEntryPoint(const char *name, void **function, unsigned long long flags,
+                                    enum cudaDriverEntryPointQueryResult *result) {
+    return cudaGetDriverEntryPointByVersion(name, function, CUDART_VERSION, flags, result);
+}
+#endif

@@ -103,6 +103,11 @@ static Reply ask(Request request, const void *elements, void *answer) {
 /* ---- the graph API ---- */
 
 cudnnStatus_t cudnnBackendCreateDescriptor(cudnnBackendDescriptorType_t type, cudnnBackendDescriptor_t *made) {
+    if (CUDNN_VERSION < 90800) { /* no plan without a device, so no convolution, rather than an invented workspace */
+        static int said;
+        if (!said++) fprintf(stderr, "dry CUDA: cuDNN before 9.8 plans no convolution without a GPU: it fails\n");
+        return CUDNN_STATUS_NOT_SUPPORTED;
+    }
     Descriptor *descriptor = calloc(1, sizeof *descriptor);
     if (descriptor == NULL) return CUDNN_STATUS_ALLOC_FAILED;
     *made = descriptor;
@@ -164,7 +169,7 @@ cudnnStatus_t cudnnGetProperty(libraryPropertyType part, int *value) {
 }
 
 size_t cudnnGetCudartVersion(void) {
-    return 13000;
+    return CUDART_VERSION;
 }
 
 const char *cudnnGetErrorString(cudnnStatus_t status) {

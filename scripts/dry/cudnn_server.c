@@ -9,6 +9,12 @@
 #include "card.h"
 #include "cudnn_wire.h"
 
+#if CUDNN_VERSION < 90800 /* it has no such mode, and the stub asks for nothing */
+int main(void) {
+    return 1;
+}
+#else
+
 typedef struct {
     cudnnBackendDescriptor_t descriptor;
     int type;
@@ -135,3 +141,4 @@ int main(void) {
         }
     }
 }
+#endif

@@ -32,9 +32,13 @@ class SetupError(Exception):
     """A message for the user: what is missing, and what to do."""
 
 
-def make(cache: Path) -> Path:
-    """The environment's folder, made if it is not there: `venv`, `nvidia`, `bin/latentmeter`."""
-    folder = cache / f"dry-cuda-{made_from()}"
+def make(cache: Path, torch: str | None = None) -> Path:
+    """The environment's folder, made if it is not there: `venv`, `nvidia`, `bin/latentmeter`.
+
+    `torch` is the release, such as `2.11.0`; None is that of constraints.txt.
+    """
+    constraints = constraints_for(torch)
+    folder = cache / f"dry-cuda-{made_from(constraints)}"
     if folder.is_dir():
         return folder
     cache.mkdir(parents=True, exist_ok=True)
@@ -46,14 +50,24 @@ def make(cache: Path) -> Path:
         check(cache)
         say(f"making the dry CUDA environment, once: {COST}, some minutes.\n  {folder}")
         with renamed_when_complete(folder) as partial:
-            install(partial, folder)
+            install(partial, folder, constraints)
     return folder
 
 
-def made_from() -> str:
+def constraints_for(torch: str | None) -> str:
+    """The text of constraints.txt, with the release of torch that is wanted. Raises SetupError if it cannot be one."""
+    text = (REPOSITORY / "constraints.txt").read_text()
+    if torch is None:
+        return text
+    if not re.fullmatch(r"\d+\.\d+\.\d+", torch):
+        raise SetupError(f"{torch} is no release of torch: write it as 2.11.0")
+    return re.sub(r"^torch==\S+", f"torch=={torch}", text, flags=re.MULTILINE)
+
+
+def made_from(constraints: str) -> str:
     """A short hash of all that the environment is made from."""
     parts = [
-        (REPOSITORY / "constraints.txt").read_text(),
+        constraints,
         json.dumps(requirements()),
         Path(__file__).read_text(),
         sys.version,
@@ -81,20 +95,21 @@ def check(cache: Path) -> None:
         )
 
 
-def install(partial: Path, final: Path) -> None:
-    """Fill `partial`, which will be renamed to `final`."""
+def install(partial: Path, final: Path, constraints: str) -> None:
+    """Fill `partial`, which will be renamed to `final`; `constraints` is the text of a constraints file for pip."""
     venv, nvidia = partial / "venv", partial / "nvidia"
     python = venv / "bin" / "python"
     step("environment", [sys.executable, "-m", "venv", venv])
     # `===` compares text: it takes the index's CUDA build, never a local CPU build, whose version is 2.13.0+cpu.
-    release = re.search(r"^torch==(\S+)", (REPOSITORY / "constraints.txt").read_text(), re.MULTILINE)[1]
+    release = re.search(r"^torch==(\S+)", constraints, re.MULTILINE)[1]
     step(f"torch {release}, CUDA build", pip(python, "--no-deps", f"torch==={release}"))
     site = next(venv.glob("lib/python*/site-packages"))
     if not (site / "torch" / "lib" / "libtorch_cuda.so").exists():
         raise SetupError(f"pip found no CUDA build of torch {release}: the package index offers a CPU build only")
     needs = forget_cuda(site)
-    constraints = REPOSITORY / "constraints.txt"
-    step("latentmeter's requirements", pip(python, "--constraint", constraints, *requirements(), *needs["other"]))
+    kept = partial / "constraints.txt"
+    kept.write_text(constraints)
+    step("latentmeter's requirements", pip(python, "--constraint", kept, *requirements(), *needs["other"]))
     step("cuDNN, cuBLAS, headers", pip(python, "--target", nvidia, *nvidia_packages(needs["cuda"])))
     # The scripts of a venv name its first path, and it moves: `python -m` starts the same programs.
     for script in (venv / "bin").iterdir():
@@ -124,12 +139,19 @@ def forget_cuda(site: Path) -> dict[str, list[str]]:
 
 
 def nvidia_packages(needs: list[str]) -> list[str]:
-    """The packages that the cuDNN helper loads and the stubs are compiled with, in the versions that torch names."""
+    """The packages that the cuDNN helper loads and the stubs are compiled with, in the versions that torch names.
+
+    For CUDA 13 the toolkit is one package with extras; for CUDA 12 each library is a package of its own.
+    """
     text = "\n".join(needs)
     cudnn = re.search(r"^nvidia-cudnn-\S+?==[\w.]+", text, re.MULTILINE)[0]
-    toolkit = re.search(r"^cuda-toolkit\[.*?\]==([\w.]+)", text, re.MULTILINE)[1]
-    release = ".".join(toolkit.split(".")[:2])
-    return [cudnn, f"cuda-toolkit[cublas,cudart,nvrtc]=={toolkit}", f"nvidia-cuda-crt=={release}.*"]
+    toolkit = re.search(r"^cuda-toolkit\[.*?\]==([\w.]+)", text, re.MULTILINE)
+    if toolkit is None:
+        libraries = re.findall(r"^nvidia-(?:cublas|cuda-runtime|cuda-nvrtc)-cu12==[\w.]+", text, re.MULTILINE)
+        release = re.search(r"^nvidia-cuda-runtime-cu12==(\d+\.\d+)", text, re.MULTILINE)[1]
+        return [cudnn, *libraries, f"nvidia-cuda-nvcc-cu12=={release}.*"]
+    release = ".".join(toolkit[1].split(".")[:2])
+    return [cudnn, f"cuda-toolkit[cublas,cudart,nvrtc]=={toolkit[1]}", f"nvidia-cuda-crt=={release}.*"]
 
 
 def pip(python: Path, *arguments: object) -> list[object]:

@@ -7,6 +7,7 @@
  * The headers of cuBLAS need a package more (half precision types), so its few types stand here: handles are pointers,
  * enumerations are int.
  */
+#include <cuda.h>
 #include <nvrtc.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -102,8 +103,8 @@ static nvrtcResult one(size_t *size) {
 }
 
 nvrtcResult nvrtcVersion(int *major, int *minor) {
-    *major = 13;
-    *minor = 0;
+    *major = CUDA_VERSION / 1000;
+    *minor = CUDA_VERSION % 1000 / 10;
     return NVRTC_SUCCESS;
 }
 

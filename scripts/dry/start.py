@@ -22,7 +22,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a half-made folder is removed
     cache = environment.cache_folder()
     try:
-        folder = environment.make(cache)
+        folder = environment.make(cache, arguments.torch)
         stubs = build.make(folder)
         card = read_card(folder, arguments.gpu, arguments.memory_mib)
     except environment.SetupError as error:
@@ -36,7 +36,7 @@ def parse() -> argparse.Namespace:
     """The options; whatever follows them is the command, with its own."""
     parser = argparse.ArgumentParser(
         prog="scripts/dry_cuda",
-        usage="scripts/dry_cuda [--gpu CARD] [--memory-mib N] COMMAND...",
+        usage="scripts/dry_cuda [--gpu CARD] [--torch RELEASE] [--memory-mib N] COMMAND...",
         description="Run COMMAND with the CUDA build of torch as if a card were there: allocator, dispatcher and "
         f"cuDNN's plans are real, kernels do nothing. The first start makes an environment: {environment.COST}.",
     )
@@ -44,6 +44,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--gpu", metavar="CARD", choices=cards, default="h200", help=f"{', '.join(cards)}; default h200"
     )
+    parser.add_argument("--torch", metavar="RELEASE", help="torch's release, as 2.11.0; default: constraints.txt's")
     parser.add_argument("--memory-mib", metavar="N", type=int, help="a card of this kind with less memory")
     parser.add_argument("command", metavar="COMMAND", nargs=argparse.REMAINDER)
     arguments = parser.parse_args()

@@ -414,7 +414,7 @@ def test_a_failure_leaves_nothing_half_made(tmp_path: Path) -> None:
 def test_a_step_that_fails_and_a_start_that_was_killed_leave_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(partial: Path, final: Path) -> None:
+    def fail(partial: Path, final: Path, constraints: str) -> None:
         (partial / "venv").mkdir()
         environment.step("a step", [sys.executable, "-c", "raise SystemExit(3)"])
 
@@ -425,6 +425,47 @@ def test_a_step_that_fails_and_a_start_that_was_killed_leave_nothing(
     with pytest.raises(environment.SetupError, match="a step: failed"):
         environment.make(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["dry-cuda.lock"]
+
+
+def test_each_release_of_torch_has_an_environment_of_its_own() -> None:
+    own = environment.constraints_for(None)
+    old = environment.constraints_for("2.9.1")
+    assert own == (ROOT / "constraints.txt").read_text()
+    assert re.findall(r"^torch.*", old, re.MULTILINE) == ["torch==2.9.1"]
+    assert "diffusers==" in old
+    assert environment.made_from(old) != environment.made_from(own)
+    with pytest.raises(environment.SetupError, match=r"2\.9 is no release of torch: write it as 2\.11\.0"):
+        environment.constraints_for("2.9")
+
+
+@pytest.mark.parametrize(
+    ("needs", "packages"),
+    [
+        (  # torch 2.13.0+cu130
+            ["nvidia-cudnn-cu13==9.20.0.48; platform_system == 'Linux'", "cuda-toolkit[cublas,cudart]==13.0.2"],
+            ["nvidia-cudnn-cu13==9.20.0.48", "cuda-toolkit[cublas,cudart,nvrtc]==13.0.2", "nvidia-cuda-crt==13.0.*"],
+        ),
+        (  # torch 2.9.1+cu128
+            [
+                "nvidia-cuda-nvrtc-cu12==12.8.93; platform_system == 'Linux'",
+                "nvidia-cuda-runtime-cu12==12.8.90; platform_system == 'Linux'",
+                "nvidia-cuda-cupti-cu12==12.8.90; platform_system == 'Linux'",
+                "nvidia-cudnn-cu12==9.10.2.21; platform_system == 'Linux'",
+                "nvidia-cublas-cu12==12.8.4.1; platform_system == 'Linux'",
+            ],
+            [
+                "nvidia-cudnn-cu12==9.10.2.21",
+                "nvidia-cuda-nvrtc-cu12==12.8.93",
+                "nvidia-cuda-runtime-cu12==12.8.90",
+                "nvidia-cublas-cu12==12.8.4.1",
+                "nvidia-cuda-nvcc-cu12==12.8.*",
+            ],
+        ),
+    ],
+    ids=["CUDA 13", "CUDA 12"],
+)
+def test_nvidias_packages_are_those_that_torch_names(needs: list[str], packages: list[str]) -> None:
+    assert environment.nvidia_packages(needs) == packages
 
 
 def test_missing_tools_and_a_small_disk_are_said_before_anything_is_fetched(
