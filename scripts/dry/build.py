@@ -15,7 +15,7 @@ from pathlib import Path
 from environment import SetupError, lock, renamed_when_complete, say
 
 HERE = Path(__file__).resolve().parent
-COMMON = ("books.c", "card.c", "running.c")  # one library for all: cudart, the driver and NVML read the same books
+COMMON = ("books.c", "card.c", "host.c", "running.c")  # one library for all: cudart, the driver and NVML read the same books
 WRITTEN = {
     "libcudart.so.13": "cudart.c",
     "libcuda.so.1": "driver.c",

@@ -15,6 +15,7 @@
 
 #include "books.h"
 #include "card.h"
+#include "host.h"
 #include "ranges.h"
 
 enum { DRY_DRIVER = 13000 }; /* the CUDA version that driver and runtime give */
@@ -104,7 +105,7 @@ cudaError_t cudaPointerGetAttributes(struct cudaPointerAttributes *found, const 
 static void copy(void *to, const void *from, size_t bytes) {
     if (books_is_device(to)) return;
     if (books_is_device(from))
-        memset(to, 0, bytes);
+        host_zero(to, bytes);
     else
         memmove(to, from, bytes);
 }

@@ -24,12 +24,27 @@ typedef struct {
 } HeuristicResult;
 _Static_assert(sizeof(HeuristicResult) == 96, "as in cublasLt.h");
 
+/* ---- handles and descriptors: made, never read ---- */
+
+static int make(void **made) {
+    *made = calloc(1, 64);
+    return *made != NULL ? CUBLAS_SUCCESS : CUBLAS_ALLOC_FAILED;
+}
+
+static int destroy(void *made) {
+    free(made);
+    return CUBLAS_SUCCESS;
+}
+
 /* ---- cuBLAS ---- */
 
+/* A handle a call: torch keeps one for each thread, and a workspace for each handle and stream. */
 int cublasCreate_v2(void **handle) {
-    static char only;
-    *handle = &only;
-    return CUBLAS_SUCCESS;
+    return make(handle);
+}
+
+int cublasDestroy_v2(void *handle) {
+    return destroy(handle);
 }
 
 int cublasGetPointerMode_v2(void *handle, int *mode) {
@@ -42,17 +57,7 @@ int cublasGetMathMode(void *handle, int *mode) {
     return CUBLAS_SUCCESS;
 }
 
-/* ---- cuBLASLt: descriptors are made, never read ---- */
-
-static int make(void **made) {
-    *made = calloc(1, 64);
-    return *made != NULL ? CUBLAS_SUCCESS : CUBLAS_ALLOC_FAILED;
-}
-
-static int destroy(void *made) {
-    free(made);
-    return CUBLAS_SUCCESS;
-}
+/* ---- cuBLASLt ---- */
 
 size_t cublasLtGetVersion(void) {
     return 130101;
