@@ -1,8 +1,8 @@
 /* libcudart.so.13 of dry CUDA: the runtime API that torch imports.
  *
  * Real: memory (books.c), the device's properties (card.c), copies between host buffers, what a call returns.
- * Not real: kernels do nothing, memory of the card has no content (a copy to the host writes zeros), everything is finished
- * at once, and time is 0 ms. Occupancy is a guess from the card's limits: it sets the size of small temporary buffers only.
+ * Not real: kernels do nothing, memory of the card has no content but what values.cpp follows, everything is finished at once,
+ * and time is 0 ms. Occupancy is a guess from the card's limits: it sets the size of small temporary buffers only.
  * Graphs, memory pools, cudaMallocAsync, IPC and peers are not here: build.py makes them answer cudaErrorNotSupported.
  */
 #define _GNU_SOURCE
@@ -102,29 +102,27 @@ cudaError_t cudaPointerGetAttributes(struct cudaPointerAttributes *found, const 
     return cudaSuccess;
 }
 
-static void copy(void *to, const void *from, size_t bytes) {
-    if (books_is_device(to)) return;
-    if (books_is_device(from))
-        host_zero(to, bytes);
-    else
-        memmove(to, from, bytes);
+static cudaError_t copy(void *to, const void *from, size_t bytes) {
+    if (books_is_device(to)) return cudaSuccess;
+    if (books_is_device(from)) return host_receive(to, from, bytes) ? cudaSuccess : cudaErrorNotSupported;
+    memmove(to, from, bytes);
+    return cudaSuccess;
 }
 
 cudaError_t cudaMemcpy(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind) {
-    copy(to, from, bytes);
-    return cudaSuccess;
+    return copy(to, from, bytes);
 }
 
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind, cudaStream_t stream) {
-    copy(to, from, bytes);
-    return cudaSuccess;
+    return copy(to, from, bytes);
 }
 
 cudaError_t cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_t from_pitch, size_t width, size_t height,
                               enum cudaMemcpyKind kind, cudaStream_t stream) {
-    for (size_t row = 0; row < height && !books_is_device(to); row++)
-        copy((char *)to + row * to_pitch, (const char *)from + row * from_pitch, width);
-    return cudaSuccess;
+    cudaError_t error = cudaSuccess;
+    for (size_t row = 0; row < height && error == cudaSuccess && !books_is_device(to); row++)
+        error = copy((char *)to + row * to_pitch, (const char *)from + row * from_pitch, width);
+    return error;
 }
 
 NOTHING(cudaMemcpyPeerAsync, void *to, int to_device, const void *from, int from_device, size_t bytes, cudaStream_t stream)
@@ -139,7 +137,16 @@ cudaError_t cudaGetSymbolAddress(void **address, const void *symbol) {
 
 /* ---- the device ---- */
 
+/* What torch computes is followed from its first look at the card: values.cpp, linked to torch, so that it is loaded here. */
+static void follow_torch(void) {
+    if (dlopen("libtorch_cpu.so", RTLD_NOLOAD | RTLD_LAZY) == NULL || dlopen("libdry_values.so", RTLD_NOW) != NULL) return;
+    fprintf(stderr, "dry CUDA: values cannot be followed: %s\n", dlerror());
+    exit(1);
+}
+
 cudaError_t cudaGetDeviceCount(int *count) {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, follow_torch);
     *count = 1;
     return cudaSuccess;
 }
