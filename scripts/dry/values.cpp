@@ -63,7 +63,7 @@ struct Frame : at::ObserverContext {
     const Operation *op;
     bool known = true, inputs = false, on_card = false; /* all it takes is known; it takes tensors; some are the card's */
     std::vector<IValue> arguments;                      /* on the host */
-    std::vector<c10::StorageImpl *> written;
+    std::vector<c10::StorageImpl *> written, taken;
     std::vector<std::pair<at::Tensor, at::Tensor>> replaced; /* of the card, and on the host */
     at::ScalarType read = at::kFloat;                        /* of the tensor that is read */
     size_t read_bytes = 0;
@@ -98,6 +98,7 @@ bool take(Frame &frame, const at::Tensor &t, at::Tensor &content) {
     if (!t.defined()) return true;
     frame.inputs = true;
     frame.on_card = frame.on_card || t.is_cuda();
+    if (t.has_storage()) frame.taken.push_back(contents::storage_of(t));
     content = contents::of(t);
     return content.defined();
 }
@@ -153,7 +154,7 @@ void take_arguments(Frame &frame, c10::ArrayRef<const IValue> inputs) {
             value = made;
         } else if (is_tensor && i == 0 && LIKE.count(op.name)) {
             frame.on_card = frame.on_card || value.toTensor().is_cuda();
-            value = at::empty({1}, at::TensorOptions().dtype(value.toTensor().scalar_type())).expand(value.toTensor().sizes());
+            value = at::empty({}, at::TensorOptions().dtype(value.toTensor().scalar_type())).expand(value.toTensor().sizes());
         } else {
             frame.known = take(frame, value);
         }
@@ -261,12 +262,14 @@ void choose_evenly(const at::Tensor &chosen, int64_t dim, int64_t size) {
     hand_over(chosen, numbers.view(chosen.transpose(dim, -1).sizes()).transpose(dim, -1));
 }
 
+/* What is made new. A part of an argument (`unsafe_split` says that it is new) is known with it. */
 void end_made(Frame &frame, const at::RecordFunction &fn, bool inside) {
     std::vector<at::Tensor> made = tensors(fn.outputs());
     bool small = frame.known && !frame.op->writes && (!inside || frame.inputs), card = frame.on_card;
     for (const auto &t : made) {
         if (!t.defined() || !contents::is_plain(t)) return;
         if (!t.is_cuda()) continue;
+        if (std::find(frame.taken.begin(), frame.taken.end(), contents::storage_of(t)) != frame.taken.end()) return;
         card = true;
         small = small && contents::is_small(t);
         contents::forget(contents::storage_of(t));

@@ -1,8 +1,11 @@
 """What dry CUDA answers where values or handles decide: as the estimate assumes, as the library does, or with an error."""
 
+import json
+import re
+
 import pytest
 
-from tests.dry.test_dry_cuda import answer
+from tests.dry.test_dry_cuda import ROOT, answer, dry
 
 pytestmark = pytest.mark.dry
 
@@ -36,3 +39,110 @@ answer = [held() - before, int(plain[::4096].sum()), int(pinned[::4096].sum())]
     grown, *sums = answer(code)
     assert grown < 100 << 20
     assert sums == [0, 0]
+
+
+FOLLOWED = """
+ids = torch.tensor([[5, 7, 1, 0], [9, 1, 0, 0]]).cuda()
+mask = ids != 0
+hidden = torch.rand(2, 4, 8, device="cuda")
+steps = torch.linspace(1000, 1, 4, device="cuda").round()
+lengths = mask.sum(dim=1)
+steps[1] = 17
+answer = [
+    lengths.tolist(),
+    list(hidden[mask].shape),
+    [list(part.shape) for part in torch.split(hidden[mask], lengths.tolist())],
+    (steps == 17).nonzero().tolist(),
+    ids.argmax(-1).tolist(),
+    torch.repeat_interleave(hidden, torch.tensor([3, 2], device="cuda"), dim=0).shape[0],
+    list(hidden[0, : lengths[0]].shape),
+    torch.unique(ids).tolist(),
+    steps[2].item(),
+]
+"""
+
+
+def test_values_that_follow_from_what_was_copied_are_the_cards() -> None:
+    """What pipelines ask: lengths of a mask, tokens that a mask picks, the place of a time step."""
+    picked = [[3, 8], [2, 8]]
+    assert answer(FOLLOWED) == [[3, 2], [5, 8], picked, [[1]], [1, 0], 5, [3, 8], [0, 1, 5, 7, 9], 334.0]
+
+
+ASSUMED = """
+scores = torch.rand(6, 4, device="cuda")
+info = torch.empty(3, dtype=torch.int32, device="cuda")
+found = torch.zeros(1, device="cuda")
+scores_in = [torch.rand(8, device="cuda")]
+torch._amp_foreach_non_finite_check_and_unscale_(scores_in, found, torch.ones(1, device="cuda"))
+torch._linalg_check_errors(info, "linalg.solve", is_matrix=False)
+answer = [
+    (scores > 0.5).nonzero().shape[0],
+    (scores > 0.5).any().item(),
+    torch.topk(scores, 2).indices.tolist(),
+    torch.randn(2, device="cuda").tolist(),
+    found.item(),
+]
+"""
+
+
+def test_what_nobody_knows_is_what_the_estimate_assumes() -> None:
+    even = [[0, 1], [2, 3], [0, 1], [2, 3], [0, 1], [2, 3]]
+    assert answer(ASSUMED) == [24, True, even, [0.5, 0.5], 0.0]
+
+
+REFUSED = """
+x = torch.rand(3, device="cuda")
+asked = [
+    lambda: x.sum().item(),
+    lambda: (x * 10).long().tolist(),
+    lambda: (x * 10).int().nonzero(),
+    lambda: torch.unique(x),
+    lambda: torch.zeros(3, device="cuda").add_(x).max().item(),
+    lambda: torch.bincount((x * 10).long()),
+    lambda: range((x > 0).sum()),
+]
+answer = []
+for ask in asked:
+    try:
+        answer.append(str(ask()))
+    except torch.AcceleratorError as error:
+        answer.append(str(error).splitlines()[0])
+"""
+
+
+def test_a_number_that_only_a_kernel_would_have_written_is_an_error() -> None:
+    assert answer(REFUSED) == ["CUDA error: not modelled by dry CUDA"] * 7
+
+
+def test_the_op_that_reads_such_a_number_is_named() -> None:
+    done = dry("python", "-c", "import torch\ntorch.rand(3, device='cuda').sum().item()")
+    assert done.returncode == 1
+    said = "dry CUDA: aten::_local_scalar_dense reads a number that only a kernel would have written: the copy fails\n"
+    assert done.stderr.startswith(said)
+
+
+def test_floats_that_nobody_knows_are_no_numbers() -> None:
+    code = "x = torch.rand(3, device='cuda')\nanswer = [str(x.tolist()), str((x * 0).cpu().tolist())]"
+    assert answer(code) == ["[nan, nan, nan]"] * 2
+
+
+# CUDA's own answer: without training it gives the statistics that it was given, where the CPU gives none.
+OTHERWISE_ON_CUDA = {"native_batch_norm", "_native_batch_norm_legit"}
+# A function of a library or a number that is not modelled; no kernel of torch for CUDA; what assumed masks lead to.
+ERRORS = "not modelled|cuDNN error|cuFFT error|cusolver error|Could not run|to be on cpu|var has negative entry"
+
+
+def test_every_operator_gives_an_answer_or_an_error() -> None:
+    """Shapes as on the CPU, from inputs that are known and that are not; numbers as on the CPU, or none."""
+    done = dry("python", ROOT / "tests" / "dry" / "aten_calls.py")
+    assert done.returncode == 0, done.stderr
+    outcomes = json.loads(done.stdout.splitlines()[-1])
+    allowed = re.compile(f"(known|unknown): (ok|no answer on the CPU|error: .*({ERRORS}).*)")
+    wrong = {
+        name: [outcome for outcome in found if not allowed.fullmatch(outcome)]
+        for name, found in outcomes.items()
+        if name not in OTHERWISE_ON_CUDA
+    }
+    assert {name: found for name, found in wrong.items() if found} == {}
+    answered = [name for name, found in outcomes.items() if "known: ok" in found]
+    assert len(answered) > 550
