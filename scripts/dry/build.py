@@ -16,19 +16,26 @@ from pathlib import Path
 from environment import SetupError, lock, renamed_when_complete, say
 
 HERE = Path(__file__).resolve().parent
-COMMON = ("books.c", "card.c", "host.c", "running.c")  # one library for all: cudart, the driver and NVML read the same books
+COMMON = (
+    "books.c",
+    "card.c",
+    "host.c",
+    "running.c",
+)  # one library for all: cudart, the driver and NVML read the same books
 WRITTEN = {
     "libcudart.so.13": "cudart.c",
     "libcuda.so.1": "driver.c",
     "libcudnn.so.9": "cudnn_client.c",
     "libcublas.so.13": "libraries.c",
     "libcublasLt.so.13": "libraries.c",
+    "libcusolver.so.12": "libraries.c",
+    "libcusparse.so.12": "libraries.c",
     "libnvrtc.so.13": "libraries.c",
     "libcupti.so.13": "libraries.c",
     "libnccl.so.2": "libraries.c",
 }
 # Functions that succeed in silence: what they compute or set is on the card, and they hand nothing back to the host.
-SILENT = re.compile(r"cublas(?!.*(Malloc|Query))|cupti|nvrtc|cusparseLtInit|cusparse(Create|Destroy|SetStream)$")
+SILENT = re.compile(r"cublas(?!.*(Malloc|Query))|cudnnBatchNormalization|cupti|nvrtc|cusparseLtInit|cusparseSetStream$")
 # "Not supported" in each library's own numbers; 1 is an error in all others.
 NOT_SUPPORTED = {
     "libcudart.so.13": 801,

@@ -37,6 +37,10 @@ cudaError_t cudaFree(void *address) {
     return (cudaError_t)books_free(address);
 }
 
+cudaError_t cudaMallocManaged(void **address, size_t bytes, unsigned flags) {
+    return (cudaError_t)books_manage(address, bytes);
+}
+
 cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total) {
     *free_bytes = books_free_bytes();
     *total = books_total();
@@ -92,6 +96,9 @@ cudaError_t cudaPointerGetAttributes(struct cudaPointerAttributes *found, const 
     if (books_is_device(address)) {
         found->type = cudaMemoryTypeDevice;
         found->devicePointer = (void *)address;
+    } else if (books_is_managed(address)) {
+        found->type = cudaMemoryTypeManaged;
+        found->devicePointer = found->hostPointer = (void *)address;
     } else if (is_pinned(address)) {
         found->type = cudaMemoryTypeHost;
         found->devicePointer = found->hostPointer = (void *)address;
@@ -129,6 +136,14 @@ NOTHING(cudaMemcpyPeerAsync, void *to, int to_device, const void *from, int from
 NOTHING(cudaMemcpyToSymbol, const void *symbol, const void *from, size_t bytes, size_t at, enum cudaMemcpyKind kind)
 NOTHING(cudaMemset, void *address, int value, size_t bytes)
 NOTHING(cudaMemsetAsync, void *address, int value, size_t bytes, cudaStream_t stream)
+
+/* Managed memory counts as the card's wherever it is. */
+#if CUDART_VERSION >= 13000
+NOTHING(cudaMemPrefetchAsync, const void *address, size_t bytes, struct cudaMemLocation to, unsigned flags,
+        cudaStream_t stream)
+#else
+NOTHING(cudaMemPrefetchAsync, const void *address, size_t bytes, int device, cudaStream_t stream)
+#endif
 
 cudaError_t cudaGetSymbolAddress(void **address, const void *symbol) {
     *address = books_symbols();

@@ -1,4 +1,4 @@
-/* Functions of cuBLAS, cuBLASLt, NVRTC, CUPTI and NCCL in dry CUDA that hand something back, as torch needs it.
+/* Functions of cuBLAS, cuBLASLt, cuSOLVER, cuSPARSE, NVRTC, CUPTI and NCCL in dry CUDA that hand something back, as torch needs it.
  *
  * Real: nothing but the order of the calls. Matrix products do nothing: their memory is torch's own workspace, which it
  * allocates before it calls. A heuristic finds one algorithm without a workspace of its own; a kernel compiles to nothing.
@@ -55,6 +55,28 @@ int cublasGetPointerMode_v2(void *handle, int *mode) {
 int cublasGetMathMode(void *handle, int *mode) {
     *mode = 0; /* default */
     return CUBLAS_SUCCESS;
+}
+
+/* ---- cuSOLVER and cuSPARSE: handles, so that the function is named that is not modelled: a work area's size, mostly ---- */
+
+int cusolverDnCreate(void **handle) {
+    return make(handle);
+}
+
+int cusolverDnDestroy(void *handle) {
+    return destroy(handle);
+}
+
+int cusolverDnSetStream(void *handle, void *stream) {
+    return CUBLAS_SUCCESS;
+}
+
+int cusparseCreate(void **handle) {
+    return make(handle);
+}
+
+int cusparseDestroy(void *handle) {
+    return destroy(handle);
 }
 
 /* ---- cuBLASLt ---- */

@@ -1,7 +1,7 @@
 """Calls torch's operators on the CPU and in dry CUDA: run under scripts/dry_cuda, prints one JSON object.
 
-The operators and their inputs are torch's own samples (op_db). Each is called with inputs that are known, copied to the card,
-and with inputs that only kernels would have written. For each: `ok`, `error: ...`, or what differs from the CPU's answer.
+The operators and their inputs are torch's own samples (op_db). Each is called with inputs that are known, copied to the
+card, and with inputs that only kernels would have written. For each: `ok`, `error: ...`, or what differs from the CPU's answer.
 """
 
 import itertools
@@ -60,7 +60,10 @@ def differs(wanted: Any, got: Any) -> str | None:
     for x, y in zip(tree_leaves(wanted), tree_leaves(got), strict=True):
         if isinstance(x, torch.Tensor) and x.layout == torch.strided and x.dtype in (torch.float32, torch.bool):
             there, here = y.cpu().float(), x.float()
-            if x.nbytes <= FEW and not ((there == here) | there.isnan() | here.isnan() | (there - here).abs().lt(1e-3)).all():
+            if (
+                x.nbytes <= FEW
+                and not ((there == here) | there.isnan() | here.isnan() | (there - here).abs().lt(1e-3)).all()
+            ):
                 return f"value {there.flatten()[:3].tolist()} for {here.flatten()[:3].tolist()}"
     return None
 
@@ -72,7 +75,7 @@ def call(op: Any, sample: Any, kind: str) -> str:
     try:
         first, more, named = tree_map(to_host, everything)
         wanted = op(first, *more, **named)
-    except Exception:  # torch's samples of its own errors, or of devices that are not here
+    except Exception:  # noqa: BLE001 - torch's samples of its own errors, or of devices that are not here
         return "no answer on the CPU"
     try:
         first, more, named = tree_map(to_card, everything)
@@ -80,7 +83,7 @@ def call(op: Any, sample: Any, kind: str) -> str:
         if shapes(got) != shapes(wanted):
             return f"shape {shapes(got)} for {shapes(wanted)}"
         return (differs(wanted, got) if kind == "known" and not op.name.startswith(UNSET) else None) or "ok"
-    except Exception as error:  # whatever it is: the test looks at the words
+    except Exception as error:  # noqa: BLE001 - whatever it is: the test looks at the words
         return f"error: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
 
 
@@ -94,7 +97,7 @@ def main() -> None:
         name = ".".join(filter(None, [op.name, op.variant_test_name]))
         samples = itertools.islice(op.sample_inputs("cpu", dtype, requires_grad=False), SAMPLES)
         outcomes[name] = [f"{kind}: {call(op, sample, kind)}" for sample in samples for kind in ("known", "unknown")]
-    print(json.dumps(outcomes))
+    sys.stdout.write(json.dumps(outcomes))
 
 
 if __name__ == "__main__":

@@ -126,6 +126,56 @@ def test_floats_that_nobody_knows_are_no_numbers() -> None:
     assert answer(code) == ["[nan, nan, nan]"] * 2
 
 
+TRIED = """
+def tried(call):
+    try:
+        return list(call().shape)
+    except RuntimeError as error:
+        return str(error).split(":")[0]
+"""
+
+
+def test_batch_norm_in_training_takes_nothing_where_its_kernel_takes_nothing() -> None:
+    """Of a plain layout cuDNN's function has no workspace at all; the persistent kernel of channels-last is not modelled."""
+    code = f"""{TRIED}{HISTORY}
+bn = torch.nn.BatchNorm2d(8).cuda()
+x = torch.rand(2, 8, 64, 64, device="cuda", requires_grad=True)
+before = len(taken())
+y = bn(x)
+sizes = taken()[before:]
+y.sum().backward()
+last = torch.rand(2, 8, 16, 16, device="cuda").half().to(memory_format=torch.channels_last)
+answer = [list(y.shape), sizes, list(x.grad.shape), tried(lambda: bn(last))]
+"""
+    # The count of batches is added to in place; the result; mean and deviation of 8 channels.
+    assert answer(code) == [[2, 8, 64, 64], [4 * 2 * 8 * 64 * 64, 32, 32], [2, 8, 64, 64], "cuDNN error"]
+
+
+def test_solve_has_handles_and_says_which_work_area_is_unknown() -> None:
+    """A batch goes to cuBLAS, which takes no work area; one matrix to cuSOLVER, whose area nobody knows without it."""
+    code = f"""{TRIED}
+a, b = torch.eye(2, device="cuda"), torch.ones(2, device="cuda")
+answer = [tried(lambda: torch.linalg.solve(a.expand(2, 2, 2), b.expand(2, 2))), tried(lambda: torch.linalg.solve(a, b))]
+"""
+    assert answer(code) == [[2, 2], "cusolver error"]
+
+
+def test_managed_memory_is_the_hosts_and_counts_as_the_cards() -> None:
+    code = """
+import ctypes
+runtime = ctypes.CDLL("libcudart.so.13")
+free = torch.cuda.mem_get_info()[0]
+address = ctypes.c_void_p()
+made = runtime.cudaMallocManaged(ctypes.byref(address), ctypes.c_size_t(3 << 20), 1)
+numbers = (ctypes.c_float * 4).from_address(address.value)
+numbers[:] = [1, 2, 3, 4]
+taken = free - torch.cuda.mem_get_info()[0]
+freed = runtime.cudaFree(address)
+answer = [made, taken, freed, free - torch.cuda.mem_get_info()[0]]
+"""
+    assert answer(code) == [0, 4 << 20, 0, 0]
+
+
 # CUDA's own answer: without training it gives the statistics that it was given, where the CPU gives none.
 OTHERWISE_ON_CUDA = {"native_batch_norm", "_native_batch_norm_legit"}
 # A function of a library or a number that is not modelled; no kernel of torch for CUDA; what assumed masks lead to.

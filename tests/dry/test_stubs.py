@@ -142,6 +142,19 @@ def test_nothing_is_an_allocation_of_nothing(books: Books) -> None:
     assert books.free_bytes() == before
 
 
+def test_managed_memory_is_counted_and_can_be_written(books: Books) -> None:
+    empty = books.free_bytes()
+    address = ctypes.c_void_p()
+    assert books.c.books_manage(ctypes.byref(address), ctypes.c_uint64(PAGE + 1)) == OK
+    assert empty - books.free_bytes() == 2 * PAGE
+    assert books.c.books_is_managed(address)
+    assert not books.c.books_is_device(address)
+    ctypes.memset(address, 7, PAGE + 1)
+    assert (books.free(address.value or 0), books.free_bytes()) == (OK, empty)
+    assert not books.c.books_is_managed(address)
+    assert books.c.books_manage(ctypes.byref(address), ctypes.c_uint64(empty + 1)) == FULL
+
+
 def test_a_full_card_says_so_and_changes_nothing(books: Books) -> None:
     rest = books.free_bytes()
     assert books.allocate(rest + PAGE) == (FULL, 0)
@@ -393,7 +406,15 @@ def test_generated_functions_succeed_in_silence_or_say_once_that_they_are_absent
 
 
 @pytest.mark.parametrize(
-    "name", ["cudaMallocAsync", "cufftGetSize", "cusolverDnSgetrf_bufferSize", "cusparseSpMM_bufferSize"]
+    "name",
+    [
+        "cudaMallocAsync",
+        "cufftGetSize",
+        "cusolverDnSgetrf_bufferSize",
+        "cusparseCreate",
+        "cusparseSpMM_bufferSize",
+        "cudnnGetBatchNormalizationForwardTrainingExWorkspaceSize",
+    ],
 )
 def test_no_function_that_hands_back_bytes_succeeds_in_silence(name: str) -> None:
     assert not build.SILENT.match(name)
