@@ -65,6 +65,12 @@ class Library:
     version: str | None = None
 
 
+def check() -> None:
+    """Raises SetupError, before anything is downloaded, where torch's headers could not be compiled."""
+    if shutil.which("g++") is None:
+        raise SetupError("dry CUDA compiles its stubs and needs g++: install it")
+
+
 def make(environment: Path) -> Path:
     """The folder of the stubs, in the environment's: `lib`, `cudnn_server`, `helper`. Compiled where it is not there."""
     sources = sorted([*HERE.glob("*.[ch]*"), Path(__file__)])
@@ -171,8 +177,6 @@ def make_helper(folder: Path, nvidia: Path, includes: list[str]) -> None:
 
 def compile_values(lib: Path, torch: Path) -> None:
     """The observer of torch's ops, which follows values: C++, as torch's headers are."""
-    if shutil.which("g++") is None:
-        raise SetupError("dry CUDA compiles its stubs and needs g++: install it")
     include = torch.parent / "include"
     flags = ["-shared", f"-I{include}", f"-I{include / 'torch' / 'csrc' / 'api' / 'include'}", f"-L{lib}", f"-L{torch}"]
     libraries = ["-ldry_cuda", "-ltorch_cpu", "-lc10"]

@@ -68,6 +68,11 @@ inline void forget(c10::StorageImpl *storage) {
     known.erase(storage);
 }
 
+inline void forget_all() {
+    std::lock_guard<std::mutex> guard(lock);
+    known.clear();
+}
+
 /* Drop what died: when some memory has gathered since the last time. */
 inline void sweep(size_t more) {
     kept_bytes += more + 4096;

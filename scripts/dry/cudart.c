@@ -24,6 +24,13 @@ enum { DRY_DRIVER = 13000 }; /* the CUDA version that driver and runtime give */
 #define NOTHING(name, ...) \
     cudaError_t name(__VA_ARGS__) { return cudaSuccess; }
 
+/* A kernel starts, and writes nothing. */
+#define LAUNCH(name, ...) \
+    cudaError_t name(__VA_ARGS__) { \
+        if (host_launching != NULL) host_launching(); \
+        return cudaSuccess; \
+    }
+
 /* ---- memory ---- */
 
 static pthread_mutex_t pinned_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -430,14 +437,14 @@ cudaError_t cudaLibraryGetKernel(cudaKernel_t *kernel, cudaLibrary_t library, co
 NOTHING(cudaLibraryUnload, cudaLibrary_t library)
 NOTHING(cudaFuncSetAttribute, const void *kernel, enum cudaFuncAttribute attribute, int value)
 NOTHING(cudaKernelSetAttributeForDevice, cudaKernel_t kernel, enum cudaFuncAttribute attribute, int value, int device)
-NOTHING(cudaLaunchKernel, const void *kernel, dim3 grid, dim3 block, void **args, size_t shared, cudaStream_t stream)
-NOTHING(cudaLaunchKernelExC, const cudaLaunchConfig_t *config, const void *kernel, void **args)
-NOTHING(cudaLaunchCooperativeKernel, const void *kernel, dim3 grid, dim3 block, void **args, size_t shared,
+LAUNCH(cudaLaunchKernel, const void *kernel, dim3 grid, dim3 block, void **args, size_t shared, cudaStream_t stream)
+LAUNCH(cudaLaunchKernelExC, const cudaLaunchConfig_t *config, const void *kernel, void **args)
+LAUNCH(cudaLaunchCooperativeKernel, const void *kernel, dim3 grid, dim3 block, void **args, size_t shared,
         cudaStream_t stream)
 
 /* What nvcc's generated code calls: no header declares it. */
 
-NOTHING(__cudaLaunchKernel, cudaKernel_t kernel, dim3 grid, dim3 block, void **args, size_t shared, cudaStream_t stream)
+LAUNCH(__cudaLaunchKernel, cudaKernel_t kernel, dim3 grid, dim3 block, void **args, size_t shared, cudaStream_t stream)
 
 cudaError_t __cudaGetKernel(cudaKernel_t *kernel, const void *function) {
     *kernel = (cudaKernel_t)&loaded;

@@ -1,7 +1,7 @@
 /* Memory of the host that a copy from the card fills: unknown content reads as zeros, and takes no RAM where that can be.
  *
- * Real: what was there before the copy is gone. Not real: the content, except what values.cpp knows. An offloaded model of many GB so fits on a machine
- * without its RAM; a process on a real card would hold these pages.
+ * Real: what was there before the copy is gone. Not real: the content, except what values.cpp knows. An offloaded model of
+ * many GB so fits on a machine without its RAM; a process on a real card would hold these pages.
  */
 #define _GNU_SOURCE
 #include "host.h"
@@ -12,6 +12,7 @@
 enum { PAGE_BYTES = 4096, WORTH_DROPPING = 64 << 10 };
 
 HostReader host_reader;
+void (*host_launching)(void);
 
 /* Give pages back, if all are private and anonymous: MADV_FREE refuses any others, which MADV_DONTNEED would not zero. */
 static int drop(char *pages, size_t bytes) {

@@ -13,6 +13,9 @@ enum { HOST_UNKNOWN = 0, HOST_READ = 1, HOST_REFUSED = 2 };
 typedef int (*HostReader)(void *to, const void *from, size_t bytes);
 extern HostReader host_reader;
 
+/* Who wants to know that a kernel starts. */
+extern void (*host_launching)(void);
+
 /* A copy from the card: what is known, zeros where nobody asks for numbers. Returns 0 where it must fail. */
 int host_receive(void *to, const void *from, size_t bytes);
 

@@ -1,7 +1,7 @@
 """Calls torch's operators on the CPU and in dry CUDA: run under scripts/dry_cuda, prints one JSON object.
 
 The operators and their inputs are torch's own samples (op_db). Each is called with inputs that are known, copied to the
-card, and with inputs that only kernels would have written. For each: `ok`, `error: ...`, or what differs from the CPU's answer.
+card, and with inputs that only kernels would have written. For each: `ok`, `error: ...`, or what is not as on the CPU.
 """
 
 import itertools

@@ -482,6 +482,9 @@ def test_missing_tools_and_a_small_disk_are_said_before_anything_is_fetched(
     monkeypatch.setattr(shutil, "which", lambda tool: None if tool == "gcc" else tool)
     with pytest.raises(environment.SetupError, match="needs gcc: install gcc and binutils"):
         environment.check(tmp_path)
+    monkeypatch.setattr(shutil, "which", lambda tool: None if tool == "g++" else tool)
+    with pytest.raises(environment.SetupError, match=r"needs g\+\+: install it"):
+        build.check()
     monkeypatch.undo()
     monkeypatch.setattr(shutil, "which", lambda tool: tool)
     monkeypatch.setattr(environment, "DISK_BYTES", 1 << 60)
