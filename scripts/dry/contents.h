@@ -73,16 +73,19 @@ inline void forget_all() {
     known.clear();
 }
 
-/* Drop what died: when some memory has gathered since the last time. */
+/* Drop what died, each time that the store has grown to twice what lived. */
 inline void sweep(size_t more) {
-    kept_bytes += more + 4096;
-    if (kept_bytes < 256 << 20) return;
+    constexpr size_t ENTRY = 4096, FIRST = 256 << 20;
+    static size_t next = FIRST;
+    kept_bytes += more + ENTRY;
+    if (kept_bytes < next) return;
     kept_bytes = 0;
     for (auto at = known.begin(); at != known.end();) {
-        if (!at->second.owner.expired()) kept_bytes += at->second.bytes.nbytes() + 4096;
-        at = at->second.owner.expired() ? known.erase(at) : std::next(at);
+        bool died = at->second.owner.expired();
+        kept_bytes += died ? 0 : at->second.bytes.nbytes() + ENTRY;
+        at = died ? known.erase(at) : std::next(at);
     }
-    kept_bytes /= 2; /* of what lives only half counts, or a full store would be looked through each time */
+    next = std::max(FIRST, 2 * kept_bytes);
 }
 
 /* From now on `t`, all of its storage, holds `content`. */
