@@ -25,7 +25,7 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static char *arena, *arena_end, *next;
 static uint64_t used; /* context included */
 static int opened;
-static Ranges blocks, mappings;
+static Ranges blocks, mappings, managed;
 
 static uint64_t whole_pages(uint64_t bytes) {
     return (bytes + BOOKS_PAGE_BYTES - 1) / BOOKS_PAGE_BYTES * BOOKS_PAGE_BYTES;
@@ -121,11 +121,34 @@ int books_allocate(void **address, uint64_t bytes) {
 int books_free(void *address) {
     enter();
     if (address == NULL) return leave(BOOKS_OK);
-    Range *block = ranges_find(&blocks, address);
+    Ranges *of = books_is_device(address) ? &blocks : &managed;
+    Range *block = ranges_find(of, address);
     if (block == NULL || block->address != address) return leave(BOOKS_INVALID);
     give_pages(block->bytes);
-    ranges_remove(&blocks, block);
+    if (of == &managed) munmap(address, block->bytes);
+    ranges_remove(of, block);
     return leave(BOOKS_OK);
+}
+
+int books_manage(void **address, uint64_t bytes) {
+    enter();
+    *address = NULL;
+    int result = bytes > 0 ? take_pages(bytes) : BOOKS_INVALID;
+    if (result != BOOKS_OK) return leave(result);
+    void *made = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (made == MAP_FAILED) {
+        give_pages(bytes);
+        return leave(BOOKS_FULL);
+    }
+    ranges_add(&managed, (Range){made, bytes, NULL});
+    *address = made;
+    return leave(BOOKS_OK);
+}
+
+int books_is_managed(const void *address) {
+    pthread_mutex_lock(&lock);
+    int known = ranges_find(&managed, address) != NULL;
+    return leave(known);
 }
 
 int books_reserve(void **address, uint64_t bytes) {

@@ -23,6 +23,11 @@ uint64_t books_free_bytes(void);
 int books_allocate(void **address, uint64_t bytes);
 int books_free(void *address);
 
+/* cudaMallocManaged: memory of the host that counts as the card's from the start. A driver moves it when it is used, and may
+ * hold more than the card; here what does not fit is an error. Freed by books_free. */
+int books_manage(void **address, uint64_t bytes);
+int books_is_managed(const void *address);
+
 /* Virtual memory management: addresses and pages apart. Pages go back when they are released and nowhere mapped. */
 int books_reserve(void **address, uint64_t bytes);
 int books_create(uint64_t *pages, uint64_t bytes);

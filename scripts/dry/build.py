@@ -8,6 +8,7 @@ standard library, gcc and binutils do it.
 
 import hashlib
 import re
+import shutil
 import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,7 @@ from pathlib import Path
 from environment import SetupError, lock, renamed_when_complete, say
 
 HERE = Path(__file__).resolve().parent
-COMMON = ("books.c", "card.c", "running.c")  # one library for all: cudart, the driver and NVML read the same books
+COMMON = ("books.c", "card.c", "host.c", "running.c")  # one library for all: cudart, the driver and NVML read the same books
 # By name without the version, which is another for each CUDA: libcudart.so.12, libcudart.so.13.
 WRITTEN = {
     "libcudart": "cudart.c",
@@ -23,12 +24,14 @@ WRITTEN = {
     "libcudnn": "cudnn_client.c",
     "libcublas": "libraries.c",
     "libcublasLt": "libraries.c",
+    "libcusolver": "libraries.c",
+    "libcusparse": "libraries.c",
     "libnvrtc": "libraries.c",
     "libcupti": "libraries.c",
     "libnccl": "libraries.c",
 }
 # Functions that succeed in silence: what they compute or set is on the card, and they hand nothing back to the host.
-SILENT = re.compile(r"cublas(?!.*(Malloc|Query))|cupti|nvrtc|cusparseLtInit|cusparse(Create|Destroy|SetStream)$")
+SILENT = re.compile(r"cublas(?!.*(Malloc|Query))|cudnnBatchNormalization|cupti|nvrtc|cusparseLtInit|cusparseSetStream$")
 # "Not supported" in each library's own numbers; 1 is an error in all others.
 NOT_SUPPORTED = {
     "libcudart": 801,
@@ -58,9 +61,15 @@ class Library:
     version: str | None = None
 
 
+def check() -> None:
+    """Raises SetupError, before anything is downloaded, where torch's headers could not be compiled."""
+    if shutil.which("g++") is None:
+        raise SetupError("dry CUDA compiles its stubs and needs g++: install it")
+
+
 def make(environment: Path) -> Path:
     """The folder of the stubs, in the environment's: `lib`, `cudnn_server`, `helper`. Compiled where it is not there."""
-    sources = sorted([*HERE.glob("*.[ch]"), Path(__file__)])
+    sources = sorted([*HERE.glob("*.[ch]*"), Path(__file__)])
     digest = hashlib.sha256(b"\0".join(source.read_bytes() for source in sources)).hexdigest()[:12]
     folder = environment / f"stubs-{digest}"
     if folder.is_dir():
@@ -84,6 +93,7 @@ def compile_all(environment: Path, folder: Path) -> None:
     torch = next(environment.glob("venv/lib/python*/site-packages/torch/lib"))
     for name, library in imports(torch).items():
         compile_library(lib, name, library, includes)
+    compile_values(lib, torch)
     make_helper(folder, nvidia, includes)
 
 
@@ -162,10 +172,23 @@ def make_helper(folder: Path, nvidia: Path, includes: list[str]) -> None:
     compile_c(folder / "cudnn_server", ["cudnn_server.c", "card.c"], flags)
 
 
-def compile_c(target: Path, sources: "tuple[str, ...] | list[str | Path]", flags: list[str]) -> None:
+def compile_values(lib: Path, torch: Path) -> None:
+    """The observer of torch's ops, which follows values: C++, as torch's headers are."""
+    include = torch.parent / "include"
+    flags = ["-shared", f"-I{include}", f"-I{include / 'torch' / 'csrc' / 'api' / 'include'}", f"-L{lib}", f"-L{torch}"]
+    libraries = ["-ldry_cuda", "-ltorch_cpu", "-lc10"]
+    compile_c(lib / "libdry_values.so", ["values.cpp"], [*flags, *libraries], ["g++", "-std=c++20", "-DNDEBUG"])
+
+
+def compile_c(
+    target: Path,
+    sources: "tuple[str, ...] | list[str | Path]",
+    flags: list[str],
+    compiler: "tuple[str, ...] | list[str]" = ("gcc", "-std=gnu17"),
+) -> None:
     """gcc. Raises SetupError with its words if it fails."""
     files = [HERE / source for source in sources]  # an absolute one stays what it is
-    command = ["gcc", "-std=gnu17", "-O1", "-w", "-fPIC", "-o", target, *files, *flags]
+    command = [*compiler, "-O1", "-w", "-fPIC", "-o", target, *files, *flags]
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
     if done.returncode != 0:
         raise SetupError(f"dry CUDA: gcc could not make {target.name}:\n{done.stderr}")

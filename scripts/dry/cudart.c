@@ -1,8 +1,8 @@
 /* libcudart.so.13 (or .12, for a torch of CUDA 12) of dry CUDA: the runtime API that torch imports.
  *
  * Real: memory (books.c), the device's properties (card.c), copies between host buffers, what a call returns.
- * Not real: kernels do nothing, memory of the card has no content (a copy to the host writes zeros), everything is finished
- * at once, and time is 0 ms. Occupancy is a guess from the card's limits: it sets the size of small temporary buffers only.
+ * Not real: kernels do nothing, memory of the card has no content but what values.cpp follows, everything is finished at once,
+ * and time is 0 ms. Occupancy is a guess from the card's limits: it sets the size of small temporary buffers only.
  * Graphs, memory pools, cudaMallocAsync, IPC and peers are not here: build.py makes them answer cudaErrorNotSupported.
  */
 #define _GNU_SOURCE
@@ -15,6 +15,7 @@
 
 #include "books.h"
 #include "card.h"
+#include "host.h"
 #include "ranges.h"
 
 enum { DRY_DRIVER = 13000 }; /* the CUDA version that the driver gives; the runtime's is its header's */
@@ -22,6 +23,13 @@ enum { DRY_DRIVER = 13000 }; /* the CUDA version that the driver gives; the runt
 /* A call that has nothing to do: whatever it asks for is done, in order, at once. */
 #define NOTHING(name, ...) \
     cudaError_t name(__VA_ARGS__) { return cudaSuccess; }
+
+/* A kernel starts, and writes nothing. */
+#define LAUNCH(name, ...) \
+    cudaError_t name(__VA_ARGS__) { \
+        if (host_launching != NULL) host_launching(); \
+        return cudaSuccess; \
+    }
 
 /* ---- memory ---- */
 
@@ -34,6 +42,10 @@ cudaError_t cudaMalloc(void **address, size_t bytes) {
 
 cudaError_t cudaFree(void *address) {
     return (cudaError_t)books_free(address);
+}
+
+cudaError_t cudaMallocManaged(void **address, size_t bytes, unsigned flags) {
+    return (cudaError_t)books_manage(address, bytes);
 }
 
 cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total) {
@@ -91,6 +103,9 @@ cudaError_t cudaPointerGetAttributes(struct cudaPointerAttributes *found, const 
     if (books_is_device(address)) {
         found->type = cudaMemoryTypeDevice;
         found->devicePointer = (void *)address;
+    } else if (books_is_managed(address)) {
+        found->type = cudaMemoryTypeManaged;
+        found->devicePointer = found->hostPointer = (void *)address;
     } else if (is_pinned(address)) {
         found->type = cudaMemoryTypeHost;
         found->devicePointer = found->hostPointer = (void *)address;
@@ -101,35 +116,41 @@ cudaError_t cudaPointerGetAttributes(struct cudaPointerAttributes *found, const 
     return cudaSuccess;
 }
 
-static void copy(void *to, const void *from, size_t bytes) {
-    if (books_is_device(to)) return;
-    if (books_is_device(from))
-        memset(to, 0, bytes);
-    else
-        memmove(to, from, bytes);
+static cudaError_t copy(void *to, const void *from, size_t bytes) {
+    if (books_is_device(to)) return cudaSuccess;
+    if (books_is_device(from)) return host_receive(to, from, bytes) ? cudaSuccess : cudaErrorNotSupported;
+    memmove(to, from, bytes);
+    return cudaSuccess;
 }
 
 cudaError_t cudaMemcpy(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind) {
-    copy(to, from, bytes);
-    return cudaSuccess;
+    return copy(to, from, bytes);
 }
 
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind, cudaStream_t stream) {
-    copy(to, from, bytes);
-    return cudaSuccess;
+    return copy(to, from, bytes);
 }
 
 cudaError_t cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_t from_pitch, size_t width, size_t height,
                               enum cudaMemcpyKind kind, cudaStream_t stream) {
-    for (size_t row = 0; row < height && !books_is_device(to); row++)
-        copy((char *)to + row * to_pitch, (const char *)from + row * from_pitch, width);
-    return cudaSuccess;
+    cudaError_t error = cudaSuccess;
+    for (size_t row = 0; row < height && error == cudaSuccess && !books_is_device(to); row++)
+        error = copy((char *)to + row * to_pitch, (const char *)from + row * from_pitch, width);
+    return error;
 }
 
 NOTHING(cudaMemcpyPeerAsync, void *to, int to_device, const void *from, int from_device, size_t bytes, cudaStream_t stream)
 NOTHING(cudaMemcpyToSymbol, const void *symbol, const void *from, size_t bytes, size_t at, enum cudaMemcpyKind kind)
 NOTHING(cudaMemset, void *address, int value, size_t bytes)
 NOTHING(cudaMemsetAsync, void *address, int value, size_t bytes, cudaStream_t stream)
+
+/* Managed memory counts as the card's wherever it is. */
+#if CUDART_VERSION >= 13000
+NOTHING(cudaMemPrefetchAsync, const void *address, size_t bytes, struct cudaMemLocation to, unsigned flags,
+        cudaStream_t stream)
+#else
+NOTHING(cudaMemPrefetchAsync, const void *address, size_t bytes, int device, cudaStream_t stream)
+#endif
 
 cudaError_t cudaGetSymbolAddress(void **address, const void *symbol) {
     *address = books_symbols();
@@ -138,7 +159,16 @@ cudaError_t cudaGetSymbolAddress(void **address, const void *symbol) {
 
 /* ---- the device ---- */
 
+/* What torch computes is followed from its first look at the card: values.cpp, linked to torch, so that it is loaded here. */
+static void follow_torch(void) {
+    if (dlopen("libtorch_cpu.so", RTLD_NOLOAD | RTLD_LAZY) == NULL || dlopen("libdry_values.so", RTLD_NOW) != NULL) return;
+    fprintf(stderr, "dry CUDA: values cannot be followed: %s\n", dlerror());
+    exit(1);
+}
+
 cudaError_t cudaGetDeviceCount(int *count) {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, follow_torch);
     *count = 1;
     return cudaSuccess;
 }
@@ -413,14 +443,14 @@ NOTHING(cudaLibraryUnload, cudaLibrary_t library)
 #endif
 NOTHING(cudaFuncSetAttribute, const void *kernel, enum cudaFuncAttribute attribute, int value)
 NOTHING(cudaKernelSetAttributeForDevice, cudaKernel_t kernel, enum cudaFuncAttribute attribute, int value, int device)
-NOTHING(cudaLaunchKernel, const void *kernel, dim3 grid, dim3 block, void **args, size_t shared, cudaStream_t stream)
-NOTHING(cudaLaunchKernelExC, const cudaLaunchConfig_t *config, const void *kernel, void **args)
-NOTHING(cudaLaunchCooperativeKernel, const void *kernel, dim3 grid, dim3 block, void **args, size_t shared,
+LAUNCH(cudaLaunchKernel, const void *kernel, dim3 grid, dim3 block, void **args, size_t shared, cudaStream_t stream)
+LAUNCH(cudaLaunchKernelExC, const cudaLaunchConfig_t *config, const void *kernel, void **args)
+LAUNCH(cudaLaunchCooperativeKernel, const void *kernel, dim3 grid, dim3 block, void **args, size_t shared,
         cudaStream_t stream)
 
 /* What nvcc's generated code calls: no header declares it. */
 
-NOTHING(__cudaLaunchKernel, cudaKernel_t kernel, dim3 grid, dim3 block, void **args, size_t shared, cudaStream_t stream)
+LAUNCH(__cudaLaunchKernel, cudaKernel_t kernel, dim3 grid, dim3 block, void **args, size_t shared, cudaStream_t stream)
 
 cudaError_t __cudaGetKernel(cudaKernel_t *kernel, const void *function) {
     *kernel = (cudaKernel_t)&loaded;

@@ -1,8 +1,8 @@
 /* libcudnn.so.9 of dry CUDA, in torch's process: forwards cuDNN's graph API to the real cuDNN in a helper process.
  *
  * Real: heuristics, support checks, plans and their workspace bytes, for the card's property record; errors and the version.
- * Not real: execution (returns success), handles and streams. The old API (batch norm of training, RNN, CTC) is not here:
- * build.py makes it answer CUDNN_STATUS_NOT_SUPPORTED.
+ * Not real: execution (returns success), handles and streams. Of the old API only batch norm in training is here, the rest
+ * (RNN, CTC) is not: build.py makes it answer CUDNN_STATUS_NOT_SUPPORTED.
  *
  * A helper, because the real cuDNN would find this process's stub runtime, while its own, in a process without a device,
  * plans from the record alone. It ends when this process does, however it ends: its pipe closes.
@@ -180,13 +180,14 @@ void cudnnGetLastErrorString(char *text, size_t size) {
     if (size > 0) text[0] = 0;
 }
 
+/* A handle a call, as the library gives; nothing is behind it. */
 cudnnStatus_t cudnnCreate(cudnnHandle_t *handle) {
-    static char only;
-    *handle = (cudnnHandle_t)&only;
-    return CUDNN_STATUS_SUCCESS;
+    *handle = calloc(1, 64);
+    return *handle != NULL ? CUDNN_STATUS_SUCCESS : CUDNN_STATUS_ALLOC_FAILED;
 }
 
 cudnnStatus_t cudnnDestroy(cudnnHandle_t handle) {
+    free(handle);
     return CUDNN_STATUS_SUCCESS;
 }
 
@@ -197,4 +198,54 @@ cudnnStatus_t cudnnSetStream(cudnnHandle_t handle, cudaStream_t stream) {
 cudnnStatus_t cudnnGetStream(cudnnHandle_t handle, cudaStream_t *stream) {
     *stream = NULL;
     return CUDNN_STATUS_SUCCESS;
+}
+
+/* ---- the old API: batch norm in training, as torch calls it where tensors are not channels-last ----
+ *
+ * cudnnBatchNormalizationForwardTraining, which serves these modes too, takes neither workspace nor reserve space: the sizes
+ * are 0. Only the persistent kernel of channels-last takes some, how many is not known without a device.
+ */
+
+cudnnStatus_t cudnnCreateTensorDescriptor(cudnnTensorDescriptor_t *made) {
+    *made = calloc(1, 64);
+    return *made != NULL ? CUDNN_STATUS_SUCCESS : CUDNN_STATUS_ALLOC_FAILED;
+}
+
+cudnnStatus_t cudnnDestroyTensorDescriptor(cudnnTensorDescriptor_t made) {
+    free(made);
+    return CUDNN_STATUS_SUCCESS;
+}
+
+cudnnStatus_t cudnnSetTensorNdDescriptor(cudnnTensorDescriptor_t made, cudnnDataType_t type, int count, const int sizes[],
+                                         const int strides[]) {
+    return CUDNN_STATUS_SUCCESS;
+}
+
+static cudnnStatus_t batch_norm_bytes(cudnnBatchNormMode_t mode, cudnnBatchNormOps_t ops, const char *of, size_t *bytes) {
+    *bytes = 0;
+    if (mode != CUDNN_BATCHNORM_SPATIAL_PERSISTENT && ops == CUDNN_BATCHNORM_OPS_BN) return CUDNN_STATUS_SUCCESS;
+    fprintf(stderr, "dry CUDA: the %s of a persistent batch norm is not modelled: it answers an error\n", of);
+    return CUDNN_STATUS_NOT_SUPPORTED;
+}
+
+cudnnStatus_t cudnnGetBatchNormalizationForwardTrainingExWorkspaceSize(
+    cudnnHandle_t handle, cudnnBatchNormMode_t mode, cudnnBatchNormOps_t ops, const cudnnTensorDescriptor_t x,
+    const cudnnTensorDescriptor_t z, const cudnnTensorDescriptor_t y, const cudnnTensorDescriptor_t scale,
+    const cudnnActivationDescriptor_t activation, size_t *bytes) {
+    return batch_norm_bytes(mode, ops, "forward workspace", bytes);
+}
+
+cudnnStatus_t cudnnGetBatchNormalizationTrainingExReserveSpaceSize(cudnnHandle_t handle, cudnnBatchNormMode_t mode,
+                                                                   cudnnBatchNormOps_t ops,
+                                                                   const cudnnActivationDescriptor_t activation,
+                                                                   const cudnnTensorDescriptor_t x, size_t *bytes) {
+    return batch_norm_bytes(mode, ops, "reserve space", bytes);
+}
+
+cudnnStatus_t cudnnGetBatchNormalizationBackwardExWorkspaceSize(
+    cudnnHandle_t handle, cudnnBatchNormMode_t mode, cudnnBatchNormOps_t ops, const cudnnTensorDescriptor_t x,
+    const cudnnTensorDescriptor_t y, const cudnnTensorDescriptor_t dy, const cudnnTensorDescriptor_t dz,
+    const cudnnTensorDescriptor_t dx, const cudnnTensorDescriptor_t scale, const cudnnActivationDescriptor_t activation,
+    size_t *bytes) {
+    return batch_norm_bytes(mode, ops, "backward workspace", bytes);
 }

@@ -9,10 +9,18 @@
 
 #include "books.h"
 #include "card.h"
+#include "host.h"
 
 /* A call that has nothing to do. */
 #define NOTHING(name, ...) \
     CUresult name(__VA_ARGS__) { return CUDA_SUCCESS; }
+
+/* A kernel starts, and writes nothing. */
+#define LAUNCH(name, ...) \
+    CUresult name(__VA_ARGS__) { \
+        if (host_launching != NULL) host_launching(); \
+        return CUDA_SUCCESS; \
+    }
 
 static char only; /* its address stands for the context, and for any module or kernel */
 
@@ -115,5 +123,5 @@ CUresult cuOccupancyMaxActiveBlocksPerMultiprocessor(int *blocks, CUfunction fun
 NOTHING(cuModuleUnload, CUmodule module)
 NOTHING(cuFuncSetAttribute, CUfunction function, CUfunction_attribute attribute, int value)
 NOTHING(cuFuncSetCacheConfig, CUfunction function, CUfunc_cache config)
-NOTHING(cuLaunchKernel, CUfunction function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
+LAUNCH(cuLaunchKernel, CUfunction function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
         unsigned shared, CUstream stream, void **parameters, void **extra)

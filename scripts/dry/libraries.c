@@ -1,4 +1,4 @@
-/* Functions of cuBLAS, cuBLASLt, NVRTC, CUPTI and NCCL in dry CUDA that hand something back, as torch needs it.
+/* Functions of cuBLAS, cuBLASLt, cuSOLVER, cuSPARSE, NVRTC, CUPTI and NCCL in dry CUDA that hand something back, as torch needs it.
  *
  * Real: nothing but the order of the calls. Matrix products do nothing: their memory is torch's own workspace, which it
  * allocates before it calls. A heuristic finds one algorithm without a workspace of its own; a kernel compiles to nothing.
@@ -25,12 +25,27 @@ typedef struct {
 } HeuristicResult;
 _Static_assert(sizeof(HeuristicResult) == 96, "as in cublasLt.h");
 
+/* ---- handles and descriptors: made, never read ---- */
+
+static int make(void **made) {
+    *made = calloc(1, 64);
+    return *made != NULL ? CUBLAS_SUCCESS : CUBLAS_ALLOC_FAILED;
+}
+
+static int destroy(void *made) {
+    free(made);
+    return CUBLAS_SUCCESS;
+}
+
 /* ---- cuBLAS ---- */
 
+/* A handle a call: torch keeps one for each thread, and a workspace for each handle and stream. */
 int cublasCreate_v2(void **handle) {
-    static char only;
-    *handle = &only;
-    return CUBLAS_SUCCESS;
+    return make(handle);
+}
+
+int cublasDestroy_v2(void *handle) {
+    return destroy(handle);
 }
 
 int cublasGetPointerMode_v2(void *handle, int *mode) {
@@ -43,17 +58,29 @@ int cublasGetMathMode(void *handle, int *mode) {
     return CUBLAS_SUCCESS;
 }
 
-/* ---- cuBLASLt: descriptors are made, never read ---- */
+/* ---- cuSOLVER and cuSPARSE: handles, so that the function is named that is not modelled: a work area's size, mostly ---- */
 
-static int make(void **made) {
-    *made = calloc(1, 64);
-    return *made != NULL ? CUBLAS_SUCCESS : CUBLAS_ALLOC_FAILED;
+int cusolverDnCreate(void **handle) {
+    return make(handle);
 }
 
-static int destroy(void *made) {
-    free(made);
+int cusolverDnDestroy(void *handle) {
+    return destroy(handle);
+}
+
+int cusolverDnSetStream(void *handle, void *stream) {
     return CUBLAS_SUCCESS;
 }
+
+int cusparseCreate(void **handle) {
+    return make(handle);
+}
+
+int cusparseDestroy(void *handle) {
+    return destroy(handle);
+}
+
+/* ---- cuBLASLt ---- */
 
 size_t cublasLtGetVersion(void) {
     return 130101;

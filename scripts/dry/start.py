@@ -22,6 +22,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a half-made folder is removed
     cache = environment.cache_folder()
     try:
+        build.check()
         folder = environment.make(cache, arguments.torch)
         stubs = build.make(folder)
         card = read_card(folder, arguments.gpu, arguments.memory_mib)

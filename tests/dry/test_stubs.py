@@ -2,6 +2,7 @@
 
 import ctypes
 import json
+import mmap
 import os
 import re
 import shutil
@@ -30,7 +31,7 @@ import environment  # noqa: E402
 MIB = 1 << 20
 PAGE, CONTEXT, RESERVED = 2 * MIB, 512 * MIB, 512 * MIB  # as in books.h and nvml.c
 OK, INVALID, FULL = 0, 1, 2
-COMMON = ("books.c", "card.c", "running.c")
+COMMON = ("books.c", "card.c", "host.c", "running.c")
 CARD = yaml.safe_load((ROOT / "configs" / "gpus" / "rtx-4090.yaml").read_text())["properties"]
 TOTAL = CARD["totalGlobalMem"]
 
@@ -141,6 +142,19 @@ def test_nothing_is_an_allocation_of_nothing(books: Books) -> None:
     assert books.free_bytes() == before
 
 
+def test_managed_memory_is_counted_and_can_be_written(books: Books) -> None:
+    empty = books.free_bytes()
+    address = ctypes.c_void_p()
+    assert books.c.books_manage(ctypes.byref(address), ctypes.c_uint64(PAGE + 1)) == OK
+    assert empty - books.free_bytes() == 2 * PAGE
+    assert books.c.books_is_managed(address)
+    assert not books.c.books_is_device(address)
+    ctypes.memset(address, 7, PAGE + 1)
+    assert (books.free(address.value or 0), books.free_bytes()) == (OK, empty)
+    assert not books.c.books_is_managed(address)
+    assert books.c.books_manage(ctypes.byref(address), ctypes.c_uint64(empty + 1)) == FULL
+
+
 def test_a_full_card_says_so_and_changes_nothing(books: Books) -> None:
     rest = books.free_bytes()
     assert books.allocate(rest + PAGE) == (FULL, 0)
@@ -190,6 +204,33 @@ def test_free_bytes_are_what_is_not_held(books: Books, steps: list[tuple[bool, i
     for address in held:
         books.free(address)
     assert books.free_bytes() == TOTAL - CONTEXT
+
+
+# ---- host memory
+
+
+def resident(start: int, size: int) -> int:
+    """Pages of the host behind `size` bytes from the page boundary `start` that take RAM."""
+    found = ctypes.create_string_buffer(size // mmap.PAGESIZE)
+    assert ctypes.CDLL(None).mincore(ctypes.c_void_p(start), ctypes.c_size_t(size), found) == 0
+    return sum(byte & 1 for byte in found.raw)
+
+
+@pytest.mark.parametrize("kind", ["private", "shared", "file"])
+def test_a_copy_to_the_host_reads_as_zeros_and_keeps_no_page(books: Books, tmp_path: Path, kind: str) -> None:
+    size, edge = MIB, 100
+    (tmp_path / "file").write_bytes(b"f" * size)
+    with (tmp_path / "file").open("r+b") as file:
+        number = file.fileno() if kind == "file" else -1
+        memory = mmap.mmap(number, size, flags=mmap.MAP_SHARED if kind == "shared" else mmap.MAP_PRIVATE)
+    memory[:] = b"x" * size
+    view = ctypes.c_char.from_buffer(memory)
+    start = ctypes.addressof(view)
+    books.c.host_zero(ctypes.c_void_p(start + edge), ctypes.c_size_t(size - 2 * edge))
+    kept = resident(start, size)
+    assert kept == (2 if kind == "private" else size // mmap.PAGESIZE)  # the two at the edges
+    assert memory[:] == b"x" * edge + bytes(size - 2 * edge) + b"x" * edge
+    del view
 
 
 # ---- card
@@ -365,7 +406,15 @@ def test_generated_functions_succeed_in_silence_or_say_once_that_they_are_absent
 
 
 @pytest.mark.parametrize(
-    "name", ["cudaMallocAsync", "cufftGetSize", "cusolverDnSgetrf_bufferSize", "cusparseSpMM_bufferSize"]
+    "name",
+    [
+        "cudaMallocAsync",
+        "cufftGetSize",
+        "cusolverDnSgetrf_bufferSize",
+        "cusparseCreate",
+        "cusparseSpMM_bufferSize",
+        "cudnnGetBatchNormalizationForwardTrainingExWorkspaceSize",
+    ],
 )
 def test_no_function_that_hands_back_bytes_succeeds_in_silence(name: str) -> None:
     assert not build.SILENT.match(name)
@@ -474,6 +523,9 @@ def test_missing_tools_and_a_small_disk_are_said_before_anything_is_fetched(
     monkeypatch.setattr(shutil, "which", lambda tool: None if tool == "gcc" else tool)
     with pytest.raises(environment.SetupError, match="needs gcc: install gcc and binutils"):
         environment.check(tmp_path)
+    monkeypatch.setattr(shutil, "which", lambda tool: None if tool == "g++" else tool)
+    with pytest.raises(environment.SetupError, match=r"needs g\+\+: install it"):
+        build.check()
     monkeypatch.undo()
     monkeypatch.setattr(shutil, "which", lambda tool: tool)
     monkeypatch.setattr(environment, "DISK_BYTES", 1 << 60)
