@@ -15,7 +15,7 @@ from profiler.kernels import convolution
 from profiler.kernels.attention import Attention, KernelName
 from profiler.kernels.prices import BEFORE, Elements, Price
 from profiler.trace.observer import COMPOSITE, dtype_name
-from profiler.trace.rules import values
+from profiler.trace.rules import reductions, values
 from profiler.trace.tracing import Rule, Tracing
 
 aten = torch.ops.aten
@@ -210,6 +210,7 @@ def _take_apart(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[s
 
 CUDA_RULES: dict[Any, Rule] = {
     **values.RULES,
+    **reductions.RULES,
     aten.convolution.default: _convolution,
     aten.addmm.default: _gemm,
     aten.mm.default: _gemm,
@@ -224,6 +225,7 @@ CUDA_RULES: dict[Any, Rule] = {
     aten.avg_pool2d.default: _copies_input,
     aten.avg_pool3d.default: _copies_input,
     aten._softmax.default: _copies_input,
+    aten._log_softmax.default: _copies_input,
     aten._safe_softmax.default: _safe_softmax,
     aten.reflection_pad2d.default: _copies_input,
     aten.rms_norm.default: _rms_norm,
