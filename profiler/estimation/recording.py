@@ -228,10 +228,12 @@ def _blocks(recording: dict[str, Any], kinds: list[Kind], prices: Prices) -> tup
     kind_of = recording["blocks"]
 
     def take(size: int, kind: Kind) -> int:
-        _, shape, dtype, term, phase, op, asked = kind
+        first, shape, dtype, term, phase, op, asked = kind
         number = len(blocks)
+        if asked is not None or isinstance(first, tuple):
+            shape = (size,)
         price = asked and asked[0]
-        blocks.append(Block(number, size, op, shape or (size,), dtype, term, phase, len(events), None, price))
+        blocks.append(Block(number, size, op, shape, dtype, term, phase, len(events), None, price))
         events.append(number)
         return number
 
