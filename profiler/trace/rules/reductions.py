@@ -151,9 +151,7 @@ RULES: dict[Any, Rule] = {
     **{getattr(op, name): _reduction(kind) for op, (kind, names) in NAMES.items() for name in names},
     aten.max.dim: _reduction(WITH_INDEX),
     aten.min.dim: _reduction(WITH_INDEX),
-    **dict.fromkeys(
-        [aten.norm.Scalar, aten.norm.ScalarOpt_dtype, aten.logsumexp.default, aten.logsumexp.out], _composed
-    ),
-    aten.count_nonzero.default: _composed,
+    **dict.fromkeys([aten.norm.Scalar, aten.norm.ScalarOpt_dtype, aten.count_nonzero.default], _composed),
+    **dict.fromkeys([aten.logsumexp.default, aten.logsumexp.out, aten._safe_softmax.default], _composed),
     aten.count_nonzero.dim_IntList: _count_nonzero,
 }
