@@ -5,7 +5,8 @@ output: each leaves its partial value in a buffer, and a row of semaphores tells
 up. Whether that is so depends on the card's multiprocessors, on the order of the dimensions in memory and on vectorised
 loads. Indices are 32-bit: a larger tensor is reduced part by part, in a buffer for the partial results if the output is too
 narrow to hold them. The functions below follow `setReduceConfig` and `gpu_reduce_kernel`, and for the order of dimensions
-ATen/TensorIterator.cpp, step by step. The same in torch 2.6 to 2.13.
+ATen/TensorIterator.cpp, step by step. The same in the headers of torch 2.7, 2.9 and
+2.11 to 2.13.
 """
 
 from collections.abc import Iterator, Sequence
@@ -28,8 +29,7 @@ class Reduction:
     """One call. The input's `strides` and `offset` count elements; strides are None where it is contiguous.
 
     `item` and `outputs` are bytes of one element of the input and of each result, `partial` those of a partial value.
-    `vector` is how many elements a thread loads at once along the reduced dimension. `in_output` says that partial values
-    fit the output's type.
+    `in_output` says that partial values fit the output's type.
     """
 
     shape: tuple[int, ...]
@@ -40,7 +40,6 @@ class Reduction:
     item: int
     outputs: tuple[int, ...]
     partial: int
-    vector: int = 4
     in_output: bool = True
 
 
@@ -173,13 +172,11 @@ def _shared(call: Reduction, loop: Loop, multiprocessors: int, threads: int) -> 
     outputs = prod(loop.shape) // inputs
     along = reduced == len(loop.shape) or steps[0] < steps[reduced]  # the reduced dimension is the fastest in memory
     x, y = (inputs, outputs) if along else (outputs, inputs)
-    per_load = 1
-    if steps[0 if along else reduced] == call.item:
-        if not along:
-            per_load = _outputs_per_load(call, loop)
-            x //= per_load
-        elif x >= 128 and reduced == 1:
-            x //= call.vector
+    # Loads of 2, 4 or 8 elements along the reduced dimension make narrower blocks where there are fewer than 4096 of them:
+    # too few to be shared. So they are left out.
+    per_load = _outputs_per_load(call, loop) if not along and steps[reduced] == call.item else 1
+    if not along:
+        x //= per_load
     width, height = _block(x, y, MOST_THREADS // per_load)
     input_step, output_step = (width, 1) if along else (1, width)
     across_warps = ceil_div(inputs, input_step) >= min(height * 16, MOST_VALUES)

@@ -18,7 +18,7 @@ Call = Callable[[torch.Tensor], Any]
 ALL_CARDS = ("h200", "t4", "a100-40gb", "rtx-4090", "b200", "rtx-5090")
 
 
-def norm(x: torch.Tensor) -> torch.Tensor:
+def norm(x: torch.Tensor) -> Any:
     """As `F.normalize(x, dim=1)` of an RMS norm."""
     return torch.linalg.vector_norm(x, 2, 1, True)
 
@@ -60,9 +60,9 @@ ON_ALL: list[tuple[Call, tuple[int, ...], torch.dtype, list[int]]] = [
 # fmt: on
 
 
-def asked_for(call: Call, shape: tuple[int, ...], dtype: torch.dtype, gpu: str) -> list[int]:
+def asked_for(call: Call, shape: tuple[int, ...], dtype: torch.dtype, gpu: str, version: str = "2.13.0") -> list[int]:
     """The bytes of each block that the call takes; at its end the result alone is left."""
-    trace = Trace(assumed_stack(find_gpu(gpu), "2.13.0"))
+    trace = Trace(assumed_stack(find_gpu(gpu), version))
     x = torch.empty(shape, dtype=dtype, device="meta")
     with torch.no_grad(), trace.during("cold", "activations"):
         trace.track(x)
@@ -84,3 +84,9 @@ def test_a_reduction_borrows_the_same_on_each_card(
     call: Call, shape: tuple[int, ...], dtype: torch.dtype, sizes: list[int]
 ) -> None:
     assert [asked_for(call, shape, dtype, gpu) for gpu in ALL_CARDS] == [sizes] * len(ALL_CARDS)
+
+
+@pytest.mark.parametrize(("version", "partial"), [("2.7.1", 1024), ("2.9.1", 1024), ("2.11.0", 1024), ("2.12.0", 512)])
+def test_older_kernels_keep_a_number_for_whether_any_is_true(version: str, partial: int) -> None:
+    """Seen in dry CUDA with these releases, on an H200."""
+    assert asked_for(lambda x: x.any(), (1 << 22,), BF16, "h200", version) == [1, partial, 4]

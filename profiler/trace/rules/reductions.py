@@ -27,28 +27,25 @@ class Kind:
     """A family of kernels. A partial value has `size + factor * (bytes of the type that is computed in)` bytes.
 
     `casts`: the input becomes the result's type first, except 16-bit floats that go into fp32. `widens`: 16-bit floats are
-    computed in fp32. `vector`: elements a load along the reduced dimension, for types of 2 bytes and for others.
-    `in_output`: the result may hold partial values; None: if it is wide enough, which 16-bit results of 16-bit inputs are
-    not. `orders`: with no dimension given the input is made contiguous. `skips`: where one element is reduced, an
-    elementwise kernel answers.
+    computed in fp32. `in_output`: the result may hold partial values; None: if it is wide enough, which 16-bit results of
+    16-bit inputs are not. `orders`: with no dimension given the input is made contiguous. `skips`: where one element is
+    reduced, an elementwise kernel answers.
     """
 
     size: int = 0
     factor: int = 1
     casts: bool = True
     widens: bool = True
-    vector: tuple[int, int] = (4, 4)
     in_output: bool | None = None
     orders: bool = False
     skips: bool = False
 
 
-SUM = Kind(vector=(8, 4))
-NANSUM = Kind()
+SUM = Kind()
 PRODUCT = Kind(in_output=True)  # compiled at run time (jiterator), with partial values of the result's type
 NORM = Kind(skips=True)
 # WelfordData: mean, sum of squares, and the count as an int32, which is padded, and as a float.
-WELFORD = Kind(factor=4, vector=(2, 2), in_output=False)
+WELFORD = Kind(factor=4, in_output=False)
 EXTREMUM = Kind(casts=False, widens=False)
 OF_ALL = Kind(casts=False, widens=False, orders=True)
 WITH_INDEX = Kind(size=16, factor=0, casts=False, in_output=False)  # a value and its position, padded
@@ -78,26 +75,30 @@ def _reduction(kind: Kind) -> Rule:
             x = torch.empty_like(x, dtype=outputs[0].dtype)
             taken += _take(trace, x)
         if not is_skipped:
-            trace.reduce(_call(kind, x, outputs, dims, given.get("keepdim", False)))
+            trace.reduce(_call(trace, kind, x, outputs, dims, given.get("keepdim", False)))
         trace.give_back(taken)
         return results
 
     return rule
 
 
-def _call(kind: Kind, x: torch.Tensor, outputs: list[torch.Tensor], dims: tuple[int, ...], keepdim: bool) -> Reduction:
+def _call(
+    trace: Tracing, kind: Kind, x: torch.Tensor, outputs: list[torch.Tensor], dims: tuple[int, ...], keepdim: bool
+) -> Reduction:
+    """The kernel's call. Whether any or all are true is kept as a number of the input's type up to torch 2.11."""
+    size = x.dtype.itemsize
     is_narrow = x.dtype in HALVES and outputs[0].dtype == x.dtype
     computed = torch.float32 if kind.widens and x.dtype in HALVES else x.dtype
+    is_number = kind is LOGICAL and trace.stack.torch_release < (2, 12, 0)
     return Reduction(
         shape=tuple(x.shape),
         strides=None if x.is_contiguous() else tuple(x.stride()),
         offset=int(x.storage_offset()),
         dims=dims,
         keepdim=keepdim,
-        item=x.dtype.itemsize,
+        item=size,
         outputs=tuple(y.dtype.itemsize for y in outputs),
-        partial=kind.size + kind.factor * computed.itemsize,
-        vector=kind.vector[x.dtype.itemsize != 2],
+        partial=size if is_number else kind.size + kind.factor * computed.itemsize,
         in_output=not is_narrow if kind.in_output is None else kind.in_output,
     )
 
@@ -129,7 +130,7 @@ def _count_nonzero(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dic
 NAMES: dict[Any, tuple[Kind, list[str]]] = {
     aten.sum: (SUM, ["default", "dim_IntList", "IntList_out"]),
     aten.mean: (SUM, ["default", "dim"]),
-    aten.nansum: (NANSUM, ["default"]),
+    aten.nansum: (SUM, ["default"]),
     aten.prod: (PRODUCT, ["default", "dim_int"]),
     aten.linalg_vector_norm: (NORM, ["default"]),
     aten.norm: (NORM, ["ScalarOpt_dim", "ScalarOpt_dim_dtype"]),
