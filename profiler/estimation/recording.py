@@ -19,8 +19,14 @@ from profiler.estimation.answer import Traced
 from profiler.kernels.attention import Attention
 from profiler.kernels.convolution import Convolution
 from profiler.kernels.prices import Elements, Price, Prices
+from profiler.kernels.reduction import Reduction, workspace
 
-CALLS: dict[str, type[Any]] = {"convolution": Convolution, "attention": Attention, "elements": Elements}
+CALLS: dict[str, type[Any]] = {
+    "convolution": Convolution,
+    "attention": Attention,
+    "elements": Elements,
+    "reduction": Reduction,
+}
 Sides = tuple[int, int]  # height and width: in pixels, or in steps of a grid
 
 
@@ -174,7 +180,9 @@ def replay(recording: dict[str, Any], size: Sides, stack: Stack) -> Traced:
     return Traced(stream, routes, options, shapes, recording["notes"], prices.unplanned_bytes)
 
 
-Kind = tuple[int, tuple[int, ...], str, str, str, int, tuple[Price, Callable[[], int]] | None]
+Kind = tuple[
+    int | tuple[int, ...], tuple[int, ...], str, str, str, int, tuple[Price, Callable[[], int]] | None
+]  # for a reduction the bytes are the steps of its `workspace`
 
 
 def _evaluate(kind: list[Any], values: list[int], prices: Prices) -> Kind:
@@ -182,6 +190,8 @@ def _evaluate(kind: list[Any], values: list[int], prices: Prices) -> Kind:
     if price is not None:
         asked = _resolved(price, values)
         call = CALLS[asked.pop("rule")](**asked.pop("call"))
+        if isinstance(call, Reduction):
+            return workspace(call, prices.stack), (), dtype, term, phase, op, None
         again = Price(call, **asked)
         return 0, (), dtype, term, phase, op, (again, _asker(again, prices))
     shape = _resolved(shape, values)
@@ -197,6 +207,7 @@ def _asker(price: Price, prices: Prices) -> Callable[[], int]:
         return lambda: prices.convolution(call)
     if isinstance(call, Elements):
         return lambda: call.bytes
+    assert isinstance(call, Attention)
     if price.part is not None:
         assert kernel is not None
         size = prices.buffers(call, kernel)[price.part]
@@ -216,24 +227,39 @@ def _blocks(recording: dict[str, Any], kinds: list[Kind], prices: Prices) -> tup
     events: list[int] = []
     number_of: list[int] = []
     kind_of = recording["blocks"]
+
+    def take(size: int, kind: Kind) -> int:
+        first, shape, dtype, term, phase, op, asked = kind
+        number = len(blocks)
+        if asked is not None or isinstance(first, tuple):
+            shape = (size,)
+        price = asked and asked[0]
+        blocks.append(Block(number, size, op, shape, dtype, term, phase, len(events), None, price))
+        events.append(number)
+        return number
+
+    def release(number: int) -> None:
+        blocks[number].died = len(events)
+        events.append(~number)
+
     for slot in recording["events"]:
-        if slot >= 0:
-            size, shape, dtype, term, phase, op, asked = kinds[kind_of[slot]]
-            if asked is not None:
-                size = asked[1]()
-                shape = (size,)
-            if not size:
-                number_of.append(-1)
-                continue
-            number = len(blocks)
-            number_of.append(number)
-            price = asked and asked[0]
-            blocks.append(Block(number, size, op, shape, dtype, term, phase, len(events), None, price))
-            events.append(number)
-        elif number_of[~slot] >= 0:
-            number = number_of[~slot]
-            blocks[number].died = len(events)
-            events.append(~number)
+        if slot < 0:
+            if number_of[~slot] >= 0:
+                release(number_of[~slot])
+            continue
+        kind = kinds[kind_of[slot]]
+        size, asked = kind[0], kind[-1]
+        if isinstance(size, tuple):
+            number_of.append(-1)
+            taken: list[int] = []
+            for step in size:
+                if step:
+                    taken.append(take(step, kind))
+                else:
+                    release(taken.pop())
+            continue
+        size = asked[1]() if asked is not None else size
+        number_of.append(take(size, kind) if size else -1)
     return blocks, events
 
 

@@ -13,6 +13,7 @@ from profiler.kernels import attention, convolution
 from profiler.kernels.attention import Attention, KernelName
 from profiler.kernels.convolution import Convolution
 from profiler.kernels.cudnn_plans import Planner
+from profiler.kernels.reduction import Reduction
 
 BEFORE, AFTER = 4, 5  # as many buffers as any attention kernel takes, before and after its output
 
@@ -35,7 +36,7 @@ class Price:
     """One buffer of a call. For attention `kernel` is what was chosen of those `allowed`; `part` is the buffer's place,
     None for the choice itself."""
 
-    call: Convolution | Attention | Elements
+    call: Convolution | Attention | Elements | Reduction
     kernel: KernelName | None = None
     allowed: tuple[KernelName, ...] = ()
     part: int | None = None

@@ -9,9 +9,11 @@ import torch
 from torch.utils._pytree import tree_leaves
 
 from profiler.data.stack import Stack
+from profiler.kernels import reduction
 from profiler.kernels.attention import KernelName, PackageName
 from profiler.kernels.gemm import cublas_workspace_bytes, lt_workspace_bytes, runs_on_lt
 from profiler.kernels.prices import Price, Prices
+from profiler.kernels.reduction import Reduction
 from profiler.trace.attention import dispatcher, kernels_on
 from profiler.trace.elementwise import elementwise_strides
 from profiler.trace.known_values import Values, is_real
@@ -71,6 +73,16 @@ class Tracing(Observer):
         """Free borrowed buffers, last first, as scopes end."""
         for number in reversed(taken):
             self.release(number)
+
+    def reduce(self, call: Reduction) -> None:
+        """Take and give back what a reduction's kernels borrow. In a recording one slot stands for all of it."""
+        taken = self.borrow(0, Price(call))
+        for size in () if self.slots else reduction.workspace(call, self.stack):
+            if size:
+                taken += self.borrow(size)
+            else:
+                self.release(taken.pop())
+        self.give_back(taken)
 
     def keep_gemm_workspace(self, with_bias: bool) -> None:
         """The first product takes a workspace, after its output, which the library keeps (ATen CublasHandlePool.cpp).

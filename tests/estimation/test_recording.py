@@ -25,13 +25,14 @@ from profiler.data.stack import Stack
 from profiler.data.workload import History, MemoryOptions, Workload
 from profiler.errors import UserError
 from profiler.estimation import estimator, recording
-from profiler.estimation.answer import answer, estimate_of
+from profiler.estimation.answer import Traced, answer, estimate_of
 from profiler.estimation.estimator import trace_stage
 from profiler.estimation.recorder import record_workload
 from profiler.estimation.recording import Elsewhere, Grid, Sides, grid_of, replay
 from profiler.machine.cards import assumed_stack, find_gpu
 from profiler.models.find import find_model
 from profiler.models.spec import ModelSpec
+from profiler.trace.trace import Trace
 
 MODELS = Path(__file__).parent.parent / "models"
 IMAGE, VIDEO = str(MODELS / "tiny-image.yaml"), str(MODELS / "tiny-video.yaml")
@@ -104,6 +105,30 @@ def test_another_card_is_asked_for_its_own_workspaces() -> None:
     other = replace(assumed_stack(find_gpu("l40s"), "2.13.0"), capability=STACK.capability)
     found = estimate_of(answer(replay(made, size, other), other, context_bytes=None, started=0), here, spec)
     assert without_cost(found) == without_cost(estimator.estimate(here, spec, other))
+
+
+def test_a_reduction_is_asked_again_where_it_takes_more_buffers_or_none() -> None:
+    """Norms of a latent: blocks share an output where there are few; large outputs are summed part by part."""
+
+    def traced(size: Sides, stack: Stack, slots: bool) -> Traced:
+        trace = Trace(stack, slots=slots)
+        with torch.no_grad(), trace.during("cold", "activations"):
+            x = torch.empty((1, 4096, *size), dtype=torch.bfloat16, device="meta")
+            norm = torch.linalg.vector_norm(x.transpose(2, 3), 2, 1, True)
+            del x, norm
+        return Traced(trace, dict(trace.routes), {}, ())
+
+    grid = Grid((32, 32), (8, 8), (1056, 1056))
+    sizes = [*grid.corners(), (80, 136)]
+    made = json.loads(json.dumps(recording.record(grid, {size: traced(size, STACK, True) for size in sizes})))
+    other = assumed_stack(find_gpu("t4"), "2.13.0")
+    found: dict[Sides, list[int]] = {}
+    for size in ((32, 32), (104, 96), (256, 240), (1056, 1024)):
+        for stack in (STACK, other):
+            again, trace = replay(made, size, stack), traced(size, stack, False)
+            assert (again.events.events, blocks(again.events)) == (trace.events.events, blocks(trace.events))
+            found.setdefault(size, []).append(len(trace.events.blocks) - 2)
+    assert found == {(32, 32): [2, 2], (104, 96): [2, 0], (256, 240): [0, 0], (1056, 1024): [1, 1]}
 
 
 def test_a_size_that_is_not_on_the_grid_is_elsewhere() -> None:

@@ -15,7 +15,7 @@ from profiler.kernels import convolution
 from profiler.kernels.attention import Attention, KernelName
 from profiler.kernels.prices import BEFORE, Elements, Price
 from profiler.trace.observer import COMPOSITE, dtype_name
-from profiler.trace.rules import elementwise, values
+from profiler.trace.rules import elementwise, reductions, values
 from profiler.trace.tracing import Rule, Tracing
 
 aten = torch.ops.aten
@@ -211,17 +211,6 @@ def _copies_input(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict
     return y
 
 
-def _safe_softmax(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """The math path's softmax looks for rows that are masked throughout: a bool for each score, one a row, one number."""
-    x, dim = args[:2]
-    y = trace.infer(func, args, kwargs)
-    trace.track(y)
-    rows = (n for i, n in enumerate(x.shape) if i != dim % x.dim())
-    buffers = (Elements(tuple(x.shape), 1), Elements(tuple(rows), 1), Elements((), 4))
-    trace.give_back([number for of in buffers for number in trace.borrow(of.bytes, Price(of))])
-    return y
-
-
 def _cpu_attention(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """On the CPU every kernel's scratch is measured, not modelled: the output is all that the trace knows."""
     q, _, v = args[:3]
@@ -261,6 +250,7 @@ def _math_attention(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: di
 CUDA_RULES: dict[Any, Rule] = {
     **values.RULES,
     **elementwise.RULES,
+    **reductions.RULES,
     aten.convolution.default: _convolution,
     aten.addmm.default: _gemm,
     aten.mm.default: _gemm,
@@ -275,7 +265,7 @@ CUDA_RULES: dict[Any, Rule] = {
     aten.avg_pool2d.default: _copies_input,
     aten.avg_pool3d.default: _copies_input,
     aten._softmax.default: _copies_input,
-    aten._safe_softmax.default: _safe_softmax,
+    aten._log_softmax.default: _copies_input,
     aten.reflection_pad1d.default: _copies_input,
     aten.reflection_pad2d.default: _copies_input,
     aten.reflection_pad3d.default: _copies_input,
