@@ -128,8 +128,8 @@ def buffers(call: Attention, kernel: KernelName, stack: Stack) -> tuple[tuple[in
     width = call.v[-1]
     rows = batch * heads * length * 4  # log-sum-exp in fp32
     if kernel == "cudnn":
-        # Dropout seed and offset; the engine's workspace, seen on Hopper and on no card of sm80, sm89 or sm120.
-        return (*_mask_buffers(call, kernel), 8, 8), (256,) if (stack.capability or (0, 0))[0] in (9, 10) else ()
+        # Dropout seed and offset; the engine's workspace, seen on Hopper and on no card of sm80, sm89, sm100 or sm120.
+        return (*_mask_buffers(call, kernel), 8, 8), (256,) if (stack.capability or (0, 0))[0] == 9 else ()
     if kernel == "flash-attn":
         return (), (
             rows,

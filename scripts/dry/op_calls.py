@@ -99,16 +99,24 @@ def sampled(calls: Iterable[Call]) -> list[Call]:
 
 
 def fewest(calls: Iterable[Call], most: int = 8) -> list[Call]:
-    """At most so many calls of each op: the smallest of different memory orders, and the largest of all."""
+    """At most so many calls of each op, of different memory orders: the smallest, the oddest, the largest."""
     ops: dict[str, list[Call]] = {}
     for call in sorted(calls, key=lambda call: (call[0], size(call), json.dumps(call))):
         ops.setdefault(call[0], []).append(call)
     chosen = []
     for same in ops.values():
         orders = {str([memory_order(*t[:2]) for t in tensors(call)]): call for call in reversed(same)}
-        few = [*orders.values()][::-1][: most - 1]
+        by_size = [*orders.values()][::-1]
+        few = by_size[: most // 2 - 1]
+        few += [call for call in sorted(by_size, key=oddity, reverse=True) if call not in few][: most // 2]
         chosen += few + [same[-1]] * (same[-1] not in few)
     return chosen
+
+
+def oddity(call: Call) -> int:
+    """Steps by which the tensors' dimensions are out of order, and one for each tensor with gaps or repeats."""
+    orders = [memory_order(*t[:2]) for t in tensors(call)]
+    return sum(sum(at != dim >= 0 for at, dim in enumerate(order)) + (not dense) for order, dense in orders)
 
 
 def made(value: Any, device: str) -> Any:

@@ -183,6 +183,8 @@ def attention_output(q: torch.Tensor, v: torch.Tensor, kernel: KernelName) -> to
     batch, heads, length, depth = q.shape
     if kernel not in ("efficient", "math") and v.shape[-1] == depth:
         # They allocate like the query: a (B, S, heads, d) query gives an output in that order.
+        if aten.is_non_overlapping_and_dense.default(q):  # `empty_like` on `meta` sets strides that size 1 leaves open
+            return torch.empty_strided(q.shape, q.stride(), dtype=q.dtype, device=q.device)
         return torch.empty_like(q.transpose(1, 2)).transpose(1, 2)
     return torch.empty((batch, length, heads, v.shape[-1]), dtype=q.dtype, device=q.device).transpose(1, 2)
 
