@@ -5,7 +5,7 @@ that order first, so the workspace is the three of them. The closed form below s
 plans (9.20, asked without a device, for H200, A100 and RTX 4090 property records), not fitted to measured peaks.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Literal
 
@@ -42,6 +42,13 @@ class Convolution:
     def kernel_volume(self) -> int:
         """Taps of the kernel."""
         return prod(self.weight[2:])
+
+
+def output_of(conv: Convolution, x: tuple[int, ...]) -> Convolution:
+    """The same convolution of an input of another size."""
+    geometry = zip(x[2:], conv.weight[2:], conv.padding, conv.stride, conv.dilation, strict=True)
+    size = [(n + 2 * pad - step * (taps - 1) - 1) // stride + 1 for n, taps, pad, stride, step in geometry]
+    return replace(conv, x=x, y=(x[0], conv.y[1], *size))
 
 
 def has_cudnn(dtype: str, stack: Stack) -> bool:
