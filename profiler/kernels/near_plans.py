@@ -6,30 +6,34 @@ channels adds up partial results in fp32. Which engine runs depends on card, dty
 and far less on height and width. So the parts are read off the plan of the nearest size, and each grows with its tensor.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import combinations
 from math import log, prod
 
 from profiler.data.stack import Stack
 from profiler.data.units import round_up
-from profiler.kernels.convolution import Convolution, output_of
+from profiler.kernels.convolution import Convolution, is_beyond_32_bit, output_of, within_32_bit
 from profiler.kernels.cudnn_plans import CLOSED_FORM, digest, question_of, shipped_plans
 from profiler.machine.cards import gpu_named, gpus
 
 MOST_PARTIAL = 16  # partial results that a plan is taken apart into
-TABLES = 4096  # bytes that a plan may have besides its parts and still be explained by them: headers, indices, counters
+SMALL = 4096  # what headers, counters and the like may take besides the parts
 COPIES = tuple("".join(parts) for count in (3, 2, 1, 0) for parts in combinations("xyw", count))
+INDEX = 6  # bytes for each output position of a sample, in the tables of engines that gather their input by index
 
 
 @dataclass(frozen=True)
 class Parts:
-    """Which tensors a plan copies, channels padded to 16 bytes or not, how many fp32 results it adds up, and the rest."""
+    """Which of x, y and w a plan copies, channels padded to 16 bytes or not, how many results in fp32 it adds up, the
+    bytes that it has for each element of the result (counters) or position (tables), and the rest, of no size's making.
+    """
 
-    copies: str
-    padded: bool
-    partial: int
+    copies: str = ""
+    padded: bool = True
+    partial: int = 0
+    each_element: float = 0
+    each_position: float = 0
     rest: int = 0
 
     def bytes(self, conv: Convolution) -> int:
@@ -41,20 +45,26 @@ class Parts:
             "w": round_up(conv.weight[0], pad) * round_up(conv.weight[1], pad) * conv.kernel_volume,
         }
         copied = sum(elements[name] for name in self.copies) * conv.element_size
-        return copied + self.partial * 4 * prod(conv.y) + self.rest
+        grown = self.each_element * prod(conv.y) + self.each_position * prod(conv.y[2:])
+        return copied + 4 * self.partial * prod(conv.y) + round(grown) + self.rest
 
 
 def parts_of(conv: Convolution, planned: int) -> Parts:
     """The parts that explain a plan's bytes with the fewest partial results, else those that leave the smallest rest."""
-    best = Parts("", padded=True, partial=0, rest=planned)
+    positions = prod(conv.y[2:])
+    if any(0 <= planned / positions - tables * INDEX < tables / 4 for tables in (1, 2, 3)):
+        return Parts(each_position=planned / positions)
+    best = Parts(rest=planned)
     for partial in range(MOST_PARTIAL + 1):
         for padded in (True, False):
             for copies in COPIES:
                 rest = planned - Parts(copies, padded, partial).bytes(conv)
                 if 0 <= rest < best.rest:
-                    best = Parts(copies, padded, partial, rest)
-        if best.rest < TABLES:
+                    best = Parts(copies, padded, partial, rest=rest)
+        if best.rest < SMALL:
             break
+    if best.partial:
+        return replace(best, each_element=best.rest / prod(conv.y), rest=0)
     return best
 
 
@@ -66,8 +76,9 @@ def near_plan(conv: Convolution, stack: Stack) -> int | None:
     plans, or without a property record, takes those of another. Plans of the same size are left out where
     `CLOSED_FORM` is set.
     """
-    if stack.capability is None:
+    if stack.capability is None or is_beyond_32_bit(conv):
         return None
+    conv = within_32_bit(conv)
     found = _index(*stack.capability).get(_kind(question_of(conv, tf32=stack.tf32).split()), {})
     shape = (conv.x[0], *conv.x[2:])
     sizes = [size for size in found if size != shape or not CLOSED_FORM.get()]
