@@ -76,7 +76,7 @@ def near_plan(conv: Convolution, stack: Stack) -> int | None:
     plans, or without a property record, takes those of another. Plans of the same size are left out where
     `CLOSED_FORM` is set.
     """
-    if stack.capability is None or is_beyond_32_bit(conv):
+    if stack.capability is None or conv.transposed or is_beyond_32_bit(conv):
         return None
     conv = within_32_bit(conv)
     found = _index(*stack.capability).get(_kind(question_of(conv, tf32=stack.tf32).split()), {})
