@@ -15,7 +15,7 @@ from profiler.data.stack import Stack
 from profiler.data.units import round_up
 from profiler.kernels.convolution import Convolution, is_beyond_32_bit, output_of, within_32_bit
 from profiler.kernels.cudnn_plans import CLOSED_FORM, digest, question_of, shipped_plans
-from profiler.machine.cards import gpu_named, gpus
+from profiler.machine.cards import gpus
 
 MOST_PARTIAL = 16  # partial results that a plan is taken apart into
 SMALL = 4096  # what headers, counters and the like may take besides the parts
