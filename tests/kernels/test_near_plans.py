@@ -56,17 +56,23 @@ def test_sizes_that_nobody_planned_are_near_what_cudnn_plans(gpu: str) -> None:
         ("bfloat16 1,128,1024,1024 128,128,3,3 1,1 1,1 1,1 1 contiguous half", 537_165_971, Parts("xyw", rest=147)),
         # RTX 3090: input and weights alone, rounded to TF32.
         ("float32 1,128,512,512 256,128,3,3 1,1 1,1 1,1 1 contiguous tf32", 135_397_392, Parts("xw", rest=16)),
-        # RTX 3090: the sum over channels in two parts, which add up in an fp32 copy of the result; counters a tile.
+        # RTX 3090: the sum over channels is split, and adds up in an fp32 copy of the result; a counter each of its tiles.
         (
             "float16 1,640,4,90,162 640,640,3,3,3 0,0,0 1,1,1 1,1,1 1 contiguous half",
             204_911_375,
-            Parts("xyw", partial=1, each_element=8975 / (640 * 2 * 88 * 160)),
+            Parts("xyw", partial=1, rest=175),
+        ),
+        # A100: the same, into four, of 4,356 positions, which fill 35 tiles of 128 all but 124 rows.
+        (
+            "float16 1,1152,68,68 1152,1152,3,3 0,0 1,1 1,1 1 contiguous half",
+            2 * 1152 * (68 * 68 + 66 * 66 + 1152 * 9) + 4 * (4 * 35 * 128 + 5 * 35 / 128) * 1152 + 175,
+            Parts("xyw", partial=4, rest=175),
         ),
         # T4: a table of six bytes for each output position of one sample.
         (
             "float32 4,192,361,641 192,192,3,3 0,0 2,2 1,1 1 contiguous tf32",
             345_728,
-            Parts(each_position=345_728 / (180 * 320)),
+            Parts(table=345_728 / (180 * 320)),
         ),
         # A100: few channels are not padded.
         (
@@ -75,7 +81,7 @@ def test_sizes_that_nobody_planned_are_near_what_cudnn_plans(gpu: str) -> None:
             Parts("xyw", padded=False, rest=24),
         ),
     ],
-    ids=["staged", "rounded", "split", "table", "unpadded"],
+    ids=["staged", "rounded", "split", "split in four", "table", "unpadded"],
 )
 def test_a_plan_is_taken_apart(question: str, planned: int, parts: Parts) -> None:
     assert parts_of(conv(question), planned) == parts
@@ -83,10 +89,11 @@ def test_a_plan_is_taken_apart(question: str, planned: int, parts: Parts) -> Non
 
 
 def test_the_parts_of_a_plan_grow_with_their_tensors() -> None:
-    parts = Parts("xw", partial=2, each_position=6, rest=16)
+    parts = Parts("xw", partial=2, tile=(64, 32), table=6, rest=16)
     call = conv("float32 2,6,10,10 8,6,3,3 1,1 1,1 1,1 1 contiguous tf32")
     copies = (2 * 8 * 100 + 8 * 8 * 9) * 4  # channels to multiples of four
-    assert parts.bytes(call) == copies + 2 * 4 * 2 * 8 * 100 + 6 * 100 + 16
+    partial = 4 * 4 * (2 * 64 * 32 + 3)  # four tiles hold 200 positions of 8 channels
+    assert parts.bytes(call) == copies + partial + 6 * 100 + 16
 
 
 SHIPPED = "bfloat16 1,128,1024,1024 128,128,3,3 1,1 1,1 1,1 1 contiguous half"
@@ -102,7 +109,7 @@ def test_plans_of_the_same_size_are_left_out_for_the_closed_form(monkeypatch: py
     """As for a size that nobody planned."""
     call = conv(SHIPPED)
     kind, size = near_plans._kind(question_of(call, tf32=True).split()), (1, 1024, 1024)
-    monkeypatch.setitem(near_plans._index(8, 9), kind, {size: 5})
+    monkeypatch.setitem(near_plans._index((8, 9), find_gpu("rtx-4090").name), kind, {size: 5})
     assert near_plan(call, stack("rtx-4090")) == 5
     asked = CLOSED_FORM.set(True)
     try:
