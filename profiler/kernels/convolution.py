@@ -150,24 +150,20 @@ def _staged_16_bit(conv: Convolution) -> Copies:
 
 
 def _staged_32_bit(conv: Convolution, stack: Stack) -> Copies:
-    """fp32 runs as TF32 by default. Data-centre engines from Hopper on stage both sides, others the input alone."""
+    """fp32 runs as TF32 by default. Data-centre engines from Hopper on stage both sides, others the input alone, unless
+    there are few outputs. Pixels and latents are read by direct kernels, but on data-centre Blackwell."""
     major, minor = stack.capability or (8, 0)
     if not _has_tensor_cores(conv, stack):
         return None
     if conv.x[1] < 16:
-        pads = conv.y[1] % 128 == 0 and (major == 9 or (len(conv.x) == 4 and (major, minor) > (8, 0)))
-        return "input" if pads else None
-    pointwise = conv.kernel_volume == 1
-    if pointwise and ((major, minor), len(conv.x)) in (((8, 9), 4), ((12, 0), 5)):
-        return None  # a matrix product that reads the planes as they lie: images on Ada, clips on consumer Blackwell
-    if (major, minor) == (8, 9) and len(conv.x) == 5 and conv.y[1] < 8:
-        return None  # pixels out of a clip: written by a direct kernel
-    both = major in (9, 10) or ((major, minor) == (8, 9) and len(conv.x) == 5 and not pointwise and conv.y[1] % 64 > 0)
-    if pointwise and conv.y[1] <= min(128, conv.x[1] - 1):
-        both = major == 10 and len(conv.x) == 5  # a narrow result is written as planes at once
-    elif conv.x[1] < 32:
-        both = major in (10, 12)  # latents
-    return "both" if both else "input"
+        return "both" if major == 10 else None
+    rank, outputs = len(conv.x), conv.y[1]
+    if conv.kernel_volume == 1:
+        if ((major, minor), rank) in (((8, 9), 4), ((12, 0), 5)):
+            return None  # a matrix product that reads the planes as they lie: images on Ada, clips on consumer Blackwell
+        if outputs <= min(128, conv.x[1] - 1):  # a narrow result is written as planes at once
+            return "both" if major == 10 and rank == 5 else "input"
+    return "both" if major in (9, 10) or outputs < 16 else "input"
 
 
 def _copies_bytes(conv: Convolution, *, output: bool) -> int:
