@@ -38,7 +38,7 @@ def stack(gpu: str) -> Stack:
 
 @pytest.mark.parametrize("gpu", UNPLANNED["bytes"])
 def test_sizes_that_nobody_planned_are_near_what_cudnn_plans(gpu: str) -> None:
-    """Within 1 % of input, output and workspace in at least 20 of 24."""
+    """Within 1 % of input, output and workspace in at least 21 of 24."""
     near = []
     for question, planned in zip(UNPLANNED["questions"], UNPLANNED["bytes"][gpu], strict=True):
         call = conv(question)
@@ -46,7 +46,7 @@ def test_sizes_that_nobody_planned_are_near_what_cudnn_plans(gpu: str) -> None:
         found = near_plan(call, stack(gpu))
         assert found is not None
         near.append(abs(found - planned) <= moved / 100)
-    assert sum(near) >= 20, [question for question, fine in zip(UNPLANNED["questions"], near, strict=True) if not fine]
+    assert sum(near) >= 21, [question for question, fine in zip(UNPLANNED["questions"], near, strict=True) if not fine]
 
 
 @pytest.mark.parametrize(
