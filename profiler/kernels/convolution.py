@@ -159,8 +159,9 @@ def _staged_32_bit(conv: Convolution, stack: Stack) -> Copies:
         return "both" if major == 10 else None
     rank, outputs = len(conv.x), conv.y[1]
     if conv.kernel_volume == 1:
+        # Images on Ada and clips on consumer Blackwell are a matrix product that reads the planes as they lie.
         if ((major, minor), rank) in (((8, 9), 4), ((12, 0), 5)):
-            return None  # a matrix product that reads the planes as they lie: images on Ada, clips on consumer Blackwell
+            return None
         if outputs <= min(128, conv.x[1] - 1):  # a narrow result is written as planes at once
             return "both" if major == 10 and rank == 5 else "input"
     return "both" if major in (9, 10) or outputs < 16 else "input"
