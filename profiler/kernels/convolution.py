@@ -3,9 +3,10 @@
 cuDNN's tensor-core engines work on channels-last data. Given NCHW they copy the input, the weights and the output into
 that order first, so the workspace is the three of them. The closed form below says when; it was read off cuDNN's own
 plans (9.20, asked without a device, for H200, A100 and RTX 4090 property records), not fitted to measured peaks.
+Where anything of the same convolution was planned, `near_plans` knows better which engine runs.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Literal
 
@@ -14,6 +15,10 @@ from profiler.data.units import ELEMENT_BYTES, round_up
 
 HALF = ("float16", "bfloat16")
 PLAN_HEADER = 16  # bytes that a staging plan takes besides its copies
+# One sample of as many elements is beyond 32-bit indices. Engines compiled at run time take it, which cuDNN names only
+# where it finds a driver, and builds in seconds each; what they borrow is simple.
+INT32_LIMIT = 1 << 31
+RUNTIME_ALIGNMENT = 128  # bytes that they add to each copy
 HOPPER_HEADER = 131  # and what every plan of Hopper's own tensor-core engines takes, also without copies
 Copies = Literal["input", "both"] | None  # what an engine stages besides the weights
 
@@ -44,6 +49,13 @@ class Convolution:
         return prod(self.weight[2:])
 
 
+def output_of(conv: Convolution, x: tuple[int, ...]) -> Convolution:
+    """The same convolution of an input of another size."""
+    geometry = zip(x[2:], conv.weight[2:], conv.padding, conv.stride, conv.dilation, strict=True)
+    size = [(n + 2 * pad - step * (taps - 1) - 1) // stride + 1 for n, taps, pad, stride, step in geometry]
+    return replace(conv, x=x, y=(x[0], conv.y[1], *size))
+
+
 def has_cudnn(dtype: str, stack: Stack) -> bool:
     """Whether ATen takes cuDNN for `dtype` at all: bf16 wants Ampere (Convolution.cpp, use_cudnn)."""
     return dtype != "bfloat16" or (stack.capability or (8, 0)) >= (8, 0)
@@ -72,14 +84,61 @@ def workspace_bytes(conv: Convolution, stack: Stack) -> int:
     if kind in ("im2col", "vol2col"):
         # They and NaiveDilatedConvolution.cu unfold one sample at a time: every output position with all its taps.
         return conv.x[1] * conv.kernel_volume * prod(conv.y[2:]) * conv.element_size
+    if is_beyond_32_bit(conv):
+        return _runtime_compiled_bytes(conv, stack)
+    conv = within_32_bit(conv)
     header = HOPPER_HEADER if stack.capability == (9, 0) else 0
     if conv.channels_last:
-        # Beyond 32-bit indexing runtime-compiled engines run, which take nothing.
-        return header if conv.x[1] >= 8 and max(prod(conv.x), prod(conv.y)) < 1 << 31 else 0
+        return _channels_last_bytes(conv, stack) or (header if conv.x[1] >= 8 else 0)
     copies = _staged_16_bit(conv) if conv.dtype in HALF else _staged_32_bit(conv, stack)
     if copies is None:
         return 0
     return _copies_bytes(conv, output=copies == "both") + (header if copies == "both" else 0)
+
+
+def is_beyond_32_bit(conv: Convolution) -> bool:
+    """Whether one sample of its input or output has more elements than 32-bit indices count."""
+    return max(prod(conv.x[1:]), prod(conv.y[1:])) >= INT32_LIMIT
+
+
+def within_32_bit(conv: Convolution) -> Convolution:
+    """What runs of it at a time: cuDNN's engines split a batch into the most samples that 32-bit indices count."""
+    samples = min(conv.x[0], INT32_LIMIT // max(prod(conv.x[1:]), prod(conv.y[1:])))
+    return replace(conv, x=(samples, *conv.x[1:]), y=(samples, *conv.y[1:]))
+
+
+def _runtime_compiled_bytes(conv: Convolution, stack: Stack) -> int:
+    """NCHW tensors are copied as they are, whole batches, channels not padded; weights of one tap need no copy.
+
+    Read off the plans of H200, B200, A100, RTX 3090, 4090 and PRO 6000, which are the same. Where these engines do not
+    run (no tensor cores for the dtype, or an odd number of 16-bit channels), a direct kernel runs and borrows nothing.
+    """
+    even = conv.element_size == 4 or conv.x[1] % 2 == 0
+    if conv.channels_last or not even or not _has_tensor_cores(conv, stack):
+        return 0
+    copied = [conv.x, conv.y, *([conv.weight] if conv.kernel_volume > 1 else [])]
+    return sum(prod(shape) * conv.element_size + RUNTIME_ALIGNMENT for shape in copied)
+
+
+def _channels_last_bytes(conv: Convolution, stack: Stack) -> int:
+    """16 bits are read as they lie. Engines of fp32 without tensor cores want planes, so all three are copied.
+
+    With TF32 input and weights are copied, rounded, in the order they have; Hopper and data-centre Blackwell round as
+    they read. A pointwise image is a matrix product that cuBLAS's kernels read as it lies on some cards and sizes; the
+    copies are counted, being the larger need.
+    """
+    if conv.dtype in HALF:
+        return 0
+    if not _has_tensor_cores(conv, stack):
+        return _copies_bytes(conv, output=True)
+    if (stack.capability or (8, 0))[0] in (9, 10):
+        return 0
+    return (prod(conv.x) + prod(conv.weight)) * conv.element_size + PLAN_HEADER
+
+
+def _has_tensor_cores(conv: Convolution, stack: Stack) -> bool:
+    """Whether Ampere's tensor cores or later ones take the dtype: fp32 if it may be rounded to TF32."""
+    return (stack.capability or (8, 0))[0] >= 8 and (conv.dtype in HALF or stack.tf32)
 
 
 def _staged_16_bit(conv: Convolution) -> Copies:
@@ -91,24 +150,21 @@ def _staged_16_bit(conv: Convolution) -> Copies:
 
 
 def _staged_32_bit(conv: Convolution, stack: Stack) -> Copies:
-    """fp32 runs as TF32 by default. Data-centre engines from Hopper on stage both sides, others the input alone."""
+    """fp32 runs as TF32 by default. Data-centre engines from Hopper on stage both sides, others the input alone, unless
+    there are few outputs. Pixels and latents are read by direct kernels, but on data-centre Blackwell."""
     major, minor = stack.capability or (8, 0)
-    if not stack.tf32 or major < 8:
-        return None  # TF32 came with Ampere
+    if not _has_tensor_cores(conv, stack):
+        return None
     if conv.x[1] < 16:
-        pads = conv.y[1] % 128 == 0 and (major == 9 or (len(conv.x) == 4 and (major, minor) > (8, 0)))
-        return "input" if pads else None
-    pointwise = conv.kernel_volume == 1
-    if pointwise and ((major, minor), len(conv.x)) in (((8, 9), 4), ((12, 0), 5)):
-        return None  # a matrix product that reads the planes as they lie: images on Ada, clips on consumer Blackwell
-    if (major, minor) == (8, 9) and len(conv.x) == 5 and conv.y[1] < 8:
-        return None  # pixels out of a clip: written by a direct kernel
-    both = major in (9, 10) or ((major, minor) == (8, 9) and len(conv.x) == 5 and not pointwise and conv.y[1] % 64 > 0)
-    if pointwise and conv.y[1] <= min(128, conv.x[1] - 1):
-        both = major == 10 and len(conv.x) == 5  # a narrow result is written as planes at once
-    elif conv.x[1] < 32:
-        both = major in (10, 12)  # latents
-    return "both" if both else "input"
+        return "both" if major == 10 else None
+    rank, outputs = len(conv.x), conv.y[1]
+    if conv.kernel_volume == 1:
+        # Images on Ada and clips on consumer Blackwell are a matrix product that reads the planes as they lie.
+        if ((major, minor), rank) in (((8, 9), 4), ((12, 0), 5)):
+            return None
+        if outputs <= min(128, conv.x[1] - 1):  # a narrow result is written as planes at once
+            return "both" if major == 10 and rank == 5 else "input"
+    return "both" if major in (9, 10) or outputs < 16 else "input"
 
 
 def _copies_bytes(conv: Convolution, *, output: bool) -> int:

@@ -16,19 +16,15 @@ import subprocess
 from contextlib import suppress
 from contextvars import ContextVar
 from functools import cache, cached_property
-from math import prod
 from typing import Any
 
 from profiler.data.stack import Stack
 from profiler.files.cache import find, keep
 from profiler.files.paths import CONFIGS, installed
-from profiler.kernels.convolution import Convolution
+from profiler.kernels.convolution import Convolution, is_beyond_32_bit
 from profiler.machine.cards import gpu_named
 from profiler.machine.child import child_command
 
-# Beyond this many elements ATen's plan is a runtime-compiled engine, which cuDNN offers only where it finds a driver
-# (libcuda). Asked without one it names engines that a card would try last.
-INT32_LIMIT = 1 << 31
 MOST_KEPT = 50_000  # questions of a card: some 5 MB, of which the latest stay
 # cuDNN 9.20.0, as torch's integer: it planned what `configs/plans` has, and the closed form is read off it.
 SHIPPED_BY = 92000
@@ -51,7 +47,7 @@ class Planner:
 
     def workspace_bytes(self, conv: Convolution) -> int | None:
         """The workspace of cuDNN's first plan for `conv`; None where nothing here knows it."""
-        if conv.transposed or max(prod(conv.x), prod(conv.y)) >= INT32_LIMIT:
+        if conv.transposed or is_beyond_32_bit(conv):  # there it names engines that a card would try last
             return None
         return self.answer(question_of(conv, tf32=self._tf32))
 

@@ -13,6 +13,7 @@ from profiler.kernels import attention, convolution
 from profiler.kernels.attention import Attention, KernelName
 from profiler.kernels.convolution import Convolution
 from profiler.kernels.cudnn_plans import Planner
+from profiler.kernels.near_plans import near_plan
 from profiler.kernels.reduction import Reduction
 
 BEFORE, AFTER = 4, 5  # as many buffers as any attention kernel takes, before and after its output
@@ -85,4 +86,6 @@ class Prices:
         planned = self.planner.workspace_bytes(conv) if route == "cudnn" else None
         if planned is not None:
             return "cudnn, planned", planned
-        return "cudnn, closed form" if route == "cudnn" else route, convolution.workspace_bytes(conv, self.stack)
+        near = near_plan(conv, self.stack) if route == "cudnn" else None
+        size = convolution.workspace_bytes(conv, self.stack) if near is None else near
+        return "cudnn, closed form" if route == "cudnn" else route, size

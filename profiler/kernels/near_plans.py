@@ -1,0 +1,121 @@
+"""What cuDNN planned for a convolution of another size, taken apart and put together at the size in question.
+
+A plan's workspace has parts, by the engine that runs it. An engine of channels-last data copies NCHW tensors into that
+order; one that rounds fp32 to TF32 beforehand copies what it reads, in either order; one that splits the sum over
+channels adds up partial results in fp32. Which engine runs depends on card, dtype, memory order, channels and kernel,
+and far less on height and width. So the parts are read off the plan of the nearest size, and each grows with its tensor.
+"""
+
+from dataclasses import dataclass, replace
+from functools import cache
+from itertools import combinations, product
+from math import log, prod
+
+from profiler.data.stack import Stack
+from profiler.data.units import round_up
+from profiler.kernels.convolution import Convolution, is_beyond_32_bit, output_of, within_32_bit
+from profiler.kernels.cudnn_plans import CLOSED_FORM, digest, question_of, shipped_plans
+from profiler.machine.cards import gpus
+
+COPIES = tuple("".join(parts) for count in (3, 2, 1, 0) for parts in combinations("xyw", count))
+COPIES_HEADER, SPLIT_HEADER = 16, 159  # bytes of a plan that copies anything, and of one that splits the sum
+TILES = ((128, 128), (256, 128), (128, 256), (64, 64), (128, 64), (64, 128), (256, 64), (64, 32), (64, 256), (256, 32))
+INDEX = 6  # bytes for each output position of a sample, in the tables of engines that gather their input by index
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a plan's bytes are made of, for any size of its convolution.
+
+    `copies` names which of x, y and w are copied, channels padded to 16 bytes or not. `partial` results in fp32, of whole
+    tiles, have a counter of four bytes a tile, and one tile more. `table` bytes stand for each output position of a
+    sample. The rest is of no size's making: headers, transformed weights, buffers for each multiprocessor.
+    """
+
+    copies: str = ""
+    padded: bool = True
+    partial: int = 0
+    tile: tuple[int, int] = (128, 128)
+    table: float = 0
+    rest: int = 0
+
+    def bytes(self, conv: Convolution) -> int:
+        """All of them for one size of the convolution."""
+        pad = 16 // conv.element_size if self.padded else 1
+        elements = {
+            "x": conv.x[0] * round_up(conv.x[1], pad) * prod(conv.x[2:]),
+            "y": conv.y[0] * round_up(conv.y[1], pad) * prod(conv.y[2:]),
+            "w": round_up(conv.weight[0], pad) * round_up(conv.weight[1], pad) * conv.kernel_volume,
+        }
+        copied = sum(elements[name] for name in self.copies) * conv.element_size
+        return copied + self._partial_bytes(conv) + round(self.table * prod(conv.y[2:])) + self.rest
+
+    def _partial_bytes(self, conv: Convolution) -> int:
+        if not self.partial:
+            return 0
+        rows, columns = self.tile
+        tiles = -(-conv.y[0] * prod(conv.y[2:]) // rows) * -(-conv.y[1] // columns)
+        return 4 * (self.partial * tiles * rows * columns + (self.partial + 1) * tiles)
+
+
+def parts_of(conv: Convolution, planned: int) -> Parts:
+    """The parts that explain a plan's bytes: a table, partial results to the byte, or the copies that leave least over."""
+    positions = prod(conv.y[2:])
+    if any(0 <= planned / positions - tables * INDEX < tables / 4 for tables in (1, 2, 3)):
+        return Parts(table=planned / positions)
+    for copies, tile in product(COPIES, TILES):
+        whole = Parts(copies, tile=tile, rest=SPLIT_HEADER + (COPIES_HEADER if copies else 0))
+        one, two = (replace(whole, partial=count).bytes(conv) for count in (1, 2))
+        partial, over = divmod(planned - one, two - one)
+        if partial >= 0 and over == 0:
+            return replace(whole, partial=partial + 1)
+    copied = (Parts(copies, padded) for padded in (True, False) for copies in COPIES)
+    least = min((parts for parts in copied if parts.bytes(conv) <= planned), key=lambda parts: -parts.bytes(conv))
+    return replace(least, rest=planned - least.bytes(conv))
+
+
+def near_plan(conv: Convolution, stack: Stack) -> int | None:
+    """What `conv` borrows by the plan of the nearest size on a card of the same architecture; None where there is none.
+
+    Near in the number of positions, with the same weight, stride, padding, groups, memory order and dtype. Cards of one
+    architecture plan alike (of 12,061 shipped plans all are equal, but for 1 % between H100 and H200), so one without
+    plans, or without a property record, takes those of another. Plans of the same size are left out where
+    `CLOSED_FORM` is set.
+    """
+    if stack.capability is None or conv.transposed or is_beyond_32_bit(conv):
+        return None
+    conv = within_32_bit(conv)
+    found = _index(stack.capability, stack.gpu).get(_kind(question_of(conv, tf32=stack.tf32).split()), {})
+    shape = (conv.x[0], *conv.x[2:])
+    sizes = [size for size in found if size != shape or not CLOSED_FORM.get()]
+    if not sizes:
+        return None
+    size = min(sizes, key=lambda size: _distance(size, shape))
+    x = (size[0], conv.x[1], *size[1:])
+    known = output_of(conv, x)
+    return parts_of(known, found[size]).bytes(conv)
+
+
+def _distance(a: tuple[int, ...], b: tuple[int, ...]) -> float:
+    """Mostly the ratio of positions, by which engines are chosen; of two that are as near, the one of like shape."""
+    return abs(log(prod(a) / prod(b))) + 0.1 * sum(abs(log(m / n)) for m, n in zip(a, b, strict=True))
+
+
+def _kind(fields: list[str]) -> tuple[str, ...]:
+    """All of a question but batch and size."""
+    dtype, x, *rest = fields
+    return (dtype, x.split(",")[1], *rest)
+
+
+@cache
+def _index(capability: tuple[int, int], gpu: str | None) -> dict[tuple[str, ...], dict[tuple[int, ...], int]]:
+    """Shipped plans of one architecture, the card's own before others', by everything but the size, then by that."""
+    cards = [card for card in gpus().values() if card.capability == capability and card.properties]
+    index: dict[tuple[str, ...], dict[tuple[int, ...], int]] = {}
+    for card in sorted(cards, key=lambda card: card.name == gpu):
+        for question, planned in shipped_plans(card.id, digest(card.properties)).items():
+            if planned is not None:
+                fields = question.split()
+                batch, _, *size = map(int, fields[1].split(","))
+                index.setdefault(_kind(fields), {})[batch, *size] = planned
+    return index
