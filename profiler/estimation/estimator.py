@@ -45,7 +45,8 @@ class Watched(Generic[Run]):
             notes["masks"] = f"masks of unknown content taken as all valid, the worst case; first in {masks[0]}"
         if choices := self.trace.values.choices:
             notes["choices"] = f"top-k choices, such as of experts, taken as spread evenly; first in {choices[0]}"
-        return Traced(self.trace, self.trace.routes, dict(self.run.options), self.output_shapes, notes)
+        sources = self.trace.prices.planner.sources
+        return Traced(self.trace, self.trace.routes, dict(self.run.options), self.output_shapes, notes, sources)
 
 
 def estimate(workload: Workload, spec: ModelSpec, stack: Stack, *, context_bytes: int | None = None) -> Estimate:

@@ -170,7 +170,8 @@ def replay(recording: dict[str, Any], size: Sides, stack: Stack) -> Traced:
     finally:
         prices.planner.close()
     options = {name: AppliedOption(**option) for name, option in recording["options"].items()}
-    return Traced(stream, routes, options, _resolved(recording["output_shapes"], values), recording["notes"])
+    shapes = _resolved(recording["output_shapes"], values)
+    return Traced(stream, routes, options, shapes, recording["notes"], prices.planner.sources)
 
 
 Kind = tuple[int, tuple[int, ...], str, str, str, int, tuple[Price, Callable[[], int]] | None]
