@@ -24,7 +24,8 @@ from profiler.estimation.answer import answer, closed_form, estimate_of
 from profiler.estimation.recording import Elsewhere, grid_of, replay
 from profiler.files import cache as disk
 from profiler.files.paths import CONFIGS, installed
-from profiler.kernels.cudnn_process import NO_ANSWER, front_end_version
+from profiler.kernels.cudnn_library import front_end_version
+from profiler.kernels.cudnn_process import NO_ANSWER
 from profiler.models.spec import ModelSpec
 
 logger = logging.getLogger(__name__)

@@ -25,13 +25,8 @@ from profiler.data.stack import Stack, format_cudnn
 from profiler.files.cache import find, keep
 from profiler.files.paths import CONFIGS
 from profiler.kernels.convolution import Convolution
-from profiler.kernels.cudnn_process import (
-    FIRST_WITHOUT_DEVICE,
-    CudnnProcess,
-    SilentError,
-    front_end_version,
-    installed_cudnn,
-)
+from profiler.kernels.cudnn_library import FIRST_WITHOUT_DEVICE, front_end_version, installed_cudnn
+from profiler.kernels.cudnn_process import CudnnProcess, SilentError
 from profiler.machine.cards import gpu_named
 
 # Beyond this many elements ATen's plan is a runtime-compiled engine, which cuDNN offers only where it finds a driver
@@ -96,7 +91,7 @@ class Planner:
             return [self._installed, self._shipped]
         if distances[0] == distances[1]:
             return [self._shipped, self._installed]
-        own = f"; one of {format_cudnn(wanted)} could be asked" if wanted >= FIRST_WITHOUT_DEVICE else ""
+        own = f"; with {format_cudnn(wanted)} in its place they would be" if wanted >= FIRST_WITHOUT_DEVICE else ""
         self._silent = f"cuDNN {format_cudnn(asked)} is installed, and plans otherwise{own}"
         return [self._shipped]
 

@@ -1,32 +1,28 @@
-"""The process that holds cuDNN (`cudnn_server.py`): which cuDNN that is, asking it, and why it is silent where it is."""
+"""The process that holds cuDNN (`cudnn_server.py`): asking it, and why it is silent where it is."""
 
-import importlib.util
 import json
 import logging
 import os
 import re
 import signal
 import subprocess
-import sys
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import PackageNotFoundError, distribution
-from pathlib import Path
 from threading import Timer
-from typing import Any, NamedTuple
+from typing import Any
 
 from profiler.data.text import visible
 from profiler.files.paths import installed
+from profiler.kernels.cudnn_library import FRONT_END, SEARCHED, front_end_version, library, missing
+from profiler.machine.cards import gpus
 from profiler.machine.child import child_command
 
-FRONT_END = "nvidia-cudnn-frontend"
-WHEELS = ("nvidia-cudnn-cu13", "nvidia-cudnn-cu12")  # cuDNN for CUDA 13 and for CUDA 12
-SEARCHED = "LD_LIBRARY_PATH"
-SYSTEM = ("/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/local/cuda/lib64")
-FIRST_WITHOUT_DEVICE = 90800  # cuDNN's release notes: ahead-of-time compilation, for a device that is not there
 NO_ANSWER = "is installed but does not answer"
 MOST_SAID = 300  # characters of a last line
 PATIENCE = 120.0  # seconds for an answer; the first takes about one, the others milliseconds
+# For an H200 each cuDNN that was tried, from 9.19.0 to 9.28.1, answers 537165971.
+TRIED = "bfloat16 1,128,1024,1024 128,128,3,3 1,1 1,1 1,1 1 contiguous half"
 ANSWER = re.compile(r"(\d+|null)\n")
 
 logger = logging.getLogger(__name__)
@@ -34,60 +30,6 @@ logger = logging.getLogger(__name__)
 
 class SilentError(Exception):
     """cuDNN does not answer here; the message is a whole reason for a reader, with what to do."""
-
-
-class Library(NamedTuple):
-    """A cuDNN that is installed: its version, such as 9.20.0.48, its folder, and whether it came as a wheel."""
-
-    version: str
-    folder: Path
-    wheel: bool
-
-
-@cache
-def library() -> Library | None:
-    """The cuDNN that torch would load: a wheel's, as a CUDA build of torch or the extra `planner` brings, else the system's.
-
-    Looks at names of files alone: loading it here would put it in the way of torch's own.
-    """
-    for name in WHEELS:
-        with suppress(PackageNotFoundError):
-            found = distribution(name)
-            return Library(found.version, Path(str(found.locate_file("nvidia/cudnn/lib"))), wheel=True)
-    for folder in map(Path, [*os.environ.get(SEARCHED, "").split(os.pathsep), f"{sys.prefix}/lib", *SYSTEM]):
-        file = (folder / "libcudnn.so.9").resolve()
-        if (version := file.name.removeprefix("libcudnn.so.")).count(".") == 2 and file.is_file():
-            return Library(version, folder, wheel=False)
-    return None
-
-
-@cache
-def front_end_version() -> str | None:
-    """The versions of cuDNN's front-end and library, as text; None where one of them is missing."""
-    found = library()
-    if found is None or importlib.util.find_spec("cudnn") is None:
-        return None
-    return f"{installed(FRONT_END) or 'unknown'}-{found.version}"
-
-
-@cache
-def installed_cudnn() -> int | None:
-    """The version of the cuDNN that is installed, as torch's integer; None where there is none."""
-    found = library()
-    numbers = [int(part) for part in found.version.split(".")[:3]] if found else []
-    return numbers[0] * 10000 + numbers[1] * 100 + numbers[2] if len(numbers) == 3 else None
-
-
-def missing() -> str | None:
-    """Why nobody can be asked here, and what to do; None where a process can be started."""
-    found = library()
-    if found is None:
-        return "no cuDNN is installed that could be asked: `pip install latentmeter[planner]` brings one"
-    if importlib.util.find_spec("cudnn") is None:
-        return f"cuDNN {found.version} is installed, its front-end is not: pip install {FRONT_END}"
-    if (installed_cudnn() or 0) < FIRST_WITHOUT_DEVICE:
-        return f"cuDNN {found.version} is installed and cannot plan without a GPU, as 9.8 and later do"
-    return None
 
 
 class CudnnProcess:
@@ -157,6 +99,33 @@ class CudnnProcess:
             return f"not within {PATIENCE:g} s"
         how = f"ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
         return ", ".join(filter(None, (how, said)))
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Whether cuDNN answers here: the versions installed, the workspace that it plans for `TRIED`, or why it is silent."""
+
+    front_end: str | None
+    library: str | None
+    bytes: int | None
+    reason: str
+
+
+@cache
+def try_planner() -> Trial:
+    """Ask for one convolution, on an H200 whatever this machine has."""
+    found, size, reason = library(), None, ""
+    process = None
+    try:
+        process = CudnnProcess(gpus()["h200"].properties)
+        size = process.ask(TRIED)
+        reason = "" if size is not None else "it builds no plan for a convolution that others plan"
+    except SilentError as error:
+        reason = str(error)
+    finally:
+        if process is not None:
+            process.close()
+    return Trial(installed(FRONT_END), found.version if found else None, size, reason)
 
 
 def environment() -> dict[str, str]:

@@ -11,7 +11,7 @@ import sys
 from math import prod
 from typing import Any
 
-from profiler.kernels.cudnn_process import library
+from profiler.kernels.cudnn_library import library
 from profiler.kernels.no_driver import load_without_driver
 
 # The front-end takes a cuDNN that is loaded already. It would look in one folder of this Python for a wheel, and a wheel may
