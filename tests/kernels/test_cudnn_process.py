@@ -11,6 +11,7 @@ import pytest
 
 import profiler
 from profiler.data.shown import first_notes
+from profiler.estimation import cache as estimates
 from profiler.kernels import cudnn_library, cudnn_plans, cudnn_process
 from profiler.kernels.cudnn_library import Library
 from profiler.kernels.cudnn_plans import SHIPPED_BY, Planner
@@ -103,6 +104,21 @@ def test_an_estimate_says_that_its_planner_died_and_is_not_kept(serve: Serve) ->
     assert "convolution cudnn, closed form" not in again.routes
     assert "stack.planner" not in again.notes
     assert "kept" in profiler.estimate(**ASKED).notes["seconds"]
+
+
+def test_a_planner_that_appears_or_changes_makes_kept_estimates_void(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serve(ANSWERS)
+    kept = []
+    for version in (None, "1.28.0-9.20.0.48", "1.28.0-9.24.0.43", "1.28.0-9.24.0.43"):
+        monkeypatch.setattr(cudnn_process, "missing", lambda there=version: None if there else "nothing is installed")
+        for module in (cudnn_plans, estimates):
+            monkeypatch.setattr(module, "front_end_version", lambda version=version: version)
+        found = profiler.estimate(**ASKED)
+        kept.append("kept" in found.notes.get("seconds", ""))
+        assert ("nothing is installed" in found.notes.get("stack.planner", "")) is (version is None)
+    assert kept == [False, False, False, True]
 
 
 @pytest.mark.parametrize(("program", "level"), [(ANSWERS, "ok"), (DIES, "note")])
