@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,10 +37,14 @@ def empty_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def without_cudnn(monkeypatch: pytest.MonkeyPatch) -> None:
+def without_cudnn(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    found_once = (front_end_version, installed_cudnn)
     monkeypatch.setattr(cudnn_library, "library", lambda: None)
-    monkeypatch.setattr(planning, "front_end_version", lambda: None)
-    monkeypatch.setattr(planning, "installed_cudnn", lambda: None)
+    for function in found_once:
+        function.cache_clear()
+    yield
+    for function in found_once:
+        function.cache_clear()
 
 
 def stack(gpu: str = "h200") -> Stack:
