@@ -19,6 +19,7 @@ from profiler.machine.cards import gpus
 from profiler.machine.child import child_command
 
 NO_ANSWER = "is installed but does not answer"
+SEEN = "9.10.2 to 9.28.1"  # on a machine without a driver, where these, 9.19.0, 9.20.0, 9.24.0, 9.26.1 and 9.27.0 were tried
 MOST_SAID = 300  # characters of a last line
 PATIENCE = 120.0  # seconds for an answer; the first takes about one, the others milliseconds
 # For an H200 each cuDNN that was tried, from 9.19.0 to 9.28.1, answers 537165971.
@@ -65,7 +66,8 @@ class CudnnProcess:
         finally:
             late.cancel()
         if line is None:
-            raise SilentError(f"cuDNN ({front_end_version()}) {NO_ANSWER}: {self._last_words()}")
+            version = (front_end_version() or "").rpartition("-")[2]
+            raise SilentError(f"cuDNN {version} {NO_ANSWER} ({SEEN} were seen to): {self._last_words()}")
         answer: int | None = json.loads(line)
         return answer
 

@@ -81,7 +81,9 @@ def test_a_process_that_does_not_answer_is_told_and_asked_once(program: str, rea
     assert [asked.answer(question) for question in ("a question", "another")] == [None, None]
     asked.close()
     assert len(starts) == 1
-    assert [*asked.sources.unplanned] == [f"cuDNN (1.28.0-9.20.0.48) is installed but does not answer: {reason}"]
+    (said,) = asked.sources.unplanned
+    assert said.startswith("cuDNN 9.20.0.48 is installed but does not answer (")
+    assert said.endswith(f"): {reason}")
 
 
 def test_what_was_answered_before_a_death_counts(serve: Serve) -> None:
@@ -97,7 +99,7 @@ def test_an_estimate_says_that_its_planner_died_and_is_not_kept(serve: Serve) ->
     serve(DIES)
     found = profiler.estimate(**ASKED)
     said = first_notes(found.notes)["stack.planner"]
-    assert "is installed but does not answer: ended with code 1" in said
+    assert "is installed but does not answer" in said and "ended with code 1" in said
     assert "pip install" not in said  # what is installed
     serve(ANSWERS)
     again = profiler.estimate(**ASKED)
