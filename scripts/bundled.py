@@ -36,7 +36,7 @@ def requirements() -> dict[str, str]:
     import tomllib
 
     needs = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
-    return dict(need.split(">=") for need in needs)
+    return dict(re.match(r"([\w-]+)>=([\d.]+)", need).groups() for need in needs)  # type: ignore[union-attr]
 
 
 def lacks(name: str, lowest: str) -> str | None:

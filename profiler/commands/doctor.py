@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 @json_option
 def doctor(context: bool, dump_card: Path | None, force: bool, as_json: bool) -> None:
     """What this machine has, and what would hinder a measurement."""
+    from profiler.kernels.cudnn_process import try_planner
     from profiler.machine.probe import ask
     from profiler.measurement.doctor import examine, write_card
 
@@ -36,6 +37,7 @@ def doctor(context: bool, dump_card: Path | None, force: bool, as_json: bool) ->
     if dump_card is not None:
         write_card(dump_card, ladder)
     data = {"stack": asdict(stack), "findings": [asdict(f) for f in findings], "gpus": gpus, "context": ladder}
+    data["planner"] = asdict(try_planner())
     emit(data, as_json, lambda _: show_doctor(stack, findings, ladder))
 
 

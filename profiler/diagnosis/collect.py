@@ -12,6 +12,7 @@ from profiler.diagnosis.profile import Profile, Source, Usage
 from profiler.diagnosis.usage import UsageTrace
 from profiler.estimation.answer import plans_on
 from profiler.estimation.estimator import trace_stage
+from profiler.estimation.stack_notes import stack_notes
 from profiler.models.spec import ModelSpec
 from profiler.stages.stage import Stage
 
@@ -22,7 +23,8 @@ def estimated(workload: Workload, spec: ModelSpec, stack: Stack) -> tuple[Profil
     stage, trace = watched.run, watched.trace
     assert isinstance(trace, UsageTrace)
     profile = _profile(trace, workload, stack, "estimated", _usage(stage, trace))
-    return replace(profile, output_shapes=watched.output_shapes), stage
+    notes = stack_notes(stack, trace.routes, trace.prices.planner.sources)
+    return replace(profile, output_shapes=watched.output_shapes, notes=notes), stage
 
 
 def measured(measurement: Measurement, spec: ModelSpec, stream: Events) -> tuple[Profile, Stage]:

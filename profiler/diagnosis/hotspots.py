@@ -18,6 +18,7 @@ from profiler.diagnosis.remedies import Remedy, describe_remedy
 from profiler.diagnosis.timeline import Timeline, bytes_at_peak, make_timeline
 from profiler.diagnosis.tree import Node, make_tree
 from profiler.estimation.stack_notes import stack_notes
+from profiler.kernels.cudnn_plans import Sources
 
 DEPTH = 4  # of rows in the tree
 SMALL = 0.02  # of the peak: modules, and lines of the timeline, below it are left out
@@ -120,7 +121,7 @@ def summarize(profile: Profile, remedies: Sequence[Remedy] = (), left_out: dict[
         findings=find_all(profile),
         remedies=remedies,
         left_out=left_out or {},
-        notes=stack_notes(profile.stack, Counter(kernel.name for kernel in profile.usage.kernels.values()))
+        notes=stack_notes(profile.stack, Counter(kernel.name for kernel in profile.usage.kernels.values()), Sources())
         | profile.notes,
     )
 

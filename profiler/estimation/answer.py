@@ -16,6 +16,7 @@ from profiler.data.stack import Stack
 from profiler.data.workload import Workload
 from profiler.estimation.stack_notes import stack_notes
 from profiler.kernels.convolution import Convolution, route
+from profiler.kernels.cudnn_plans import Sources
 from profiler.models.spec import ModelSpec, Size
 
 # Attention packages whose kernels are not known from source: what they borrow is left out of the estimate.
@@ -26,7 +27,8 @@ LOWER_BOUND = ("sage", "xformers")
 class Traced:
     """What a trace found: its stream, the kernels that calls were priced as, options as applied, and notes.
 
-    `unplanned_bytes` is how much more a convolution may take than the closed form that priced it (`kernels/prices.py`).
+    `sources` says which cuDNN planned its convolutions, `unplanned_bytes` how much more one may take than the closed form
+    that priced it (`kernels/prices.py`).
     """
 
     events: Events
@@ -34,6 +36,7 @@ class Traced:
     options: dict[str, AppliedOption]
     output_shapes: tuple[tuple[int, ...], ...]
     notes: dict[str, str] = field(default_factory=dict)
+    sources: Sources = field(default_factory=Sources)
     unplanned_bytes: int = 0
 
 
@@ -42,7 +45,7 @@ def answer(traced: Traced, stack: Stack, *, context_bytes: int | None, started: 
     histories = Histories(traced.events, stack, context_bytes, plans_on(stack), traced.unplanned_bytes)
     peak, fresh = histories.peak, histories.fresh
     fits, remark = histories.fits()
-    notes = stack_notes(stack, traced.routes) | _unknowns(stack, context_bytes) | traced.notes
+    notes = stack_notes(stack, traced.routes, traced.sources) | _unknowns(stack, context_bytes) | traced.notes
     notes |= _workspace_notes(traced.routes, stack)
     if left_out := sum(not fresh.sizes[number] for number in fresh.squeezed):  # in the first call, whose peak is told
         notes["peak.allocated_bytes"] = (
@@ -115,10 +118,8 @@ def _workspace_notes(routes: Mapping[str, int], stack: Stack) -> dict[str, str]:
     if stack.device == "cpu":
         return {"terms.workspace": "no rules for CPU kernels: measured op by op instead"}
     notes = {}
-    if approximate := routes.get("convolution cudnn, closed form", 0):
-        total = approximate + routes.get("convolution cudnn, planned", 0)
-        text = f"{approximate} of {total} convolutions priced by a closed form, which is approximate"
-        notes["terms.workspace"] = f"{text}; with `pip install latentmeter[planner]` cuDNN itself is asked"
+    if routes.get("convolution cudnn, closed form"):
+        notes["terms.workspace"] = "approximate: see `stack.planner`"
     for package in LOWER_BOUND:
         if routes.get(f"attention {package}"):
             notes["peak.allocated_bytes"] = (

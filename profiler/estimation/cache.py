@@ -24,7 +24,8 @@ from profiler.estimation.answer import answer, closed_form, estimate_of
 from profiler.estimation.recording import Elsewhere, grid_of, replay
 from profiler.files import cache as disk
 from profiler.files.paths import CONFIGS, installed
-from profiler.kernels.cudnn_plans import front_end_version
+from profiler.kernels.cudnn_library import front_end_version
+from profiler.kernels.cudnn_process import NO_ANSWER
 from profiler.models.spec import ModelSpec
 
 logger = logging.getLogger(__name__)
@@ -66,7 +67,9 @@ class EstimateCache:
         return found
 
     def keep(self, found: Estimate) -> None:
-        """Keep an answer for the same question."""
+        """Keep an answer for the same question, unless cuDNN is installed and was silent: the next may hear it."""
+        if NO_ANSWER in found.notes.get("stack.planner", ""):
+            return
         with suppress(OSError):  # a disk that takes nothing makes the next estimate slower, no more
             disk.keep("answers", self._answer_name, {"made": _today(), "estimate": asdict(replace(found, latent={}))})
 

@@ -45,8 +45,9 @@ class Watched(Generic[Run]):
             notes["masks"] = f"masks of unknown content taken as all valid, the worst case; first in {masks[0]}"
         if choices := self.trace.values.choices:
             notes["choices"] = f"top-k choices, such as of experts, taken as spread evenly; first in {choices[0]}"
-        options, unplanned = dict(self.run.options), self.trace.prices.unplanned_bytes
-        return Traced(self.trace, self.trace.routes, options, self.output_shapes, notes, unplanned)
+        prices, options = self.trace.prices, dict(self.run.options)
+        answered = prices.planner.sources, prices.unplanned_bytes
+        return Traced(self.trace, self.trace.routes, options, self.output_shapes, notes, *answered)
 
 
 def estimate(workload: Workload, spec: ModelSpec, stack: Stack, *, context_bytes: int | None = None) -> Estimate:

@@ -177,7 +177,8 @@ def replay(recording: dict[str, Any], size: Sides, stack: Stack) -> Traced:
         prices.planner.close()
     options = {name: AppliedOption(**option) for name, option in recording["options"].items()}
     shapes = _resolved(recording["output_shapes"], values)
-    return Traced(stream, routes, options, shapes, recording["notes"], prices.unplanned_bytes)
+    answered = prices.planner.sources, prices.unplanned_bytes
+    return Traced(stream, routes, options, shapes, recording["notes"], *answered)
 
 
 Kind = tuple[

@@ -4,34 +4,51 @@ from collections.abc import Mapping
 
 from profiler.data.stack import Stack, format_cudnn
 from profiler.kernels.convolution import why_without_cudnn
-from profiler.kernels.cudnn_plans import planned_by
+from profiler.kernels.cudnn_plans import SHIPPED_BY, Sources
 from profiler.machine.environment import say_settings
 from profiler.machine.versions import say_old_cudnn, say_torch
 
 
-def stack_notes(stack: Stack, routes: Mapping[str, int]) -> dict[str, str]:
+def stack_notes(stack: Stack, routes: Mapping[str, int], sources: Sources) -> dict[str, str]:
     """The remarks by their names in `notes`, all of which begin with `stack.`; those of the CPU are none."""
     if stack.device != "cuda":
         return {}
     said = {
         "stack.settings": say_settings(stack),
         "stack.torch": say_torch(stack),
-        "stack.cudnn": "; ".join(filter(None, (say_plans(stack, routes), say_old_cudnn(stack)))),
+        "stack.planner": say_closed_form(routes, sources),
+        "stack.cudnn": "; ".join(filter(None, (say_plans(stack, sources), say_old_cudnn(stack)))),
         "stack.convolutions": say_slow_convolutions(stack, routes),
     }
     return {name: text for name, text in said.items() if text}
 
 
-def say_plans(stack: Stack, routes: Mapping[str, int]) -> str:
-    """That the plans are those of another cuDNN than the stack's."""
-    others = [version for version in planned_by() if version // 100 != (stack.cudnn or version) // 100]
-    count = routes.get("convolution cudnn, planned", 0) + routes.get("convolution cudnn, closed form", 0)
-    if not count or not others:
+def say_closed_form(routes: Mapping[str, int], sources: Sources) -> str:
+    """That no plan is known for some convolutions, and why."""
+    count = routes.get("convolution cudnn, closed form", 0)
+    if not count or not sources.unplanned:
         return ""
+    total = count + routes.get("convolution cudnn, planned", 0)
+    why = "; ".join(sources.unplanned)
     return (
-        f"workspace of {count} convolutions is by plans of cuDNN {' and '.join(map(format_cudnn, others))}: those of "
-        f"{format_cudnn(stack.cudnn)} are not known, and may borrow more or less"
+        f"workspace of {count} of {total} convolutions by a closed form, which is approximate and read off cuDNN "
+        f"{format_cudnn(SHIPPED_BY)}: {why}"
     )
+
+
+def say_plans(stack: Stack, sources: Sources) -> str:
+    """That plans are those of another cuDNN than the stack's, and how many distinct convolutions which one planned."""
+    counts = {
+        format_cudnn(version): count
+        for version, count in sorted(sources.planned_by.items())
+        if version // 100 != (stack.cudnn or version) // 100
+    }
+    if not counts:
+        return ""
+    said = " and ".join(
+        f"{count} distinct convolutions is by plans of cuDNN {version}" for version, count in counts.items()
+    )
+    return f"workspace of {said}: those of {format_cudnn(stack.cudnn)} are not known, and may borrow more or less"
 
 
 def say_slow_convolutions(stack: Stack, routes: Mapping[str, int]) -> str:

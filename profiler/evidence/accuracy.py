@@ -146,7 +146,7 @@ def beyond(frame: "pd.DataFrame", share: float) -> bool:
 
 def conditions(frame: "pd.DataFrame", command: str, *, closed_form: bool = False) -> dict[str, str]:
     """What the reader must know of a table: command, date, versions, and where convolution workspace came from."""
-    from profiler.kernels.cudnn_plans import front_end_version
+    from profiler.kernels.cudnn_library import front_end_version
 
     planned, closed = int(frame["planned"].sum()), int(frame["closed_form"].sum())
     return {

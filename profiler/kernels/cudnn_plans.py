@@ -1,37 +1,46 @@
 """Asks cuDNN itself what a convolution borrows, without a GPU.
 
-cuDNN 9.8 and later plan for a card's property record: the same heuristics, engines and workspace bytes as on the card.
-ATen takes the first plan that builds, so that plan's workspace is what a run borrows. Answers come from, in this order:
-plans shipped for the catalog (`configs/plans`), plans asked before (a cache on disk), and cuDNN in a process of its own,
-where its maintained front-end is installed (`pip install latentmeter[planner]`). Else the caller has the closed form.
+cuDNN 9.8 and later plan for a card's property record. ATen takes the first plan that builds, so that plan's workspace is
+what a run borrows. Answers come from plans shipped for the catalog (`configs/plans`), or from the cuDNN that is installed:
+in a process of its own, or from a cache on disk of what it was asked before. Where none comes the caller has the closed
+form, and `Sources` says why.
+
+One version's plans are not another's: 9.19 and 9.20 plan 4,022 convolutions alike, for an H200 and an RTX 4090; 9.26 and
+9.28 give a third of them other bytes, and are no nearer to 9.20 than the closed form, which was read off it. So whoever is
+nearer to the stack's version answers: what is installed, or the shipped plans and the closed form, which stand for 9.20.
 """
 
 import hashlib
-import importlib.util
 import json
-import logging
-import os
-import re
-import subprocess
+from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from contextvars import ContextVar
+from dataclasses import dataclass, field
 from functools import cache, cached_property
 from typing import Any
 
-from profiler.data.stack import Stack
+from profiler.data.stack import Stack, format_cudnn
 from profiler.files.cache import find, keep
-from profiler.files.paths import CONFIGS, installed
+from profiler.files.paths import CONFIGS
 from profiler.kernels.convolution import Convolution, is_beyond_32_bit
+from profiler.kernels.cudnn_library import FIRST_WITHOUT_DEVICE, front_end_version, installed_cudnn
+from profiler.kernels.cudnn_process import CudnnProcess, SilentError
 from profiler.machine.cards import gpu_named
-from profiler.machine.child import child_command
 
 MOST_KEPT = 50_000  # questions of a card: some 5 MB, of which the latest stay
 # cuDNN 9.20.0, as torch's integer: it planned what `configs/plans` has, and the closed form is read off it.
 SHIPPED_BY = 92000
-ANSWER = re.compile(r"(\d+|null)\n")
-
-logger = logging.getLogger(__name__)
 CLOSED_FORM: ContextVar[bool] = ContextVar("CLOSED_FORM", default=False)  # set: nobody is asked, as for an unknown card
+
+
+@dataclass
+class Sources:
+    """Who said what convolutions borrow: how many each cuDNN planned, by its version, and why others are left to the closed
+    form, a reason each."""
+
+    planned_by: Counter[int] = field(default_factory=Counter)
+    unplanned: dict[str, None] = field(default_factory=dict)
 
 
 class Planner:
@@ -39,39 +48,76 @@ class Planner:
 
     def __init__(self, stack: Stack) -> None:
         self.answered = {"shipped": 0, "cached": 0, "asked": 0}
+        self.sources = Sources()
+        self._stack = stack
         self._card = gpu_named(stack.gpu)
         self._record = self._card.properties if self._card else None
-        self._tf32 = stack.tf32
-        self._server: subprocess.Popen[str] | None = None
+        self._process: CudnnProcess | None = None
+        self._silent = ""  # why the process does not answer
         self._new: dict[str, int] = {}
 
     def workspace_bytes(self, conv: Convolution) -> int | None:
         """The workspace of cuDNN's first plan for `conv`; None where nothing here knows it."""
-        if conv.transposed or is_beyond_32_bit(conv):  # there it names engines that a card would try last
-            return None
-        return self.answer(question_of(conv, tf32=self._tf32))
+        if conv.transposed:
+            return self._unplanned("transposed ones are not asked about")
+        if is_beyond_32_bit(conv):  # there it names engines that a card would try last
+            return self._unplanned("beyond 2^31 elements cuDNN plans on the card alone")
+        return self.answer(question_of(conv, tf32=self._stack.tf32))
 
     def answer(self, question: str) -> int | None:
         """The workspace for one `question_of` a convolution; None where nothing here knows it."""
-        if self._record is None or CLOSED_FORM.get():
-            return None
-        if question in self._shipped:
+        if CLOSED_FORM.get():
+            return self._unplanned("cuDNN's plans are left out, as was asked")
+        if self._record is None:
+            return self._unplanned(
+                f"cuDNN plans by a card's property record, and that of {self._stack.gpu} is not known"
+            )
+        for source in self._nearest:
+            if (found := source(question)) is not None:
+                return found
+        return self._unplanned(self._silent or "cuDNN builds no plan for them")
+
+    @cached_property
+    def _nearest(self) -> list[Callable[[str], int | None]]:
+        """Whom to ask, in this order."""
+        asked = installed_cudnn()
+        wanted = self._stack.cudnn or SHIPPED_BY
+        distances = [abs(version // 100 - wanted // 100) for version in (SHIPPED_BY, asked or SHIPPED_BY)]
+        if distances[0] > distances[1]:
+            return [self._installed, self._shipped]
+        if distances[0] == distances[1]:
+            return [self._shipped, self._installed]
+        own = f"; with {format_cudnn(wanted)} in its place they would be" if wanted >= FIRST_WITHOUT_DEVICE else ""
+        self._silent = f"cuDNN {format_cudnn(asked)} is installed, and plans otherwise{own}"
+        return [self._shipped]
+
+    def _unplanned(self, reason: str) -> int | None:
+        self.sources.unplanned[reason] = None
+        return None
+
+    def _shipped(self, question: str) -> int | None:
+        found = self._shipped_plans.get(question)
+        if found is not None:
             self.answered["shipped"] += 1
-            return self._shipped[question]
-        if question in self.kept:
+            self.sources.planned_by[SHIPPED_BY] += 1
+        return found
+
+    def _installed(self, question: str) -> int | None:
+        found = self.kept.get(question)
+        if found is not None:
             self.answered["cached"] += 1
-            return self.kept[question]
-        answer = self._ask(question)
-        if answer is not None:
+        elif (found := self._ask(question)) is not None:
             self.answered["asked"] += 1
-            self.kept[question] = self._new[question] = answer
-        return answer
+            self.kept[question] = self._new[question] = found
+        if found is not None:
+            self.sources.planned_by[installed_cudnn() or 0] += 1
+        return found
 
     def close(self) -> None:
         """Keep what was asked, and let the process go."""
-        if self._server is not None:
-            self._server.communicate()
-            self._server = None
+        if self._process is not None:
+            self._process.close()
+            self._process = None
         if self._new:
             with suppress(OSError):  # a disk that takes nothing: the next process asks again
                 known = self._read() | self._new  # another process may have kept some meanwhile
@@ -79,7 +125,7 @@ class Planner:
             self._new = {}
 
     @cached_property
-    def _shipped(self) -> dict[str, int | None]:
+    def _shipped_plans(self) -> dict[str, int | None]:
         return shipped_plans(self._card.id, digest(self._record)) if self._card else {}
 
     @cached_property
@@ -96,37 +142,16 @@ class Planner:
         return f"{front_end_version()}-{digest(self._record)}"
 
     def _ask(self, question: str) -> int | None:
-        """One question to the process with cuDNN; None without the front-end, or where no plan builds."""
-        if front_end_version() is None:
+        """One question to the process with cuDNN; None where no plan builds, or, as `_silent` then says, it is no more."""
+        if self._silent:
             return None
-        if self._server is None:
-            command = child_command("profiler.kernels.cudnn_server")
-            logger.debug("cuDNN's front-end starts: %s", " ".join(command))
-            self._server = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                text=True,
-                # A question says itself whether TF32 is allowed: answers are kept, and must not depend on who asks.
-                env={name: value for name, value in os.environ.items() if name != "NVIDIA_TF32_OVERRIDE"},
-            )
-            self._say(json.dumps(self._record))
-        self._say(question)
-        assert self._server.stdout is not None
-        # Libraries that the process loads may print lines of their own. The end of its output is no answer.
-        line = next((line for line in self._server.stdout if ANSWER.fullmatch(line)), "null")
-        answer: int | None = json.loads(line)
-        return answer
-
-    def _say(self, line: str) -> None:
-        assert self._server is not None
-        assert self._server.stdin is not None
         try:
-            self._server.stdin.write(line + "\n")
-            self._server.stdin.flush()
-        except BrokenPipeError:
-            return  # the server could not load cuDNN: its answers are empty
+            if self._process is None:
+                self._process = CudnnProcess(self._record)
+            return self._process.ask(question)
+        except SilentError as error:
+            self._silent = str(error)
+            return None
 
 
 @cache
@@ -143,23 +168,6 @@ def shipped_plans(card: str, record: str) -> dict[str, int | None]:
         return {}
     questions = (CONFIGS / "plans" / "questions.txt").read_text(encoding="utf-8").splitlines()
     return dict(zip(questions, data["bytes"], strict=False))
-
-
-def planned_by() -> list[int]:
-    """The versions of cuDNN by whose plans convolutions are priced here, as torch's integers: shipped, and installed."""
-    text = (front_end_version() or "").partition("-")[2]
-    parts = [int(part) for part in text.split(".")[:3] if part.isdigit()]
-    asked = parts[0] * 10000 + parts[1] * 100 + parts[2] if len(parts) == 3 else SHIPPED_BY
-    return sorted({SHIPPED_BY, asked})
-
-
-@cache
-def front_end_version() -> str | None:
-    """The installed cuDNN front-end and library, as text; None where the front-end is missing."""
-    if importlib.util.find_spec("cudnn") is None:
-        return None
-    names = ("nvidia-cudnn-frontend", "nvidia-cudnn-cu13", "nvidia-cudnn-cu12")
-    return "-".join(version for version in map(installed, names) if version)
 
 
 def question_of(conv: Convolution, *, tf32: bool) -> str:

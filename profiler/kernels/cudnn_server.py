@@ -4,10 +4,21 @@ The first line is a card's property record, each further line a question of `cud
 workspace bytes, or null where cuDNN builds no plan. Never imports torch, whose own cuDNN would be the one loaded.
 """
 
+import ctypes
 import json
+import os
 import sys
 from math import prod
 from typing import Any
+
+from profiler.kernels.cudnn_library import library
+from profiler.kernels.no_driver import load_without_driver
+
+# The front-end takes a cuDNN that is loaded already. It would look in one folder of this Python for a wheel, and a wheel may
+# lie in another: that of the Python below a virtual environment, or one of PYTHONPATH.
+if found := library():
+    ctypes.CDLL(str(found.folder / "libcudnn.so.9"), mode=os.RTLD_GLOBAL)
+    load_without_driver(found.folder)
 
 import cudnn
 
@@ -16,11 +27,15 @@ DTYPES = {
     "bfloat16": cudnn.data_type.BFLOAT16,
     "float32": cudnn.data_type.FLOAT,
 }
+# What later versions want to be told of a card too. The width of the bus to its memory, in bits, is asked for from 9.27 on;
+# 9.28 planned 604 convolutions alike for an H200 with a bus of 0 and of 6144 bits, and 302 for an RTX 4090 with 0 and 384.
+ALSO_ASKED_FOR = {"memoryBusWidth": 6144}
 
 
 def main() -> None:
     """Serve until standard input ends."""
-    device = cudnn.create_device_properties(sys.stdin.readline())
+    record = ALSO_ASKED_FOR | (json.loads(sys.stdin.readline()) or {})
+    device = cudnn.create_device_properties(json.dumps(record))
     for line in sys.stdin:
         try:
             answer = workspace(device, line)

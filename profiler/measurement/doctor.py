@@ -14,6 +14,7 @@ from profiler.errors import UserError
 from profiler.files.paths import installed
 from profiler.files.write import write_atomically
 from profiler.kernels.convolution import skips_cudnn_conv3d, why_without_cudnn
+from profiler.kernels.cudnn_process import try_planner
 from profiler.machine import nvml
 from profiler.machine.environment import check_settings, say_settings
 from profiler.machine.probe import ask, probe_stack
@@ -36,12 +37,22 @@ def examine() -> tuple[Stack, list[Finding], list[dict[str, Any]]]:
     stack, device = _device()
     gpus, seen = _nvml()
     packages = [_package(name) for name in NEEDED]
-    return stack, [*packages, device, *_routes(stack), *_settings(stack), *seen], gpus
+    return stack, [*packages, _planner(), device, *_routes(stack), *_settings(stack), *seen], gpus
 
 
 def _package(name: str) -> Finding:
     version = installed(name)
     return Finding("ok", name, version) if version else Finding("warning", name, f"not installed: pip install {name}")
+
+
+def _planner() -> Finding:
+    """Whether cuDNN says here what convolutions borrow."""
+    trial = try_planner()
+    if trial.reason:
+        closed = "at sizes without a shipped plan, convolutions are estimated by a closed form"
+        return Finding("note", "planner", f"{trial.reason}; {closed}")
+    who = f"cuDNN {trial.library}, asked through front-end {trial.front_end},"
+    return Finding("ok", "planner", f"{who} answers: {trial.bytes:,} B for a convolution on an H200")
 
 
 def _device() -> tuple[Stack, Finding]:

@@ -16,7 +16,12 @@ from pathlib import Path
 from environment import SetupError, lock, renamed_when_complete, say
 
 HERE = Path(__file__).resolve().parent
-COMMON = ("books.c", "card.c", "host.c", "running.c")  # one library for all: cudart, the driver and NVML read the same books
+COMMON = (
+    "books.c",
+    "card.c",
+    "host.c",
+    "running.c",
+)  # one library for all: cudart, the driver and NVML read the same books
 # By name without the version, which is another for each CUDA: libcudart.so.12, libcudart.so.13.
 WRITTEN = {
     "libcudart": "cudart.c",

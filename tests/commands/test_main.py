@@ -318,8 +318,9 @@ def test_doctor_as_json(latentmeter: Command) -> None:
     answer = latentmeter("doctor", "--json")
     assert (answer.code, answer.err) == (0, "")
     found = json.loads(answer.out)
-    assert set(found) == {"stack", "findings", "gpus", "context"}
-    assert {"torch", "diffusers", "CUDA"} <= {finding["subject"] for finding in found["findings"]}
+    assert set(found) == {"stack", "findings", "gpus", "context", "planner"}
+    assert (found["planner"]["bytes"] is None) is bool(found["planner"]["reason"])
+    assert {"torch", "diffusers", "CUDA", "planner"} <= {finding["subject"] for finding in found["findings"]}
     assert all(finding["text"] for finding in found["findings"])
 
 

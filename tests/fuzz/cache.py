@@ -87,7 +87,9 @@ def ask_recording(*, keep: bool = False, found: bool = False, other: bool = Fals
 def ask_plans(*, keep: bool = False, found: bool = False, other: bool = False) -> None:
     """Ask for a plan: right, whether it was kept or has to be asked of cuDNN, which answers here what is right."""
     right = PLANNED + other
-    versions = patch.object(cudnn_plans, "front_end_version", lambda: f"{other:d}")
+    versions = patch.multiple(
+        cudnn_plans, front_end_version=lambda: f"{other:d}", installed_cudnn=lambda: cudnn_plans.SHIPPED_BY
+    )
     with versions, patch.object(Planner, "_ask", lambda self, question: right):
         planner = Planner(STACK)
         assert planner.answer(QUESTION) == right

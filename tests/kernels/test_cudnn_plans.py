@@ -2,26 +2,22 @@
 
 import json
 import logging
-import sys
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import profiler
+from profiler.data.shown import first_notes
 from profiler.data.stack import Stack, format_cudnn
 from profiler.files.paths import CONFIGS
+from profiler.kernels import cudnn_library
 from profiler.kernels import cudnn_plans as planning
 from profiler.kernels.convolution import Convolution
-from profiler.kernels.cudnn_plans import (
-    SHIPPED_BY,
-    Planner,
-    digest,
-    front_end_version,
-    planned_by,
-    question_of,
-    shipped_plans,
-)
+from profiler.kernels.cudnn_library import front_end_version, installed_cudnn
+from profiler.kernels.cudnn_plans import SHIPPED_BY, Planner, digest, question_of, shipped_plans
 from profiler.machine.cards import assumed_stack, find_gpu, gpus
 
 
@@ -41,8 +37,14 @@ def empty_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def without_cudnn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(planning, "front_end_version", lambda: None)
+def without_cudnn(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    found_once = (front_end_version, installed_cudnn)
+    monkeypatch.setattr(cudnn_library, "library", lambda: None)
+    for function in found_once:
+        function.cache_clear()
+    yield
+    for function in found_once:
+        function.cache_clear()
 
 
 def stack(gpu: str = "h200") -> Stack:
@@ -66,14 +68,19 @@ def test_without_cudnn_the_closed_form_answers_and_the_estimate_says_so() -> Non
     assert Planner(stack()).workspace_bytes(conv()) is None
     found = profiler.estimate("sd1.5", gpu="h200", height=344, width=344)
     assert found.routes["convolution cudnn, closed form"] == 36
-    assert "36 of 36 convolutions" in found.notes["terms.workspace"]
+    said = first_notes(found.notes)["stack.planner"]
+    assert said.startswith(
+        "workspace of 36 of 36 convolutions by a closed form, which is approximate and read off cuDNN 9.20.0"
+    )
+    assert said.endswith("no cuDNN is installed that could be asked: `pip install latentmeter[planner]` brings one")
+    assert "stack.planner" in found.notes["terms.workspace"]
 
 
 @pytest.mark.usefixtures("without_cudnn")
 def test_the_catalog_at_its_published_size_is_planned_without_cudnn() -> None:
     found = profiler.estimate("qwen-image", gpu="rtx-4090")
     assert found.routes["convolution cudnn, planned"] == 37
-    assert "terms.workspace" not in found.notes
+    assert not {"terms.workspace", "stack.planner", "stack.cudnn"} & found.notes.keys()
 
 
 @pytest.mark.parametrize("gpu", gpus())
@@ -102,6 +109,7 @@ def test_an_edited_record_makes_shipped_plans_void(monkeypatch: pytest.MonkeyPat
 
 def test_answers_are_kept_for_the_next_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(planning, "front_end_version", lambda: "1")
+    monkeypatch.setattr(planning, "installed_cudnn", lambda: SHIPPED_BY)
     monkeypatch.setattr(Planner, "_ask", lambda self, question: 77)
     first = Planner(stack())
     assert first.workspace_bytes(conv()) == 77
@@ -118,6 +126,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The questions that reach cuDNN, which answers 77 here."""
     questions: list[str] = []
     monkeypatch.setattr(planning, "front_end_version", lambda: "1")
+    monkeypatch.setattr(planning, "installed_cudnn", lambda: SHIPPED_BY)
     monkeypatch.setattr(Planner, "_ask", lambda self, question: questions.append(question) or 77)
     return questions
 
@@ -184,50 +193,14 @@ def test_a_card_without_a_record_is_not_planned() -> None:
     assert Planner(stack()).workspace_bytes(conv(transposed=True)) is None
 
 
-def test_a_server_that_cannot_load_cudnn_answers_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Here the front-end is taken for installed: the process starts, fails to import it, and ends."""
-    if front_end_version() is not None:
-        pytest.skip("cuDNN's front-end is installed")
-    monkeypatch.setattr(planning, "front_end_version", lambda: "1")
-    planner = Planner(stack())
-    assert planner.workspace_bytes(conv()) is None
-    assert planner.workspace_bytes(conv(groups=2)) is None
-    planner.close()
-
-
-def test_what_a_library_prints_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    talks = "import sys\nnext(sys.stdin)\nfor q in sys.stdin: print('hello', ' 5', len(q), sep='\\n', flush=True)"
-    monkeypatch.setattr(planning, "front_end_version", lambda: "1")
-    monkeypatch.setattr(planning, "child_command", lambda module: [sys.executable, "-c", talks])
-    planner = Planner(stack())
-    assert [planner._ask(question) for question in ("a question", "another")] == [11, 8]
-    planner.close()
-
-
 def test_cudnn_itself_gives_the_shipped_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    if front_end_version() is None:
-        pytest.skip("cuDNN's front-end is not installed (pip install .[planner])")
+    if (installed_cudnn() or 0) // 100 != SHIPPED_BY // 100 or front_end_version() is None:
+        pytest.skip("cuDNN 9.20 is not installed to be asked (pip install .[planner] nvidia-cudnn-cu13==9.20.*)")
     shipped = shipped_plans("h200", digest(find_gpu("h200").properties))
     planner = Planner(stack())
     for question in list(shipped)[::50]:
         assert planner._ask(question) == shipped[question]
     planner.close()
-
-
-def test_nvidias_switch_does_not_reach_the_process_that_plans(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A question says itself whether TF32 is allowed, and answers are kept: the asker's environment must not decide."""
-    seen: list[dict[str, str]] = []
-
-    def start(*command: object, env: dict[str, str], **_: object) -> None:
-        seen.append(env)
-        raise ZeroDivisionError
-
-    monkeypatch.setattr(planning, "front_end_version", lambda: "1")
-    monkeypatch.setattr(planning.subprocess, "Popen", start)
-    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "0")
-    with pytest.raises(ZeroDivisionError):
-        Planner(stack())._ask("a question")
-    assert "NVIDIA_TF32_OVERRIDE" not in seen[0] and "PATH" in seen[0]
 
 
 def test_plans_that_are_shipped_are_of_the_version_that_is_said() -> None:
@@ -237,10 +210,41 @@ def test_plans_that_are_shipped_are_of_the_version_that_is_said() -> None:
 
 
 @pytest.mark.parametrize(
-    ("installed", "versions"), [(None, [92000]), ("1.32.0-9.20.0.48", [92000]), ("1.34.0-9.24.0.12", [92000, 92400])]
+    ("wanted", "installed", "order"),
+    [
+        (92000, None, "shipped, installed"),
+        (92000, 92000, "shipped, installed"),
+        (92000, 92601, "shipped"),
+        (91900, 91900, "installed, shipped"),
+        (91900, 92601, "shipped"),
+        (92600, 92601, "installed, shipped"),
+        (92400, 92601, "installed, shipped"),
+        (90501, 90501, "installed, shipped"),
+        (90501, 92801, "shipped"),
+    ],
 )
-def test_an_installed_planner_is_one_more_version(
-    installed: str | None, versions: list[int], monkeypatch: pytest.MonkeyPatch
+def test_who_is_nearer_to_the_stacks_version_is_asked(
+    wanted: int, installed: int | None, order: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(planning, "front_end_version", lambda: installed)
-    assert planned_by() == versions
+    monkeypatch.setattr(planning, "installed_cudnn", lambda: installed)
+    planner = Planner(replace(stack(), cudnn=wanted))
+    assert ", ".join(source.__name__.strip("_") for source in planner._nearest) == order
+
+
+def test_plans_of_another_version_are_not_taken_for_the_stacks(
+    asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A plan that 9.20 shipped is asked of 9.26 for a stack of 9.26; a new one is not asked of it for one of 9.20."""
+    monkeypatch.setattr(planning, "installed_cudnn", lambda: 92601)
+    known = next(iter(shipped_plans("h200", digest(find_gpu("h200").properties))))
+    newer = Planner(replace(stack(), cudnn=92600))
+    assert newer.answer(known) == 77
+    assert newer.sources.planned_by == {92601: 1}
+    older = Planner(stack())
+    assert older.answer(known) != 77
+    assert older.workspace_bytes(conv()) is None
+    assert older.sources.planned_by == {92000: 1}
+    assert [*older.sources.unplanned] == [
+        "cuDNN 9.26.1 is installed, and plans otherwise; with 9.20.0 in its place they would be"
+    ]
+    assert asked == [known]
