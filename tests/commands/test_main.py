@@ -272,8 +272,11 @@ def test_estimate_for_a_reader(latentmeter: Command) -> None:
 
 def test_an_estimate_says_first_whether_it_fits_then_the_numbers_the_place_and_the_notes(latentmeter: Command) -> None:
     lines = latentmeter("estimate", IMAGE, "--gpu", "h200").out.splitlines()
-    beginnings = ["tests/models", "estimated for", "fits on an empty NVIDIA H200", "", "peak  ", "later calls, peak"]
-    for line, beginning in zip(lines, [*beginnings, "before the call", "peak at ", "note: "], strict=False):
+    # What was not planned by cuDNN stands above the verdict: no size of this model is shipped.
+    beginnings = ["tests/models", "estimated for", "note: workspace of", "fits on an empty NVIDIA H200", "", "peak  "]
+    for line, beginning in zip(
+        lines, [*beginnings, "later calls, peak", "before the call", "peak at ", "note: "], strict=False
+    ):
         assert line.startswith(beginning)
 
 
