@@ -14,7 +14,7 @@ from profiler.errors import NoKernelError
 from profiler.kernels import convolution
 from profiler.kernels.attention import Attention, KernelName
 from profiler.kernels.prices import AFTER, BEFORE, Price
-from profiler.trace.observer import COMPOSITE, dtype_name
+from profiler.trace.observer import dtype_name
 from profiler.trace.rules import elementwise, reductions, values
 from profiler.trace.tracing import Rule, Tracing
 
@@ -126,7 +126,7 @@ def _rms_norm(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[str
     """Fused on CUDA since torch 2.9 where weight and input share a dtype; else the composite, op by op."""
     x, normalized, weight = (*args, None)[:3]
     if trace.stack.torch_release < (2, 9, 0) or (weight is not None and weight.dtype != x.dtype):
-        return _take_apart(trace, func, args, kwargs)
+        return reductions.composed(trace, func, args, kwargs)
     rows = x.numel() // max(1, torch.Size(normalized).numel())
     taken = [] if x.is_contiguous() else trace.borrow(x.numel() * x.element_size())
     y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
@@ -228,17 +228,12 @@ def _cpu_rms_norm(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict
     return torch.empty(x.shape, dtype=dtype, device=x.device)
 
 
-def _take_apart(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    with trace:
-        return func._op_dk(COMPOSITE, *args, **kwargs)
-
-
 def _math_attention(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Op by op, of which one adds: the mask to the scores. ATen (attention.cpp) does it in place, except under a mode."""
     before = trace.rules
     trace.rules = before | {aten.add.Tensor: lambda _, add, args, kwargs: aten.add_.Tensor(*args, **kwargs)}
     try:
-        return _take_apart(trace, func, args, kwargs)
+        return reductions.composed(trace, func, args, kwargs)
     finally:
         trace.rules = before
 
@@ -248,23 +243,18 @@ CUDA_RULES: dict[Any, Rule] = {
     **elementwise.RULES,
     **reductions.RULES,
     aten.convolution.default: _convolution,
-    aten.addmm.default: _gemm,
-    aten.mm.default: _gemm,
-    aten.bmm.default: _gemm,
-    aten.baddbmm.default: _gemm,
+    **dict.fromkeys([aten.addmm.default, aten.mm.default, aten.bmm.default, aten.baddbmm.default], _gemm),
     aten.native_group_norm.default: _group_norm,
     aten.native_layer_norm.default: _layer_norm,
-    aten.upsample_nearest2d.default: _upsample_nearest,
-    aten._upsample_nearest_exact2d.default: _upsample_nearest,
-    aten.upsample_nearest3d.default: _upsample_nearest,
-    aten._upsample_nearest_exact3d.default: _upsample_nearest,
-    aten.avg_pool2d.default: _copies_input,
-    aten.avg_pool3d.default: _copies_input,
-    aten._softmax.default: _copies_input,
-    aten._log_softmax.default: _copies_input,
-    aten.reflection_pad1d.default: _copies_input,
-    aten.reflection_pad2d.default: _copies_input,
-    aten.reflection_pad3d.default: _copies_input,
+    **dict.fromkeys([aten.upsample_nearest2d.default, aten.upsample_nearest3d.default], _upsample_nearest),
+    **dict.fromkeys(
+        [aten._upsample_nearest_exact2d.default, aten._upsample_nearest_exact3d.default], _upsample_nearest
+    ),
+    **dict.fromkeys([aten.avg_pool2d.default, aten.avg_pool3d.default], _copies_input),
+    **dict.fromkeys([aten._softmax.default, aten._log_softmax.default], _copies_input),
+    **dict.fromkeys(
+        [aten.reflection_pad1d.default, aten.reflection_pad2d.default, aten.reflection_pad3d.default], _copies_input
+    ),
     aten.rms_norm.default: _rms_norm,
     aten.scaled_dot_product_attention.default: _attention,
 }

@@ -16,6 +16,7 @@ from profiler.trace.tracing import Rule, Tracing
 
 aten = torch.ops.aten
 COMPOSITES = (
+    torch._C.DispatchKey.CompositeImplicitAutograd,
     torch._C.DispatchKey.CompositeExplicitAutograd,
     torch._C.DispatchKey.CompositeExplicitAutogradNonFunctional,
 )
@@ -110,7 +111,7 @@ def _dims(x: torch.Tensor, dim: Any) -> tuple[int, ...]:
     return tuple(sorted({i % max(1, x.dim()) for i in listed}))
 
 
-def _composed(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def composed(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """An op that calls others inside: seen op by op, in the order of torch's own code."""
     key = next(k for k in COMPOSITES if torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), k))
     with trace:
@@ -148,7 +149,7 @@ RULES: dict[Any, Rule] = {
     **{getattr(op, name): _reduction(kind) for op, (kind, names) in NAMES.items() for name in names},
     aten.max.dim: _reduction(WITH_INDEX),
     aten.min.dim: _reduction(WITH_INDEX),
-    **dict.fromkeys([aten.norm.Scalar, aten.norm.ScalarOpt_dtype, aten.count_nonzero.default], _composed),
-    **dict.fromkeys([aten.logsumexp.default, aten.logsumexp.out, aten._safe_softmax.default], _composed),
+    **dict.fromkeys([aten.norm.Scalar, aten.norm.ScalarOpt_dtype, aten.count_nonzero.default], composed),
+    **dict.fromkeys([aten.logsumexp.default, aten.logsumexp.out, aten._safe_softmax.default], composed),
     aten.count_nonzero.dim_IntList: _count_nonzero,
 }
