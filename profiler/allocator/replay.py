@@ -1,11 +1,11 @@
 """Replays a trace through an allocator: what `torch.cuda` would count, and what stands at the peak."""
 
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Callable, Hashable
 
 from profiler.allocator.caching import CachingAllocator, OutOfMemory, Piece, PlainAllocator
 from profiler.data.events import Block, Events, alive_at, first_event, place_of
-from profiler.data.memory import AliveTensor, Memory, PeakAt
+from profiler.data.memory import ALLOCATED_TERMS, AliveTensor, Memory, PeakAt
 from profiler.data.units import ceil_div
 
 LARGEST = 10
@@ -123,11 +123,10 @@ class Replay:
 
     def terms(self) -> dict[str, int | None]:
         """Allocated bytes at the peak by term; a term with nothing alive is a true 0."""
-        totals: dict[str, int | None] = dict.fromkeys(("weights", "inputs", "outputs", "activations", "workspace"), 0)
-        sums: dict[str, int] = defaultdict(int)
+        sums = Counter(dict.fromkeys(ALLOCATED_TERMS, 0))
         for block in self.alive():
             sums[block.term] += self.sizes[block.number]
-        return totals | sums
+        return dict(sums)
 
     def peak_at(self) -> PeakAt:
         """The op whose allocation makes the peak."""

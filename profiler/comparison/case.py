@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from profiler.data.memory import TERMS
+from profiler.data.memory import LEVELS, TERMS
 from profiler.data.records import Estimate, Measurement, Record
 from profiler.data.shown import Shown, frame_of
 from profiler.data.stack import differing_fields
@@ -124,7 +124,7 @@ COLUMNS = (
     *("key", "model", "stage", "frames", "height", "width", "batch", "dtype", "options", "status", "device_kind"),
     *("stack", "verdict", "reason", "latent_bytes", "peak_at_module", "peak_at_op", "unexplained_bytes"),
     *("failure_phase", "failure_message", "failure_requested_bytes"),
-    *(f"{name}_{side}" for name in ("allocated", "reserved", "device") for side in SIDES),
+    *(f"{name}_{side}" for name in LEVELS for side in SIDES),
     *(f"{name}_{side}" for name in TERMS for side in SIDES[:2]),
 )
 

@@ -10,7 +10,7 @@ say otherwise) is unexplained, and a number. Reserved bytes are taken apart in `
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
 
 from profiler.allocator.caching import OutOfMemory
@@ -24,26 +24,6 @@ from profiler.data.records import Estimate, Measurement
 from profiler.data.stack import Stack
 
 MOST_CAUSES = 20
-
-
-@dataclass(frozen=True)
-class Side:
-    """One of the two streams, replayed: how many bytes each block takes, how high the peak is and at which event."""
-
-    events: Events
-    sizes: list[int]
-    peak: int
-    peak_event: int
-
-    @classmethod
-    def of(cls, events: Events, stack: Stack) -> "Side":
-        """Replay `events` through the allocator of `stack`."""
-        replay = Replay(events, allocator_of(stack))
-        return cls(events, replay.sizes, replay.allocator.peak_allocated, replay.peak_event)
-
-    def alive(self, at: int) -> dict[int, int]:
-        """Bytes of every block alive after event `at`, by its number."""
-        return {b.number: self.sizes[b.number] for b in alive_at(self.events.blocks, at)}
 
 
 def explain_peaks(
@@ -93,10 +73,10 @@ def find_causes(
     estimated: Events, measured: Events, stack: Stack, estimated_peak: int, measured_peak: int
 ) -> Explanation:
     """Take the difference of two allocated peaks (bytes, by the counters) apart by the streams behind them."""
-    e, m = Side.of(estimated, stack), Side.of(measured, stack)
+    e, m = (Replay(events, allocator_of(stack)) for events in (estimated, measured))
     partner = pair(measured, estimated)
     back = {b: a for a, b in partner.items()}
-    if m.peak >= e.peak:
+    if _height(m) >= _height(e):
         at_m, at_e = m.peak_event, _same_moment(m.peak_event, m, e, partner, back)
     else:
         at_m, at_e = _same_moment(e.peak_event, e, m, back, partner), e.peak_event
@@ -116,13 +96,13 @@ def find_causes(
     )
 
 
-def _same_moment(at: int, side: Side, other: Side, partner: dict[int, int], back: dict[int, int]) -> int:
+def _same_moment(at: int, side: Replay, other: Replay, partner: dict[int, int], back: dict[int, int]) -> int:
     """The event of `other` that stands where event `at` does in `side`.
 
     It is the birth of the last block that has a partner, then the deaths that follow it and have happened in `side` too.
     """
-    blocks, others = side.events.blocks, other.events
-    known = [n for n in side.events.events[: at + 1] if n >= 0 and n in partner]
+    blocks, others = side.trace.blocks, other.trace
+    known = [n for n in side.trace.events[: at + 1] if n >= 0 and n in partner]
     position = others.blocks[partner[known[-1]]].born if known else -1
     while position + 1 < len(others.events) and others.events[position + 1] < 0:
         twin = back.get(~others.events[position + 1])
@@ -133,41 +113,51 @@ def _same_moment(at: int, side: Side, other: Side, partner: dict[int, int], back
 
 
 def _differences(
-    m: Side, at_m: int, e: Side, at_e: int, partner: dict[int, int], back: dict[int, int]
+    m: Replay, at_m: int, e: Replay, at_e: int, partner: dict[int, int], back: dict[int, int]
 ) -> Iterable[Cause]:
     """Causes within one moment: measured minus estimated."""
-    alive_m, alive_e = m.alive(at_m), e.alive(at_e)
+    alive_m, alive_e = _alive(m, at_m), _alive(e, at_e)
     for number, size in alive_m.items():
-        block, twin = m.events.blocks[number], partner.get(number)
+        block, twin = m.trace.blocks[number], partner.get(number)
         if twin is None:
             yield _cause(m, block, size, "only measured")
         elif twin not in alive_e:
             yield _cause(m, block, size, "alive longer in the measurement")
         elif size != alive_e[twin]:
-            same = block.bytes == e.events.blocks[twin].bytes
+            same = block.bytes == e.trace.blocks[twin].bytes
             yield _cause(m, block, size - alive_e[twin], "in another block" if same else "of another size")
     for number, size in alive_e.items():
         if number not in back:
-            yield _cause(e, e.events.blocks[number], -size, "only estimated")
+            yield _cause(e, e.trace.blocks[number], -size, "only estimated")
         elif back[number] not in alive_m:
-            yield _cause(e, e.events.blocks[number], -size, "alive longer in the estimate")
+            yield _cause(e, e.trace.blocks[number], -size, "alive longer in the estimate")
 
 
-def _elsewhere(side: Side, at: int, name: Literal["measured", "estimated"]) -> Iterable[Cause]:
+def _elsewhere(side: Replay, at: int, name: Literal["measured", "estimated"]) -> Iterable[Cause]:
     """The bytes by which this side's own peak is above what is alive on it at event `at`, the moment that is compared.
 
     If both sides are compared where the measured peak stands (900 MiB), and the estimate, then at 850 MiB, has its own
     peak of 870 MiB at another moment, these are 20 MiB.
     """
-    higher = side.peak - sum(side.alive(at).values())
+    higher = _height(side) - sum(_alive(side, at).values())
     if higher:
-        block = side.events.blocks[side.events.events[side.peak_event]]
+        block = side.trace.blocks[side.trace.events[side.peak_event]]
         size = higher if name == "measured" else -higher
         yield replace(_cause(side, block, size, f"as the {name} peak stands at another moment,"), term="")
 
 
-def _cause(side: Side, block: Block, size: int, why: str) -> Cause:
-    module, op = place_of(side.events, block)
+def _height(side: Replay) -> int:
+    """Allocated bytes at the peak."""
+    return side.allocator.peak_allocated
+
+
+def _alive(side: Replay, at: int) -> dict[int, int]:
+    """Bytes of every block alive after event `at`, by its number."""
+    return {block.number: side.sizes[block.number] for block in alive_at(side.trace.blocks, at)}
+
+
+def _cause(side: Replay, block: Block, size: int, why: str) -> Cause:
+    module, op = place_of(side.trace, block)
     return Cause(bytes=size, module=module, op=op, term=block.term, why=why)
 
 

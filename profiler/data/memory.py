@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 LEVELS = ("allocated", "reserved", "device")
-TERMS = ("weights", "inputs", "outputs", "activations", "workspace", "cached", "context")
+ALLOCATED_TERMS = ("weights", "inputs", "outputs", "activations", "workspace")  # they add up to allocated
+TERMS = (*ALLOCATED_TERMS, "cached", "context")
 
 
 @dataclass(frozen=True, kw_only=True)

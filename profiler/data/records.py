@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from profiler.data.explanation import Explanation
 from profiler.data.latent import LatentEstimate
-from profiler.data.memory import LEVELS, TERMS, AliveTensor, Borrowed, Memory, PeakAt, Terms
+from profiler.data.memory import ALLOCATED_TERMS, LEVELS, TERMS, AliveTensor, Borrowed, Memory, PeakAt, Terms
 from profiler.data.shown import Shown, group_notes
 from profiler.data.stack import Stack
 from profiler.data.units import format_bytes
@@ -57,7 +57,7 @@ class Side(Shown):
     def imbalance(self) -> str | None:
         """Where the terms do not add up to the peak, in words; None where they do, or as far as either is unknown."""
         total = 0
-        for level, names in zip(LEVELS, (TERMS[:5], TERMS[5:6], TERMS[6:]), strict=True):
+        for level, names in zip(LEVELS, (ALLOCATED_TERMS, TERMS[5:6], TERMS[6:]), strict=True):
             parts, peak = [getattr(self.terms, name) for name in names], getattr(self.peak, f"{level}_bytes")
             if peak is None or None in parts:
                 break

@@ -7,7 +7,7 @@ rules compute from a whole call (`prices.py`) is not fitted but asked again; ano
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import prod
 from typing import Any
@@ -19,7 +19,7 @@ from profiler.estimation.answer import Traced
 from profiler.kernels.attention import Attention
 from profiler.kernels.convolution import Convolution
 from profiler.kernels.prices import Elements, Price, Prices
-from profiler.kernels.reduction import Reduction, workspace
+from profiler.kernels.reduction import Reduction
 
 CALLS: dict[str, type[Any]] = {
     "convolution": Convolution,
@@ -171,7 +171,7 @@ def replay(recording: dict[str, Any], size: Sides, stack: Stack) -> Traced:
     routes: Counter[str] = Counter()
     prices = Prices(stack, routes)
     try:
-        kinds = [_evaluate(kind, values, prices) for kind in recording["kinds"]]
+        kinds = [_evaluate(kind, values) for kind in recording["kinds"]]
         stream = Stream(*_blocks(recording, kinds, prices), [tuple(op) for op in recording["ops"]])
     finally:
         prices.planner.close()
@@ -181,63 +181,39 @@ def replay(recording: dict[str, Any], size: Sides, stack: Stack) -> Traced:
     return Traced(stream, routes, options, shapes, recording["notes"], *answered)
 
 
-Kind = tuple[
-    int | tuple[int, ...], tuple[int, ...], str, str, str, int, tuple[Price, Callable[[], int]] | None
-]  # for a reduction the bytes are the steps of its `workspace`
+Kind = tuple[int, tuple[int, ...], str, str, str, int, Price | None]
 
 
-def _evaluate(kind: list[Any], values: list[int], prices: Prices) -> Kind:
+def _evaluate(kind: list[Any], values: list[int]) -> Kind:
     size, shape, dtype, term, phase, op, price = kind
     if price is not None:
         asked = _resolved(price, values)
         call = CALLS[asked.pop("rule")](**asked.pop("call"))
-        if isinstance(call, Reduction):
-            return workspace(call, prices.stack), (), dtype, term, phase, op, None
-        again = Price(call, **asked)
-        return 0, (), dtype, term, phase, op, (again, _asker(again, prices))
+        return 0, (), dtype, term, phase, op, Price(call, **asked)
     shape = _resolved(shape, values)
     if isinstance(size, list):
         size = size[0] * prod(shape)
     return size if size >= 0 else values[~size], shape, dtype, term, phase, op, None
 
 
-def _asker(price: Price, prices: Prices) -> Callable[[], int]:
-    """A function that asks for the size anew, and so counts the route, each time."""
-    call, kernel = price.call, price.kernel
-    if isinstance(call, Convolution):
-        return lambda: prices.convolution(call)
-    if isinstance(call, Elements):
-        return lambda: call.bytes
-    assert isinstance(call, Attention)
-    if price.part is not None:
-        assert kernel is not None
-        size = prices.buffers(call, kernel)[price.part]
-        return lambda: size
-
-    def choose() -> int:
-        if prices.attention(call, price.allowed) != kernel:
+def _sizes(kind: Kind, prices: Prices) -> tuple[int, ...]:
+    """As `Prices.sizes`, which are asked for anew. Raises Elsewhere where attention takes another kernel than recorded."""
+    size, *_, price = kind
+    if price is None:
+        return (size,) if size else ()
+    if isinstance(price.call, Attention) and price.part is None:
+        if prices.attention(price.call, price.allowed) != price.kernel:
             raise Elsewhere
-        return 0
-
-    return choose
+        return ()
+    return prices.sizes(price)
 
 
 def _blocks(recording: dict[str, Any], kinds: list[Kind], prices: Prices) -> tuple[list[Block], list[int]]:
     """The stream without its empty slots."""
     blocks: list[Block] = []
     events: list[int] = []
-    number_of: list[int] = []
+    taken: list[list[int]] = []  # in each slot
     kind_of = recording["blocks"]
-
-    def take(size: int, kind: Kind) -> int:
-        first, shape, dtype, term, phase, op, asked = kind
-        number = len(blocks)
-        if asked is not None or isinstance(first, tuple):
-            shape = (size,)
-        price = asked and asked[0]
-        blocks.append(Block(number, size, op, shape, dtype, term, phase, len(events), None, price))
-        events.append(number)
-        return number
 
     def release(number: int) -> None:
         blocks[number].died = len(events)
@@ -245,22 +221,20 @@ def _blocks(recording: dict[str, Any], kinds: list[Kind], prices: Prices) -> tup
 
     for slot in recording["events"]:
         if slot < 0:
-            if number_of[~slot] >= 0:
-                release(number_of[~slot])
+            for number in reversed(taken[~slot]):
+                release(number)
             continue
         kind = kinds[kind_of[slot]]
-        size, asked = kind[0], kind[-1]
-        if isinstance(size, tuple):
-            number_of.append(-1)
-            taken: list[int] = []
-            for step in size:
-                if step:
-                    taken.append(take(step, kind))
-                else:
-                    release(taken.pop())
-            continue
-        size = asked[1]() if asked is not None else size
-        number_of.append(take(size, kind) if size else -1)
+        _, shape, dtype, term, phase, op, price = kind
+        taken.append([])
+        for size in _sizes(kind, prices):
+            if not size:
+                release(taken[-1].pop())
+                continue
+            number, shape = len(blocks), (size,) if price else shape
+            blocks.append(Block(number, size, op, shape, dtype, term, phase, len(events), None, price))
+            events.append(number)
+            taken[-1].append(number)
     return blocks, events
 
 

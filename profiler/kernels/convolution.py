@@ -6,6 +6,7 @@ plans (9.20, asked without a device, for H200, A100 and RTX 4090 property record
 Where anything of the same convolution was planned, `near_plans` knows better which engine runs.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Literal
@@ -51,9 +52,14 @@ class Convolution:
 
 def output_of(conv: Convolution, x: tuple[int, ...]) -> Convolution:
     """The same convolution of an input of another size."""
-    geometry = zip(x[2:], conv.weight[2:], conv.padding, conv.stride, conv.dilation, strict=True)
-    size = [(n + 2 * pad - step * (taps - 1) - 1) // stride + 1 for n, taps, pad, stride, step in geometry]
+    size = output_size(x[2:], conv.weight[2:], conv.padding, conv.stride, conv.dilation)
     return replace(conv, x=x, y=(x[0], conv.y[1], *size))
+
+
+def output_size(size: Sequence[int], *geometry: Sequence[int]) -> list[int]:
+    """Spatial output for an input of `size`, by kernel, padding, stride and dilation, each with a number a dimension."""
+    each = zip(size, *geometry, strict=True)
+    return [(n + 2 * pad - step * (taps - 1) - 1) // stride + 1 for n, taps, pad, stride, step in each]
 
 
 def has_cudnn(dtype: str, stack: Stack) -> bool:

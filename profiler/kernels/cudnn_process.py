@@ -6,7 +6,7 @@ import os
 import re
 import signal
 import subprocess
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import cache
 from threading import Timer
@@ -15,7 +15,7 @@ from typing import Any
 from profiler.data.text import visible
 from profiler.files.paths import installed
 from profiler.kernels.cudnn_library import FRONT_END, SEARCHED, front_end_version, library, missing
-from profiler.machine.cards import gpus
+from profiler.machine.cards import gpu
 from profiler.machine.child import child_command
 
 NO_ANSWER = "is installed but does not answer"
@@ -116,17 +116,13 @@ class Trial:
 @cache
 def try_planner() -> Trial:
     """Ask for one convolution, on an H200 whatever this machine has."""
-    found, size, reason = library(), None, ""
-    process = None
+    found, size = library(), None
     try:
-        process = CudnnProcess(gpus()["h200"].properties)
-        size = process.ask(TRIED)
+        with closing(CudnnProcess(gpu("h200").properties)) as process:
+            size = process.ask(TRIED)
         reason = "" if size is not None else "it builds no plan for a convolution that others plan"
     except SilentError as error:
         reason = str(error)
-    finally:
-        if process is not None:
-            process.close()
     return Trial(installed(FRONT_END), found.version if found else None, size, reason)
 
 

@@ -11,6 +11,7 @@ import sys
 from math import prod
 from typing import Any
 
+from profiler.kernels.convolution import output_size
 from profiler.kernels.cudnn_library import library
 from profiler.kernels.no_driver import load_without_driver
 
@@ -55,7 +56,7 @@ def workspace(device: Any, question: str) -> int:
     x, w, padding, stride, dilation = ([int(n) for n in text.split(",")] for text in numbers)
     dtype = DTYPES[name]
     geometry = {"padding": padding, "stride": stride, "dilation": dilation}
-    y = [x[0], w[0], *output_size(x[2:], w[2:], **geometry)]
+    y = [x[0], w[0], *output_size(x[2:], w[2:], *geometry.values())]
     graph = cudnn.pygraph(
         io_data_type=dtype,
         compute_data_type=cudnn.data_type.FLOAT,
@@ -76,14 +77,6 @@ def workspace(device: Any, question: str) -> int:
     graph.build_plans(cudnn.build_plan_policy.HEURISTICS_CHOICE)
     size: int = graph.get_workspace_size()
     return size
-
-
-def output_size(
-    size: list[int], kernel: list[int], padding: list[int], stride: list[int], dilation: list[int]
-) -> list[int]:
-    """Spatial output of a convolution."""
-    geometry = zip(size, kernel, padding, stride, dilation, strict=True)
-    return [(n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, p, s, d in geometry]
 
 
 def strides(shape: list[int], order: str) -> list[int]:

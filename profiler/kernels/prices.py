@@ -14,7 +14,7 @@ from profiler.kernels.attention import Attention, KernelName
 from profiler.kernels.convolution import Convolution
 from profiler.kernels.cudnn_plans import Planner
 from profiler.kernels.near_plans import near_plan
-from profiler.kernels.reduction import Reduction
+from profiler.kernels.reduction import Reduction, workspace
 
 BEFORE, AFTER = 4, 5  # as many buffers as any attention kernel takes, before and after its output
 
@@ -34,7 +34,7 @@ class Elements:
 
 @dataclass(frozen=True)
 class Price:
-    """One buffer of a call. For attention `kernel` is what was chosen of those `allowed`; `part` is the buffer's place,
+    """What a call borrows. For attention `kernel` is what was chosen of those `allowed`; `part` is the place of one buffer,
     None for the choice itself."""
 
     call: Convolution | Attention | Elements | Reduction
@@ -52,13 +52,28 @@ class Prices:
         self.planner = Planner(stack)
         self._planned: dict[Convolution, tuple[str, int]] = {}
 
-    def convolution(self, conv: Convolution) -> int:
-        """cuDNN's own plan where it can be had, else the closed form; counted by which of them answered."""
+    def sizes(self, price: Price) -> tuple[int, ...]:
+        """Bytes of the buffers in the order in which they are taken; a 0 gives back the one that was taken last.
+
+        The route of a convolution is counted each time.
+        """
+        call = price.call
+        if isinstance(call, Reduction):
+            return workspace(call, self.stack)
+        if isinstance(call, Elements):
+            size = call.bytes
+        elif isinstance(call, Convolution):
+            route, size = self.planned(call)
+            self.routes[f"convolution {route}"] += 1
+        else:
+            size = self.buffers(call, price.kernel)[price.part] if price.kernel and price.part is not None else 0
+        return (size,) if size else ()
+
+    def planned(self, conv: Convolution) -> tuple[str, int]:
+        """A convolution's route and workspace: by cuDNN's own plan where it can be had, else by the closed form."""
         if conv not in self._planned:
             self._planned[conv] = self._plan(conv)
-        route, size = self._planned[conv]
-        self.routes[f"convolution {route}"] += 1
-        return size
+        return self._planned[conv]
 
     @property
     def unplanned_bytes(self) -> int:

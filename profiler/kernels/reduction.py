@@ -89,7 +89,7 @@ def _loop(call: Reduction) -> Loop:
             out[i] = 0  # a reduced dimension; one of size 1 that is kept is not told apart from the others
     strides = [[s * size for s in out] for size in call.outputs]
     strides.append([s * call.item for s in call.strides or _contiguous(shape)])
-    order = _order(shape, strides)
+    order = walk_order(shape, strides, len(call.outputs))
     loop = Loop([shape[i] for i in order], [[row[i] for i in order] for row in strides], call.offset * call.item)
     return _joined(loop)
 
@@ -99,19 +99,22 @@ def _contiguous(shape: Sequence[int]) -> tuple[int, ...]:
     return tuple(prod(max(n, 1) for n in shape[i + 1 :]) for i in range(len(shape)))
 
 
-def _order(shape: Sequence[int], strides: Sequence[Sequence[int]]) -> list[int]:
-    """Reduced dimensions first, then by strides of the results and of the input (reorder_dimensions, insertion sort)."""
+def walk_order(shape: Sequence[int], strides: Sequence[Sequence[int]], results: int = 0) -> list[int]:
+    """Dimensions from the fastest on, by the first operand that tells: `strides` has a row for each (reorder_dimensions).
+
+    The first `results` rows are of a reduction's results, whose reduced dimensions come before all others. An insertion
+    sort, as some comparisons tell nothing.
+    """
 
     def compare(a: int, b: int) -> int:
         for number, row in enumerate(strides):
-            if number < len(strides) - 1 and (row[a] == 0) != (row[b] == 0):
+            if number < results and (row[a] == 0) != (row[b] == 0):
                 return 1 if row[b] == 0 else -1
-            if row[a] == 0 or row[b] == 0:
-                continue
-            if row[a] != row[b]:
-                return -1 if row[a] < row[b] else 1
-            if shape[a] > shape[b]:
-                return 1
+            if row[a] and row[b]:
+                if row[a] != row[b]:
+                    return row[a] - row[b]
+                if shape[a] > shape[b]:
+                    return 1
         return 0
 
     order = list(reversed(range(len(shape))))

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from profiler.allocator.settings import MIN_BLOCK
 from profiler.data.events import Block, alive_at
-from profiler.data.memory import AliveTensor, Borrowed, PeakAt
+from profiler.data.memory import ALLOCATED_TERMS, AliveTensor, Borrowed, PeakAt
 from profiler.data.records import Measurement
 from profiler.data.units import round_up
 from profiler.measurement.meter import Meter, OpPeak
@@ -26,7 +26,7 @@ def attribute(seen: Measurement, watch: Observer, meter: Meter) -> Measurement:
     on_cpu = meter.device.type == "cpu"
     at = _tensor_peak(watch) if on_cpu else highest.event
     alive = sorted(alive_at(watch.blocks, at - 1), key=lambda b: -b.bytes)
-    sums = {term: sum(_size(b, on_cpu) for b in alive if b.term == term) for term in _TENSOR_TERMS}
+    sums = {term: sum(_size(b, on_cpu) for b in alive if b.term == term) for term in ALLOCATED_TERMS[:4]}
     if not on_cpu:
         sums["weights"] = next(r.end.allocated_bytes or 0 for r in seen.readings if r.phase == "model")
         sums["inputs"] = (seen.baseline.allocated_bytes or 0) - sums["weights"]
@@ -49,9 +49,6 @@ def _difference(watched: int, cold: int | None) -> dict[str, str]:
         return {}
     text = f"the watched call peaked at {watched:,} B, the cold call at {cold:,} B; the difference is in this term"
     return {"terms.workspace": text}
-
-
-_TENSOR_TERMS = ("weights", "inputs", "outputs", "activations")
 
 
 def _tensor_peak(watch: Observer) -> int:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from profiler.comparison.case import Comparison, Pair
+from profiler.data.memory import ALLOCATED_TERMS, LEVELS
 from profiler.data.records import Record
 from profiler.data.units import format_bytes, format_percent
 from profiler.report.words import (
@@ -27,17 +28,15 @@ UNITS = (
     "with a minus too low."
 )
 NO_REASON = "no reason was recorded"
-QUANTITIES = ("allocated", "reserved", "device")
 COLUMNS = (
     *("model", "stage", "frames \u00d7 height \u00d7 width", "batch", "dtype", "options", "kind", "status"),
     *("allocated, estimated", "allocated, measured", "error", "verdict"),
-    *(f"{name}, {side}" for name in QUANTITIES[1:] for side in SIDES),
+    *(f"{name}, {side}" for name in LEVELS[1:] for side in SIDES),
 )
 ALWAYS = ("model", "stage", COLUMNS[2], *COLUMNS[8:12])  # columns that stand even where every row says the same
-TENSOR_TERMS = ("weights", "inputs", "outputs", "activations", "workspace")  # they add up to allocated
 STEPS: tuple[tuple[str, Role], ...] = (
     ("latent", "latent"),
-    *((name, "term") for name in TENSOR_TERMS),
+    *((name, "term") for name in ALLOCATED_TERMS),
     *(("allocated", "total"), ("cached", "term"), ("reserved", "total"), ("context", "term"), ("device", "total")),
 )
 
@@ -161,7 +160,7 @@ def table_row(comparison: Comparison, notes: Footnotes, said: str = "") -> list[
         Cell("measured (CPU)") if provenance == "cpu" else Cell(provenance, detail=card_of(record)),
         Cell(record.status),
     ]
-    for quantity in QUANTITIES:
+    for quantity in LEVELS:
         for side in SIDES:
             reason = why_unknown(record, side, f"peak.{quantity}_bytes")
             cells.append(notes.cell(getattr(getattr(comparison, quantity), side), reason))
@@ -178,7 +177,7 @@ def waterfall_steps(comparison: Comparison) -> list[Step]:
     pairs = {
         **comparison.terms,
         "latent": Pair(estimated=estimate.latent.get("memory_bytes") if estimate else None, measured=None),
-        **{name: getattr(comparison, name) for name in QUANTITIES},
+        **{name: getattr(comparison, name) for name in LEVELS},
     }
     workspace, extra = pairs["workspace"], added_workspace(comparison)
     filled = bool(extra) and workspace.estimated is None
@@ -203,7 +202,7 @@ def unexplained(steps: Sequence[Step]) -> Pair:
     pairs = {step.name: step.pair for step in steps}
 
     def rest(side: Side) -> int | None:
-        total, *terms = (getattr(pairs[name], side) for name in ("allocated", *TENSOR_TERMS))
+        total, *terms = (getattr(pairs[name], side) for name in ("allocated", *ALLOCATED_TERMS))
         return None if None in (total, *terms) else total - sum(terms)
 
     return Pair(estimated=rest("estimated"), measured=rest("measured"))

@@ -4,12 +4,13 @@ The two differ where dimensions of size 1 or equal strides leave the memory orde
 memory format by such strides.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch._prims_common import make_contiguous_strides_for
 from torch.utils._pytree import tree_leaves
+
+from profiler.kernels.reduction import walk_order
 
 
 def elementwise_strides(func: Any, arguments: Any, shape: torch.Size) -> tuple[int, ...]:
@@ -31,7 +32,7 @@ def elementwise_strides(func: Any, arguments: Any, shape: torch.Size) -> tuple[i
             return tensors[0].stride()
     operands = [_broadcast_strides(x, shape) for x in tensors if x.dim()]
     strides, step = [0] * len(shape), 1
-    for dim in _fastest_first(operands, shape):
+    for dim in walk_order(shape, operands):
         strides[dim] = step
         step *= shape[dim]
     return tuple(strides)
@@ -41,29 +42,3 @@ def _broadcast_strides(x: torch.Tensor, shape: torch.Size) -> list[int]:
     """Strides of `x` in a result of `shape`: 0 along what is repeated (compute_strides)."""
     own = [0 if n == 1 != whole else s for n, s, whole in zip(x.shape, x.stride(), shape[-x.dim() :], strict=True)]
     return [0] * (len(shape) - x.dim()) + own
-
-
-def _fastest_first(operands: Sequence[Sequence[int]], shape: torch.Size) -> list[int]:
-    """Dimensions in the order in which they are walked: an insertion sort in which some comparisons tell nothing."""
-    order = list(reversed(range(len(shape))))
-    for start in range(1, len(order)):
-        at = start
-        for before in reversed(range(start)):
-            comparison = _compare(operands, shape, order[before], order[at])
-            if comparison < 0:
-                break
-            if comparison > 0:
-                order[before], order[at] = order[at], order[before]
-                at = before
-    return order
-
-
-def _compare(operands: Sequence[Sequence[int]], shape: torch.Size, a: int, b: int) -> int:
-    """Above 0 where dimension `a` is slower than `b` by the first operand that tells (reorder_dimensions)."""
-    for strides in operands:
-        if strides[a] and strides[b]:
-            if strides[a] != strides[b]:
-                return strides[a] - strides[b]
-            if shape[a] > shape[b]:
-                return 1
-    return 0

@@ -9,11 +9,10 @@ import torch
 from torch.utils._pytree import tree_leaves
 
 from profiler.data.stack import Stack
-from profiler.kernels import reduction
 from profiler.kernels.attention import KernelName, PackageName
+from profiler.kernels.convolution import Convolution
 from profiler.kernels.gemm import cublas_workspace_bytes, lt_workspace_bytes, runs_on_lt
-from profiler.kernels.prices import Price, Prices
-from profiler.kernels.reduction import Reduction
+from profiler.kernels.prices import Elements, Price, Prices
 from profiler.trace.attention import dispatcher, kernels_on
 from profiler.trace.elementwise import elementwise_strides
 from profiler.trace.known_values import Values, is_real
@@ -40,7 +39,7 @@ class Tracing(Observer):
         self._gemm_workspace = stack.device != "cuda"
         self._lt_workspace = stack.device != "cuda"
         self._results: dict[Any, Any] = {}
-        self._benchmarked: set[Any] = set()
+        self._benchmarked: set[Convolution] = set()
 
     @property
     def state(self) -> Hashable:
@@ -62,8 +61,8 @@ class Tracing(Observer):
         return result
 
     def borrow(self, size: int, price: Price | None = None) -> list[int]:
-        """Take `size` bytes until `give_back`; nothing for 0."""
-        if not size and not (self.slots and price):
+        """Take `size` bytes until `give_back`; nothing for 0, but the slot of a `price`."""
+        if not size and not price:
             return []
         number = self.allocate(size, (size,), "byte", "workspace")
         self.blocks[number].price = price
@@ -74,15 +73,21 @@ class Tracing(Observer):
         for number in reversed(taken):
             self.release(number)
 
-    def reduce(self, call: Reduction) -> None:
-        """Take and give back what a reduction's kernels borrow. In a recording one slot stands for all of it."""
-        taken = self.borrow(0, Price(call))
-        for size in () if self.slots else reduction.workspace(call, self.stack):
+    def take(self, price: Price) -> list[int]:
+        """Take what a call borrows until `give_back`. In a recording one slot stands for all of it."""
+        if self.slots:
+            return self.borrow(0, price)
+        taken: list[int] = []
+        for size in self.prices.sizes(price):
             if size:
-                taken += self.borrow(size)
+                taken += self.borrow(size, price)
             else:
                 self.release(taken.pop())
-        self.give_back(taken)
+        return taken
+
+    def take_copy(self, x: torch.Tensor) -> list[int]:
+        """Take a copy of `x` until `give_back`."""
+        return self.take(Price(Elements(tuple(x.shape), x.element_size())))
 
     def keep_gemm_workspace(self, with_bias: bool) -> None:
         """The first product takes a workspace, after its output, which the library keeps (ATen CublasHandlePool.cpp).
@@ -113,11 +118,11 @@ class Tracing(Observer):
         finally:
             self.package = None
 
-    def try_plans(self, key: Any, workspace: int) -> None:
+    def try_plans(self, conv: Convolution) -> None:
         """`cudnn.benchmark`: at a convolution's first call its plans are timed in one buffer, then the cache is emptied."""
-        if self.benchmark and key not in self._benchmarked:
-            self._benchmarked.add(key)
-            self.give_back(self.borrow(workspace))
+        if self.benchmark and conv not in self._benchmarked:
+            self._benchmarked.add(conv)
+            self.give_back(self.borrow(self.prices.planned(conv)[1]))
             self.cache_emptied_at.add(len(self.events))
 
 
@@ -126,9 +131,8 @@ Rule = Callable[[Tracing, Any, tuple[Any, ...], dict[str, Any]], Any]
 
 def _like_cuda(func: Any, args: Any, kwargs: Any, result: Any) -> Any:
     """Give an elementwise op's result the strides that it has on a device; those of shape inference may differ."""
-    elementwise = (
-        torch.Tag.pointwise in func.tags and func is not torch.ops.aten.clone.default
-    )  # whose format is asked for
+    # Of `clone` the format is asked for.
+    elementwise = torch.Tag.pointwise in func.tags and func is not torch.ops.aten.clone.default
     if not elementwise or not isinstance(result, torch.Tensor) or not result.numel():
         return result
     strides = elementwise_strides(func, (args, kwargs), result.shape)

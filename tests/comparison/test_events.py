@@ -63,8 +63,9 @@ def test_a_workspace_without_its_rule_is_named(
 def test_a_workspace_of_another_size_is_named(
     explained: Callable[[], Explanation], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    right = prices.Prices.convolution
-    monkeypatch.setattr(prices.Prices, "convolution", lambda prices, conv: right(prices, conv) * 3 // 2)
+    right = prices.Prices.planned
+    half_more = lambda prices, conv: ((found := right(prices, conv))[0], found[1] * 3 // 2)  # noqa: E731
+    monkeypatch.setattr(prices.Prices, "planned", half_more)
     found = explained()
     (cause,) = found.causes
     assert (cause.module, cause.term, cause.why) == (

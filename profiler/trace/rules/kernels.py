@@ -13,8 +13,8 @@ from torch._prims_common import suggest_memory_format
 from profiler.errors import NoKernelError
 from profiler.kernels import convolution
 from profiler.kernels.attention import Attention, KernelName
-from profiler.kernels.prices import BEFORE, Elements, Price
-from profiler.trace.observer import COMPOSITE, dtype_name
+from profiler.kernels.prices import AFTER, BEFORE, Price
+from profiler.trace.observer import dtype_name
 from profiler.trace.rules import elementwise, reductions, values
 from profiler.trace.tracing import Rule, Tracing
 
@@ -46,17 +46,13 @@ def _convolution(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[
         channels_last=is_last,
         transposed=transposed,
     )
-    by_columns = convolution.route(conv, trace.stack) in (
-        "im2col",
-        "vol2col",
-    )  # these copy the weight before the output
+    by_columns = convolution.route(conv, trace.stack).endswith("2col")  # these copy the weight before the output
     copies = [0 if t.is_contiguous(memory_format=layout) else t.numel() * t.element_size() for t in (x, weight)]
     taken = [number for copy in copies[: 1 + by_columns] for number in trace.borrow(copy)]
     trace.track(y)
     taken += [number for copy in copies[1 + by_columns :] for number in trace.borrow(copy)]
-    workspace = trace.prices.convolution(conv)
-    trace.try_plans(conv, workspace)
-    taken += trace.borrow(workspace, Price(conv))
+    trace.try_plans(conv)
+    taken += trace.take(Price(conv))
     if by_columns:
         trace.keep_gemm_workspace(with_bias=False)  # columns times weights
     trace.give_back(taken)
@@ -80,8 +76,7 @@ def _gemm(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[str, An
     _check_dtypes(func, *args[:3])
     y = trace.infer(func, args, kwargs)
     trace.track(y)
-    copies = [Elements(tuple(x.shape), x.element_size()) for x in reversed(args[-2:]) if not _is_for_blas(x)]
-    taken = [number for copy in copies for number in trace.borrow(copy.bytes, Price(copy))]
+    taken = [number for x in reversed(args[-2:]) if not _is_for_blas(x) for number in trace.take_copy(x)]
     trace.keep_gemm_workspace(with_bias=func is aten.addmm.default and args[0].dim() == 1)
     trace.give_back(taken)
     return y
@@ -131,7 +126,7 @@ def _rms_norm(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[str
     """Fused on CUDA since torch 2.9 where weight and input share a dtype; else the composite, op by op."""
     x, normalized, weight = (*args, None)[:3]
     if trace.stack.torch_release < (2, 9, 0) or (weight is not None and weight.dtype != x.dtype):
-        return _take_apart(trace, func, args, kwargs)
+        return reductions.composed(trace, func, args, kwargs)
     rows = x.numel() // max(1, torch.Size(normalized).numel())
     taken = [] if x.is_contiguous() else trace.borrow(x.numel() * x.element_size())
     y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
@@ -157,15 +152,15 @@ def _attention(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[st
     )
     allowed = trace.allowed()
     kernel = trace.prices.attention(call, allowed)
-    trace.give_back(trace.borrow(0, Price(call, kernel, allowed)))
+    trace.give_back(trace.take(Price(call, kernel, allowed)))
     if kernel == "math":
         return _math_attention(trace, func, args, kwargs)
-    needs = [(size, Price(call, kernel, allowed, part)) for part, size in enumerate(trace.prices.buffers(call, kernel))]
+    needs = [Price(call, kernel, allowed, part) for part in range(BEFORE + AFTER)]
     taken: list[int] = []
     for part, need in enumerate(needs[:BEFORE]):
         is_converted = call.mask_is_bool and part == 0  # by `where` of two numbers, each a tensor for that long
         numbers = [number for _ in range(2 * is_converted) for number in trace.borrow(q.element_size())]
-        new = trace.borrow(*need)
+        new = trace.take(need)
         trace.give_back(numbers)
         if call.mask_is_bool and kernel == "efficient" and part == 1 and new:  # padded: what was converted is done with
             trace.give_back(taken)
@@ -173,7 +168,7 @@ def _attention(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[st
         taken += new
     y = attention_output(q, v, kernel)
     trace.track(y)
-    taken += [number for need in needs[BEFORE:] for number in trace.borrow(*need)]
+    taken += [number for need in needs[BEFORE:] for number in trace.take(need)]
     trace.give_back(taken)
     return y
 
@@ -208,8 +203,7 @@ def _copies_input(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict
     trace.track(y)
     layout = suggest_memory_format(x) if func is aten.avg_pool2d.default else torch.contiguous_format
     if not x.is_contiguous(memory_format=layout):
-        copy = Elements(tuple(x.shape), x.element_size())
-        trace.give_back(trace.borrow(copy.bytes, Price(copy)))
+        trace.give_back(trace.take_copy(x))
     return y
 
 
@@ -234,17 +228,12 @@ def _cpu_rms_norm(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict
     return torch.empty(x.shape, dtype=dtype, device=x.device)
 
 
-def _take_apart(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    with trace:
-        return func._op_dk(COMPOSITE, *args, **kwargs)
-
-
 def _math_attention(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Op by op, of which one adds: the mask to the scores. ATen (attention.cpp) does it in place, except under a mode."""
     before = trace.rules
     trace.rules = before | {aten.add.Tensor: lambda _, add, args, kwargs: aten.add_.Tensor(*args, **kwargs)}
     try:
-        return _take_apart(trace, func, args, kwargs)
+        return reductions.composed(trace, func, args, kwargs)
     finally:
         trace.rules = before
 
@@ -254,23 +243,18 @@ CUDA_RULES: dict[Any, Rule] = {
     **elementwise.RULES,
     **reductions.RULES,
     aten.convolution.default: _convolution,
-    aten.addmm.default: _gemm,
-    aten.mm.default: _gemm,
-    aten.bmm.default: _gemm,
-    aten.baddbmm.default: _gemm,
+    **dict.fromkeys([aten.addmm.default, aten.mm.default, aten.bmm.default, aten.baddbmm.default], _gemm),
     aten.native_group_norm.default: _group_norm,
     aten.native_layer_norm.default: _layer_norm,
-    aten.upsample_nearest2d.default: _upsample_nearest,
-    aten._upsample_nearest_exact2d.default: _upsample_nearest,
-    aten.upsample_nearest3d.default: _upsample_nearest,
-    aten._upsample_nearest_exact3d.default: _upsample_nearest,
-    aten.avg_pool2d.default: _copies_input,
-    aten.avg_pool3d.default: _copies_input,
-    aten._softmax.default: _copies_input,
-    aten._log_softmax.default: _copies_input,
-    aten.reflection_pad1d.default: _copies_input,
-    aten.reflection_pad2d.default: _copies_input,
-    aten.reflection_pad3d.default: _copies_input,
+    **dict.fromkeys([aten.upsample_nearest2d.default, aten.upsample_nearest3d.default], _upsample_nearest),
+    **dict.fromkeys(
+        [aten._upsample_nearest_exact2d.default, aten._upsample_nearest_exact3d.default], _upsample_nearest
+    ),
+    **dict.fromkeys([aten.avg_pool2d.default, aten.avg_pool3d.default], _copies_input),
+    **dict.fromkeys([aten._softmax.default, aten._log_softmax.default], _copies_input),
+    **dict.fromkeys(
+        [aten.reflection_pad1d.default, aten.reflection_pad2d.default, aten.reflection_pad3d.default], _copies_input
+    ),
     aten.rms_norm.default: _rms_norm,
     aten.scaled_dot_product_attention.default: _attention,
 }

@@ -10,12 +10,13 @@ from typing import Any
 
 import torch
 
-from profiler.kernels.prices import Elements, Price
+from profiler.kernels.prices import Price
 from profiler.kernels.reduction import Reduction
 from profiler.trace.tracing import Rule, Tracing
 
 aten = torch.ops.aten
 COMPOSITES = (
+    torch._C.DispatchKey.CompositeImplicitAutograd,
     torch._C.DispatchKey.CompositeExplicitAutograd,
     torch._C.DispatchKey.CompositeExplicitAutogradNonFunctional,
 )
@@ -66,16 +67,17 @@ def _reduction(kind: Kind) -> Rule:
         taken: list[int] = []
         if kind.orders and dim is None:
             flat = x.reshape(-1) if kind is POSITION else x.contiguous()
-            taken += [] if flat.untyped_storage()._cdata == x.untyped_storage()._cdata else _take(trace, flat)
+            taken += [] if flat.untyped_storage()._cdata == x.untyped_storage()._cdata else trace.take_copy(flat)
             x = flat
         dims = _dims(x, dim)
         is_skipped = kind.skips and all(x.shape[i] == 1 for i in dims)
         is_loaded = x.dtype in HALVES and outputs[0].dtype == torch.float32 and not is_skipped
         if kind.casts and x.dtype != outputs[0].dtype and not is_loaded:
             x = torch.empty_like(x, dtype=outputs[0].dtype)
-            taken += _take(trace, x)
+            taken += trace.take_copy(x)
         if not is_skipped:
-            trace.reduce(_call(trace, kind, x, outputs, dims, given.get("keepdim", False)))
+            call = _call(trace, kind, x, outputs, dims, given.get("keepdim", False))
+            trace.give_back(trace.take(Price(call)))
         trace.give_back(taken)
         return results
 
@@ -109,12 +111,7 @@ def _dims(x: torch.Tensor, dim: Any) -> tuple[int, ...]:
     return tuple(sorted({i % max(1, x.dim()) for i in listed}))
 
 
-def _take(trace: Tracing, x: torch.Tensor) -> list[int]:
-    copy = Elements(tuple(x.shape), x.dtype.itemsize)
-    return trace.borrow(copy.bytes, Price(copy))
-
-
-def _composed(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def composed(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """An op that calls others inside: seen op by op, in the order of torch's own code."""
     key = next(k for k in COMPOSITES if torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), k))
     with trace:
@@ -152,7 +149,7 @@ RULES: dict[Any, Rule] = {
     **{getattr(op, name): _reduction(kind) for op, (kind, names) in NAMES.items() for name in names},
     aten.max.dim: _reduction(WITH_INDEX),
     aten.min.dim: _reduction(WITH_INDEX),
-    **dict.fromkeys([aten.norm.Scalar, aten.norm.ScalarOpt_dtype, aten.count_nonzero.default], _composed),
-    **dict.fromkeys([aten.logsumexp.default, aten.logsumexp.out, aten._safe_softmax.default], _composed),
+    **dict.fromkeys([aten.norm.Scalar, aten.norm.ScalarOpt_dtype, aten.count_nonzero.default], composed),
+    **dict.fromkeys([aten.logsumexp.default, aten.logsumexp.out, aten._safe_softmax.default], composed),
     aten.count_nonzero.dim_IntList: _count_nonzero,
 }
