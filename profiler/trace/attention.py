@@ -32,7 +32,8 @@ def kernels_on(stack: Stack) -> tuple[AttentionName, ...]:
         "math": switches.math_sdp_enabled(),
         "cudnn": switches.cudnn_sdp_enabled(),
     }
-    order = [number for number in torch._C._get_sdp_priority_order() if number in ENUM]
+    # Torch 2.6 names four kernels in five places, and the last reads as "math" again: the first place counts.
+    order = [number for number in dict.fromkeys(torch._C._get_sdp_priority_order()) if number in ENUM]
     names = default_order(stack) if order in UNTOUCHED else tuple(ENUM[number] for number in order)
     return tuple(name for name in names if on[name])
 

@@ -117,7 +117,7 @@ def test_rounds_to_divisions_of_a_power_of_two(size: int, rounded: int) -> None:
 
 
 def on(settings: str) -> profiler.data.records.Estimate:  # type: ignore[name-defined]
-    stack = assumed_stack(find_gpu("h200"))
+    stack = assumed_stack(find_gpu("h200"), "2.13.0")
     changed = Stack(**{**stack.__dict__, "settings": {"PYTORCH_ALLOC_CONF": settings}})
     return profiler.estimate("flux.1-dev", stack=changed)
 

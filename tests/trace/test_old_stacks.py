@@ -97,3 +97,10 @@ def test_a_clip_is_unfolded_in_2_9() -> None:
     """cuDNN 9.10 is not trusted with it: 32 channels x 27 taps x 4 x 16 x 16 positions x 2 bytes."""
     found = taken(lambda x: F.conv3d(x, KERNEL, padding=1), (1, 32, 4, 16, 16), "h200", "2.9.1")
     assert found[:2] == [65_536, 1_769_472]
+
+
+def test_the_order_of_the_stack_holds_where_torch_2_6_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch 2.6.0 gives the order with math a second time (seen there, 2026-11-26): it is still torch's own, untouched."""
+    monkeypatch.setattr(torch._C, "_get_sdp_priority_order", lambda: [1, 2, 0, 3, 0])
+    found = taken(lambda x: F.scaled_dot_product_attention(x, x, x), (1, 8, 1024, 64), "h200", "2.12.0")
+    assert found == [8, 8, 1_048_576, 256]
