@@ -1,6 +1,7 @@
 """scripts/unseen: what it draws can be run, and is nowhere in the repository; a claim is held against every case."""
 
 import sys
+from contextlib import nullcontext
 from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from profiler.errors import UserError
 from profiler.models.find import find_model
 from profiler.sweeps.plan import find_sweep, plan_sweep
 
@@ -39,6 +41,16 @@ def test_a_seed_draws_cases_that_the_sweep_plans_and_nothing_holds(unseen: Any, 
     cases = [case for card in drawn for case in plan_sweep(find_sweep(str(tmp_path / card / "sweep.yaml"))).cases]
     assert {case.key for case in cases} == keys
     assert all(case.problem is None for case in cases)
+
+
+@pytest.mark.parametrize(("seed", "number", "taken"), [(5, 2, True), (5, None, True), (6, 2, False), (5, 3, False)])
+def test_a_folder_of_other_cases_than_were_asked_for_is_not_taken(
+    unseen: Any, tmp_path: Path, seed: int, number: int | None, taken: bool
+) -> None:
+    case = find_model("sd1.5").workload("decode")
+    unseen.write_sweeps({"h200": [case], "t4": [case]}, tmp_path, 5)
+    with nullcontext() if taken else pytest.raises(UserError, match=r"holds 2 cases \(unseen-5\), not those asked for"):
+        unseen.check_drawn(tmp_path, seed, number)
 
 
 def test_what_does_not_fit_the_card_by_weights_alone_is_not_drawn(unseen: Any) -> None:

@@ -64,7 +64,7 @@ def missing() -> str | None:
     """Why nobody can be asked here, and what to do; None where a process can be started."""
     found = library()
     if found is None:
-        return "no cuDNN is installed that could be asked: `pip install latentmeter[planner]` brings one"
+        return "no cuDNN is installed to be asked: `pip install nvidia-cublas 'nvidia-cudnn-cu13==9.20.*'` brings one"
     if importlib.util.find_spec("cudnn") is None:
         return f"cuDNN {found.version} is installed, its front-end is not: pip install {FRONT_END}"
     if (installed_cudnn() or 0) < FIRST_WITHOUT_DEVICE:

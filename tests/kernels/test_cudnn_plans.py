@@ -72,7 +72,7 @@ def test_without_cudnn_the_closed_form_answers_and_the_estimate_says_so() -> Non
     assert said.startswith(
         "workspace of 36 of 36 convolutions by a closed form, which is approximate and read off cuDNN 9.20.0"
     )
-    assert said.endswith("no cuDNN is installed that could be asked: `pip install latentmeter[planner]` brings one")
+    assert said.endswith("asked: `pip install nvidia-cublas 'nvidia-cudnn-cu13==9.20.*'` brings one")
     assert "stack.planner" in found.notes["terms.workspace"]
 
 
