@@ -71,7 +71,8 @@ class Autocast:
         if not keeps:
             return value.to(target)
         if id(value) not in self._kept:
-            self._kept[id(value)] = (value, value.to(target))
+            # It requires a gradient as the weight does, also under no_grad: `at::linear` goes by that.
+            self._kept[id(value)] = (value, value.to(target).requires_grad_())
         return self._kept[id(value)][1]
 
     def _widest(self, value: Any) -> torch.dtype:
