@@ -207,11 +207,14 @@ def _linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = N
     """`at::linear` as it runs without a dispatch mode.
 
     ATen (Linear.cpp) adds the bias in place after a matmul, except under a mode, where it adds out of place: a whole extra
-    output that no plain run allocates. Contiguous inputs take addmm, which has the bias inside.
+    output that no plain run allocates. Contiguous inputs take addmm, which has the bias inside. A weight that requires a
+    gradient makes matmul one of matrices, whatever copy of the input that takes (LinearAlgebra.cpp, `should_fold`).
     """
-    if bias is None:
-        return torch.matmul(x, weight.t())
-    if x.dim() == 2 or (x.dim() > 2 and x.is_contiguous()):
+    if bias is not None and (x.dim() == 2 or (x.dim() > 2 and x.is_contiguous())):
         flat = x if x.dim() == 2 else x.reshape(-1, x.shape[-1])
         return torch.addmm(bias, flat, weight.t()).view(*x.shape[:-1], weight.shape[0])
-    return torch.matmul(x, weight.t()).add_(bias)
+    if x.dim() > 2 and weight.requires_grad:  # which the transpose below no longer says, under a mode
+        product = torch.mm(x.reshape(-1, x.shape[-1]), weight.t()).view(*x.shape[:-1], weight.shape[0])
+    else:
+        product = torch.matmul(x, weight.t())
+    return product if bias is None else product.add_(bias)
