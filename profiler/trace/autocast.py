@@ -28,10 +28,14 @@ PROMOTE = frozenset(
 
 
 class Autocast:
-    """The casts of one autocast context to `dtype` (16 bit)."""
+    """The casts of one autocast context to `dtype` (16 bit).
 
-    def __init__(self, dtype: torch.dtype) -> None:
-        self.dtype = dtype
+    With `grads` a kept cast requires a gradient as its weight does, also under no_grad, and `at::linear` goes by that:
+    seen in dry runs of torch 2.11.0 to 2.13.0, not of 2.9.1.
+    """
+
+    def __init__(self, dtype: torch.dtype, *, grads: bool = True) -> None:
+        self.dtype, self.grads = dtype, grads
         self._kept: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
 
     def policy(self, func: Any) -> str | None:
@@ -71,8 +75,7 @@ class Autocast:
         if not keeps:
             return value.to(target)
         if id(value) not in self._kept:
-            # It requires a gradient as the weight does, also under no_grad: `at::linear` goes by that.
-            self._kept[id(value)] = (value, value.to(target).requires_grad_())
+            self._kept[id(value)] = (value, value.to(target).requires_grad_(self.grads))
         return self._kept[id(value)][1]
 
     def _widest(self, value: Any) -> torch.dtype:

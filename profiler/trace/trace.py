@@ -47,7 +47,8 @@ class Trace(Tracing):
         options = run.asked
         self.benchmark = options.benchmark
         if options.autocast is not None:
-            self.autocast = Autocast(TORCH_DTYPES[options.autocast])
+            grads = self.stack.torch_release >= (2, 11, 0)
+            self.autocast = Autocast(TORCH_DTYPES[options.autocast], grads=grads)
         if self.autocast is not None or self.benchmark:
             self._repeats = None  # what was kept or timed before makes equal calls differ
 
