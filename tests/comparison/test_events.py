@@ -79,7 +79,7 @@ def test_a_workspace_of_another_size_is_named(
 def test_a_peak_at_another_moment_is_a_cause_by_itself(
     explained: Callable[[], Explanation], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prices.Prices, "convolution", lambda prices, conv: 0)
+    monkeypatch.setattr(prices.Prices, "planned", lambda prices, conv: ("cudnn, planned", 0))
     found = explained()
     missing, elsewhere = found.causes
     assert (missing.module, missing.bytes) == ("decoder.up_blocks.2.upsamplers.0.conv", 258 * MIB)
