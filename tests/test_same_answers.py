@@ -7,13 +7,12 @@ import signal
 import subprocess
 import sys
 import time
-from importlib.machinery import SourceFileLoader
-from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 from random import Random
-from typing import Any
 
 import pytest
+
+from tests.scripts import load_script
 
 SCRIPT = Path(__file__).parent.parent / "scripts" / "same_answers"
 MODEL = {"id": "m", "vae": None, "denoiser": None, "default": None, "latent": None}
@@ -29,18 +28,7 @@ else:
 """
 
 
-def load() -> Any:
-    loader = SourceFileLoader("same_answers", str(SCRIPT))
-    spec = spec_from_loader("same_answers", loader)
-    assert spec is not None
-    module = module_from_spec(spec)
-    sys.dont_write_bytecode, kept = True, sys.dont_write_bytecode  # scripts/ is no place for a cache
-    loader.exec_module(module)
-    sys.dont_write_bytecode = kept
-    return module
-
-
-same_answers = load()
+same_answers = load_script("same_answers")
 
 
 @pytest.fixture

@@ -1,9 +1,6 @@
 """scripts/unseen: what it draws can be run, and is nowhere in the repository; a claim is held against every case."""
 
-import sys
 from contextlib import nullcontext
-from importlib.machinery import SourceFileLoader
-from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 from random import Random
 from types import SimpleNamespace
@@ -15,20 +12,12 @@ import pytest
 from profiler.errors import UserError
 from profiler.models.find import find_model
 from profiler.sweeps.plan import find_sweep, plan_sweep
-
-SCRIPT = Path(__file__).parent.parent / "scripts" / "unseen"
+from tests.scripts import load_script
 
 
 @pytest.fixture(scope="module")
 def unseen() -> Any:
-    loader = SourceFileLoader("unseen", str(SCRIPT))
-    spec = spec_from_loader("unseen", loader)
-    assert spec is not None
-    module = module_from_spec(spec)
-    sys.dont_write_bytecode, kept = True, sys.dont_write_bytecode  # scripts/ is no place for a cache
-    loader.exec_module(module)
-    sys.dont_write_bytecode = kept
-    return module
+    return load_script("unseen")
 
 
 def test_a_seed_draws_cases_that_the_sweep_plans_and_nothing_holds(unseen: Any, tmp_path: Path) -> None:
