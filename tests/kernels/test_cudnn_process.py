@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from profiler.kernels.cudnn_plans import SHIPPED_BY, Planner
 from profiler.kernels.cudnn_process import CudnnProcess, try_planner
 from profiler.kernels.no_driver import MACHINES, empty_library
 from profiler.machine.cards import assumed_stack, find_gpu
+from profiler.measurement import doctor
 from profiler.measurement.doctor import examine
 
 ANSWERS = "import sys\nnext(sys.stdin)\nfor q in sys.stdin: print('hello', ' 5', 88, sep='\\n', flush=True)"
@@ -130,6 +132,28 @@ def test_the_doctor_asks_for_one_convolution(program: str, level: str, serve: Se
     assert found.level == level
     assert ("answers: 88 B" in found.text) if level == "ok" else ("no such library" in found.text)
     assert (try_planner().bytes, bool(try_planner().reason)) == ((88, False) if level == "ok" else (None, True))
+
+
+@pytest.mark.parametrize(
+    ("installed", "stack", "level", "says"),
+    [
+        (92000, 92000, "ok", "for cuDNN 9.20.0 ask the shipped plans of cuDNN 9.20.0, then it, then a closed form"),
+        (
+            92801,
+            92000,
+            "note",
+            "for cuDNN 9.20.0 do not ask it, but the shipped plans of cuDNN 9.20.0, then a closed form",
+        ),
+        (92801, 92700, "ok", "for cuDNN 9.27.0 ask it, then the shipped plans of cuDNN 9.20.0, then a closed form"),
+    ],
+)
+def test_the_doctor_says_whom_estimates_ask(
+    installed: int, stack: int, level: str, says: str, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serve(ANSWERS)
+    monkeypatch.setattr(cudnn_plans, "installed_cudnn", lambda: installed)
+    found = doctor._planner(replace(assumed_stack(find_gpu("h200"), "2.13.0"), cudnn=stack))
+    assert (found.level, says in found.text) == (level, True), found.text
 
 
 def test_the_process_gets_no_setting_that_changes_answers(monkeypatch: pytest.MonkeyPatch) -> None:
