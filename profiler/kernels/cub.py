@@ -16,13 +16,19 @@ def aligned(*parts: int) -> int:
     return sum(ceil_div(part, 256) * 256 for part in parts) + 255
 
 
-def scan_bytes(count: int, item: int) -> int:
+def scan_bytes(count: int, item: int, stack: Stack) -> int:
     """Running sums of `count` elements of `item` bytes: a state for each tile and for 32 before the first.
 
-    A state is one word that holds flag and value; 16-bit floats keep a flag and two values apart.
+    A state is one word that holds flag and value; 16-bit floats keep a flag and two values apart. In CUDA 13's CUB (torch
+    2.11.0) the words, too, are a buffer of their own within the buffer, in CUDA 12.8's (torch 2.9.1) they are the buffer.
     """
     states = ceil_div(count, 128 * max(1, min(60 // item, 30))) + 32
-    return aligned(aligned(states * 4, states * item, states * item) if item < 4 else aligned(states * 2 * item))
+    words = states * 2 * item
+    if item < 4:
+        words = aligned(states * 4, states * item, states * item)
+    elif stack.torch_release >= (2, 10, 0):
+        words = aligned(words)
+    return aligned(words)
 
 
 def sort_bytes(count: int, key: int, value: int, bits: int, stack: Stack) -> tuple[int, bool]:

@@ -15,8 +15,15 @@ from profiler.trace.trace import Trace
 BF16, FP32, INT32, INT64 = torch.bfloat16, torch.float32, torch.int32, torch.int64
 
 
-def events(op: Any, shape: tuple[int, ...], dtype: torch.dtype, gpu: str, stride: tuple[int, ...] | None) -> list[int]:
-    trace = Trace(assumed_stack(find_gpu(gpu), "2.13.0"))
+def events(
+    op: Any,
+    shape: tuple[int, ...],
+    dtype: torch.dtype,
+    gpu: str,
+    stride: tuple[int, ...] | None = None,
+    version: str = "2.13.0",
+) -> list[int]:
+    trace = Trace(assumed_stack(find_gpu(gpu), version))
     x = torch.empty_strided(shape, stride or torch.empty(shape, device="meta").stride(), dtype=dtype, device="meta")
     with trace.during("cold", "activations"), torch.inference_mode():
         result = op(x)
@@ -60,6 +67,12 @@ def test_an_op_borrows_what_it_does_on_the_card(
 ) -> None:
     found = events(op, shape, dtype, gpu, stride)
     assert found[: len(expected)] == expected
+
+
+def test_torch_2_9_1_borrows_as_its_own_dry_run_did() -> None:
+    assert events(lambda x: x.cumsum(0), (250_000,), FP32, "t4", version="2.9.1") == [1000000, 1791, -2]
+    found = events(lambda x: x.topk(5), (20_000,), BF16, "t4", version="2.9.1")
+    assert found[:12] == [10, 40, 2, 4, 8, 8, 10240, 80, 80, 1279, -10, 1279]
 
 
 @pytest.mark.parametrize(("gpu", "is_said"), [("a100", True), ("h200", False)])

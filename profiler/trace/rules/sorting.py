@@ -104,17 +104,15 @@ def _is_shared(rows: int, length: int) -> bool:
 
 
 def _shared(trace: Tracing, rows: int, length: int, item: int) -> list[int]:
-    """mbtopk::launch of TensorTopK.cu: thresholds, counts of digits by row and block, then places by CUB's sums by key."""
+    """mbtopk::launch of TensorTopK.cu: thresholds, counts of digits by row and block, then places by CUB's sums by key.
+
+    Digits' sums by row came between torch 2.9.1, which has semaphores instead, and 2.11.0.
+    """
     each = min(64, max(4, ceil_div(rows * length, (trace.stack.multiprocessors or 1) * BLOCKS * THREADS)))
     blocks = rows * ceil_div(length, each * THREADS)
-    sizes = (
-        rows * item,
-        2 * rows * 4,
-        2 * rows * max(4, item),
-        blocks * DIGITS * 2,
-        rows * DIGITS * 4,
-        *[blocks * 4] * 2,
-    )
+    sums, semaphores = ([rows * DIGITS * 4], []) if trace.stack.torch_release >= (2, 10, 0) else ([], [rows * 4])
+    found = [rows * item, *semaphores, rows * 8, 2 * rows * max(4, item)]
+    sizes = [*found, blocks * DIGITS * 2, *sums, blocks * 4, blocks * 4]
     taken = [number for size in sizes for number in trace.borrow(size)]
     for _ in range(2):  # the states of up to 32 tiles
         trace.give_back(trace.borrow(aligned(aligned(512), 4)))
@@ -135,7 +133,9 @@ def running(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[str, 
     if x.numel() == x.shape[args[1]]:
         for begin in range(0, x.numel(), MOST_SCANNED):
             first = trace.borrow(x.element_size()) if begin else []
-            trace.give_back(first + trace.borrow(scan_bytes(min(MOST_SCANNED, x.numel() - begin), x.element_size())))
+            trace.give_back(
+                first + trace.borrow(scan_bytes(min(MOST_SCANNED, x.numel() - begin), x.element_size(), trace.stack))
+            )
     trace.give_back(taken)
     return y
 
