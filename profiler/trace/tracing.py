@@ -35,6 +35,7 @@ class Tracing(Observer):
         self.prices = Prices(stack, self.routes)
         self.cache_emptied_at: set[int] = set()  # the events before which cached segments are given back
         self.values = Values()
+        self.unpriced: list[str] = []  # where a library's buffer is not known: module path and op
         self.rules: dict[Any, Rule] = {}
         self._gemm_workspace = stack.device != "cuda"
         self._lt_workspace = stack.device != "cuda"
