@@ -54,7 +54,7 @@ def test_group_norm_of_one_pixel_has_no_scale_and_shift() -> None:
 
 
 def test_group_norm_clones_an_input_in_another_order() -> None:
-    """Up to torch 2.13 `at::group_norm` clones it, later the op below: whichever torch traces, the estimate has the clone."""
+    """Up to torch 2.13 `at::group_norm` clones it, later the op below: whichever torch traces, the estimate has it."""
     x, w = tensor((1, 64, 8, 8), BF16, (64, 1, 512, 64)), tensor((64,), BF16)
     for op, args in ((F.group_norm, (x, 8, w, w)), (torch.native_group_norm, (x, w, w, 1, 64, 64, 8, 1e-6))):
         assert events(op, *args)[0][:8] == [8192, 8192, 16, 16, 32, 32, 256, 256]
