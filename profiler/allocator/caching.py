@@ -43,23 +43,21 @@ class Piece:
 class CachingAllocator:
     """Counts allocated, reserved and requested bytes, and their peaks.
 
-    `capacity` is the memory that the device has for segments; `limit` what a memory fraction allows of it; with more than
-    `garbage_above` bytes reserved, cached segments are collected before a new one is asked for. Each new segment lies
-    above the last one, or below it if addresses are `falling`: of equal free blocks, best fit takes the lowest.
+    `capacity` is the memory that the device has for segments, or a fraction allows of it; with more than `garbage_above`
+    bytes reserved, cached segments are collected before a new one is asked for. Each new segment lies above the last one,
+    or below it if addresses are `falling`: of equal free blocks, best fit takes the lowest.
     """
 
     def __init__(
         self,
         capacity: int | None = None,
         settings: AllocatorSettings | None = None,
-        limit: int | None = None,
         garbage_above: int | None = None,
         *,
         falling: bool = False,
     ) -> None:
         self.capacity = capacity
         self.falling = falling
-        self.limit = limit
         self.garbage_above = garbage_above
         self._searches = 0  # of the large pool: the clock by which garbage ages
         self.settings = settings or AllocatorSettings()
@@ -139,7 +137,7 @@ class CachingAllocator:
 
     def _new_segment(self, size: int, small: bool) -> Piece | None:
         segment = self.settings.segment_size(size)
-        if self._above_limit(segment) or not self._has_room(segment):
+        if not self._has_room(segment):
             return None
         taken = round_up(segment, ROUND_LARGE)
         self._next_address -= taken * self.falling
@@ -148,10 +146,6 @@ class CachingAllocator:
         self.segments += 1
         self._reserve(segment)
         return block
-
-    def _above_limit(self, segment: int) -> bool:
-        """The fraction is checked against the whole segment that would be asked for (alloc_block)."""
-        return self.limit is not None and self.reserved + segment > self.limit
 
     def _has_room(self, size: int) -> bool:
         return self.capacity is None or self.reserved + size <= self.capacity

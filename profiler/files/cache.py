@@ -14,12 +14,11 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from profiler.files.paths import cache_folder
-from profiler.files.write import write_atomically
+from profiler.files.write import warn_once, write_atomically
 
 SCHEMA = 1  # raised where the form of an entry changes: older ones are then as good as none
 MOST_ENTRIES, MOST_BYTES = 4096, 256 << 20  # of a kind: three of them stay below 1 GiB
@@ -27,7 +26,6 @@ OFF = ("off", "0", "no", "false")
 DIGEST_BYTES = hashlib.sha256().digest_size
 
 logger = logging.getLogger(__name__)
-warn_once = cache(logger.warning)
 _LEFT_ALONE: ContextVar[bool] = ContextVar("_LEFT_ALONE", default=False)
 
 

@@ -54,7 +54,6 @@ class Planner:
         self._record = self._card.properties if self._card else None
         self._process: CudnnProcess | None = None
         self._silent = ""  # why the process does not answer
-        self._new: dict[str, int] = {}
 
     def workspace_bytes(self, conv: Convolution) -> int | None:
         """The workspace of cuDNN's first plan for `conv`; None where nothing here knows it."""
@@ -107,7 +106,7 @@ class Planner:
             self.answered["cached"] += 1
         elif (found := self._ask(question)) is not None:
             self.answered["asked"] += 1
-            self.kept[question] = self._new[question] = found
+            self.kept[question] = found
         if found is not None:
             self.sources.planned_by[installed_cudnn() or 0] += 1
         return found
@@ -117,11 +116,10 @@ class Planner:
         if self._process is not None:
             self._process.close()
             self._process = None
-        if self._new:
+        if self.answered["asked"]:
             with suppress(OSError):  # a disk that takes nothing: the next process asks again
-                known = self._read() | self._new  # another process may have kept some meanwhile
+                known = self._read() | self.kept  # another process may have kept some meanwhile
                 keep("plans", self._name, dict([*known.items()][-MOST_KEPT:]))
-            self._new = {}
 
     @cached_property
     def _shipped_plans(self) -> dict[str, int | None]:

@@ -320,4 +320,4 @@ def test_an_estimate_leaves_no_process_behind(disk: Path) -> None:
             if mark.encode() in (process / "environ").read_bytes().split(b"\0"):
                 left.append((process / "cmdline").read_text())
     assert left == []
-    assert [path.name for path in disk.iterdir()] == ["answers"]
+    assert {path.name for path in disk.iterdir()} - {"plans"} == {"answers"}  # plans: where a cuDNN was asked

@@ -55,6 +55,13 @@ def test_group_norm_of_one_pixel_has_no_scale_and_shift() -> None:
     assert events(torch.native_group_norm, x, w, w, 1, 1024, 1, 32, 1e-6)[0] == [2048, 64, 64, 128, 128, -5, -4]
 
 
+def test_group_norm_clones_an_input_in_another_order() -> None:
+    """Up to torch 2.13 `at::group_norm` clones it, later the op below: whichever torch traces, the estimate has it."""
+    x, w = tensor((1, 64, 8, 8), BF16, (64, 1, 512, 64)), tensor((64,), BF16)
+    for op, args in ((F.group_norm, (x, 8, w, w)), (torch.native_group_norm, (x, w, w, 1, 64, 64, 8, 1e-6))):
+        assert events(op, *args)[0][:8] == [8192, 8192, 16, 16, 32, 32, 256, 256]
+
+
 def test_a_bool_mask_is_converted_before_all_else_by_two_numbers() -> None:
     assert attention(BF16, 24, 256, 128, BOOL) == [2, 2, 3145728, -2, -1, 8, 8, 1572864, 256, -7, -5, -4, -3]
     assert attention(FP32, 28, 1000, 128, BOOL) == [4, 4, 112000000, -2, -1, 14336000, -3]

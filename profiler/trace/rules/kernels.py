@@ -109,9 +109,14 @@ def _group_norm(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[s
 
     Images of one pixel, and calls without weight and bias, go without the two rows (GroupNormKernelImplInternal). In 16
     bit the kernel keeps the statistics in fp32 too since torch 2.13: seen there, absent in 2.12.0 (dry runs of both).
+    An input in another order is cloned first: up to torch 2.13 by `at::group_norm`, from 2.14 on here (group_norm.cpp).
     """
     x, weight, bias, batch, channels, pixels, groups, _ = args
     _check_dtypes(func, x, weight, bias)
+    if not x.is_contiguous():
+        with trace:
+            x = x.contiguous()
+        trace.ops.append(trace.ops[-2])
     y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
     statistics = [torch.empty((batch, groups), dtype=x.dtype, device=x.device) for _ in range(2)]
     trace.track([y, *statistics])
@@ -126,7 +131,7 @@ def _layer_norm(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[s
     """The kernel wants contiguous rows and keeps fp32 mean and reciprocal deviation of each."""
     x, normalized, weight, bias, _ = args
     _check_dtypes(func, x, weight, bias)
-    taken = [] if x.is_contiguous() else trace.borrow(x.numel() * x.element_size())
+    taken = [] if x.is_contiguous() else trace.take_copy(x)
     y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
     rows = (*x.shape[: x.dim() - len(normalized)], *[1] * len(normalized))
     statistics = [torch.empty(rows, dtype=torch.float32, device=x.device) for _ in range(2)]
@@ -141,7 +146,7 @@ def _rms_norm(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[str
     if trace.stack.torch_release < (2, 9, 0) or (weight is not None and weight.dtype != x.dtype):
         return reductions.composed(trace, func, args, kwargs)
     rows = x.numel() // max(1, torch.Size(normalized).numel())
-    taken = [] if x.is_contiguous() else trace.borrow(x.numel() * x.element_size())
+    taken = [] if x.is_contiguous() else trace.take_copy(x)
     y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
     trace.track(y)
     trace.give_back(taken + trace.borrow(rows * 4))
@@ -205,7 +210,7 @@ def _upsample_nearest(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: 
     if suggest_memory_format(x) == torch.channels_last and x.shape[1] >= 4:
         return y
     copies = [t for t in (y, x) if not t.is_contiguous()]
-    trace.give_back([number for t in copies for number in trace.borrow(t.numel() * t.element_size())])
+    trace.give_back([number for t in copies for number in trace.take_copy(t)])
     return y
 
 
