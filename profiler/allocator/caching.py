@@ -59,6 +59,7 @@ class CachingAllocator:
         self.capacity = capacity
         self.falling = falling
         self.garbage_above = garbage_above
+        self._rounded: dict[int, int] = {}  # of each size that was asked for
         self._searches = 0  # of the large pool: the clock by which garbage ages
         self.settings = settings or AllocatorSettings()
         self.allocated = self.reserved = self.requested = 0
@@ -70,13 +71,25 @@ class CachingAllocator:
 
     def malloc(self, size: int) -> Piece:
         """Allocate `size` > 0 bytes. Raises OutOfMemory."""
-        rounded = self.settings.round(size)
+        rounded = self._rounded.get(size) or self._rounded.setdefault(size, self.settings.round(size))
         small = rounded <= SMALL_SIZE
         self._searches += not small
-        block = self._take_free(rounded, small)
-        if block is None:
-            self._collect_garbage()
-            block = self._new_segment(rounded, small)
+        block = self._take_free(rounded, small) or self._make(size, rounded, small)
+        if block.size > rounded:
+            self._split(block, rounded)
+        block.free, block.requested = False, size
+        self.allocated += block.size
+        self.requested += size
+        if self.allocated > self.peak_allocated:
+            self.peak_allocated = self.allocated
+        if self.requested > self.peak_requested:
+            self.peak_requested = self.requested
+        return block
+
+    def _make(self, size: int, rounded: int, small: bool) -> Piece:
+        """A block of a new segment, whatever has to be given back for it. Raises OutOfMemory."""
+        self._collect_garbage()
+        block = self._new_segment(rounded, small)
         if block is None and self._release_oversize(rounded):
             block = self._new_segment(rounded, small)
         if block is None:
@@ -87,14 +100,6 @@ class CachingAllocator:
         if block is None:
             self.ooms += 1
             raise OutOfMemory(size)
-        self._split(block, rounded)
-        block.free, block.requested = False, size
-        self.allocated += block.size
-        self.requested += size
-        if self.allocated > self.peak_allocated:
-            self.peak_allocated = self.allocated
-        if self.requested > self.peak_requested:
-            self.peak_requested = self.requested
         return block
 
     def free(self, block: Piece) -> None:
@@ -201,10 +206,19 @@ class CachingAllocator:
 
     def _merge(self, block: Piece) -> None:
         """Let `block` swallow its neighbours that are free, and mapped as it is (try_merge_blocks)."""
-        for neighbour in (block.previous, block.next):
-            if neighbour is not None and neighbour.free and neighbour.mapped == block.mapped:
-                self._remove(neighbour)
-                _join(block, neighbour)
+        previous, following, mapped = block.previous, block.next, block.mapped
+        if previous is not None and previous.free and previous.mapped == mapped:
+            self._remove(previous)
+            block.address, block.previous = previous.address, previous.previous
+            block.size += previous.size
+            if block.previous is not None:
+                block.previous.next = block
+        if following is not None and following.free and following.mapped == mapped:
+            self._remove(following)
+            block.next = following.next
+            block.size += following.size
+            if block.next is not None:
+                block.next.previous = block
 
     def _insert(self, block: Piece) -> None:
         block.put_back = self._searches
@@ -217,27 +231,12 @@ class CachingAllocator:
 
 def cut(block: Piece, size: int) -> Piece:
     """Shorten `block` to `size` bytes; returns the rest as its new neighbour, of the same kind."""
-    tail = Piece(
-        block.address + size, block.size - size, block.small, previous=block, next=block.next,
-        mapped=block.mapped, unit=block.unit, base=block.base,
-    )  # fmt: skip
+    tail = Piece(block.address + size, block.size - size, block.small, True, 0, block, block.next, block.mapped)
+    tail.unit, tail.base = block.unit, block.base
     if block.next is not None:
         block.next.previous = tail
     block.next, block.size = tail, size
     return tail
-
-
-def _join(block: Piece, neighbour: Piece) -> None:
-    """Let `block` swallow a neighbour of its segment."""
-    if neighbour is block.previous:
-        block.address, block.previous = neighbour.address, neighbour.previous
-        if block.previous is not None:
-            block.previous.next = block
-    else:
-        block.next = neighbour.next
-        if block.next is not None:
-            block.next.previous = block
-    block.size += neighbour.size
 
 
 class PlainAllocator:

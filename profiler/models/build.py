@@ -5,7 +5,11 @@ Memory depends on shapes and dtypes, not on values, so a catalog model needs no 
 """
 
 import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from math import prod
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from accelerate import init_empty_weights
@@ -18,6 +22,7 @@ from profiler.models.torchvision_resize import provide_resize
 from profiler.models.weights import weights_format
 
 TORCH_DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+LARGE = 4 << 20  # bytes in fp32: of larger tensors no trace knows the content (`trace/known_values.py`)
 
 
 def build(cls: Any, config: dict[str, Any], dtype: torch.dtype) -> nn.Module:
@@ -29,7 +34,7 @@ def build(cls: Any, config: dict[str, Any], dtype: torch.dtype) -> nn.Module:
     # Buffers that a class creates without naming a dtype take the loading dtype: from_pretrained sets it so.
     torch.set_default_dtype(dtype)
     try:
-        with init_empty_weights():
+        with init_empty_weights(), _large_tables_on_meta():
             module: nn.Module = cls.from_config(config)
     except (ImportError, NameError) as error:
         raise ModelError(f"{cls.__name__} needs a library that is not installed ({error})") from error
@@ -39,6 +44,25 @@ def build(cls: Any, config: dict[str, Any], dtype: torch.dtype) -> nn.Module:
         torch.set_default_dtype(previous)
     _cast_as_loaded(module, dtype)
     return module.eval().requires_grad_(False)
+
+
+@contextmanager
+def _large_tables_on_meta() -> Iterator[None]:
+    """Let tables of 2D positions have no data either where they are large, as if they were parameters.
+
+    diffusers computes SD 3.5's in fp64: 1.4 GiB for a moment. Nobody asks what such a table holds.
+    """
+    from diffusers.models import embeddings
+
+    usual = embeddings.get_2d_sincos_pos_embed
+
+    def table(embed_dim: int, grid_size: Any, *args: Any, **kwargs: Any) -> Any:
+        rows = grid_size**2 if isinstance(grid_size, int) else prod(grid_size)
+        with torch.device("meta") if rows * embed_dim * 4 > LARGE else nullcontext():
+            return usual(embed_dim, grid_size, *args, **kwargs)
+
+    with patch.object(embeddings, usual.__name__, table):
+        yield
 
 
 def component_class(name: str) -> Any:

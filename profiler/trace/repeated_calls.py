@@ -17,6 +17,8 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager, suppress
 from inspect import isclass, isroutine
+from itertools import chain
+from operator import is_
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -113,6 +115,8 @@ class Repeats:
     def __init__(self, story: Tracing) -> None:
         self.story = story
         self._calls: dict[Hashable, Call] = {}
+        self._looked: dict[Any, tuple[list[Any], list[int], list[Any], int]] = {}
+        self._states: dict[Hashable, int] = {}
 
     @contextmanager
     def blending(self, root: nn.Module) -> Iterator[None]:
@@ -133,7 +137,7 @@ class Repeats:
         story, arguments = self.story, (args, tuple(kwargs.items()))
         key = None
         with suppress(Unrepeatable):  # whose traceback would hold tensors while the function runs
-            given, state = Tree(story, arguments), (called, story.state, _attributes(story, called))
+            given, state = Tree(story, arguments), (called, story.state, self._attributes(called))
             key = (state, given.key())
         if key is None:
             return function()
@@ -144,11 +148,25 @@ class Repeats:
         result = function()
         with suppress(Unrepeatable):
             after = Tree(story, (*arguments, result))
-            unchanged = (called, story.state, _attributes(story, called)) == state
+            unchanged = (called, story.state, self._attributes(called)) == state
             if unchanged and self._is_explained(given, after, first, begin):
                 did = (first, begin, len(story.events), story.routes - routes)
                 self._calls[key] = Call(*did, given.items, after.items, given.views)
         return result
+
+    def _attributes(self, called: Any) -> int:
+        """A number for what the attributes of a module hold: the same as before while they hold the very same objects.
+
+        Looking for those is quick, and they are kept, so that no other object has their place in memory.
+        """
+        if called in self._looked:
+            views, lengths, held, number = self._looked[called]
+            if [*map(len, views)] == lengths and all(map(is_, chain.from_iterable(views), held)):
+                return number
+        views, found = _attributes(self.story, called)
+        number = self._states.setdefault(found, len(self._states))
+        self._looked[called] = (views, [*map(len, views)], [*chain.from_iterable(views)], number)
+        return number
 
     def _is_explained(self, given: Tree, after: Tree, first: int, begin: int) -> bool:
         """Whether the trees before and after say all that was done since block number `first` and event `begin`."""
@@ -212,19 +230,21 @@ def _nested(items: Iterator[Any]) -> Any:
     return inner if item.kind is dict else item.kind(inner.values())
 
 
-def _attributes(story: Tracing, called: Any) -> Hashable:
-    """What the attributes of a module hold, of the modules in it and of its attention processors, one after the other."""
+def _attributes(story: Tracing, called: Any) -> tuple[list[Any], Hashable]:
+    """What the attributes of a module hold, of the modules in it and of its attention processors, one after the other.
+
+    First views of the dicts, lists and sets that hold them, then what these hold.
+    """
     found: list[Any] = []
-    todo: list[Any] = [vars(called)] if isinstance(called, nn.Module) else []
+    todo: list[Any] = [vars(called).values()] if isinstance(called, nn.Module) else []
     seen = set()
     for container in todo:
         found.append(len(container))
-        for value in container.values() if isinstance(container, dict) else container:
+        for value in container:
             if type(value) in PLAIN:
                 found.append(value)
             elif isinstance(value, (tuple, list, dict, set)):
-                if value:
-                    todo.append(value)
+                todo.append(value.values() if isinstance(value, dict) else value)
             elif isinstance(value, torch.Tensor):
                 block = story.number_of(value)
                 if block is None or story.blocks[block].term != "weights" or story.values.knows(value):
@@ -233,9 +253,9 @@ def _attributes(story: Tracing, called: Any) -> Hashable:
             elif isinstance(value, nn.Module) or type(value).__module__.startswith("diffusers."):
                 if id(value) not in seen:
                     seen.add(id(value))
-                    todo.append(vars(value))
+                    todo.append(vars(value).values())
             elif isroutine(value) or isclass(value) or isinstance(value, np.generic):
                 found.append(value)
             else:
                 raise Unrepeatable
-    return tuple(found)
+    return todo, tuple(found)
