@@ -45,6 +45,8 @@ class Watched(Generic[Run]):
             notes["masks"] = f"masks of unknown content taken as all valid, the worst case; first in {masks[0]}"
         if choices := self.trace.values.choices:
             notes["choices"] = f"top-k choices, such as of experts, taken as spread evenly; first in {choices[0]}"
+        if unpriced := self.trace.unpriced:
+            notes["scratch"] = f"part of a sort's workspace is not known here, and not counted; first in {unpriced[0]}"
         prices, options = self.trace.prices, dict(self.run.options)
         answered = prices.planner.sources, prices.unplanned_bytes
         return Traced(self.trace, self.trace.routes, options, self.output_shapes, notes, *answered)

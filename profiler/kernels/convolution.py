@@ -93,8 +93,8 @@ def workspace_bytes(conv: Convolution, stack: Stack) -> int:
     kind = route(conv, stack)
     if kind == "depthwise":
         return 0
-    if kind == "im2col" and conv.kernel_volume == 1:
-        return 0  # ConvolutionMM2d.cu: the input is its own matrix of columns
+    if kind == "im2col" and conv.kernel_volume == 1 == max(conv.stride) and not any(conv.padding):
+        return 0  # ConvolutionMM2d.cu (requires_columns): the input is its own matrix of columns
     if kind in ("im2col", "vol2col"):
         # They and NaiveDilatedConvolution.cu unfold one sample at a time: every output position with all its taps.
         return conv.x[1] * conv.kernel_volume * prod(conv.y[2:]) * conv.element_size

@@ -12,7 +12,7 @@ from profiler.data.stack import Stack
 from profiler.kernels.attention import KernelName, PackageName, default_order
 from profiler.kernels.convolution import Convolution
 from profiler.kernels.gemm import Product, gives_back
-from profiler.kernels.prices import Elements, Price, Prices
+from profiler.kernels.prices import Elements, Elsewhere, Price, Prices
 from profiler.trace.attention import dispatcher, kernels_on
 from profiler.trace.elementwise import elementwise_strides
 from profiler.trace.known_values import Values, is_real
@@ -35,6 +35,7 @@ class Tracing(Observer):
         self.prices = Prices(stack, self.routes)
         self.cache_emptied_at: set[int] = set()  # the events before which cached segments are given back
         self.values = Values()
+        self.unpriced: list[str] = []  # where a library's buffer is not known: module path and op
         self.rules: dict[Any, Rule] = {}
         self._products: set[bool] = set()  # whether there was a matrix product with a bias, and one without
         self._results: dict[Any, Any] = {}
@@ -66,6 +67,12 @@ class Tracing(Observer):
         number = self.allocate(size, (size,), "byte", "workspace")
         self.blocks[number].price = price
         return [number]
+
+    def by_card(self) -> Stack:
+        """The stack, for a rule whose buffers follow from the card and have no price. Raises Elsewhere in a recording."""
+        if self.slots:
+            raise Elsewhere
+        return self.stack
 
     def give_back(self, taken: list[int]) -> None:
         """Free borrowed buffers, last first, as scopes end."""

@@ -90,7 +90,10 @@ def test_before_ampere_there_is_neither_bf16_in_cudnn_nor_tf32(
 
 
 def test_im2col_needs_no_columns_for_a_kernel_of_one() -> None:
-    assert workspace_bytes(conv((1, 64, 32, 32), 32, 1), stack("t4")) == 0
+    one = conv((1, 64, 32, 32), 32, 1)
+    assert workspace_bytes(one, stack("t4")) == 0
+    strided = replace(one, y=(1, 32, 16, 16), stride=(2, 2))  # 1 x 1 taps, but not of every pixel
+    assert workspace_bytes(strided, stack("t4")) == 64 * 16 * 16 * 2
     assert workspace_bytes(conv((1, 64, 4, 16, 16), 32, 1), stack("t4")) == 64 * 4 * 16 * 16 * 2
 
 

@@ -23,6 +23,8 @@ def events(op: Callable[..., torch.Tensor], *args: Any, gpu: str = "h200") -> tu
     """What a trace notes for one call after the first product of the process, and the result."""
     trace = Trace(assumed_stack(find_gpu(gpu), "2.13.0"))
     x = tensor((8, 8), BF16)
+    with trace.during("inputs", "inputs"):
+        trace.resident(list(args))
     with trace.during("cold", "activations"), torch.inference_mode():
         x.mm(x)
         first, begin = len(trace.blocks), len(trace.events)
@@ -97,6 +99,21 @@ def test_without_cudnn_the_weight_is_copied_before_the_output() -> None:
     x, w = tensor((1, 4, 8, 10), BF16, (320, 1, 40, 4)), tensor((5, 4, 3, 3), BF16, (36, 1, 12, 4))
     found = events(F.conv2d, x, w, tensor((5,), BF16), 1, 1, gpu="t4")[0]
     assert found == [640, 360, 800, 5760, -4, -2, -1]
+
+
+def test_without_cudnn_groups_run_one_after_another() -> None:
+    """In dry CUDA on a T4; there the outputs of the groups go first to last."""
+
+    def grouped(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+        return F.conv3d(x, w, padding=1, groups=2)
+
+    x, w = tensor((2, 8, 5, 20, 24), BF16), tensor((12, 4, 3, 3, 3), BF16)
+    found, y = events(grouped, x, w, gpu="t4")
+    assert found[:-2] == [38400, 57600, 518400, -3, -1, 38400, 57600, 518400, -6, -4, 115200]
+    assert sorted(found[-2:]) == [-5, -2]
+    assert y.is_contiguous()
+    turned = [t.to(memory_format=torch.channels_last_3d) for t in (x, w)]
+    assert events(grouped, *turned, gpu="t4")[0][:4] == [76800, 2592, 38400, 57600]  # both whole, before any group
 
 
 def test_zeros_like_keeps_strides_that_size_1_leaves_open() -> None:

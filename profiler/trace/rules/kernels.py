@@ -15,7 +15,7 @@ from profiler.kernels import attention, convolution
 from profiler.kernels.attention import Attention
 from profiler.kernels.prices import AFTER, BEFORE, Price
 from profiler.trace.observer import dtype_name
-from profiler.trace.rules import elementwise, reductions, values
+from profiler.trace.rules import elementwise, reductions, sorting, values
 from profiler.trace.tracing import Rule, Tracing
 
 aten = torch.ops.aten
@@ -48,6 +48,8 @@ def _convolution(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[
     )
     path = convolution.path(conv, trace.stack)
     by_columns = path == "columns"
+    if by_columns and groups > 1:
+        return _by_groups(trace, func, args)
     copies = [0 if t.is_contiguous(memory_format=layout) else t.numel() * t.element_size() for t in (x, weight)]
     taken = [number for copy in copies[: 1 + by_columns] for number in trace.borrow(copy)]
     trace.track(y)
@@ -58,6 +60,17 @@ def _convolution(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[
         trace.keep_gemm_workspace(with_bias=False)  # columns times weights
     trace.give_back(taken)
     return y
+
+
+def _by_groups(trace: Tracing, func: Any, args: tuple[Any, ...]) -> Any:
+    """The slow paths know no groups: ATen runs one after another on slices of contiguous input and weights, then joins the
+    outputs (Convolution.cpp, the cases `Slow2d` to `SlowTranspose3d`)."""
+    x, weight, bias, *geometry, groups = args
+    with trace:
+        x, weight = x.contiguous(), weight.contiguous()
+        biases = [None] * groups if bias is None else bias.chunk(groups)
+        slices = zip(x.chunk(groups, 1), weight.chunk(groups), biases, strict=True)
+        return torch.cat([func(*each, *geometry, 1) for each in slices], 1)
 
 
 def _each(values: list[int], rank: int) -> tuple[int, ...]:
@@ -244,6 +257,7 @@ CUDA_RULES: dict[Any, Rule] = {
     **values.RULES,
     **elementwise.RULES,
     **reductions.RULES,
+    **sorting.RULES,
     aten.convolution.default: _convolution,
     **dict.fromkeys([aten.addmm.default, aten.mm.default, aten.bmm.default, aten.baddbmm.default], _gemm),
     aten.native_group_norm.default: _group_norm,
