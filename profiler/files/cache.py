@@ -74,6 +74,17 @@ def find_all(kind: str, pattern: str) -> Iterator[tuple[Path, Any]]:
             yield path, json.loads(zlib.decompress(body))
 
 
+def clear(kind: str) -> int:
+    """Remove all of a kind; returns how many entries that were."""
+    try:
+        paths = [path for path in _folder(kind).iterdir() if path.is_file()]
+    except OSError:
+        return 0
+    for path in paths:
+        _remove(path)
+    return sum(not path.exists() for path in paths)
+
+
 def _folder(kind: str, *, make: bool = False) -> Path:
     """The folder of a kind, this user's alone. Raises OSError where there is none, or it is another's."""
     top = cache_folder()

@@ -80,6 +80,14 @@ def route(conv: Convolution, stack: Stack) -> str:
     return "cudnn"
 
 
+def path(conv: Convolution, stack: Stack) -> str:
+    """Convolutions of one path allocate the same tensors, besides the workspace: the slow ones copy to contiguous ones,
+    those that go by columns copy the weight before the output."""
+    if route(conv, stack).endswith("2col"):
+        return "columns"
+    return "any order" if has_cudnn(conv.dtype, stack) else "contiguous"
+
+
 def workspace_bytes(conv: Convolution, stack: Stack) -> int:
     """Bytes borrowed besides input, output and layout copies of tensors that are not contiguous."""
     kind = route(conv, stack)

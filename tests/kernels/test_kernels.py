@@ -223,7 +223,7 @@ def test_output_keeps_the_querys_order_where_the_kernel_does() -> None:
     flat = torch.empty(1, 64, 2, 32, device="meta").transpose(1, 2)
     plain = torch.empty(1, 2, 64, 32, device="meta")
     for query in (flat, plain):
-        assert attention_output(query, query, "flash").stride() == query.stride()
+        assert attention_output(query, query, "fused").stride() == query.stride()
         assert attention_output(query, query, "efficient").stride() == flat.stride()
     assert attention_output(plain, plain, "cudnn").shape == plain.shape
 

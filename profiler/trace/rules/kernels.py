@@ -11,8 +11,8 @@ import torch
 from torch._prims_common import suggest_memory_format
 
 from profiler.errors import NoKernelError
-from profiler.kernels import convolution
-from profiler.kernels.attention import Attention, KernelName
+from profiler.kernels import attention, convolution
+from profiler.kernels.attention import Attention
 from profiler.kernels.prices import AFTER, BEFORE, Price
 from profiler.trace.observer import dtype_name
 from profiler.trace.rules import elementwise, reductions, sorting, systems, values
@@ -46,7 +46,8 @@ def _convolution(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[
         channels_last=is_last,
         transposed=transposed,
     )
-    by_columns = convolution.route(conv, trace.stack).endswith("2col")  # these copy the weight before the output
+    path = convolution.path(conv, trace.stack)
+    by_columns = path == "columns"
     if by_columns and groups > 1:
         return _by_groups(trace, func, args)
     copies = [0 if t.is_contiguous(memory_format=layout) else t.numel() * t.element_size() for t in (x, weight)]
@@ -54,7 +55,7 @@ def _convolution(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[
     trace.track(y)
     taken += [number for copy in copies[1 + by_columns :] for number in trace.borrow(copy)]
     trace.try_plans(conv)
-    taken += trace.take(Price(conv))
+    taken += trace.take(Price(conv, path))
     if by_columns:
         trace.keep_gemm_workspace(with_bias=False)  # columns times weights
     trace.give_back(taken)
@@ -169,32 +170,33 @@ def _attention(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[st
         causal=(*args, *[False] * 6)[5] or kwargs.get("is_causal", False),
     )
     allowed = trace.allowed()
-    kernel = trace.prices.attention(call, allowed)
-    trace.give_back(trace.take(Price(call, kernel, allowed)))
+    kernel = trace.prices.kernel(call, allowed)
+    path = attention.path(kernel, call)
+    trace.give_back(trace.take(Price(call, path, allowed)))
     if kernel == "math":
         return _math_attention(trace, func, args, kwargs)
-    needs = [Price(call, kernel, allowed, part) for part in range(BEFORE + AFTER)]
+    needs = [Price(call, path, allowed, part) for part in range(BEFORE + AFTER)]
     taken: list[int] = []
     for part, need in enumerate(needs[:BEFORE]):
         is_converted = call.mask_is_bool and part == 0  # by `where` of two numbers, each a tensor for that long
         numbers = [number for _ in range(2 * is_converted) for number in trace.borrow(q.element_size())]
         new = trace.take(need)
         trace.give_back(numbers)
-        if call.mask_is_bool and kernel == "efficient" and part == 1 and new:  # padded: what was converted is done with
+        if path.endswith("mask padded") and part == 1:  # what was converted is done with
             trace.give_back(taken)
             taken = []
         taken += new
-    y = attention_output(q, v, kernel)
+    y = attention_output(q, v, path)
     trace.track(y)
     taken += [number for need in needs[BEFORE:] for number in trace.take(need)]
     trace.give_back(taken)
     return y
 
 
-def attention_output(q: torch.Tensor, v: torch.Tensor, kernel: KernelName) -> torch.Tensor:
-    """The output without data, (B, heads, S_q, d_v), in the memory order that `kernel` gives it."""
+def attention_output(q: torch.Tensor, v: torch.Tensor, path: str) -> torch.Tensor:
+    """The output without data, (B, heads, S_q, d_v), in the memory order that kernels of `path` give it."""
     batch, heads, length, depth = q.shape
-    if kernel not in ("efficient", "math") and v.shape[-1] == depth:
+    if path == "fused" and v.shape[-1] == depth:
         # They allocate like the query: a (B, S, heads, d) query gives an output in that order.
         if aten.is_non_overlapping_and_dense.default(q):  # `empty_like` on `meta` sets strides that size 1 leaves open
             return torch.empty_strided(q.shape, q.stride(), dtype=q.dtype, device=q.device)
@@ -229,7 +231,7 @@ def _cpu_attention(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dic
     """On the CPU every kernel's scratch is measured, not modelled: the output is all that the trace knows."""
     q, _, v = args[:3]
     allowed = trace.allowed()
-    if not {"flash", "math"} & set(allowed):
+    if allowed and not {"flash", "math"} & set(allowed):
         raise NoKernelError(
             f"No viable backend: torch's attention on the CPU is flash or math, not {', '.join(allowed)}"
         )

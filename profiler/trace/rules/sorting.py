@@ -70,7 +70,7 @@ def _sort_rows(trace: Tracing, rows: int, length: int, item: int) -> None:
 
 
 def _radix_sort(trace: Tracing, count: int, key: int, value: int, bits: int) -> None:
-    size, is_known = sort_bytes(count, key, value, bits, trace.stack)
+    size, is_known = sort_bytes(count, key, value, bits, trace.by_card())
     if not is_known:
         trace.unpriced.append(" ".join(trace.ops[-1]).strip())
     trace.give_back(trace.borrow(size))
@@ -108,7 +108,7 @@ def _shared(trace: Tracing, rows: int, length: int, item: int) -> list[int]:
 
     Digits' sums by row came between torch 2.9.1, which has semaphores instead, and 2.11.0.
     """
-    each = min(64, max(4, ceil_div(rows * length, (trace.stack.multiprocessors or 1) * BLOCKS * THREADS)))
+    each = min(64, max(4, ceil_div(rows * length, (trace.by_card().multiprocessors or 1) * BLOCKS * THREADS)))
     blocks = rows * ceil_div(length, each * THREADS)
     sums, semaphores = ([rows * DIGITS * 4], []) if trace.stack.torch_release >= (2, 10, 0) else ([], [rows * 4])
     found = [rows * item, *semaphores, rows * 8, 2 * rows * max(4, item)]
@@ -134,7 +134,8 @@ def running(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[str, 
         for begin in range(0, x.numel(), MOST_SCANNED):
             first = trace.borrow(x.element_size()) if begin else []
             trace.give_back(
-                first + trace.borrow(scan_bytes(min(MOST_SCANNED, x.numel() - begin), x.element_size(), trace.stack))
+                first
+                + trace.borrow(scan_bytes(min(MOST_SCANNED, x.numel() - begin), x.element_size(), trace.by_card()))
             )
     trace.give_back(taken)
     return y
