@@ -13,7 +13,6 @@ from pathlib import Path
 import click
 
 from profiler._version import __version__
-from profiler.commands.compiler import leave_compiler_out
 from profiler.commands.options import EXIT_FAILED, EXIT_USER
 from profiler.commands.verbose import verbose_option
 from profiler.data.text import visible
@@ -72,7 +71,6 @@ def main() -> None:
     if hasattr(sys.stdout, "reconfigure"):  # not every terminal knows every character
         sys.stdout.reconfigure(errors="backslashreplace")
     asked: dict[str, bool] = {}
-    leave_compiler_out()
     try:
         for word in sys.argv[1:]:
             check_text("command line", word)

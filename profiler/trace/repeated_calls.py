@@ -115,8 +115,7 @@ class Repeats:
     def __init__(self, story: Tracing) -> None:
         self.story = story
         self._calls: dict[Hashable, Call] = {}
-        self._looked: dict[Any, tuple[list[Any], list[int], list[Any], int]] = {}
-        self._states: dict[Hashable, int] = {}
+        self._looked: dict[Any, Attributes] = {}
 
     @contextmanager
     def blending(self, root: nn.Module) -> Iterator[None]:
@@ -151,22 +150,13 @@ class Repeats:
             unchanged = (called, story.state, self._attributes(called)) == state
             if unchanged and self._is_explained(given, after, first, begin):
                 did = (first, begin, len(story.events), story.routes - routes)
+                self._looked[called] = state[2].keep()
                 self._calls[key] = Call(*did, given.items, after.items, given.views)
         return result
 
-    def _attributes(self, called: Any) -> int:
-        """A number for what the attributes of a module hold: the same as before while they hold the very same objects.
-
-        Looking for those is quick, and they are kept, so that no other object has their place in memory.
-        """
-        if called in self._looked:
-            views, lengths, held, number = self._looked[called]
-            if [*map(len, views)] == lengths and all(map(is_, chain.from_iterable(views), held)):
-                return number
-        views, found = _attributes(self.story, called)
-        number = self._states.setdefault(found, len(self._states))
-        self._looked[called] = (views, [*map(len, views)], [*chain.from_iterable(views)], number)
-        return number
+    def _attributes(self, called: Any) -> "Attributes":
+        known = self._looked.get(called)
+        return known if known and known.unchanged() else Attributes(self.story, called)
 
     def _is_explained(self, given: Tree, after: Tree, first: int, begin: int) -> bool:
         """Whether the trees before and after say all that was done since block number `first` and event `begin`."""
@@ -230,13 +220,37 @@ def _nested(items: Iterator[Any]) -> Any:
     return inner if item.kind is dict else item.kind(inner.values())
 
 
-def _attributes(story: Tracing, called: Any) -> tuple[list[Any], Hashable]:
+class Attributes:
     """What the attributes of a module hold, of the modules in it and of its attention processors, one after the other.
 
-    First views of the dicts, lists and sets that hold them, then what these hold.
+    Two are equal where `found` is. Nothing has to be read anew while the very same objects stand there as when they were
+    kept, which is after a call that left all as it was: before, keeping them could let a tensor outlive its module's use.
     """
+
+    def __init__(self, story: Tracing, called: Any) -> None:
+        self.views: list[Any] = [vars(called).values()] if isinstance(called, nn.Module) else []
+        self.found = _read_attributes(story, self.views)
+        self._hash = hash(self.found)
+
+    def keep(self) -> "Attributes":
+        """This, with the objects that stand there now."""
+        self._held, self._lengths = [*chain.from_iterable(self.views)], [*map(len, self.views)]
+        return self
+
+    def unchanged(self) -> bool:
+        """Whether each dict, list and set in `views` holds the same objects as when they were kept."""
+        return [*map(len, self.views)] == self._lengths and all(map(is_, chain.from_iterable(self.views), self._held))
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, Attributes) and self.found == other.found)
+
+
+def _read_attributes(story: Tracing, todo: list[Any]) -> Hashable:
+    """What the containers in `todo` hold; those that are found in them are added to it."""
     found: list[Any] = []
-    todo: list[Any] = [vars(called).values()] if isinstance(called, nn.Module) else []
     seen = set()
     for container in todo:
         found.append(len(container))
@@ -249,7 +263,7 @@ def _attributes(story: Tracing, called: Any) -> tuple[list[Any], Hashable]:
                 block = story.number_of(value)
                 if block is None or story.blocks[block].term != "weights" or story.values.knows(value):
                     raise Unrepeatable
-                found.append(value)
+                found.append((block, value.dtype, value.shape, value.stride(), value.storage_offset()))
             elif isinstance(value, nn.Module) or type(value).__module__.startswith("diffusers."):
                 if id(value) not in seen:
                     seen.add(id(value))
@@ -258,4 +272,4 @@ def _attributes(story: Tracing, called: Any) -> tuple[list[Any], Hashable]:
                 found.append(value)
             else:
                 raise Unrepeatable
-    return todo, tuple(found)
+    return tuple(found)
