@@ -69,6 +69,7 @@ def said(grid: "Grid") -> str:
 
 @recordings.command("list")
 @json_option
+@verbose_option
 def list_(as_json: bool) -> None:
     """The recordings that there are: those that come with the package, and your own."""
     from profiler.estimation.cache import list_kept
@@ -89,6 +90,7 @@ def show_list(found: "list[Kept]") -> None:
 
 
 @recordings.command()
+@verbose_option
 def clear() -> None:
     """Remove the recordings that you made. Those of the package stay."""
     from profiler.files.cache import clear as remove

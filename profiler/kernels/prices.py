@@ -116,7 +116,7 @@ class Prices:
 
     def _kept_by(self, product: Product) -> tuple[int, ...]:
         """The workspaces that a product takes: of those that a library keeps, the ones that it has not yet."""
-        needed = gemm.workspaces(product, self.stack)
+        needed = {library: size for library, size in gemm.workspaces(product, self.stack).items() if size}
         if product.passing:
             return tuple(needed.values())
         new = tuple(size for library, size in needed.items() if library not in self._kept)

@@ -16,10 +16,9 @@ from profiler.data.events import Block, Stream
 from profiler.data.explanation import Explanation
 from profiler.estimation.estimator import estimate_with_events
 from profiler.files.streams import read_stream
-from profiler.kernels import prices
+from profiler.kernels import gemm, prices
 from profiler.machine.cards import assumed_stack, find_gpu
 from profiler.models.find import find_model
-from profiler.trace import tracing
 
 aten = torch.ops.aten
 MIB = 1 << 20
@@ -51,7 +50,7 @@ def test_a_right_estimate_has_nothing_to_explain(explained: Callable[[], Explana
 def test_a_workspace_without_its_rule_is_named(
     explained: Callable[[], Explanation], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tracing, "cublas_workspace_bytes", lambda stack: 0)
+    monkeypatch.setattr(gemm, "cublas_workspace_bytes", lambda stack: 0)
     found = explained()
     (cause,) = found.causes
     assert (cause.bytes, cause.op, cause.term) == (32 * MIB, "aten.bmm.default", "workspace")

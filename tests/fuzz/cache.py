@@ -12,7 +12,7 @@ from typing import Any
 from unittest.mock import patch
 
 from profiler.data.records import Estimate
-from profiler.data.workload import Workload
+from profiler.data.workload import DtypeName, Workload
 from profiler.estimation.cache import EstimateCache
 from profiler.files.cache import DIGEST_BYTES
 from profiler.kernels import cudnn_plans
@@ -77,11 +77,11 @@ def ask_answer(*, keep: bool = False, found: bool = False, other: bool = False) 
 
 def ask_recording(*, keep: bool = False, found: bool = False, other: bool = False) -> None:
     """Ask for an answer from a recording at a size that was not asked: right, or there is none."""
-    batch = 2 if other else 1
-    known = EstimateCache(replace(WORKLOAD, batch=batch), IMAGE, STACK)
+    dtype: DtypeName = "bf16" if other else "fp16"
+    known = EstimateCache(replace(WORKLOAD, dtype=dtype), IMAGE, STACK)
     if keep:
-        known.keep_recording(recording(batch))
-    _judge(EstimateCache(replace(OTHER, batch=batch), IMAGE, STACK), found)
+        known.keep_recordings(recordings(known.workload))
+    _judge(EstimateCache(replace(OTHER, dtype=dtype), IMAGE, STACK), found)
 
 
 def ask_plans(*, keep: bool = False, found: bool = False, other: bool = False) -> None:
@@ -120,10 +120,10 @@ def truth(workload: Workload) -> Estimate:
 
 
 @cache
-def recording(batch: int) -> dict[str, Any]:
-    """The recording of the workload at any size."""
-    from profiler.estimation.recorder import record_workload
+def recordings(workload: Workload) -> list[dict[str, Any]]:
+    """The recordings of a workload, for any size."""
+    from profiler.estimation.recorder import Recorder
 
-    made = record_workload(replace(WORKLOAD, batch=batch), IMAGE, STACK)
+    made = Recorder(workload, IMAGE, STACK).recordings()
     assert not isinstance(made, str), made
-    return made[1]
+    return made
