@@ -36,7 +36,9 @@ WRITTEN = {
     "libnccl": "libraries.c",
 }
 # Functions that succeed in silence: what they compute or set is on the card, and they hand nothing back to the host.
-SILENT = re.compile(r"cublas(?!.*(Malloc|Query))|cudnnBatchNormalization|cupti|nvrtc|cusparseLtInit|cusparseSetStream$")
+SILENT = re.compile(
+    r"cublas(?!.*(Malloc|Query))|cudnnBatchNormalization|cupti|nvrtc|cusolverDn[SD]getr[fs]$|cusparseLtInit|cusparseSetStream$"
+)
 # "Not supported" in each library's own numbers; 1 is an error in all others.
 NOT_SUPPORTED = {
     "libcudart": 801,

@@ -72,6 +72,23 @@ int cusolverDnSetStream(void *handle, void *stream) {
     return CUBLAS_SUCCESS;
 }
 
+/* The work area of LU, in elements. NVIDIA documents no size, and the library tells none without a card. INVENTED for the few rows
+ * of a scheduler's system: 512 bytes, the allocator's smallest block, gone before torch returns. Larger systems are an error. */
+static int lu_work_area(int rows, int columns, int element_bytes, int *elements) {
+    enum { MOST_ROWS = 8, BYTES = 512, NOT_SUPPORTED = 9 };
+    if (rows > MOST_ROWS || columns > MOST_ROWS) return NOT_SUPPORTED;
+    *elements = BYTES / element_bytes;
+    return CUBLAS_SUCCESS;
+}
+
+int cusolverDnSgetrf_bufferSize(void *handle, int m, int n, void *a, int lda, int *elements) {
+    return lu_work_area(m, n, 4, elements);
+}
+
+int cusolverDnDgetrf_bufferSize(void *handle, int m, int n, void *a, int lda, int *elements) {
+    return lu_work_area(m, n, 8, elements);
+}
+
 int cusparseCreate(void **handle) {
     return make(handle);
 }

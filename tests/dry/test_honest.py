@@ -166,18 +166,25 @@ answer = [list(y.shape), sizes, list(x.grad.shape), tried(lambda: bn(last))]
     assert answer(code) == [[2, 8, 64, 64], [4 * 2 * 8 * 64 * 64, 32, 32], [2, 8, 64, 64], "cuDNN error"]
 
 
-def test_solve_has_handles_and_says_which_work_area_is_unknown() -> None:
-    """A batch goes to cuBLAS, which takes no work area; one matrix to cuSOLVER, whose area nobody knows without it."""
-    code = """
+def test_a_schedulers_system_is_solved_and_a_large_one_is_an_error() -> None:
+    """UniPC's. The work area of cuSOLVER's LU is documented nowhere: 512 bytes are assumed up to 8 rows (libraries.c)."""
+    code = f"""{HISTORY}
 import re
-a, b = torch.eye(2, device="cuda"), torch.ones(2, device="cuda")
-answer = [list(torch.linalg.solve(a.expand(2, 2, 2), b.expand(2, 2)).shape)]
+a, b = torch.tensor([[2.0, 0.0], [0.0, 4.0]], device="cuda"), torch.ones(2, device="cuda")
+unknown = torch.rand(3, 3, device="cuda")
+answer = [torch.linalg.solve(a, b).tolist(), taken()]
+answer.append(list(torch.linalg.solve(unknown[:-1, :-1], b).shape))
+answer.append(list(torch.linalg.solve(a.expand(2, 2, 2), b.expand(2, 2)).shape))
 try:
-    torch.linalg.solve(a, b)
+    torch.linalg.solve(torch.eye(9, device="cuda"), torch.ones(9, device="cuda"))
 except RuntimeError as error:
     answer.append(re.search(r"calling `(\\w+)", str(error))[1])
 """
-    assert answer(code) == [[2, 2], "cusolverDnSgetrf_bufferSize"]
+    solution, sizes, *others = answer(code, gpu="rtx-4090")
+    assert solution == [0.5, 0.25]
+    # Both inputs and the random matrix; then as tests/trace/test_rules.py has the estimate.
+    assert sizes == [16, 8, 36, 8, 16, 8, 4, 512, 8, 8, 8, 8519680, 1, 1]
+    assert others == [[2], [2, 2], "cusolverDnSgetrf_bufferSize"]
 
 
 def test_managed_memory_is_the_hosts_and_counts_as_the_cards() -> None:

@@ -15,7 +15,7 @@ from profiler.kernels import convolution
 from profiler.kernels.attention import Attention, KernelName
 from profiler.kernels.prices import AFTER, BEFORE, Price
 from profiler.trace.observer import dtype_name
-from profiler.trace.rules import elementwise, reductions, values
+from profiler.trace.rules import elementwise, reductions, systems, values
 from profiler.trace.tracing import Rule, Tracing
 
 aten = torch.ops.aten
@@ -242,6 +242,7 @@ CUDA_RULES: dict[Any, Rule] = {
     **values.RULES,
     **elementwise.RULES,
     **reductions.RULES,
+    **systems.RULES,
     aten.convolution.default: _convolution,
     **dict.fromkeys([aten.addmm.default, aten.mm.default, aten.bmm.default, aten.baddbmm.default], _gemm),
     aten.native_group_norm.default: _group_norm,
