@@ -6,16 +6,18 @@ within an operation torch sees `meta` throughout, as the rules do. Host tensors 
 """
 
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from typing import Any
-from unittest.mock import patch
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
-from torch.utils._pytree import tree_leaves
+from torch.utils._python_dispatch import _disable_current_modes
 
+from profiler.allocator.host import Host
+from profiler.data.spans import Mark
 from profiler.data.stack import Stack
+from profiler.stages.phases import Runnable
 from profiler.trace.known_values import aten, true_device
 from profiler.trace.observer import COMPOSITE
 from profiler.trace.stand_in_cuda import stand_in_cuda
@@ -25,38 +27,100 @@ CARD, HOST, NOWHERE = torch.device("cuda", 0), torch.device("cpu"), torch.device
 TO = frozenset({aten.to.device, aten.to.dtype, aten.to.dtype_layout, aten.to.other, aten.type_as.default})
 
 
-class PlacedTrace(Trace):
-    """A trace whose new storages lie where the operation puts them; only those on the card are blocks of it.
+class Place(NamedTuple):
+    """Where a storage lies that is not on the card."""
 
-    `NOWHERE` is torch's own `meta` device, on which accelerate parks weights that it has taken away.
+    device: torch.device
+    is_pinned: bool
+    alive: weakref.ref[Any]
+
+
+class PlacedTrace(Trace):
+    """A trace whose new storages lie where an operation puts them; those on the card are its blocks.
+
+    `NOWHERE` is torch's own `meta` device, on which accelerate parks weights that it has taken away. `marks` says when
+    which component ran, `owners` whose weights a block has, `host` what lies on the host; `queue` is the current stream.
     """
 
     def __init__(self, stack: Stack, **rest: Any) -> None:
         super().__init__(stack, **rest)
-        self._elsewhere: dict[int, tuple[torch.device, weakref.ref[Any]]] = {}  # all but those on the card
+        self.marks: list[Mark] = []
+        self.owners: dict[int, str] = {}
+        self.host = Host()
+        self.queue = 0
+        self._parts: list[tuple[str, int]] = []
+        self._elsewhere: dict[int, Place] = {}
         self._within = False
         self._place = CARD
 
-    def lay(self, tensor: torch.Tensor, place: torch.device) -> None:
-        """Say that the storage of `tensor` lies at `place`, which is not the card."""
-        key = tensor.untyped_storage()._cdata
-        if key not in self._elsewhere:
-            gone = self._elsewhere.pop
-            self._elsewhere[key] = (place, weakref.ref(tensor.untyped_storage(), lambda _: gone(key, None)))
+    @property
+    def device(self) -> torch.device:
+        """Where everything is made: on the card."""
+        return CARD
 
     def where(self, tensor: torch.Tensor) -> torch.device:
         """The device of `tensor`, as code outside of an operation sees it."""
         true = true_device(tensor)
-        return self._place_of(tensor) if true.type == "meta" and not self._within else true
+        return true if self._within or true.type != "meta" else self._place_of(tensor)
+
+    def pinned(self, tensor: torch.Tensor) -> torch.Tensor:
+        """A pinned copy on the host."""
+        copy = self._copy_of(tensor)
+        self._lay(copy, HOST, is_pinned=True)
+        return copy
+
+    def is_pinned(self, tensor: torch.Tensor) -> bool:
+        """Whether the storage is pinned memory of the host."""
+        place = self._elsewhere.get(tensor.untyped_storage()._cdata)
+        return place is not None and place.is_pinned
+
+    def record_stream(self, tensor: torch.Tensor, queue: int) -> None:
+        """Another stream uses the block: once freed, it waits for that stream."""
+        number = self.number_of(tensor)
+        if number is not None and self.blocks[number].queue != queue:
+            self.blocks[number].awaited = True
 
     @contextmanager
     def during(self, phase: str, term: str, module: nn.Module | None = None) -> Iterator[None]:
-        """As the trace's, with torch's own questions and CUDA's functions answered for the two devices."""
-        with ExitStack() as patches:
-            for stand_in in stand_in_cuda(self):
-                patches.enter_context(stand_in)
-            patches.enter_context(super().during(phase, term, module))
+        """As the trace's. Autograd is left out: without gradients it does nothing but take fused operations apart."""
+        below = torch._C._AutoDispatchBelowAutograd()
+        with stand_in_cuda(self), torch.no_grad(), below, super().during(phase, term, module):
             yield
+
+    def loaded(self, run: Runnable) -> None:
+        """As the trace's; whose weights the card holds, and who is to tell of a pipeline's parts."""
+        super().loaded(run)
+        for name, tensor in [*run.module.named_parameters(), *run.module.named_buffers()]:
+            if (number := self.number_of(tensor)) is not None:
+                self.owners.setdefault(number, name.split(".")[0])
+        vars(run)["heard"] = self.part
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Whatever runs inside is the work of the component `name`."""
+        self._parts.append((name, len(self.events)))
+        try:
+            yield
+        finally:
+            self._end_part()
+
+    def enter(self, path: str) -> None:
+        """A call of the pipeline's own is the work of a component, whatever that calls in turn."""
+        if len(self._path) == 1:
+            self._parts.append((path.split(".")[0], len(self.events)))
+        super().enter(path)
+
+    def leave(self) -> None:
+        """The innermost call ends."""
+        super().leave()
+        if len(self._path) == 1:
+            self._end_part()
+
+    def allocate(self, size: int, shape: tuple[int, ...], dtype: str, term: str) -> int:
+        """Open a block in the pool of the current stream."""
+        number = super().allocate(size, shape, dtype, term)
+        self.blocks[number].queue = self.queue
+        return number
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         before = self._within, self._place
@@ -66,7 +130,8 @@ class PlacedTrace(Trace):
             self._within = True
             if func in TO:
                 return self._to(func, args, kwargs, asked=not before[0])
-            if (device := kwargs.get("device")) is not None and device.type == "cuda":
+            is_weight = self._place == HOST and self.term == "weights" and func is aten.empty_like.default
+            if is_weight or self._place == CARD and "device" in kwargs:
                 kwargs = kwargs | {"device": NOWHERE}
             return super().__torch_dispatch__(func, types, args, kwargs)
         finally:
@@ -76,56 +141,83 @@ class PlacedTrace(Trace):
         if self._place == CARD:
             super()._track(tensor)
         elif tensor.untyped_storage()._cdata not in self._live:
-            self.lay(tensor, self._place)
+            self._lay(tensor, self._place)
+
+    def _lay(self, tensor: torch.Tensor, device: torch.device, *, is_pinned: bool = False) -> None:
+        """Note that the storage of `tensor`, if it is new, lies there and not on the card."""
+        storage = tensor.untyped_storage()
+        key, size = storage._cdata, storage.nbytes() if device == HOST else 0
+        if key in self._elsewhere:
+            return
+
+        def gone(_: Any) -> None:
+            del self._elsewhere[key]
+            self.host.give_back(size, pinned=is_pinned)
+
+        self.host.take(size, pinned=is_pinned)
+        self._elsewhere[key] = Place(device, is_pinned, weakref.ref(storage, gone))
 
     def _place_of(self, tensor: torch.Tensor) -> torch.device:
-        entry = self._elsewhere.get(tensor.untyped_storage()._cdata)
-        return entry[0] if entry else CARD
+        place = self._elsewhere.get(tensor.untyped_storage()._cdata)
+        return place.device if place else CARD
 
     def _place_for(self, args: Any, kwargs: Any) -> torch.device:
         """Where an operation puts what it makes: on the device asked for, else with its tensors, else with its caller's."""
         device = kwargs.get("device")
         if device is not None and device.type != "meta":
             return CARD if device.type == "cuda" else HOST
-        place = None
-        for leaf in _tensors(args):
-            if true_device(leaf).type == "meta":
-                place = self._place_of(leaf)
-                if place == CARD:
-                    return CARD
-        if place is not None:
-            return place
+        places = [self._place_of(x) for x in _tensors(args) if true_device(x).type == "meta"]
+        if places:
+            return CARD if CARD in places else places[0]
         return self._place if self._within else NOWHERE if device is not None else HOST
 
     def _to(self, func: Any, args: Any, kwargs: Any, asked: bool) -> Any:
-        """`x.to(...)`: to torch's eyes a move between card and host is none, so where it leads is read here."""
-        named = {a.name: value for a, value in zip(func._schema.arguments, args, strict=False)} | kwargs
-        x, other = named["self"], named.get("other")
+        """`x.to(...)`: to torch a move between card and host is none, so where it leads is read here.
+
+        Within an operation a device that is `meta` was not `asked` for: it is that of a tensor's own options.
+        """
+        given = {a.name: value for a, value in zip(func._schema.arguments, args, strict=False)} | kwargs
+        x, other = given["self"], given.get("other")
         own = self._place_of(x) if x.device.type == "meta" else HOST
-        device, dtype = named.get("device"), named.get("dtype")
+        device, dtype = given.get("device"), given.get("dtype") or x.dtype
         if other is not None:
             device, dtype = self._place_of(other) if other.device.type == "meta" else HOST, other.dtype
         elif device is not None and device.type == "meta" and not asked:
-            device = None  # of a tensor's own options, read by torch within an operation
-        dtype = x.dtype if dtype is None else dtype
-        layout = named.get("memory_format")
+            device = None
+        layout = given.get("memory_format")
         with self:
             if device is not None and device.type != own.type:
                 return self._move(x, own, device, dtype, layout)
-            return aten.to.dtype._op_dk(COMPOSITE, x, dtype, copy=named.get("copy", False), memory_format=layout)
+            return aten.to.dtype._op_dk(COMPOSITE, x, dtype, copy=given.get("copy", False), memory_format=layout)
 
     def _move(self, x: torch.Tensor, own: torch.device, to: torch.device, dtype: torch.dtype, layout: Any) -> Any:
         """A copy of `x` on another device: its content if that is known, else a tensor without data there."""
         if own == NOWHERE:
             raise NotImplementedError("Cannot copy out of meta tensor; no data!")
-        if x.device == HOST or (to == HOST and not self.values.unknown([x])):
+        if x.device == HOST or (to == HOST and (x.dtype == torch.bool or not self.values.unknown([x]))):
             return aten._to_copy.default(x, dtype=dtype, device=to, memory_format=layout)
         self._place = CARD if to.type == "cuda" else to
         self.ops.append((self._path[-1], "aten._to_copy.default"))
-        with torch.utils._python_dispatch._disable_current_modes():
-            result = torch.empty_like(x, dtype=dtype, device=NOWHERE, memory_format=layout or torch.preserve_format)
-        self.track(result)
-        return result
+        copy = self._copy_of(x, dtype=dtype, memory_format=layout or torch.preserve_format)
+        term, self.term = self.term, "weights" if own == HOST else self.term  # what has no data on the host are weights
+        self.track(copy)
+        self.term = term
+        if own == HOST and self._parts and (number := self.number_of(copy)) is not None:
+            self.owners[number] = self._parts[-1][0]
+        return copy
+
+    def _copy_of(self, x: torch.Tensor, **how: Any) -> torch.Tensor:
+        """A tensor like `x` that nobody has noted yet."""
+        before, self._within = self._within, True
+        with _disable_current_modes():
+            copy = torch.empty_like(x, **how)
+        self._within = before
+        return copy
+
+    def _end_part(self) -> None:
+        name, start = self._parts.pop()
+        if not self._parts and name:
+            self.marks.append(Mark(name, start, len(self.events)))
 
 
 def _tensors(args: Any) -> Iterator[torch.Tensor]:

@@ -1,61 +1,53 @@
-"""What torch answers of tensors and of CUDA while a trace of two devices runs: the trace hears of moves, streams, caches."""
+"""What torch answers of tensors and of CUDA while a trace of two devices runs: it hears of streams, pinning, caches."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
+from itertools import count
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 import numpy as np
 import torch
 
-from profiler.trace.known_values import is_real
+from profiler.trace.known_values import is_real, true_device
 
 if TYPE_CHECKING:
     from profiler.trace.placed import PlacedTrace
 
+Base: Any = torch._C.TensorBase
+STREAMS = 32  # that torch makes of a device; the next one asked for is the first again (c10/cuda/CUDAStream.cpp)
+
 
 class Stream:
-    """A queue of the card, whose tensors come from a pool of their own. Kernels take no time: nobody waits."""
+    """A queue of the card, with a pool of memory of its own. Nothing takes time here, so nobody waits for it."""
 
-    made = 0
+    def __init__(self, number: int) -> None:
+        self.number = number
 
-    def __init__(self, *_: Any, **__: Any) -> None:
-        Stream.made += 1
-        self.number = Stream.made
+    def _nothing(self, *_: Any, **__: Any) -> None:
+        """Waiting, recording, synchronising."""
 
-    def synchronize(self) -> None:
-        """Nothing is under way."""
+    synchronize = wait_stream = wait_event = record_event = record = wait = _nothing
 
-    wait_stream = wait_event = record_event = query = lambda self, *_: None
-
-
-DEFAULT = Stream()
+    def query(self) -> bool:
+        """All is done."""
+        return True
 
 
-def stand_in_cuda(trace: "PlacedTrace") -> Iterator[Any]:
-    """The patches, each a context manager."""
-    usual = torch.Tensor
+@contextmanager
+def stand_in_cuda(trace: "PlacedTrace") -> Iterator[None]:
+    """Let code outside of operations find a card, on which everything goes through `trace`."""
+    numbers = count()
 
-    def numpy(tensor: torch.Tensor, **rest: Any) -> Any:
-        if is_real(tensor) or trace.where(tensor).type != "cpu":
-            return torch._C.TensorBase.numpy(tensor, **rest)
-        dtype = torch.empty(0, dtype=tensor.dtype, device="cpu").numpy().dtype
-        return np.broadcast_to(np.zeros((), dtype), tuple(tensor.shape))
+    @contextmanager
+    def on(stream: Stream | None) -> Iterator[None]:
+        before = trace.queue
+        trace.queue = before if stream is None else stream.number
+        try:
+            yield
+        finally:
+            trace.queue = before
 
-    def data_ptr(tensor: torch.Tensor) -> int:
-        """A number for the storage, by which tied weights are known; `meta` tensors have none."""
-        return torch._C.TensorBase.data_ptr(tensor) or tensor.untyped_storage()._cdata
-
-    tensor: dict[str, Any] = {
-        "device": property(trace.where),
-        "is_cuda": property(lambda x: trace.where(x).type == "cuda"),
-        "is_meta": property(lambda x: trace.where(x).type == "meta"),
-        "is_cpu": property(lambda x: trace.where(x).type == "cpu"),
-        "numpy": numpy,
-        "data_ptr": data_ptr,
-    }
-    for name, stand_in in tensor.items():
-        yield patch.object(usual, name, stand_in, create=True)
     cuda: dict[str, Any] = {
         "_lazy_init": lambda: None,
         "is_available": lambda: True,
@@ -63,6 +55,41 @@ def stand_in_cuda(trace: "PlacedTrace") -> Iterator[Any]:
         "device_count": lambda: 1,
         "empty_cache": trace.empty_cache,
         "synchronize": lambda *_: None,
+        "Stream": lambda *_, **__: Stream(1 + next(numbers) % STREAMS),
+        "Event": lambda *_, **__: Stream(0),
+        "stream": on,
+        "current_stream": lambda *_: Stream(trace.queue),
+        "default_stream": lambda *_: Stream(0),
     }
-    for name, stand_in in cuda.items():
-        yield patch.object(torch.cuda, name, stand_in)
+    with ExitStack() as patches:
+        for place, names in ((torch.cuda, cuda), (torch.Tensor, _of_tensors(trace))):
+            for name, stand_in in names.items():
+                patches.enter_context(patch.object(place, name, stand_in))
+        yield
+
+
+def _of_tensors(trace: "PlacedTrace") -> dict[str, Any]:
+    def numpy(x: torch.Tensor, **rest: Any) -> Any:
+        """Zeros that take no memory, where a tensor on the host has no data."""
+        if is_real(x) or trace.where(x).type != "cpu":
+            return Base.numpy(x, **rest)
+        return np.broadcast_to(torch.empty(1, dtype=x.dtype).numpy()[0] * 0, tuple(x.shape))
+
+    def data_ptr(x: torch.Tensor) -> int:
+        """A number for the storage, by which tied weights are known; torch has none without data."""
+        return Base.data_ptr(x) or x.untyped_storage()._cdata
+
+    def pin_memory(x: torch.Tensor, *_: Any) -> torch.Tensor:
+        return x if true_device(x).type == "cpu" or trace.is_pinned(x) else trace.pinned(x)
+
+    return {
+        "device": property(trace.where),
+        "is_cuda": property(lambda x: trace.where(x).type == "cuda"),
+        "is_meta": property(lambda x: trace.where(x).type == "meta"),
+        "is_cpu": property(lambda x: trace.where(x).type == "cpu"),
+        "numpy": numpy,
+        "data_ptr": data_ptr,
+        "pin_memory": pin_memory,
+        "is_pinned": lambda x, *_: trace.is_pinned(x),
+        "record_stream": lambda x, stream: trace.record_stream(x, stream.number),
+    }
