@@ -87,16 +87,18 @@ class Replay:
             return self._play_span(start, stop, shrink, emptied)
         allocator, peaks = self.allocator, []
         for span in spans:
-            allocator.reset_peaks()
-            at = self._play_span(span.start, span.stop, shrink, emptied)
+            at = self._play_span(span.start, span.stop, shrink, emptied, anew=True)
             peaks.append((allocator.peak_allocated, allocator.peak_reserved, at))
             self.phases.setdefault(span, (self._peak(), at))
         allocator.peak_allocated = max(allocated for allocated, _, _ in peaks)
         allocator.peak_reserved = max((reserved for _, reserved, _ in peaks if reserved is not None), default=None)
         return max(peaks, key=lambda peak: peak[0])[2]
 
-    def _play_span(self, start: int, stop: int, shrink: int, emptied: set[int]) -> int:
-        """Play events `start` to `stop`; returns the one at which most is allocated. A block that is there stays."""
+    def _play_span(self, start: int, stop: int, shrink: int, emptied: set[int], *, anew: bool = False) -> int:
+        """Play events `start` to `stop`; returns the one at which most is allocated. A block that is there stays.
+
+        With `anew` peaks count from the first birth on: a component that is evicted before it is no part of this phase.
+        """
         allocator, pieces, blocks = self.allocator, self._pieces, self.trace.blocks
         highest, at = allocator.allocated, start - 1
         for event in range(start, stop):
@@ -110,6 +112,10 @@ class Replay:
                 continue
             if number in pieces:
                 continue
+            if anew:
+                anew = False
+                allocator.reset_peaks()
+                highest, at = 0, event
             block = blocks[number]
             if self._given_up and self.plan_of(block) in self._given_up:
                 self.squeezed.add(number)

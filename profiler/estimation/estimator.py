@@ -96,8 +96,9 @@ def estimate_placed(
         raise ModelError(f"{what}: cannot be traced without data: {first_line(error)}") from error
     load, later, end = first_event(trace), first_later_event(trace), len(trace.events)
     host = HostBytes(pinned=trace.host.pinned, pageable=trace.host.peak_pageable, peak=trace.host.peak)
-    placed = {"spans": spans_of(trace.marks, load, later, end), "owners": trace.owners, "host": host}
-    return answer(replace(watched.traced, **placed), stack, context_bytes=context_bytes, started=started)
+    spans = spans_of(trace.marks, load, later, end)
+    traced = replace(watched.traced, spans=spans, owners=trace.owners, host=host)
+    return answer(traced, stack, context_bytes=context_bytes, started=started)
 
 
 def _answer(watched: Watched[Any], stack: Stack, context_bytes: int | None, started: float) -> CallEstimate:

@@ -14,7 +14,8 @@ from torch._subclasses.fake_tensor import FakeTensor, unset_fake_temporarily
 
 aten = torch.ops.aten
 CPU = torch.device("cpu")
-true_device = torch._C.TensorBase.device.__get__  # torch's own; a trace of two devices tells code outside of ops another
+# Torch's own answer: a trace of two devices gives code outside of operations another.
+true_device = torch._C.TensorBase.device.__get__
 # Bytes of a shadow: a mask of a million tokens fits. Computed floats are positions and embeddings, which nobody asks for.
 LIMIT, FLOAT_LIMIT = 4 << 20, 64 << 10
 # The content of their results does not depend on that of their first argument.

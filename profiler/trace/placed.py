@@ -25,6 +25,7 @@ from profiler.trace.trace import Trace
 
 CARD, HOST, NOWHERE = torch.device("cuda", 0), torch.device("cpu"), torch.device("meta")
 TO = frozenset({aten.to.device, aten.to.dtype, aten.to.dtype_layout, aten.to.other, aten.type_as.default})
+BETWEEN = frozenset({aten.copy_.default, *TO})  # these take tensors of two devices
 
 
 class Place(NamedTuple):
@@ -126,12 +127,12 @@ class PlacedTrace(Trace):
         before = self._within, self._place
         kwargs = kwargs or {}
         try:
-            self._place = self._place_for(args, kwargs)
+            self._place = self._place_for(func, args, kwargs)
             self._within = True
             if func in TO:
                 return self._to(func, args, kwargs, asked=not before[0])
             is_weight = self._place == HOST and self.term == "weights" and func is aten.empty_like.default
-            if is_weight or self._place == CARD and "device" in kwargs:
+            if is_weight or (self._place == CARD and "device" in kwargs):
                 kwargs = kwargs | {"device": NOWHERE}
             return super().__torch_dispatch__(func, types, args, kwargs)
         finally:
@@ -161,14 +162,20 @@ class PlacedTrace(Trace):
         place = self._elsewhere.get(tensor.untyped_storage()._cdata)
         return place.device if place else CARD
 
-    def _place_for(self, args: Any, kwargs: Any) -> torch.device:
-        """Where an operation puts what it makes: on the device asked for, else with its tensors, else with its caller's."""
+    def _place_for(self, func: Any, args: Any, kwargs: Any) -> torch.device:
+        """Where an operation puts what it makes: on the device asked for, else with its tensors, else with its caller's.
+
+        Raises RuntimeError for tensors of two devices, as torch does: a weight that a placement forgot to bring, say.
+        """
         device = kwargs.get("device")
         if device is not None and device.type != "meta":
             return CARD if device.type == "cuda" else HOST
-        places = [self._place_of(x) for x in _tensors(args) if true_device(x).type == "meta"]
+        places = {self._place_of(x): x for x in _tensors(args) if x.dim() and true_device(x).type == "meta"}
+        if len(places) > 1 and func not in BETWEEN:
+            there, here = (str(place) for place in list(places)[:2])
+            raise RuntimeError(f"{func}: expected all tensors to be on the same device, but found {there} and {here}")
         if places:
-            return CARD if CARD in places else places[0]
+            return CARD if CARD in places else next(iter(places))
         return self._place if self._within else NOWHERE if device is not None else HOST
 
     def _to(self, func: Any, args: Any, kwargs: Any, asked: bool) -> Any:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 from unittest.mock import patch
 
 import numpy as np
@@ -11,11 +11,20 @@ import torch
 
 from profiler.trace.known_values import is_real, true_device
 
-if TYPE_CHECKING:
-    from profiler.trace.placed import PlacedTrace
-
 Base: Any = torch._C.TensorBase
 STREAMS = 32  # that torch makes of a device; the next one asked for is the first again (c10/cuda/CUDAStream.cpp)
+
+
+class Mover(Protocol):
+    """Who knows where tensors lie, and hears what is done to them. `queue` is the number of the current stream."""
+
+    queue: int
+
+    def where(self, tensor: torch.Tensor) -> torch.device: ...
+    def pinned(self, tensor: torch.Tensor) -> torch.Tensor: ...
+    def is_pinned(self, tensor: torch.Tensor) -> bool: ...
+    def record_stream(self, tensor: torch.Tensor, queue: int) -> None: ...
+    def empty_cache(self) -> None: ...
 
 
 class Stream:
@@ -35,7 +44,7 @@ class Stream:
 
 
 @contextmanager
-def stand_in_cuda(trace: "PlacedTrace") -> Iterator[None]:
+def stand_in_cuda(trace: Mover) -> Iterator[None]:
     """Let code outside of operations find a card, on which everything goes through `trace`."""
     numbers = count()
 
@@ -68,7 +77,7 @@ def stand_in_cuda(trace: "PlacedTrace") -> Iterator[None]:
         yield
 
 
-def _of_tensors(trace: "PlacedTrace") -> dict[str, Any]:
+def _of_tensors(trace: Mover) -> dict[str, Any]:
     def numpy(x: torch.Tensor, **rest: Any) -> Any:
         """Zeros that take no memory, where a tensor on the host has no data."""
         if is_real(x) or trace.where(x).type != "cpu":
@@ -77,7 +86,7 @@ def _of_tensors(trace: "PlacedTrace") -> dict[str, Any]:
 
     def data_ptr(x: torch.Tensor) -> int:
         """A number for the storage, by which tied weights are known; torch has none without data."""
-        return Base.data_ptr(x) or x.untyped_storage()._cdata
+        return int(Base.data_ptr(x)) or x.untyped_storage()._cdata
 
     def pin_memory(x: torch.Tensor, *_: Any) -> torch.Tensor:
         return x if true_device(x).type == "cpu" or trace.is_pinned(x) else trace.pinned(x)
