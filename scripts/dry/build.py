@@ -98,10 +98,19 @@ def compile_all(environment: Path, folder: Path) -> None:
     compile_c(lib / "libdry_cuda.so", COMMON, ["-shared", "-lpthread"])
     compile_c(lib / "libnvidia-ml.so.1", ["nvml.c"], ["-shared", f"-L{lib}", "-ldry_cuda"])
     torch = next(environment.glob("venv/lib/python*/site-packages/torch/lib"))
+    includes.append(f"-DTORCH_ARCHITECTURES={architectures(torch)}")
     for name, library in imports(torch).items():
         compile_library(lib, name, library, includes)
     compile_values(lib, torch)
     make_helper(folder, nvidia, includes)
+
+
+def architectures(torch: Path) -> str:
+    """What torch's kernels are compiled for, as "75,80,86": what `torch.cuda.get_arch_list` says, read from its library."""
+    found = re.search(rb"(?:sm_\d+a? )+sm_\d+", (torch / "libtorch_python.so").read_bytes())
+    if found is None:
+        raise SetupError("dry CUDA: torch does not say which architectures it is compiled for")
+    return ",".join(re.findall(r"sm_(\d+)\b", found[0].decode()))
 
 
 def imports(torch: Path) -> dict[str, Library]:

@@ -301,6 +301,7 @@ const char *cudaGetErrorString(cudaError_t error) {
         case cudaErrorInvalidValue: return "invalid argument";
         case cudaErrorMemoryAllocation: return "out of memory";
         case cudaErrorInvalidDevice: return "invalid device ordinal";
+        case cudaErrorNoKernelImageForDevice: return "no kernel image is available for execution on the device";
         case cudaErrorNotSupported: return "not modelled by dry CUDA";
         default: return "an error of dry CUDA";
     }
@@ -312,6 +313,7 @@ const char *cudaGetErrorName(cudaError_t error) {
         case cudaErrorInvalidValue: return "cudaErrorInvalidValue";
         case cudaErrorMemoryAllocation: return "cudaErrorMemoryAllocation";
         case cudaErrorInvalidDevice: return "cudaErrorInvalidDevice";
+        case cudaErrorNoKernelImageForDevice: return "cudaErrorNoKernelImageForDevice";
         case cudaErrorNotSupported: return "cudaErrorNotSupported";
         default: return "cudaErrorUnknown";
     }
@@ -405,12 +407,23 @@ NOTHING(cudaProfilerStop, void)
 
 static char loaded; /* its address stands for any module, library or kernel */
 
+/* The code that torch's kernels have for this card: the newest of its major number that is no newer than the card; 0 for none.
+ * CUB asks for it and knows no other, so that it fails on an RTX 4090 (8.9) that names 89 where torch has 86. */
+static int code_for_card(void) {
+    static const int compiled[] = {TORCH_ARCHITECTURES};
+    int card = card_major() * 10 + card_minor(), newest = 0;
+    for (size_t i = 0; i < sizeof compiled / sizeof *compiled; i++)
+        if (compiled[i] / 10 == card / 10 && compiled[i] <= card && compiled[i] > newest) newest = compiled[i];
+    return newest;
+}
+
 cudaError_t cudaFuncGetAttributes(struct cudaFuncAttributes *found, const void *kernel) {
     memset(found, 0, sizeof *found);
+    if (code_for_card() == 0) return cudaErrorNoKernelImageForDevice;
     found->numRegs = 32;
     found->maxThreadsPerBlock = (int)card_number("maxThreadsPerBlock", 0);
     found->maxDynamicSharedSizeBytes = (int)card_number("maxSharedMemoryPerBlockOptin", 0);
-    found->binaryVersion = found->ptxVersion = card_major() * 10 + card_minor();
+    found->binaryVersion = found->ptxVersion = code_for_card();
     return cudaSuccess;
 }
 

@@ -31,6 +31,17 @@ void host_zero(void *address, size_t bytes) {
     memset(last, 0, (size_t)(end - last));
 }
 
+void host_give_back_zeros(void *address, size_t bytes) {
+    static const char zeros[PAGE_BYTES];
+    char *end = (char *)((uintptr_t)((char *)address + bytes) / PAGE_BYTES * PAGE_BYTES);
+    char *start = (char *)(((uintptr_t)address + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES);
+    for (char *at = start; at < end; at += PAGE_BYTES) {
+        char *first = at;
+        while (at < end && memcmp(at, zeros, PAGE_BYTES) == 0) at += PAGE_BYTES;
+        if (at > first) drop(first, (size_t)(at - first));
+    }
+}
+
 int host_receive(void *to, const void *from, size_t bytes) {
     int found = host_reader != NULL ? host_reader(to, from, bytes) : HOST_REFUSED;
     if (found == HOST_UNKNOWN) host_zero(to, bytes);
