@@ -119,7 +119,9 @@ class Placement:
     @property
     def key(self) -> str:
         """What is asked for, as a path part; empty for the default."""
-        switches = [name.replace("_", "-") for name in ("stream", "record_stream", "low_cpu_mem") if getattr(self, name)]
+        switches = [
+            name.replace("_", "-") for name in ("stream", "record_stream", "low_cpu_mem") if getattr(self, name)
+        ]
         return "+".join([f"offload-{self.offload}", *switches]) if self != Placement() else ""
 
 
