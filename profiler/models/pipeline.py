@@ -45,7 +45,7 @@ def build_pipeline(spec: PipelineSpec, dtype: DtypeName | None = None) -> Any:
 
 
 def load_pipeline(spec: PipelineSpec, dtype: DtypeName | None = None) -> Any:
-    """The pipeline with the weights of `spec.origin`, on the CPU; safetensors only. Raises UserError where there are none."""
+    """The pipeline with the weights of `spec.origin`, on the CPU. Raises UserError where it has no safetensors."""
     asked = {"default": dtype or spec.dtype} | spec.dtypes
     torch_dtypes = {name: TORCH_DTYPES[value] for name, value in asked.items()}
     try:
@@ -138,4 +138,6 @@ def part_class(part: Part) -> Any:
             continue
         if found is not None:
             return found
-    raise UserError(f"no class '{part.class_name}' in {', '.join((*own, *LIBRARIES))} as installed; a newer one may have it")
+    raise UserError(
+        f"no class '{part.class_name}' in {', '.join((*own, *LIBRARIES))} as installed; a newer one may have it"
+    )

@@ -55,7 +55,7 @@ class PipelineSpec(Strict):
     model: str | None = None
     dtype: DtypeName = "bf16"
     dtypes: dict[str, DtypeName] = Field(default_factory=dict)
-    components: dict[str, str | Part | Reference | None]
+    components: dict[str, str | Part | Tokenizer | Reference | None]
     settings: dict[str, Any] = Field(default_factory=dict)
     call: dict[str, Any] = Field(default_factory=dict)
     pictures: tuple[str, ...] = ()
@@ -126,7 +126,8 @@ def _merged(path: Path) -> dict[str, Any]:
 
 
 @cache
-def _parts() -> dict[str, Part | Tokenizer]:
+def parts() -> dict[str, Part | Tokenizer]:
+    """`configs/parts.yaml`: every part by its name."""
     path = CONFIGS / "parts.yaml"
     data = read_yaml(path)
     with damage_told(path, "a file of parts"):
@@ -134,6 +135,6 @@ def _parts() -> dict[str, Part | Tokenizer]:
 
 
 def _part(name: str) -> Part | Tokenizer:
-    if name not in _parts():
-        raise UserError(f"no part '{name}' in configs/parts.yaml: {', '.join(_parts())}")
-    return _parts()[name]
+    if name not in parts():
+        raise UserError(f"no part '{name}' in configs/parts.yaml: {', '.join(parts())}")
+    return parts()[name]
