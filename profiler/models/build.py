@@ -5,6 +5,7 @@ Memory depends on shapes and dtypes, not on values, so a catalog model needs no 
 """
 
 import inspect
+import sys
 from typing import Any
 
 import torch
@@ -17,20 +18,25 @@ from profiler.models.spec import ModelSpec
 from profiler.models.torchvision_resize import provide_resize
 from profiler.models.weights import weights_format
 
+LARGE_BUFFER = 64 << 20  # bytes, as the class makes it; that of a rotary embedding is a hundredth
 TORCH_DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 def build(cls: Any, config: dict[str, Any], dtype: torch.dtype) -> nn.Module:
-    """A module of the diffusers class `cls`, its parameters on `meta` and its buffers computed on the CPU, in eval mode.
+    """A module of the class `cls`, its parameters on `meta` and its buffers computed on the CPU, in eval mode.
 
-    Raises ModelError where the class rejects the config.
+    The class is one of diffusers, or a `PreTrainedModel` of transformers. Raises ModelError where it rejects the config.
     """
     previous = torch.get_default_dtype()
     # Buffers that a class creates without naming a dtype take the loading dtype: from_pretrained sets it so.
     torch.set_default_dtype(dtype)
     try:
-        with init_empty_weights():
-            module: nn.Module = cls.from_config(config)
+        module = _without_values(cls, config)
+        if module is None:
+            with init_empty_weights():
+                module = _made(cls, config)
+        # `init_empty_weights` makes a parameter anew where it is set a second time: transformers' tied ones are tied again.
+        getattr(module, "tie_weights", lambda: None)()
     except (ImportError, NameError) as error:
         raise ModelError(f"{cls.__name__} needs a library that is not installed ({error})") from error
     except MODEL_FAILURES as error:
@@ -39,6 +45,33 @@ def build(cls: Any, config: dict[str, Any], dtype: torch.dtype) -> nn.Module:
         torch.set_default_dtype(previous)
     _cast_as_loaded(module, dtype)
     return module.eval().requires_grad_(False)
+
+
+def _made(cls: Any, config: dict[str, Any]) -> Any:
+    """As `from_pretrained` makes it. A text model of transformers takes its part of a config with pictures, too."""
+    if hasattr(cls, "from_config"):
+        return cls.from_config(config)
+    own = config.get(cls.config_class.base_config_key)
+    return cls(cls.config_class.from_dict(config if own is None else own))
+
+
+def _without_values(cls: Any, config: dict[str, Any]) -> nn.Module | None:
+    """The module on `meta` as a whole where its tensors that are no parameters are large buffers and nothing else.
+
+    Positions of every size that a model may be given take seconds and gigabytes to compute (SD 3.5 Medium: 30 s, 2 GiB), and
+    no count or shape depends on them. diffusers makes them in its `PatchEmbed` classes. None where there is a small buffer,
+    or a tensor that is no buffer, to be read.
+    """
+    if not any(name.endswith("PatchEmbed") for name in vars(sys.modules[cls.__module__])):
+        return None
+    try:
+        with torch.device("meta"):
+            module: nn.Module = _made(cls, config)
+    except MODEL_FAILURES:  # its code reads a value, or the config is wrong, which is told as it is made with values
+        return None
+    tensors = [value for part in module.modules() for value in vars(part).values() if isinstance(value, torch.Tensor)]
+    sizes = [buffer.numel() * buffer.element_size() for buffer in module.buffers()]
+    return module if sizes and not tensors and min(sizes) >= LARGE_BUFFER else None
 
 
 def component_class(name: str) -> Any:
@@ -62,9 +95,14 @@ def _cast_as_loaded(module: nn.Module, dtype: torch.dtype) -> None:
     """Give each floating entry of the state dict its loaded dtype.
 
     diffusers `load_model_dict_into_meta` casts every entry, except those with a dotted part that the class lists in
-    `_keep_in_fp32_modules`. Buffers outside the state dict keep the dtype that they were built with.
+    `_keep_in_fp32_modules`. Buffers outside the state dict keep the dtype that they were built with. transformers does the
+    same, but heeds that list where fp16 is asked for, and only `_keep_in_fp32_modules_strict` in bf16 too
+    (`PreTrainedModel._get_dtype_plan`).
     """
     kept = set(getattr(module, "_keep_in_fp32_modules", None) or [])
+    if hasattr(module, "_keep_in_fp32_modules_strict"):
+        strict = set(getattr(module, "_keep_in_fp32_modules_strict", None) or [])
+        kept = strict | kept if dtype == torch.float16 else strict
     for name, tensor in module.state_dict(keep_vars=True).items():
         if tensor.is_floating_point():
             tensor.data = tensor.data.to(torch.float32 if kept & set(name.split(".")) else dtype)
