@@ -31,14 +31,16 @@ class Call(Runnable):
         """
         self.lay(device)
 
-    def lay(self, device: torch.device, *, keep_grad: bool = False) -> None:
-        """As `load`; with `keep_grad` a weight requires a gradient if the module's own does."""
+    def lay(self, device: torch.device, *, as_found: bool = False) -> None:
+        """As `load`. `as_found`: a weight requires a gradient if the module's own does, and buffers with data keep them."""
         fresh: dict[int, torch.Tensor] = {}
         for holder, name, tensor in list(_state(self.module)):  # all before the first changes: a place may come twice
+            is_parameter = isinstance(tensor, nn.Parameter)
+            if as_found and not is_parameter and not tensor.is_meta:
+                continue  # positions and the like, by which code may decide
             if id(tensor) not in fresh:
                 empty = torch.empty_like(tensor, device=device)
-                is_parameter = isinstance(tensor, nn.Parameter)
-                grad = keep_grad and tensor.requires_grad
+                grad = as_found and tensor.requires_grad
                 fresh[id(tensor)] = nn.Parameter(empty, requires_grad=grad) if is_parameter else empty
             holder[name] = fresh[id(tensor)]
 

@@ -2,8 +2,9 @@
 
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import nn
@@ -36,17 +37,13 @@ class Generation(Call):
 
     def load(self, device: torch.device) -> None:
         """Weights on the host, of which nobody reads or writes a byte; then wherever the placement takes them."""
-        self.lay(torch.device("cpu"), keep_grad=True)
+        self.lay(torch.device("cpu"), as_found=True)
         for module in self.module.modules():
             for name, value in vars(module).items():
                 if isinstance(value, torch.Tensor) and value.is_meta:  # no buffer, but made where the weights were
                     vars(module)[name] = torch.empty_like(value, device="cpu")
         self.pipe.set_progress_bar_config(disable=True)
         place(self.pipe, self.placement, device)
-        for name, component in self.pipe.components.items():
-            for method in HALVES if "vae" in name else ("step",) if name == STEP else ():
-                if hasattr(component, method):
-                    setattr(component, method, self._as_part(name, getattr(component, method)))
 
     def make_inputs(self, device: torch.device) -> Any:
         """The inputs as they were given; one without data is made on `device`."""
@@ -56,16 +53,21 @@ class Generation(Call):
 
     def __call__(self) -> Any:
         """The pipeline's answer, without gradients."""
-        with torch.no_grad():
+        with torch.no_grad(), ExitStack() as patches:
+            for name, component in self.pipe.components.items():
+                for method in HALVES if "vae" in name else ("step",) if name == STEP else ():
+                    if hasattr(component, method):
+                        kind = type(component)  # and not the object: a pipeline may copy its scheduler
+                        patches.enter_context(patch.object(kind, method, self._as_part(name, getattr(kind, method))))
             if isinstance(self.inputs, Mapping):
                 return self.function(**self.inputs)
             return self.function(*self.inputs)
 
     def _as_part(self, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(method)
-        def part(*args: Any, **kwargs: Any) -> Any:
+        def part(owner: Any, *args: Any, **kwargs: Any) -> Any:
             with self.heard(name):
-                return method(*args, **kwargs)
+                return method(owner, *args, **kwargs)
 
         return part
 

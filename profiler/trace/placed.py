@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import nn
+from torch.library import _scoped_library
 from torch.utils._python_dispatch import _disable_current_modes
 
 from profiler.allocator.host import Host
@@ -20,12 +21,14 @@ from profiler.data.stack import Stack
 from profiler.stages.phases import Runnable
 from profiler.trace.known_values import aten, true_device
 from profiler.trace.observer import COMPOSITE
+from profiler.trace.rules.values import read
 from profiler.trace.stand_in_cuda import stand_in_cuda
 from profiler.trace.trace import Trace
 
 CARD, HOST, NOWHERE = torch.device("cuda", 0), torch.device("cpu"), torch.device("meta")
 TO = frozenset({aten.to.device, aten.to.dtype, aten.to.dtype_layout, aten.to.other, aten.type_as.default})
-BETWEEN = frozenset({aten.copy_.default, *TO})  # these take tensors of two devices
+# These take tensors of two devices.
+BETWEEN = TO | {aten.copy_.default, aten.set_data.default, aten._has_compatible_shallow_copy_type.default}
 
 
 class Place(NamedTuple):
@@ -85,8 +88,12 @@ class PlacedTrace(Trace):
     def during(self, phase: str, term: str, module: nn.Module | None = None) -> Iterator[None]:
         """As the trace's. Autograd is left out: without gradients it does nothing but take fused operations apart."""
         below = torch._C._AutoDispatchBelowAutograd()
-        with stand_in_cuda(self), torch.no_grad(), below, super().during(phase, term, module):
-            yield
+        with _scoped_library("aten", "IMPL") as numbers, stand_in_cuda(self), torch.no_grad(), below:
+            # `torch.Tensor([x, y])` of tensors on the card reads each of them where no mode hears of it.
+            read_number = aten._local_scalar_dense.default
+            numbers.impl(read_number, lambda x: read(self, read_number, (x,), {}), "Meta", allow_override=True)
+            with super().during(phase, term, module):
+                yield
 
     def loaded(self, run: Runnable) -> None:
         """As the trace's; whose weights the card holds, and who is to tell of a pipeline's parts."""
@@ -134,14 +141,20 @@ class PlacedTrace(Trace):
             is_weight = self._place == HOST and self.term == "weights" and func is aten.empty_like.default
             if is_weight or (self._place == CARD and "device" in kwargs):
                 kwargs = kwargs | {"device": NOWHERE}
-            return super().__torch_dispatch__(func, types, args, kwargs)
+            result = super().__torch_dispatch__(func, types, args, kwargs)
+            if is_weight:
+                self.values.forget(result.untyped_storage()._cdata)  # made like one that has values
+            return result
         finally:
             self._within, self._place = before
 
     def _track(self, tensor: torch.Tensor) -> None:
+        key = tensor.untyped_storage()._cdata
+        if key in self._elsewhere:
+            return
         if self._place == CARD:
             super()._track(tensor)
-        elif tensor.untyped_storage()._cdata not in self._live:
+        elif key not in self._live:
             self._lay(tensor, self._place)
 
     def _lay(self, tensor: torch.Tensor, device: torch.device, *, is_pinned: bool = False) -> None:
@@ -153,14 +166,17 @@ class PlacedTrace(Trace):
 
         def gone(_: Any) -> None:
             del self._elsewhere[key]
+            self.values.forget(key)
             self.host.give_back(size, pinned=is_pinned)
 
         self.host.take(size, pinned=is_pinned)
         self._elsewhere[key] = Place(device, is_pinned, weakref.ref(storage, gone))
 
     def _place_of(self, tensor: torch.Tensor) -> torch.device:
-        place = self._elsewhere.get(tensor.untyped_storage()._cdata)
-        return place.device if place else CARD
+        storage = tensor.untyped_storage()
+        if place := self._elsewhere.get(storage._cdata):
+            return place.device
+        return CARD if storage._cdata in self._live or not storage.nbytes() else NOWHERE  # made before the trace
 
     def _place_for(self, func: Any, args: Any, kwargs: Any) -> torch.device:
         """Where an operation puts what it makes: on the device asked for, else with its tensors, else with its caller's.
@@ -170,10 +186,10 @@ class PlacedTrace(Trace):
         device = kwargs.get("device")
         if device is not None and device.type != "meta":
             return CARD if device.type == "cuda" else HOST
-        places = {self._place_of(x): x for x in _tensors(args) if x.dim() and true_device(x).type == "meta"}
-        if len(places) > 1 and func not in BETWEEN:
-            there, here = (str(place) for place in list(places)[:2])
-            raise RuntimeError(f"{func}: expected all tensors to be on the same device, but found {there} and {here}")
+        places = {self._place_of(x): x.dim() for x in _tensors(args) if true_device(x).type == "meta"}
+        if len(places) > 1 and all(places.values()) and func not in BETWEEN:
+            found = " and ".join(map(str, places))
+            raise RuntimeError(f"{func}: expected all tensors to be on the same device, but found {found}")
         if places:
             return CARD if CARD in places else next(iter(places))
         return self._place if self._within else NOWHERE if device is not None else HOST

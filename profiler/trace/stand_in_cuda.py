@@ -27,6 +27,15 @@ class Mover(Protocol):
     def empty_cache(self) -> None: ...
 
 
+class Zeros(np.ndarray[Any, Any]):
+    """An array of which one element is in memory, stacked into one of the same kind: a clip of gigabytes is not written."""
+
+    def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        if func is np.stack and not kwargs and len(args) == 1:
+            return np.broadcast_to(self.flat[0], (len(args[0]), *self.shape)).view(Zeros)
+        return super().__array_function__(func, types, args, kwargs)
+
+
 class Stream:
     """A queue of the card, with a pool of memory of its own. Nothing takes time here, so nobody waits for it."""
 
@@ -82,16 +91,23 @@ def _of_tensors(trace: Mover) -> dict[str, Any]:
         """Zeros that take no memory, where a tensor on the host has no data."""
         if is_real(x) or trace.where(x).type != "cpu":
             return Base.numpy(x, **rest)
-        return np.broadcast_to(torch.empty(1, dtype=x.dtype).numpy()[0] * 0, tuple(x.shape))
+        return np.broadcast_to(torch.empty(1, dtype=x.dtype).numpy()[0] * 0, tuple(x.shape)).view(Zeros)
 
     def data_ptr(x: torch.Tensor) -> int:
         """A number for the storage, by which tied weights are known; torch has none without data."""
         return int(Base.data_ptr(x)) or x.untyped_storage()._cdata
 
+    copied = torch.Tensor.__deepcopy__
+
     def pin_memory(x: torch.Tensor, *_: Any) -> torch.Tensor:
         return x if true_device(x).type == "cpu" or trace.is_pinned(x) else trace.pinned(x)
 
+    def deepcopy(x: torch.Tensor, memo: dict[int, Any]) -> torch.Tensor:
+        """As of any tensor without data: torch copies the storage of others."""
+        return copied(x, memo) if is_real(x) else memo.setdefault(id(x), x.clone())
+
     return {
+        "__deepcopy__": deepcopy,
         "device": property(trace.where),
         "is_cuda": property(lambda x: trace.where(x).type == "cuda"),
         "is_meta": property(lambda x: trace.where(x).type == "meta"),
