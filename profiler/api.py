@@ -106,19 +106,19 @@ def estimate_call(
     Raises UserError for a card that is not known, or where no module is given; ModelError for a call that cannot be traced.
     """
     target, context = target_stack(gpu, torch, cudnn, stack, alloc_conf)
-    from profiler.estimation.estimator import estimate_placed, estimate_run
+    from profiler.estimation.estimator import estimate_run
     from profiler.stages.call import Call, root_of, weights_kept
-    from profiler.stages.generation import Generation, is_pipeline, kept
+    from profiler.stages.generation import is_pipeline
 
     owner = function if modules is None else modules
-    name = getattr(function, "__qualname__", type(function).__name__)
     if is_pipeline(owner):
-        with kept(owner):
-            make = lambda: Generation(function, owner, inputs, placement or Placement())  # noqa: E731
-            return estimate_placed(make, target, what=name, context_bytes=context)
+        from profiler.estimation.placed import estimate_placed
+
+        return estimate_placed(function, owner, inputs, placement or Placement(), target, context_bytes=context)
     if placement is not None:
         raise UserError("placement: goes with a pipeline of diffusers, as `modules` or as the function")
     root = root_of(owner)
+    name = getattr(function, "__qualname__", type(function).__name__)
     with weights_kept(root):
         return estimate_run(lambda: Call(function, root, inputs), target, what=name, context_bytes=context)
 

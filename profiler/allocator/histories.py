@@ -3,8 +3,9 @@
 from collections.abc import Callable, Hashable, Sequence
 from functools import cached_property
 
-from profiler.allocator.caching import CachingAllocator, OutOfMemory, PlainAllocator
+from profiler.allocator.caching import CachingAllocator, OutOfMemory
 from profiler.allocator.expandable import ExpandableAllocator
+from profiler.allocator.plain import PlainAllocator
 from profiler.allocator.replay import Replay
 from profiler.allocator.settings import settings_of
 from profiler.data.events import Block, Events

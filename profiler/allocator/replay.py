@@ -3,7 +3,8 @@
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 
-from profiler.allocator.caching import CachingAllocator, OutOfMemory, Piece, PlainAllocator
+from profiler.allocator.caching import CachingAllocator, OutOfMemory, Piece
+from profiler.allocator.plain import PlainAllocator
 from profiler.data.events import Block, Events, alive_at, first_event, first_later_event, place_of
 from profiler.data.memory import ALLOCATED_TERMS, AliveTensor, Memory, PeakAt
 from profiler.data.spans import Span

@@ -172,7 +172,7 @@ class CallEstimate(Side):
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Estimate(CallEstimate):
-    """The estimate of a workload. `latent` is the closed form of `latent.py` for the same clip."""
+    """The estimate of a workload. `latent`: the closed form of `latent.py` for the same clip."""
 
     workload: Workload
     latent: LatentEstimate = field(default_factory=LatentEstimate)

@@ -5,8 +5,9 @@
 
 import time
 from collections import Counter
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from profiler.allocator.histories import Histories, PlanOf
 from profiler.allocator.replay import Replay
@@ -31,7 +32,7 @@ class Traced:
     """What a trace found: its stream, the kernels that calls were priced as, options as applied, and notes.
 
     `sources` says which cuDNN planned its convolutions, `unplanned_bytes` how much more one may take than the closed form
-    that priced it (`kernels/prices.py`). Of a placed call: its phases, whose weights a block has, what is on the host.
+    that priced it (`kernels/prices.py`).
     """
 
     events: Events
@@ -41,14 +42,23 @@ class Traced:
     notes: dict[str, str] = field(default_factory=dict)
     sources: Sources = field(default_factory=Sources)
     unplanned_bytes: int = 0
-    spans: tuple[Span, ...] = ()
-    owners: Mapping[int, str] = field(default_factory=dict)
-    host: HostBytes | None = None
 
 
-def answer(traced: Traced, stack: Stack, *, context_bytes: int | None, started: float) -> CallEstimate:
-    """The estimate that a trace gives; `started` is when its making began (`time.perf_counter`)."""
-    histories = Histories(traced.events, stack, context_bytes, plans_on(stack), traced.unplanned_bytes, traced.spans)
+def answer(
+    traced: Traced,
+    stack: Stack,
+    *,
+    context_bytes: int | None,
+    started: float,
+    spans: Sequence[Span] = (),
+    owners: Mapping[int, str] = MappingProxyType({}),
+    host: HostBytes | None = None,
+) -> CallEstimate:
+    """The estimate that a trace gives; `started` is when its making began (`time.perf_counter`).
+
+    Of a placed call: `spans` are its phases, `owners` says whose weights a block has, `host` what is on the host.
+    """
+    histories = Histories(traced.events, stack, context_bytes, plans_on(stack), traced.unplanned_bytes, spans)
     peak, fresh = histories.peak, histories.fresh
     fits, remark = histories.fits()
     notes = stack_notes(stack, traced.routes, traced.sources) | _unknowns(stack, context_bytes) | traced.notes
@@ -80,20 +90,20 @@ def answer(traced: Traced, stack: Stack, *, context_bytes: int | None, started: 
         options=traced.options,
         routes=dict(traced.routes),
         events=len(traced.events.events),
-        phases=tuple(_phase(fresh, traced, span, *found) for span, found in fresh.phases.items()),
-        host=traced.host,
+        phases=tuple(_phase(fresh, owners, span, *found) for span, found in fresh.phases.items()),
+        host=host,
         notes=notes | ({"fits": remark} if remark else {}),
     )
 
 
-def _phase(replay: Replay, traced: Traced, span: Span, peak: Memory, at: int) -> PhasePeak:
+def _phase(replay: Replay, owners: Mapping[int, str], span: Span, peak: Memory, at: int) -> PhasePeak:
     """The peak of a phase, which stands at event `at`, taken apart."""
     weights: Counter[str] = Counter()
     parts = Counter(live=0, activations=0)
-    for block in alive_at(traced.events.blocks, at):
+    for block in alive_at(replay.trace.blocks, at):
         size = replay.sizes[block.number]
         if block.term == "weights":
-            weights[traced.owners.get(block.number) or place_of(traced.events, block)[0].split(".")[0]] += size
+            weights[owners.get(block.number) or place_of(replay.trace, block)[0].split(".")[0]] += size
         else:
             parts["live" if block.born < span.start else "activations"] += size
     return PhasePeak(name=span.name, call=span.call, peak=peak, weights=dict(weights), **parts)

@@ -5,15 +5,12 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from profiler.data.events import first_event, first_later_event
-from profiler.data.memory import HostBytes
 from profiler.data.records import CallEstimate, Estimate
-from profiler.data.spans import spans_of
 from profiler.data.stack import Stack
 from profiler.data.workload import Workload
 from profiler.errors import MODEL_FAILURES, LatentmeterError, ModelError, first_line
@@ -24,7 +21,6 @@ from profiler.models.spec import ModelSpec
 from profiler.stages.options import check_reached
 from profiler.stages.phases import Runnable, run_phases
 from profiler.stages.stage import Stage
-from profiler.trace.placed import PlacedTrace
 from profiler.trace.trace import Trace
 
 Run = TypeVar("Run", bound=Runnable)
@@ -81,26 +77,6 @@ def estimate_run(
     return _answer(trace_run(make, stack, what), stack, context_bytes, started)
 
 
-def estimate_placed(
-    make: Callable[[], Runnable], stack: Stack, *, what: str, context_bytes: int | None = None
-) -> CallEstimate:
-    """Estimate a call that moves its weights about, as `make` makes it: the load, a first call and a second one."""
-    started = time.perf_counter()
-    check_settings(stack)
-    trace = PlacedTrace(stack)
-    try:
-        watched = _trace(make(), trace, warm_calls=1)
-    except LatentmeterError:
-        raise
-    except MODEL_FAILURES as error:
-        raise ModelError(f"{what}: cannot be traced without data: {first_line(error)}") from error
-    load, later, end = first_event(trace), first_later_event(trace), len(trace.events)
-    host = HostBytes(pinned=trace.host.pinned, pageable=trace.host.peak_pageable, peak=trace.host.peak)
-    spans = spans_of(trace.marks, load, later, end)
-    traced = replace(watched.traced, spans=spans, owners=trace.owners, host=host)
-    return answer(traced, stack, context_bytes=context_bytes, started=started)
-
-
 def _answer(watched: Watched[Any], stack: Stack, context_bytes: int | None, started: float) -> CallEstimate:
     trace = watched.trace
     logger.info("traced %d events in %.2f s", len(trace.events), time.perf_counter() - started)
@@ -121,7 +97,7 @@ def trace_run(make: Callable[[], Run], stack: Stack, what: str, kind: Tracer = T
     """
     check_settings(stack)
     try:
-        return _trace(make(), kind(stack))
+        return trace_calls(make(), kind(stack))
     except LatentmeterError:
         raise
     except MODEL_FAILURES as error:
@@ -129,7 +105,7 @@ def trace_run(make: Callable[[], Run], stack: Stack, what: str, kind: Tracer = T
     logger.info("cannot run on meta tensors, fake ones are next: %s", first)
     try:
         FAKE_TENSOR_LOG.disabled = True  # it would print the traceback of an error that is told below
-        return _trace(make(), kind(stack, "cpu"), FakeTensorMode(allow_non_fake_inputs=True))
+        return trace_calls(make(), kind(stack, "cpu"), FakeTensorMode(allow_non_fake_inputs=True))
     except LatentmeterError:
         raise
     except MODEL_FAILURES as error:
@@ -138,7 +114,8 @@ def trace_run(make: Callable[[], Run], stack: Stack, what: str, kind: Tracer = T
         FAKE_TENSOR_LOG.disabled = False
 
 
-def _trace(run: Run, trace: Trace, mode: Any = None, warm_calls: int = 0) -> Watched[Run]:
+def trace_calls(run: Run, trace: Trace, mode: Any = None, warm_calls: int = 0) -> Watched[Run]:
+    """Take `run` through its phases under `trace`, within `mode`. What its code raises goes through."""
     run.module  # noqa: B018 - built before the trace looks: building is no part of the call
     try:
         with _uncollected(), mode or nullcontext():

@@ -36,10 +36,9 @@ class Call(Runnable):
         fresh: dict[int, torch.Tensor] = {}
         for holder, name, tensor in list(_state(self.module)):  # all before the first changes: a place may come twice
             is_parameter = isinstance(tensor, nn.Parameter)
-            if as_found and not is_parameter and not tensor.is_meta:
-                continue  # positions and the like, by which code may decide
             if id(tensor) not in fresh:
-                empty = torch.empty_like(tensor, device=device)
+                has_values = as_found and not is_parameter and not tensor.is_meta  # positions, by which code may decide
+                empty = tensor.clone() if has_values else torch.empty_like(tensor, device=device)
                 grad = as_found and tensor.requires_grad
                 fresh[id(tensor)] = nn.Parameter(empty, requires_grad=grad) if is_parameter else empty
             holder[name] = fresh[id(tensor)]

@@ -19,7 +19,7 @@ from profiler.allocator.host import Host
 from profiler.data.spans import Mark
 from profiler.data.stack import Stack
 from profiler.stages.phases import Runnable
-from profiler.trace.known_values import aten, true_device
+from profiler.trace.known_values import LIMIT, aten, is_real, true_device
 from profiler.trace.observer import COMPOSITE
 from profiler.trace.rules.values import read
 from profiler.trace.stand_in_cuda import stand_in_cuda
@@ -29,6 +29,8 @@ CARD, HOST, NOWHERE = torch.device("cuda", 0), torch.device("cpu"), torch.device
 TO = frozenset({aten.to.device, aten.to.dtype, aten.to.dtype_layout, aten.to.other, aten.type_as.default})
 # These take tensors of two devices.
 BETWEEN = TO | {aten.copy_.default, aten.set_data.default, aten._has_compatible_shallow_copy_type.default}
+
+LAID = (aten.empty_like.default, aten.clone.default)  # by which a load makes weights of the host: here without data
 
 
 class Place(NamedTuple):
@@ -138,13 +140,15 @@ class PlacedTrace(Trace):
             self._within = True
             if func in TO:
                 return self._to(func, args, kwargs, asked=not before[0])
-            is_weight = self._place == HOST and self.term == "weights" and func is aten.empty_like.default
-            if is_weight or (self._place == CARD and "device" in kwargs):
+            if self._place == HOST and self.term == "weights" and func in LAID:
+                result = self._copy_of(args[0])
+                self._track(result)
+                if func is not aten.clone.default:
+                    self.values.forget(result.untyped_storage()._cdata)
+                return result
+            if self._place == CARD and "device" in kwargs:
                 kwargs = kwargs | {"device": NOWHERE}
-            result = super().__torch_dispatch__(func, types, args, kwargs)
-            if is_weight:
-                self.values.forget(result.untyped_storage()._cdata)  # made like one that has values
-            return result
+            return super().__torch_dispatch__(func, types, args, kwargs)
         finally:
             self._within, self._place = before
 
@@ -217,12 +221,15 @@ class PlacedTrace(Trace):
         """A copy of `x` on another device: its content if that is known, else a tensor without data there."""
         if own == NOWHERE:
             raise NotImplementedError("Cannot copy out of meta tensor; no data!")
-        if x.device == HOST or (to == HOST and (x.dtype == torch.bool or not self.values.unknown([x]))):
+        number = self.number_of(x)
+        is_weight = own == HOST if number is None else self.blocks[number].term == "weights"
+        is_asked_for = to == HOST and not is_weight and (x.dtype == torch.bool or self.values.knows(x))
+        if x.device == HOST or is_asked_for:
             return aten._to_copy.default(x, dtype=dtype, device=to, memory_format=layout)
         self._place = CARD if to.type == "cuda" else to
         self.ops.append((self._path[-1], "aten._to_copy.default"))
         copy = self._copy_of(x, dtype=dtype, memory_format=layout or torch.preserve_format)
-        term, self.term = self.term, "weights" if own == HOST else self.term  # what has no data on the host are weights
+        term, self.term = self.term, "weights" if is_weight else self.term
         self.track(copy)
         self.term = term
         if own == HOST and self._parts and (number := self.number_of(copy)) is not None:
@@ -230,10 +237,12 @@ class PlacedTrace(Trace):
         return copy
 
     def _copy_of(self, x: torch.Tensor, **how: Any) -> torch.Tensor:
-        """A tensor like `x` that nobody has noted yet."""
+        """A tensor without data like `x` that nobody has noted yet. What is known of `x` is known of it."""
         before, self._within = self._within, True
         with _disable_current_modes():
-            copy = torch.empty_like(x, **how)
+            copy = torch.empty_like(x, **how | {"device": NOWHERE})
+            if self.values.knows(x) or (is_real(x) and copy.untyped_storage().nbytes() <= LIMIT):
+                self.values.know(copy, self.values.compute(torch.clone, (x,), {}))
         self._within = before
         return copy
 

@@ -97,14 +97,15 @@ def _of_tensors(trace: Mover) -> dict[str, Any]:
         """A number for the storage, by which tied weights are known; torch has none without data."""
         return int(Base.data_ptr(x)) or x.untyped_storage()._cdata
 
-    copied = torch.Tensor.__deepcopy__
+    copied: Any = torch.Tensor.__deepcopy__
 
     def pin_memory(x: torch.Tensor, *_: Any) -> torch.Tensor:
         return x if true_device(x).type == "cpu" or trace.is_pinned(x) else trace.pinned(x)
 
     def deepcopy(x: torch.Tensor, memo: dict[int, Any]) -> torch.Tensor:
         """As of any tensor without data: torch copies the storage of others."""
-        return copied(x, memo) if is_real(x) else memo.setdefault(id(x), x.clone())
+        copy: torch.Tensor = copied(x, memo) if is_real(x) else memo.setdefault(id(x), x.clone())
+        return copy
 
     return {
         "__deepcopy__": deepcopy,

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from profiler.allocator.caching import CachingAllocator, OutOfMemory, PlainAllocator
+from profiler.allocator.caching import CachingAllocator, OutOfMemory
 from profiler.allocator.expandable import ExpandableAllocator
 from profiler.allocator.settings import AllocatorSettings
+from profiler.allocator.plain import PlainAllocator
 from profiler.data.units import MIB
 
 
