@@ -11,7 +11,7 @@ from profiler.comparison.case import Comparison, compare_all
 from profiler.data.records import CallEstimate, Estimate, Record
 from profiler.data.stack import DeviceName, Stack
 from profiler.data.units import MOST_CALLS, check_number
-from profiler.data.workload import Placement, StageName
+from profiler.data.workload import MemoryOptions, Placement, StageName
 from profiler.errors import UserError
 from profiler.machine.target import target_stack
 from profiler.models.attention import noted, with_environment
@@ -97,8 +97,8 @@ def estimate_call(
         found = profiler.estimate_call(net, inputs=[torch.empty(1, 3, 512, 512)], gpu="rtx-4090")
         print(found.peak.allocated_bytes, found.terms, found.peak_at)
 
-    A pipeline of diffusers may stand in the place of the modules, or be the function. Then the whole generation is answered,
-    load and second call too, phase by phase, with its components where `placement` puts them:
+    A pipeline of diffusers may be the function, or stand in the place of the modules. Then the whole generation is answered,
+    load and second call too, by `phases`, with its components where `placement` puts them:
 
         found = profiler.estimate_call(pipe, inputs={"prompt": "a cat"}, placement=profiler.Placement(offload="model"))
         print([(phase.name, phase.peak.allocated_bytes) for phase in found.phases], found.host)
@@ -121,6 +121,29 @@ def estimate_call(
     name = getattr(function, "__qualname__", type(function).__name__)
     with weights_kept(root):
         return estimate_run(lambda: Call(function, root, inputs), target, what=name, context_bytes=context)
+
+
+def generate(
+    pipeline: str,
+    *,
+    placement: Placement | None = None,
+    options: MemoryOptions | None = None,
+    gpu: str | None = None, torch: str | None = None, cudnn: int | None = None, alloc_conf: str | None = None,
+    stack: Stack | None = None,
+    **call: Any,
+) -> CallEstimate:  # fmt: skip
+    """What a whole generation of `pipeline` needs on a card, without a GPU: its load and two calls, phase by phase.
+
+    `pipeline` is a catalog id, a diffusers folder or a hub id. `call` takes `frames`, `height`, `width`, `steps`,
+    `guidance`, `prompts`, `images_per_prompt`, `text_length`, `dtype`. Raises UserError, ModelError.
+    """
+    from profiler.estimation.placed import estimate_generation
+    from profiler.models.pipeline_folder import find_pipeline
+
+    spec = find_pipeline(pipeline)
+    target, context = target_stack(gpu, torch, cudnn, stack, alloc_conf)
+    given: dict[str, Any] = {"placement": placement or Placement(), "options": options or MemoryOptions()}
+    return estimate_generation(spec, target, **given, context_bytes=context, **call)
 
 
 def make_recording(

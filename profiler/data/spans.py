@@ -54,8 +54,8 @@ def _cuts(marks: list[Mark], start: int) -> Iterator[tuple[str, int]]:
     yield "first step", loop
     yield "later steps", steps[0].stop
     after = [mark for mark in runs if mark.start >= steps[-1].stop]
-    if after:
-        yield "decode", steps[-1].stop
+    if after:  # what leads to it belongs to the loop: a component that is evicted is still there
+        yield "decode", after[0].start
     yield "post-process", max((mark.stop for mark in after), default=steps[-1].stop)
 
 

@@ -27,8 +27,9 @@ from profiler.trace.trace import Trace
 
 CARD, HOST, NOWHERE = torch.device("cuda", 0), torch.device("cpu"), torch.device("meta")
 TO = frozenset({aten.to.device, aten.to.dtype, aten.to.dtype_layout, aten.to.other, aten.type_as.default})
-# These take tensors of two devices.
-BETWEEN = TO | {aten.copy_.default, aten.set_data.default, aten._has_compatible_shallow_copy_type.default}
+# These take tensors of two devices: copies, questions, and positions that may lie on the host.
+INDEXED = {aten.index.Tensor, aten.index_put.default, aten.index_put_.default}
+BETWEEN = TO | INDEXED | {aten.copy_.default, aten.set_data.default, aten._has_compatible_shallow_copy_type.default}
 
 LAID = (aten.empty_like.default, aten.clone.default)  # by which a load makes weights of the host: here without data
 
