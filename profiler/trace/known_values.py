@@ -16,8 +16,9 @@ aten = torch.ops.aten
 CPU = torch.device("cpu")
 # Torch's own answer: a trace of two devices gives code outside of operations another.
 true_device = torch._C.TensorBase.device.__get__
-# Bytes of a shadow: a mask of a million tokens fits. Computed floats are positions and embeddings, which nobody asks for.
-LIMIT, FLOAT_LIMIT = 4 << 20, 64 << 10
+# Bytes of a shadow: a mask of a million tokens fits. Computed floats are positions and embeddings, which nobody asks for;
+# computed numbers that are whole and fill more than a mebibyte are tables of distances between tokens, as nobody does.
+LIMIT, NUMBERS_LIMIT, FLOAT_LIMIT = 4 << 20, 1 << 20, 64 << 10
 # The content of their results does not depend on that of their first argument.
 _LIKE = frozenset({"zeros_like", "ones_like", "full_like", "new_zeros", "new_ones", "new_full"})
 
@@ -145,8 +146,9 @@ def is_real(tensor: torch.Tensor) -> bool:
 
 def _is_small(result: Any, args: Any) -> bool:
     if isinstance(result, torch.Tensor):
-        computed = result.is_floating_point() and any(isinstance(value, torch.Tensor) for value in _flat(args))
-        return result.untyped_storage().nbytes() <= (FLOAT_LIMIT if computed else LIMIT)
+        computed = result.dtype != torch.bool and any(isinstance(value, torch.Tensor) for value in _flat(args))
+        limit = FLOAT_LIMIT if result.is_floating_point() else NUMBERS_LIMIT
+        return result.untyped_storage().nbytes() <= (limit if computed else LIMIT)
     return isinstance(result, (tuple, list)) and all(_is_small(item, args) for item in result)
 
 

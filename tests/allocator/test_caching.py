@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from profiler.allocator.caching import CachingAllocator, OutOfMemory
 from profiler.allocator.expandable import ExpandableAllocator
-from profiler.allocator.settings import AllocatorSettings
 from profiler.allocator.plain import PlainAllocator
+from profiler.allocator.settings import AllocatorSettings
 from profiler.data.units import MIB
 
 
