@@ -73,6 +73,8 @@ def estimate(
 
         found = run_estimate(asked, spec, target, context_bytes=context)
         known.keep(found)
+        if why := known.why_traced:
+            found.notes["model.recording"] = f"traced: {why}"
     return noted(found)
 
 
@@ -156,7 +158,7 @@ def make_recording(
     tell: Callable[[str], None] = lambda _: None,
     **workload: Any,
 ) -> "Recorded":  # fmt: skip
-    """Trace `stage` of `model` at a few heights and widths, so that `estimate` answers at all between without torch.
+    """Trace `stage` of `model` at a few sizes, so that `estimate` answers at all between without torch, for every card.
 
     Arguments as for `estimate`. `tell` hears of every trace. The answer has the sizes, the file and its bytes, or the reason
     why there is none. One that is there is left, unless `force`. Raises UserError, also where the file cannot be written.

@@ -65,6 +65,8 @@ def row(known: int, estimated: int | None, **other: Any) -> dict[str, Any]:
         ([row(1000, 1000), row(2000, 2000, safe_reserved=1999)], False, True),
         ([row(1000, 1000), row(2000, 2000, fits=False)], False, False),
         ([row(1000, 1000), row(2000, 2000, reason="failed", status="failed")], False, False),
+        ([row(1000, 1000), row(2000, 2000, reason="the card was full")], True, True),
+        ([row(1000, 1000), row(2000, None, reason="no estimate")], False, False),
         ([row(1000, 1000), row(1, None, reason="no estimate", status="invalid")], True, True),
         ([row(1000, 1000), row(2000, 2000, reason="no measurement", status="invalid")], False, False),
     ],
@@ -76,7 +78,10 @@ def test_claims(unseen: Any, rows: list[dict[str, Any]], planned: bool, closed: 
 
 
 def test_a_missed_case_is_named_with_its_figures(unseen: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    unseen.judged("planned", pd.DataFrame([row(1000, 1000, key="good"), row(2000, 2010, key="bad")]))
+    full = row(3000, 3003, key="full", reason="the card was full")
+    unseen.judged("planned", pd.DataFrame([row(1000, 1000, key="good"), row(2000, 2010, key="bad"), full]))
     out = capsys.readouterr().out
+    assert "0 not compared, 1 outside the claim" in out
+    assert "card: full: true [3000, 3000], estimated [3003, 3003] the card was full" in out
     assert "card: bad: true [2000, 2000], estimated [2010, 2010]" in out
     assert "good" not in out

@@ -54,24 +54,23 @@ Pool = tuple[bool, int]
 class CachingAllocator:
     """Counts allocated, reserved and requested bytes, and their peaks.
 
-    `capacity` is the memory that the device has for segments; `limit` what a memory fraction allows of it; with more than
-    `garbage_above` bytes reserved, cached segments are collected before a new one is asked for. Each new segment lies
-    above the last one, or below it if addresses are `falling`: of equal free blocks, best fit takes the lowest.
+    `capacity` is the memory that the device has for segments, or a fraction allows of it; with more than `garbage_above`
+    bytes reserved, cached segments are collected before a new one is asked for. Each new segment lies above the last one,
+    or below it if addresses are `falling`: of equal free blocks, best fit takes the lowest.
     """
 
     def __init__(
         self,
         capacity: int | None = None,
         settings: AllocatorSettings | None = None,
-        limit: int | None = None,
         garbage_above: int | None = None,
         *,
         falling: bool = False,
     ) -> None:
         self.capacity = capacity
         self.falling = falling
-        self.limit = limit
         self.garbage_above = garbage_above
+        self._rounded: dict[int, int] = {}  # of each size that was asked for
         self._searches = 0  # of the large pool: the clock by which garbage ages
         self.settings = settings or AllocatorSettings()
         self.allocated = self.reserved = self.requested = 0
@@ -84,14 +83,27 @@ class CachingAllocator:
 
     def malloc(self, size: int, queue: int = 0) -> Piece:
         """Allocate `size` > 0 bytes for the CUDA stream `queue`. Raises OutOfMemory."""
-        self._free_awaited()
-        rounded = self.settings.round(size)
+        if self._awaited:
+            self._free_awaited()
+        rounded = self._rounded.get(size) or self._rounded.setdefault(size, self.settings.round(size))
         pool = (rounded <= SMALL_SIZE, queue)
         self._searches += not pool[0]
-        block = self._take_free(rounded, pool)
-        if block is None:
-            self._collect_garbage()
-            block = self._new_segment(rounded, pool)
+        block = self._take_free(rounded, pool) or self._make(size, rounded, pool)
+        if block.size > rounded:
+            self._split(block, rounded)
+        block.free, block.requested = False, size
+        self.allocated += block.size
+        self.requested += size
+        if self.allocated > self.peak_allocated:
+            self.peak_allocated = self.allocated
+        if self.requested > self.peak_requested:
+            self.peak_requested = self.requested
+        return block
+
+    def _make(self, size: int, rounded: int, pool: Pool) -> Piece:
+        """A block of a new segment, whatever has to be given back for it. Raises OutOfMemory."""
+        self._collect_garbage()
+        block = self._new_segment(rounded, pool)
         if block is None and self._release_oversize(rounded, pool):
             block = self._new_segment(rounded, pool)
         if block is None:
@@ -102,14 +114,6 @@ class CachingAllocator:
         if block is None:
             self.ooms += 1
             raise OutOfMemory(size)
-        self._split(block, rounded)
-        block.free, block.requested = False, size
-        self.allocated += block.size
-        self.requested += size
-        if self.allocated > self.peak_allocated:
-            self.peak_allocated = self.allocated
-        if self.requested > self.peak_requested:
-            self.peak_requested = self.requested
         return block
 
     def free(self, block: Piece, *, awaited: bool = False) -> None:
@@ -167,7 +171,7 @@ class CachingAllocator:
 
     def _new_segment(self, size: int, pool: Pool) -> Piece | None:
         segment = self.settings.segment_size(size)
-        if self._above_limit(segment) or not self._has_room(segment):
+        if not self._has_room(segment):
             return None
         taken = round_up(segment, ROUND_LARGE)
         self._next_address -= taken * self.falling
@@ -176,10 +180,6 @@ class CachingAllocator:
         self.segments += 1
         self._reserve(segment)
         return block
-
-    def _above_limit(self, segment: int) -> bool:
-        """The fraction is checked against the whole segment that would be asked for (alloc_block)."""
-        return self.limit is not None and self.reserved + segment > self.limit
 
     def _has_room(self, size: int) -> bool:
         return self.capacity is None or self.reserved + size <= self.capacity
@@ -236,10 +236,19 @@ class CachingAllocator:
 
     def _merge(self, block: Piece) -> None:
         """Let `block` swallow its neighbours that are free, and mapped as it is (try_merge_blocks)."""
-        for neighbour in (block.previous, block.next):
-            if neighbour is not None and neighbour.free and neighbour.mapped == block.mapped:
-                self._remove(neighbour)
-                _join(block, neighbour)
+        previous, following, mapped = block.previous, block.next, block.mapped
+        if previous is not None and previous.free and previous.mapped == mapped:
+            self._remove(previous)
+            block.address, block.previous = previous.address, previous.previous
+            block.size += previous.size
+            if block.previous is not None:
+                block.previous.next = block
+        if following is not None and following.free and following.mapped == mapped:
+            self._remove(following)
+            block.next = following.next
+            block.size += following.size
+            if block.next is not None:
+                block.next.previous = block
 
     def _insert(self, block: Piece) -> None:
         block.put_back = self._searches
@@ -252,24 +261,9 @@ class CachingAllocator:
 
 def cut(block: Piece, size: int) -> Piece:
     """Shorten `block` to `size` bytes; returns the rest as its new neighbour, of the same kind."""
-    tail = Piece(
-        block.address + size, block.size - size, block.small, previous=block, next=block.next,
-        mapped=block.mapped, unit=block.unit, base=block.base, queue=block.queue,
-    )  # fmt: skip
+    tail = Piece(block.address + size, block.size - size, block.small, True, 0, block, block.next, block.mapped)
+    tail.unit, tail.base, tail.queue = block.unit, block.base, block.queue
     if block.next is not None:
         block.next.previous = tail
     block.next, block.size = tail, size
     return tail
-
-
-def _join(block: Piece, neighbour: Piece) -> None:
-    """Let `block` swallow a neighbour of its segment."""
-    if neighbour is block.previous:
-        block.address, block.previous = neighbour.address, neighbour.previous
-        if block.previous is not None:
-            block.previous.next = block
-    else:
-        block.next = neighbour.next
-        if block.next is not None:
-            block.next.previous = block
-    block.size += neighbour.size

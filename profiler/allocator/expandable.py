@@ -13,7 +13,7 @@ from profiler.data.units import round_up
 
 
 class ExpandableAllocator(CachingAllocator):
-    """`device_total` bytes decide how long an address range is (9/8 of it). Segment counters stay 0, as torch's do."""
+    """`device_total` bytes decide how long an address range is (9/8 of it), and a fraction's. Segment counters stay 0."""
 
     def __init__(self, device_total: int, capacity: int | None = None, **rest: object) -> None:
         super().__init__(capacity, **rest)  # type: ignore[arg-type]
@@ -41,8 +41,12 @@ class ExpandableAllocator(CachingAllocator):
         return pool.pop(index)[2]
 
     def _new_segment(self, size: int, pool: Pool) -> Piece | None:
-        """Map pages for `size` bytes where free space is (try_allocate_expandable_block)."""
-        if self._above_limit(self.settings.segment_size(size)):
+        """Map pages for `size` bytes where free space is (try_allocate_expandable_block).
+
+        A fraction is checked against a whole segment, however few pages are mapped then (alloc_block).
+        """
+        allowed = self.settings.allowed(self._device_total)
+        if self.settings.fraction < 1 and self.reserved + self.settings.segment_size(size) > allowed:
             return None
         block = self._find_space(size, pool)
         if not block.mapped and not self._map(block, min(block.size, size)):

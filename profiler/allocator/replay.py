@@ -102,9 +102,8 @@ class Replay:
         """
         allocator, pieces, blocks = self.allocator, self._pieces, self.trace.blocks
         highest, at = allocator.allocated, start - 1
-        for event in range(start, stop):
-            number = self.trace.events[event]
-            if event in emptied:
+        for event, number in enumerate(self.trace.events[start:stop], start):
+            if emptied and event in emptied:
                 allocator.empty_cache()
             if number < 0:
                 piece = pieces.pop(~number, None)

@@ -1,4 +1,4 @@
-"""`latentmeter recordings`: traces kept on disk, from which other sizes are answered without torch."""
+"""`latentmeter recordings`: traces from which any size near the published one is answered without torch."""
 
 import sys
 from dataclasses import asdict
@@ -13,12 +13,14 @@ from profiler.commands.verbose import verbose_option
 from profiler.data.units import format_bytes
 
 if TYPE_CHECKING:
+    from profiler.estimation.cache import Kept
+    from profiler.estimation.fit import Grid
     from profiler.estimation.recorder import Recorded
 
 
 @click.group()
 def recordings() -> None:
-    """Recordings: traces from which other heights and widths are answered at once."""
+    """Recordings: traces from which other sizes are answered at once. The catalog's come with the package."""
 
 
 @recordings.command()
@@ -29,9 +31,10 @@ def recordings() -> None:
 @json_option
 @verbose_option
 def make(model: str, force: bool, as_json: bool, **values: Any) -> None:
-    """Record one stage of MODEL, for heights and widths around the asked and the published ones.
+    """Record one stage of MODEL, for sizes around the asked and the published one, every batch and every card.
 
-    Exit code 1 where there can be no recording, with the reason.
+    A catalog model has recordings already; this is for a model of your own, or for other options. Exit code 1 where
+    there can be no recording, with the reason.
     """
     found = api.make_recording(model, force=force, tell=lambda line: click.echo(line, err=True), **gather(values))
     emit(asdict(found), as_json, lambda _: show_recording(found))
@@ -41,17 +44,53 @@ def make(model: str, force: bool, as_json: bool, **values: Any) -> None:
 def show_recording(found: "Recorded") -> None:
     """For which sizes, in which file, or why not."""
     out = console()
-    if found.grid is None:
+    if not found.grids:
         out.print(f"{found.workload.key}: no recording: {found.reason}")
         return
     how = (
         f"up to date since {found.made}; --force records again" if found.made else f"recorded in {found.seconds:.1f} s"
     )
     out.print(f"{found.workload.key} for {found.stack.title}: {how}")
-    sides = zip(("height", "width"), found.grid.first, found.grid.last, found.grid.step, strict=True)
-    for name, first, last, step in sides:
-        out.print(f"{name}: {first} to {last} in steps of {step}")
+    for grid in found.grids:
+        out.print(said(grid))
     out.print(f"{format_bytes(found.bytes)} in {found.path}")
     out.print(
         f"next: latentmeter estimate {found.workload.model} --stage {found.workload.stage} --height ... --width ..."
     )
+
+
+def said(grid: "Grid") -> str:
+    """The sizes for which a recording holds: `height 64 to 512 in steps of 8, width 512, frames 1, batch 1 or more`."""
+    sides = zip(("height", "width", "frames"), grid.first, grid.last, grid.step, strict=True)
+    parts = [f"{name} {a}" if a == b else f"{name} {a} to {b} in steps of {step}" for name, a, b, step in sides]
+    batch = "or more" if grid.most is None else "" if grid.most == grid.batch else f"to {grid.most}"
+    return ", ".join([*parts, f"batch {grid.batch} {batch}".rstrip()])
+
+
+@recordings.command("list")
+@json_option
+def list_(as_json: bool) -> None:
+    """The recordings that there are: those that come with the package, and your own."""
+    from profiler.estimation.cache import list_kept
+
+    found = list_kept()
+    emit({"recordings": [asdict(item) for item in found]}, as_json, lambda _: show_list(found))
+
+
+def show_list(found: "list[Kept]") -> None:
+    """A line each for one's own, one in all for those shipped."""
+    out = console()
+    shipped = [item for item in found if item.shipped]
+    size = format_bytes(sum(item.bytes for item in shipped))
+    out.print(f"{len(shipped)} stages of the catalog come with the package, {size}")
+    for item in found:
+        if not item.shipped:
+            out.print(f"{item.of}: {format_bytes(item.bytes)}, {item.made}, {item.path}")
+
+
+@recordings.command()
+def clear() -> None:
+    """Remove the recordings that you made. Those of the package stay."""
+    from profiler.files.cache import clear as remove
+
+    console().print(f"{remove('traces')} recordings removed")

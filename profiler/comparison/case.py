@@ -13,7 +13,7 @@ from profiler.data.memory import LEVELS, TERMS
 from profiler.data.records import Estimate, Measurement, Record
 from profiler.data.shown import Shown, frame_of
 from profiler.data.stack import differing_fields
-from profiler.data.units import format_bytes, format_percent
+from profiler.data.units import format_bytes, format_percent, less
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,9 +35,7 @@ class Pair:
     @property
     def difference(self) -> int | None:
         """Estimated minus measured; None if either is unknown."""
-        if self.estimated is None or self.measured is None:
-            return None
-        return self.estimated - self.measured
+        return less(self.estimated, self.measured)
 
     @property
     def error(self) -> float | None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from profiler.data.memory import LEVELS
 from profiler.data.records import Record, Side
 from profiler.data.shown import frame_of
-from profiler.data.units import format_bytes, format_percent
+from profiler.data.units import format_bytes, format_percent, less
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,7 +31,7 @@ class Delta:
     @property
     def bytes(self) -> int | None:
         """After minus before."""
-        return None if self.before is None or self.after is None else self.after - self.before
+        return less(self.after, self.before)
 
     @property
     def share(self) -> float | None:

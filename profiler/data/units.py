@@ -41,6 +41,11 @@ def round_up(size: int, multiple: int) -> int:
     return ceil_div(size, multiple) * multiple
 
 
+def less(a: int | None, b: int | None) -> int | None:
+    """`a - b`; None where either is unknown."""
+    return None if a is None or b is None else a - b
+
+
 def format_bytes(size: int | None) -> str:
     """`size` bytes with a binary unit (KiB, MiB, GiB = 2^10, 2^20, 2^30); `unknown` for None."""
     if size is None:

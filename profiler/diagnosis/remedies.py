@@ -81,26 +81,26 @@ def estimate_remedies(
 
     `module` is the stage's own, whose class says how large a tile is.
     """
-    from profiler.estimation.estimator import estimate
+    from profiler.estimation.estimator import estimate_peak
 
-    before = estimate(workload, spec, stack)
+    before = estimate_peak(workload, spec, stack)
     found, left_out = [], {}
     for name, how, changed, on in _candidates(workload, spec, stack, module):
         if name not in names or (changed, on) == (workload, stack):
             continue
         try:
-            after = estimate(changed, spec, on)
+            after = estimate_peak(changed, spec, on)
         except LatentmeterError as error:
             left_out[how] = str(error)
             continue
-        assert after.peak.allocated_bytes is not None and before.peak.allocated_bytes is not None
+        assert after.allocated_bytes is not None and before.allocated_bytes is not None
         remedy = Remedy(
             name=name,
             how=how,
-            allocated=after.peak.allocated_bytes,
-            allocated_before=before.peak.allocated_bytes,
-            reserved=after.peak.reserved_bytes,
-            reserved_before=before.peak.reserved_bytes,
+            allocated=after.allocated_bytes,
+            allocated_before=before.allocated_bytes,
+            reserved=after.reserved_bytes,
+            reserved_before=before.reserved_bytes,
             caution=CAUTIONS.get(name, ""),
         )
         lower, higher = remedy.peaks

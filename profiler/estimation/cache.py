@@ -1,7 +1,7 @@
 """What was estimated before, on disk: whole answers for the same question, recordings for any height and width.
 
-A key covers everything that decides the result: the model's description, the workload, the stack, this package's own files,
-the versions of what a trace runs. `profiler.files.cache` says where the files lie, and which of them are trusted.
+A key covers everything that decides the result: the model's description, the workload, the stack, the code that is traced
+and traces. `profiler.files.cache` says where the files lie, and which of them are trusted.
 """
 
 import hashlib
@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import cache, cached_property
 from pathlib import Path
@@ -20,16 +20,48 @@ from typing import Any
 from profiler.data.records import Estimate, from_dict
 from profiler.data.stack import Stack
 from profiler.data.workload import Workload
+from profiler.estimation import shipped
 from profiler.estimation.answer import answer, closed_form, estimate_of
-from profiler.estimation.recording import Elsewhere, grid_of, replay
+from profiler.estimation.fit import size_of
+from profiler.estimation.recording import grid_of, replay
+from profiler.estimation.shipped import kind_of
 from profiler.files import cache as disk
-from profiler.files.paths import CONFIGS, installed
+from profiler.files.paths import CONFIGS
 from profiler.kernels.cudnn_library import front_end_version
 from profiler.kernels.cudnn_process import NO_ANSWER
+from profiler.kernels.prices import Elsewhere
 from profiler.models.spec import ModelSpec
 
 logger = logging.getLogger(__name__)
-TRACED_BY = ("torch", "diffusers", "transformers", "accelerate")
+FLATTEN = "TORCH_LINEAR_FLATTEN_3D"  # a trace goes by what holds here
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Recordings of one question, for boxes of sizes that do not overlap but at their edges: shipped, or this user's own."""
+
+    path: Path
+    made: str
+    recordings: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Kept:
+    """One file of recordings: of what model, stage and dtype, when it was made, where it lies."""
+
+    of: str
+    made: str
+    path: str
+    bytes: int
+    shipped: bool
+
+
+def list_kept() -> list[Kept]:
+    """Every file of recordings, those of the package last."""
+    own = [(data["of"], data["made"], path, False) for path, data in disk.find_all("traces", "*")]
+    coming = [(name, "", shipped.path_of(*name.split("/")), True) for name in shipped.read_table()["files"]]
+    found = [*sorted(own), *coming]
+    return [Kept(of, made, str(path), path.stat().st_size, yes) for of, made, path, yes in found if path.is_file()]
 
 
 class EstimateCache:
@@ -37,15 +69,16 @@ class EstimateCache:
 
     def __init__(self, workload: Workload, spec: ModelSpec, stack: Stack, context_bytes: int | None = None) -> None:
         self.workload, self.spec, self.stack, self.context_bytes = workload, spec, stack, context_bytes
-        self.size = (workload.height, workload.width)
+        self.size = size_of(workload)
 
     @cached_property
     def key(self) -> str:
-        """Names what a recording is of: everything but height and width, and of the stack what rules look at."""
-        w, s = self.workload, self.stack
-        kernels = (s.device, s.torch, s.capability, s.cudnn, s.settings)
-        what = (w.stage, w.frames, w.batch, w.dtype, w.text_length, w.options.key, w.history.key)
-        return _digest(self.spec.digest, what, kernels, [installed(name) for name in TRACED_BY], _own_files())
+        """Names what a recording is of: everything but the size and the card."""
+        return _digest(self.spec.digest, self.workload.stage, kind_of(self.workload), self._made_by)
+
+    @property
+    def _made_by(self) -> dict[str, str]:
+        return dict(shipped.made_by(self.stack.torch_release))
 
     @property
     def unrecordable(self) -> str | None:
@@ -57,6 +90,8 @@ class EstimateCache:
             return "the number of tiles, or of plans that cudnn.benchmark times, depends on the size"
         if history.sizes or history.empty_cache:
             return "what the process did before is not recorded"
+        if FLATTEN in self.stack.settings:
+            return f"{FLATTEN} changes what runs"
         return None
 
     def find(self) -> Estimate | None:
@@ -73,21 +108,52 @@ class EstimateCache:
         with suppress(OSError):  # a disk that takes nothing makes the next estimate slower, no more
             disk.keep("answers", self._answer_name, {"made": _today(), "estimate": asdict(replace(found, latent={}))})
 
-    def recordings(self) -> Iterator[tuple[Path, dict[str, Any]]]:
-        """The recordings that hold for this question: their files, and what stands in them."""
-        for path, data in disk.find_all("traces", f"{self.key}-*") if not self.unrecordable else ():
-            if grid_of(data["recording"]).position(self.size) is not None:
-                yield path, data
+    def recordings(self) -> Iterator[Entry]:
+        """The recordings of this question, at whatever size: this user's own first."""
+        if self.unrecordable or not disk.is_on():
+            return
+        for path, data in disk.find_all("traces", self.key):
+            yield Entry(path, data["made"], data["recordings"])
+        if (found := self._shipped) and not self._outdated:
+            path = shipped.path_of(self.workload.model, self.workload.stage)
+            yield Entry(path, found["made"], shipped.recordings_of(found, kind_of(self.workload)))
 
-    def keep_recording(self, recording: dict[str, Any]) -> Path:
-        """Keep a recording; returns its file. Raises OSError."""
-        name = f"{self.key}-{_digest(recording['grid'])}"
-        return disk.keep("traces", name, {"made": _today(), "recording": recording})
+    @cached_property
+    def _shipped(self) -> dict[str, Any] | None:
+        return shipped.shipped(self.workload.model, self.workload.stage)
+
+    @cached_property
+    def _outdated(self) -> str | None:
+        found = self._shipped
+        if found is None:
+            return None
+        return shipped.why_not(found, self.workload, self.spec, self.stack.torch_release)
+
+    @property
+    def why_traced(self) -> str | None:
+        """Why shipped recordings of the model did not serve; None where there are none, or there can be none."""
+        if self.unrecordable or not disk.is_on() or self._shipped is None:
+            return None
+        if self._outdated:
+            return self._outdated
+        kind = kind_of(self.workload)
+        if kind not in self._shipped["of"]:
+            return f"no recording of {kind}"
+        grids = [grid_of(recording) for recording in shipped.recordings_of(self._shipped, kind)]
+        if not any(grid.holds(self.size) for grid in grids):
+            return "this size lies outside the recordings"
+        return "this card runs other kernels than the recordings"
+
+    def keep_recordings(self, recordings: list[dict[str, Any]]) -> Path:
+        """Keep recordings; returns their file. Raises OSError."""
+        of = f"{self.workload.model}/{self.workload.stage}/{kind_of(self.workload)}"
+        data = {"made": _today(), "of": of, "recordings": recordings}
+        return disk.keep("traces", self.key, data)
 
     @property
     def _answer_name(self) -> str:
         stack, model = asdict(self.stack), self.workload.model
-        question = (self.key, self.size, stack, self.context_bytes, model, front_end_version())
+        question = (self.key, _own_files(), self.size, stack, self.context_bytes, model, front_end_version())
         return _digest(*question)
 
     def _kept(self) -> Estimate | None:
@@ -102,14 +168,15 @@ class EstimateCache:
 
     def _replayed(self) -> Estimate | None:
         started = time.perf_counter()
-        for _, data in self.recordings():
-            try:
-                traced = replay(data["recording"], self.size, self.stack)
-            except Elsewhere:
-                continue
-            traced.notes["seconds"] = f"replayed from a recording of {data['made']}"
-            found = answer(traced, self.stack, context_bytes=self.context_bytes, started=started)
-            return estimate_of(found, self.workload, self.spec)
+        for entry in self.recordings():
+            for recording in entry.recordings:
+                try:
+                    traced = replay(recording, self.size, self.stack)
+                except Elsewhere:
+                    continue
+                traced.notes["seconds"] = f"replayed from a recording of {entry.made}"
+                found = answer(traced, self.stack, context_bytes=self.context_bytes, started=started)
+                return estimate_of(found, self.workload, self.spec)
         return None
 
 

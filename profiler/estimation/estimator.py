@@ -10,11 +10,13 @@ from typing import Any, Generic, TypeVar
 
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from profiler.allocator.histories import Histories
+from profiler.data.memory import Memory
 from profiler.data.records import CallEstimate, Estimate
 from profiler.data.stack import Stack
 from profiler.data.workload import Workload
 from profiler.errors import MODEL_FAILURES, LatentmeterError, ModelError, first_line
-from profiler.estimation.answer import Traced, answer, estimate_of
+from profiler.estimation.answer import Traced, answer, estimate_of, plans_on
 from profiler.machine.environment import check_settings
 from profiler.models.build import component_class
 from profiler.models.spec import ModelSpec
@@ -45,6 +47,8 @@ class Watched(Generic[Run]):
             notes["masks"] = f"masks of unknown content taken as all valid, the worst case; first in {masks[0]}"
         if choices := self.trace.values.choices:
             notes["choices"] = f"top-k choices, such as of experts, taken as spread evenly; first in {choices[0]}"
+        if unpriced := self.trace.unpriced:
+            notes["scratch"] = f"part of a sort's workspace is not known here, and not counted; first in {unpriced[0]}"
         prices, options = self.trace.prices, dict(self.run.options)
         answered = prices.planner.sources, prices.unplanned_bytes
         return Traced(self.trace, self.trace.routes, options, self.output_shapes, notes, *answered)
@@ -67,6 +71,15 @@ def estimate_with_events(
     started = time.perf_counter()
     watched = trace_stage(workload, spec, stack)
     return estimate_of(_answer(watched, stack, context_bytes, started), workload, spec), watched.trace
+
+
+def estimate_peak(workload: Workload, spec: ModelSpec, stack: Stack) -> Memory:
+    """The peak of the first call alone, as `estimate` has it: without the replays that its other figures take.
+
+    Raises UserError, ModelError.
+    """
+    workload.check_device(stack.device)
+    return Histories(trace_stage(workload, spec, stack).trace, stack, plan_of=plans_on(stack)).peak
 
 
 def estimate_run(

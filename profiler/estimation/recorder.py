@@ -1,31 +1,37 @@
-"""Makes the recording of one workload: traces it at a handful of sizes, corners of a rectangle first.
+"""Makes the recordings of one workload: traces it at a handful of sizes, corners of a box of sizes first.
 
-Several rectangles are tried, a wide one first, as a model may take another path through its code at a size far away.
+A wide box is tried first. Where a model takes another path through its code at a size far away, the box is cut at the
+published size, and so are its parts once more; where it takes another path for one sample than for several, each has boxes.
 """
 
+import copy
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+from torch import nn
+
 from profiler.data.stack import Stack
-from profiler.data.workload import Workload
+from profiler.data.workload import VAE_STAGES, Workload
 from profiler.errors import LatentmeterError, UserError
 from profiler.estimation.answer import Traced
 from profiler.estimation.cache import EstimateCache
-from profiler.estimation.estimator import Tracer, trace_stage
-from profiler.estimation.recording import Elsewhere, Grid, Sides, grid_of, inner_sizes, record
+from profiler.estimation.estimator import Tracer, trace_run
+from profiler.estimation.fit import Grid, Size, size_of
+from profiler.estimation.recording import grid_of, record
 from profiler.files.cache import is_on
+from profiler.kernels.prices import Elsewhere
 from profiler.models.spec import ModelSpec
+from profiler.stages.stage import Stage
 from profiler.trace.trace import Trace
 
-# The rectangles to try, as (steps, below, above). It holds every so-many-th size that the model allows, from the smallest
-# known size divided by `below` to the largest one times `above`. For a picture of 512 pixels and a step of 8, (1, 4, 2.0)
-# is 128, 136, ... 1024. The last has steps of eight, for models that halve the size again and again and round.
-REACH = ((1, 4, 2.0), (1, 2, 1.25), (1, 2, 1.0), (1, 1, 1.5), (8, 4, 2.0))
+BELOW, ABOVE = 4, 2  # a box reaches from the smallest known side divided by one to the largest times the other
+CUTS = 2  # how often a box is cut
 SLOTS: Tracer = partial(Trace, slots=True)
 Tell = Callable[[str], None]
+Side = tuple[int, int, int]  # first, step, last
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +43,7 @@ class Recorded:
 
     workload: Workload
     stack: Stack
-    grid: Grid | None = None
+    grids: tuple[Grid, ...] = ()
     path: str | None = None
     bytes: int | None = None
     reason: str | None = None
@@ -56,77 +62,162 @@ def make_recording(known: EstimateCache, tell: Tell = lambda _: None, *, force: 
     found = Recorded(workload=known.workload, stack=known.stack, reason=known.unrecordable)
     if found.reason:
         return found
-    for path, kept in known.recordings() if not force else ():
-        grid = grid_of(kept["recording"])
-        return replace(found, grid=grid, path=str(path), bytes=path.stat().st_size, made=kept["made"])
-    made = record_workload(known.workload, known.spec, known.stack, tell)
+    entries = [] if force else list(known.recordings())
+    for entry in entries:
+        grids = tuple(grid_of(recording) for recording in entry.recordings)
+        if any(grid.holds(known.size) for grid in grids):
+            return replace(found, grids=grids, path=str(entry.path), bytes=entry.path.stat().st_size, made=entry.made)
+    others = [recording for entry in entries for recording in entry.recordings]
+    made = Recorder(known.workload, known.spec, known.stack, tell).recordings()
     if isinstance(made, str):
         return replace(found, reason=made, seconds=time.perf_counter() - started)
-    grid, recording = made
     try:
-        path = known.keep_recording(recording)
+        path = known.keep_recordings(made := made + others)
         size = path.stat().st_size
     except OSError as error:
         raise UserError(f"the recording cannot be written: {error}") from error
-    return replace(found, grid=grid, path=str(path), bytes=size, seconds=time.perf_counter() - started)
+    grids = tuple(grid_of(recording) for recording in made)
+    return replace(found, grids=grids, path=str(path), bytes=size, seconds=time.perf_counter() - started)
 
 
-def record_workload(
-    workload: Workload, spec: ModelSpec, stack: Stack, tell: Tell = lambda _: None
-) -> tuple[Grid, dict[str, Any]] | str:
-    """The widest recording that holds for `workload`, or why there is none."""
-    reason = "the model takes no other height and width"
-    for grid in grids(workload, spec):
+class Recorder:
+    """Traces `workload` at sizes around the asked and the published one, and makes recordings of them."""
+
+    def __init__(self, workload: Workload, spec: ModelSpec, stack: Stack, tell: Tell = lambda _: None) -> None:
+        self.workload, self.spec, self.stack, self.tell = workload, spec, stack, tell
+        self._seen: dict[Size, Traced | LatentmeterError] = {}
+        self._module: nn.Module | None = None
+
+    def recordings(self) -> list[dict[str, Any]] | str:
+        """As few as serve the most sizes, or why there is none."""
+        asked = size_of(self.workload)
+        made: list[dict[str, Any]] = []
         try:
-            return grid, record(grid, _observe(grid, workload, spec, stack, tell))
+            height, width, frames = self._sides(asked)
+            first, step, last = zip(height, width, frames, strict=True)
+            grid = Grid(first, step, last)
+            batches = [(1, None)] if self._alike(asked, 2) else [(1, 1), (2, None)]
+            for batch, most in batches:
+                made += self._within(replace(grid, batch=batch, most=most), CUTS)
+        except LatentmeterError as error:
+            return str(error)
+        return made or "at other heights and widths the model runs other operations"
+
+    def traced(self, size: Size) -> Traced:
+        """The trace at a size, made once. Raises Elsewhere for one that the model refuses."""
+        if size not in self._seen:
+            self.tell(f"trace {len(self._seen) + 1}: {'x'.join(map(str, (size[2], *size[:2])))}, batch {size[3]}")
+            workload = at(self.workload, size)
+            try:
+                watched = trace_run(lambda: self._stage(workload), self.stack, workload.key, SLOTS)
+                self._seen[size] = watched.traced
+            except LatentmeterError as error:  # a size that the model refuses while it runs
+                self._seen[size] = error
+        found = self._seen[size]
+        if isinstance(found, LatentmeterError):
+            raise Elsewhere from found
+        return found
+
+    def _stage(self, workload: Workload) -> Stage:
+        """A stage with a fresh copy of the module, which is faster than to build it each time."""
+        stage = Stage(workload, self.spec)
+        if self._module is None:
+            self._module = stage.module
+        vars(stage)["module"] = copy.deepcopy(self._module)
+        return stage
+
+    def _alike(self, size: Size, batch: int) -> bool:
+        """Whether the events at a size are those of another batch there. Raises LatentmeterError where it has no trace."""
+        try:
+            one = self.traced(size)
+        except Elsewhere as error:
+            raise error.__cause__ or error from None
+        try:
+            return one.events.events == self.traced((*size[:3], batch)).events.events
         except Elsewhere:
-            reason = "at other heights and widths the model runs other operations"
-        except LatentmeterError as error:  # a size that the model refuses while it runs
-            reason = str(error)
-    return reason
+            return False
 
+    def _sides(self, asked: Size) -> Iterator[Side]:
+        """Height, width and frames to record; of frames but one where their number decides what runs, as in a loop."""
+        sizes = known_sizes(self.workload, self.spec)
+        for place, name in enumerate(("height", "width", "frames")):
+            here = asked[place]
+            step = _step(self.workload, self.spec, name)
+            low, high = min(size[place] for size in sizes) // BELOW, max(size[place] for size in sizes) * ABOVE
+            first, last = here - (here - low) // step * step, here + (high - here) // step * step
+            first = max(first, here % step or step)
+            if place == 2 and (self.workload.stage in VAE_STAGES or not self._goes(asked, last)):
+                first = last = here
+            yield first, step, last
 
-def _observe(grid: Grid, workload: Workload, spec: ModelSpec, stack: Stack, tell: Tell) -> dict[Sides, Traced]:
-    """The traces that the recording of a grid is made of, by size. Raises Elsewhere at the first that has other events."""
-    seen: dict[Sides, Traced] = {}
-    sizes = list(dict.fromkeys([*grid.corners(), *inner_sizes(grid, *known_sizes(workload, spec))]))
-    for number, (height, width) in enumerate(sizes, start=1):
-        tell(f"trace {number} of {len(sizes)}: {height}x{width}")
-        found = trace_stage(replace(workload, height=height, width=width), spec, stack, SLOTS).traced
-        seen[height, width] = found
-        if found.events.events != seen[sizes[0]].events.events:
+    def _goes(self, asked: Size, frames: int) -> bool:
+        try:
+            other = self.traced((asked[0], asked[1], frames, asked[3]))
+            return other.events.events == self.traced(asked).events.events
+        except Elsewhere:
+            return False
+
+    def _within(self, grid: Grid, cuts: int) -> list[dict[str, Any]]:
+        """Recordings of a box: one, or those of its parts."""
+        try:
+            return [record(grid, {size: self._checked(grid, size) for size in self._sizes(grid)})]
+        except Elsewhere:
+            if not cuts:
+                return []
+        return [made for part in self._parts(grid) for made in self._within(part, cuts - 1)]
+
+    def _checked(self, grid: Grid, size: Size) -> Traced:
+        """The trace at a size of the box. Raises Elsewhere where it has other events than that at the first."""
+        found = self.traced(size)
+        if found.events.events != self.traced((*grid.first, grid.batch)).events.events:
             raise Elsewhere
-    return seen
+        return found
+
+    def _sizes(self, grid: Grid) -> list[Size]:
+        """The sizes that decide, the known ones in the box, and two that share no factor with its corners."""
+        inside = [(h, w, f, grid.batch) for h, w, f in known_sizes(self.workload, self.spec)]
+        for part, more in ((3, 2), (5, 0)):
+            sides = [
+                first + ((last - first) // step // part | (first < last)) * step
+                for first, step, last in zip(grid.first, grid.step, grid.last, strict=True)
+            ]
+            inside.append((sides[0], sides[1], sides[2], grid.batch + (more if grid.most is None else 0)))
+        return list(dict.fromkeys([*grid.deciding(), *(size for size in inside if grid.holds(size))]))
+
+    def _parts(self, grid: Grid) -> Iterator[Grid]:
+        """A box cut in four: at the published size where that is inside, else in the middle."""
+        known = known_sizes(self.workload, self.spec)[-1]
+        cuts = []
+        for place in range(2):
+            first, step, last = grid.first[place], grid.step[place], grid.last[place]
+            middle = first + (last - first) // step // 2 * step
+            cut = known[place] if first < known[place] < last and (known[place] - first) % step == 0 else middle
+            cuts.append([(first, cut), (cut, last)] if first < cut < last else [(first, last)])
+        if len(cuts[0]) + len(cuts[1]) == 2:
+            return
+        for low_h, high_h in cuts[0]:
+            for low_w, high_w in cuts[1]:
+                yield replace(grid, first=(low_h, low_w, grid.first[2]), last=(high_h, high_w, grid.last[2]))
 
 
-def grids(workload: Workload, spec: ModelSpec) -> Iterator[Grid]:
-    """Rectangles around the asked and the published size, on the sizes that the model's contract allows."""
-    known = known_sizes(workload, spec)
-    for together, below, above in REACH:
-        sides = []
-        for side, name in enumerate(("height", "width")):
-            low, high = min(size[side] for size in known), max(size[side] for size in known)
-            step = together * _step(workload, spec, name)
-            asked = known[0][side]
-            first = asked - (asked - low // below) // step * step
-            sides.append((max(first, asked % step or step), step, asked + int(high * above - asked) // step * step))
-        (h0, dh, h1), (w0, dw, w1) = sides
-        if h0 < h1 and w0 < w1:
-            yield Grid((h0, w0), (dh, dw), (h1, w1))
+def at(workload: Workload, size: Size) -> Workload:
+    """A workload at another size."""
+    height, width, frames, batch = size
+    return replace(workload, height=height, width=width, frames=frames, batch=batch)
 
 
-def known_sizes(workload: Workload, spec: ModelSpec) -> list[Sides]:
-    """The asked height and width, and the published ones where they are others."""
-    sizes = [(workload.height, workload.width)]
+def known_sizes(workload: Workload, spec: ModelSpec) -> list[tuple[int, int, int]]:
+    """The asked height, width and frames, and the published ones where they are others."""
+    sizes = [(workload.height, workload.width, workload.frames)]
     if spec.default:
-        sizes.append((spec.default.height, spec.default.width))
+        sizes.append((spec.default.height, spec.default.width, workload.frames))
     return list(dict.fromkeys(sizes))
 
 
 def _step(workload: Workload, spec: ModelSpec, side: str) -> int:
     """The distance to the next size that the contract allows."""
     start: int = getattr(workload, side)
-    for step in range(1, start + 1):
+    for step in range(1, start + 64):
         further: dict[str, Any] = {side: start + step}
         try:
             spec.check(replace(workload, **further))

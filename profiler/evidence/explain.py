@@ -62,7 +62,8 @@ def _explain(store: RunStore, record: Record, again: bool) -> Reason:
     if again:
         try:
             spec, stack = find_model(record.workload.model), record.measurement.stack
-            estimate, events = estimate_with_events(record.workload, spec, stack)
+            context = record.estimate.terms.context if record.estimate else None
+            estimate, events = estimate_with_events(record.workload, spec, stack, context_bytes=context)
         except LatentmeterError as error:
             return Reason(record, None, f"no estimate: {error}")
     elif record.estimate is not None and estimated.exists():

@@ -79,10 +79,11 @@ INVOKE_VAE = {
 def peer_figures(workload: Workload, spec: ModelSpec) -> dict[Peer, int | None]:
     """Every peer's figure for `workload`, in bytes; None where it has no formula."""
     comfyui = _comfyui_denoiser if workload.stage == "denoise" else _comfyui_vae
-    invokeai, weights = _invokeai(workload, spec), _weights(workload, spec)
+    is_part = workload.stage == "patch-embed"  # of its component
+    weights = None if is_part else spec.component(workload.stage).parameters
     return {
         "comfyui": _bytes(workload, comfyui(workload, spec)),
-        "invokeai": _bytes(workload, invokeai),
+        "invokeai": _bytes(workload, _invokeai(workload, spec)),
         "weights-only": _bytes(workload, weights),
         "weights+20%": _bytes(workload, weights and weights * 1.2),
     }
@@ -141,11 +142,6 @@ def _invokeai(workload: Workload, spec: ModelSpec) -> float | None:
     if name == "AutoencoderKL" and spec.latent.channels == 4 and workload.dtype == "fp32":
         value += 250 * MIB / ELEMENT_BYTES["fp32"]  # the SD and SDXL formula counts the larger fp32 weights in
     return value * _at_once(workload)
-
-
-def _weights(workload: Workload, spec: ModelSpec) -> float | None:
-    """Parameters of the whole component; None where no count is published, or only a part of the component runs."""
-    return None if workload.stage == "patch-embed" else spec.component(workload.stage).parameters
 
 
 def _at_once(workload: Workload) -> int:

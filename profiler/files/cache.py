@@ -14,12 +14,11 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from profiler.files.paths import cache_folder
-from profiler.files.write import write_atomically
+from profiler.files.write import warn_once, write_atomically
 
 SCHEMA = 1  # raised where the form of an entry changes: older ones are then as good as none
 MOST_ENTRIES, MOST_BYTES = 4096, 256 << 20  # of a kind: three of them stay below 1 GiB
@@ -27,7 +26,6 @@ OFF = ("off", "0", "no", "false")
 DIGEST_BYTES = hashlib.sha256().digest_size
 
 logger = logging.getLogger(__name__)
-warn_once = cache(logger.warning)
 _LEFT_ALONE: ContextVar[bool] = ContextVar("_LEFT_ALONE", default=False)
 
 
@@ -74,6 +72,17 @@ def find_all(kind: str, pattern: str) -> Iterator[tuple[Path, Any]]:
     for path in paths:
         if (body := _trusted(path)) is not None:
             yield path, json.loads(zlib.decompress(body))
+
+
+def clear(kind: str) -> int:
+    """Remove all of a kind; returns how many entries that were."""
+    try:
+        paths = [path for path in _folder(kind).iterdir() if path.is_file()]
+    except OSError:
+        return 0
+    for path in paths:
+        _remove(path)
+    return sum(not path.exists() for path in paths)
 
 
 def _folder(kind: str, *, make: bool = False) -> Path:

@@ -15,7 +15,6 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -26,10 +25,9 @@ from profiler.data.workload import Workload
 from profiler.errors import UserError
 from profiler.files.load import DamageError, damage_told, read_record
 from profiler.files.outputs import check_output
-from profiler.files.write import write_all, write_atomically
+from profiler.files.write import warn_once, write_all, write_atomically
 
 logger = logging.getLogger(__name__)
-warn_once = cache(logger.warning)  # a command reads the same folder several times
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,9 +1,13 @@
 """Writes files whole or not at all, so that whoever dies while writing leaves the old file, never half a new one."""
 
+import logging
 import os
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import IO
+
+warn_once = cache(logging.getLogger(__name__).warning)  # a command reads the same folder several times
 
 
 def write_atomically(path: Path, content: str | bytes, mode: int = 0o666) -> None:

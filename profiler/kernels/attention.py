@@ -58,6 +58,15 @@ def choose_kernel(call: Attention, stack: Stack, allowed: Sequence[KernelName] |
     )
 
 
+def path(kernel: KernelName, call: Attention) -> str:
+    """Kernels of one path allocate the same tensors, besides buffers: those that are fused give the output their query's
+    order of memory, `efficient` a packed one, and lets go of a converted mask once it is padded; `math` has tensors of its
+    own."""
+    if kernel == "efficient" and call.mask is not None and call.mask_is_bool and call.mask[-1] % MASK_ALIGNMENT:
+        return "efficient, mask padded"
+    return kernel if kernel in ("efficient", "math") else "fused"
+
+
 def default_order(stack: Stack) -> tuple[AttentionName, ...]:
     """torch's own kernels in the order in which it tries them; it never comes to one behind `math`, which takes all."""
     return ("cudnn", "flash", "efficient", "math") if _prefers_cudnn(stack) else ("flash", "efficient", "math", "cudnn")

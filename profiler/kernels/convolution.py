@@ -80,13 +80,21 @@ def route(conv: Convolution, stack: Stack) -> str:
     return "cudnn"
 
 
+def path(conv: Convolution, stack: Stack) -> str:
+    """Convolutions of one path allocate the same tensors, besides the workspace: the slow ones copy to contiguous ones,
+    those that go by columns copy the weight before the output."""
+    if route(conv, stack).endswith("2col"):
+        return "columns"
+    return "any order" if has_cudnn(conv.dtype, stack) else "contiguous"
+
+
 def workspace_bytes(conv: Convolution, stack: Stack) -> int:
     """Bytes borrowed besides input, output and layout copies of tensors that are not contiguous."""
     kind = route(conv, stack)
     if kind == "depthwise":
         return 0
-    if kind == "im2col" and conv.kernel_volume == 1:
-        return 0  # ConvolutionMM2d.cu: the input is its own matrix of columns
+    if kind == "im2col" and conv.kernel_volume == 1 == max(conv.stride) and not any(conv.padding):
+        return 0  # ConvolutionMM2d.cu (requires_columns): the input is its own matrix of columns
     if kind in ("im2col", "vol2col"):
         # They and NaiveDilatedConvolution.cu unfold one sample at a time: every output position with all its taps.
         return conv.x[1] * conv.kernel_volume * prod(conv.y[2:]) * conv.element_size

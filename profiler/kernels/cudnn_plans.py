@@ -54,7 +54,6 @@ class Planner:
         self._record = self._card.properties if self._card else None
         self._process: CudnnProcess | None = None
         self._silent = ""  # why the process does not answer
-        self._new: dict[str, int] = {}
 
     def workspace_bytes(self, conv: Convolution) -> int | None:
         """The workspace of cuDNN's first plan for `conv`; None where nothing here knows it."""
@@ -80,15 +79,14 @@ class Planner:
     @cached_property
     def _nearest(self) -> list[Callable[[str], int | None]]:
         """Whom to ask, in this order."""
-        asked = installed_cudnn()
         wanted = self._stack.cudnn or SHIPPED_BY
-        distances = [abs(version // 100 - wanted // 100) for version in (SHIPPED_BY, asked or SHIPPED_BY)]
-        if distances[0] > distances[1]:
+        ahead = installed_is_ahead_by(wanted)
+        if ahead > 0:
             return [self._installed, self._shipped]
-        if distances[0] == distances[1]:
+        if ahead == 0:
             return [self._shipped, self._installed]
         own = f"; with {format_cudnn(wanted)} in its place they would be" if wanted >= FIRST_WITHOUT_DEVICE else ""
-        self._silent = f"cuDNN {format_cudnn(asked)} is installed, and plans otherwise{own}"
+        self._silent = f"cuDNN {format_cudnn(installed_cudnn())} is installed, and plans otherwise{own}"
         return [self._shipped]
 
     def _unplanned(self, reason: str) -> int | None:
@@ -108,7 +106,7 @@ class Planner:
             self.answered["cached"] += 1
         elif (found := self._ask(question)) is not None:
             self.answered["asked"] += 1
-            self.kept[question] = self._new[question] = found
+            self.kept[question] = found
         if found is not None:
             self.sources.planned_by[installed_cudnn() or 0] += 1
         return found
@@ -118,11 +116,10 @@ class Planner:
         if self._process is not None:
             self._process.close()
             self._process = None
-        if self._new:
+        if self.answered["asked"]:
             with suppress(OSError):  # a disk that takes nothing: the next process asks again
-                known = self._read() | self._new  # another process may have kept some meanwhile
+                known = self._read() | self.kept  # another process may have kept some meanwhile
                 keep("plans", self._name, dict([*known.items()][-MOST_KEPT:]))
-            self._new = {}
 
     @cached_property
     def _shipped_plans(self) -> dict[str, int | None]:
@@ -138,8 +135,8 @@ class Planner:
 
     @property
     def _name(self) -> str:
-        """Names what was asked of one front-end and library, for one property record."""
-        return f"{front_end_version()}-{digest(self._record)}"
+        """Names what was asked of one front-end and library beside a driver, for one property record."""
+        return f"{front_end_version()}-driver-{digest(self._record)}"
 
     def _ask(self, question: str) -> int | None:
         """One question to the process with cuDNN; None where no plan builds, or, as `_silent` then says, it is no more."""
@@ -152,6 +149,15 @@ class Planner:
         except SilentError as error:
             self._silent = str(error)
             return None
+
+
+def installed_is_ahead_by(wanted: int) -> int:
+    """By how many minor releases the installed cuDNN is nearer to `wanted` than the one that planned what is shipped.
+
+    Below 0 it is farther, and not asked. Where none is installed, 0.
+    """
+    shipped, asked = (abs(version // 100 - wanted // 100) for version in (SHIPPED_BY, installed_cudnn() or SHIPPED_BY))
+    return shipped - asked
 
 
 @cache

@@ -1,9 +1,42 @@
 """What cuBLAS and cuBLASLt keep for matrix products: ATen cuda/CublasHandlePool.cpp, seen in torch 2.9 to 2.13."""
 
 import re
+from dataclasses import dataclass
+from typing import Literal
 
 from profiler.data.stack import Stack
 from profiler.data.units import MIB
+
+Library = Literal["cuBLAS", "cuBLASLt"]
+
+
+@dataclass(frozen=True)
+class Product:
+    """A product of matrices: with a bias added within, or without. `passing` asks for what it gives back at its end."""
+
+    with_bias: bool
+    passing: bool = False
+
+
+def workspaces(product: Product, stack: Stack) -> dict[Library, int]:
+    """The bytes of each library's workspace that a product needs; which of them are there already, the caller knows.
+
+    cuBLASLt's own was taken anew for each call before torch 2.9 (pytorch pull 156495): so in 2.7.1, kept in 2.9.1. Before
+    2.12 the handle that cuBLASLt borrows of cuBLAS took cuBLAS's workspace along.
+    """
+    own = lt_workspace_bytes(stack) if runs_on_lt(stack, product.with_bias) else None
+    is_kept = stack.torch_release >= (2, 9, 0)
+    needed: dict[Library, int] = {}
+    if not product.passing and (own is None or stack.torch_release < (2, 12, 0)):
+        needed["cuBLAS"] = cublas_workspace_bytes(stack)
+    if own is not None and is_kept is not product.passing:
+        needed["cuBLASLt"] = own
+    return needed
+
+
+def gives_back(stack: Stack) -> bool:
+    """Whether a product may take a workspace that it gives back."""
+    return stack.torch_release < (2, 9, 0)
 
 
 def cublas_workspace_bytes(stack: Stack) -> int:

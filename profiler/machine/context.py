@@ -10,6 +10,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from profiler.data.units import less
 from profiler.machine.live import device_uuid, need_cuda
 from profiler.machine.nvml import devices, used_bytes
 
@@ -23,8 +24,7 @@ def context_ladder() -> dict[str, Any]:
     for name, step in _steps().items():
         step()
         torch.cuda.synchronize()
-        now, idle = used_bytes(uuid).value, before.get(uuid or "")
-        ladder[name] = None if now is None or idle is None else now - idle - torch.cuda.memory_reserved()
+        ladder[name] = less(less(used_bytes(uuid).value, before.get(uuid or "")), torch.cuda.memory_reserved())
     return {"gpu": torch.cuda.get_device_name(), "torch": torch.__version__, "bytes": ladder}
 
 

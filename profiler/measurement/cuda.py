@@ -16,6 +16,7 @@ from profiler.data.events import Stream
 from profiler.data.memory import Memory
 from profiler.data.records import Phase, Reading
 from profiler.data.stack import DRY
+from profiler.data.units import less
 from profiler.errors import UserError
 from profiler.machine.live import device_uuid, live_stack
 from profiler.machine.nvml import Value, devices, find, snapshot, used_bytes
@@ -116,9 +117,8 @@ class CudaMeter(Meter):
         stats = torch.cuda.memory_stats()
         free, _ = torch.cuda.mem_get_info()
         seen = snapshot(self._uuid)
-        now, idle = seen["used_bytes"], self._used_before.value
-        device = None if now is None or idle is None else now - idle
-        if now is None:
+        device = less(seen["used_bytes"], self._used_before.value)
+        if seen["used_bytes"] is None:
             self._lost = seen["reasons"].get("used_bytes", "no answer")
         reserved = stats["reserved_bytes.all.current"]
         peaks = {key: stats.get(f"{key}.all.peak") for key in PEAKS}

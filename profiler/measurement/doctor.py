@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 from profiler.allocator.settings import settings_of
-from profiler.data.stack import DRY, Stack
+from profiler.data.stack import DRY, Stack, format_cudnn
 from profiler.data.units import format_bytes
 from profiler.errors import UserError
 from profiler.files.paths import installed
 from profiler.files.write import write_atomically
 from profiler.kernels.convolution import skips_cudnn_conv3d, why_without_cudnn
+from profiler.kernels.cudnn_plans import SHIPPED_BY, installed_is_ahead_by
 from profiler.kernels.cudnn_process import try_planner
 from profiler.machine import nvml
+from profiler.machine.cards import assumed_stack, find_gpu
 from profiler.machine.environment import check_settings, say_settings
 from profiler.machine.probe import ask, probe_stack
 
@@ -37,7 +39,7 @@ def examine() -> tuple[Stack, list[Finding], list[dict[str, Any]]]:
     stack, device = _device()
     gpus, seen = _nvml()
     packages = [_package(name) for name in NEEDED]
-    return stack, [*packages, _planner(), device, *_routes(stack), *_settings(stack), *seen], gpus
+    return stack, [*packages, _planner(stack), device, *_routes(stack), *_settings(stack), *seen], gpus
 
 
 def _package(name: str) -> Finding:
@@ -45,14 +47,21 @@ def _package(name: str) -> Finding:
     return Finding("ok", name, version) if version else Finding("warning", name, f"not installed: pip install {name}")
 
 
-def _planner() -> Finding:
-    """Whether cuDNN says here what convolutions borrow."""
+def _planner(stack: Stack) -> Finding:
+    """Whether cuDNN says here what convolutions borrow, and whom estimates for this stack ask, in which order."""
     trial = try_planner()
+    wanted = stack.cudnn or assumed_stack(find_gpu("h200")).cudnn or SHIPPED_BY
+    asks = f"estimates for cuDNN {format_cudnn(wanted)}"
+    shipped = f"the shipped plans of cuDNN {format_cudnn(SHIPPED_BY)}"
     if trial.reason:
-        closed = "at sizes without a shipped plan, convolutions are estimated by a closed form"
-        return Finding("note", "planner", f"{trial.reason}; {closed}")
-    who = f"cuDNN {trial.library}, asked through front-end {trial.front_end},"
-    return Finding("ok", "planner", f"{who} answers: {trial.bytes:,} B for a convolution on an H200")
+        return Finding("note", "planner", f"{trial.reason}; {asks} ask {shipped}, then a closed form")
+    answer = f"{trial.bytes:,} B for a convolution on an H200"
+    who = f"cuDNN {trial.library}, through front-end {trial.front_end}, answers: {answer}"
+    ahead = installed_is_ahead_by(wanted)
+    if ahead < 0:
+        return Finding("note", "planner", f"{who}; {asks} do not ask it, but {shipped}, then a closed form")
+    order = f"it, then {shipped}" if ahead > 0 else f"{shipped}, then it"
+    return Finding("ok", "planner", f"{who}; {asks} ask {order}, then a closed form")
 
 
 def _device() -> tuple[Stack, Finding]:

@@ -21,6 +21,7 @@ from torch import nn
 
 from profiler.data.memory import Memory, Terms
 from profiler.data.records import Failure, Measurement, Phase, from_dict
+from profiler.data.units import less
 from profiler.data.workload import Workload
 from profiler.errors import MODEL_FAILURES, LatentmeterError, UserError, first_line
 from profiler.files.streams import packed
@@ -127,8 +128,8 @@ class Worker(Watcher):
             baseline=by_phase["inputs"].end,
             peak=peak,
             terms=Terms(
-                cached=_minus(peak.reserved_bytes, peak.allocated_bytes),
-                context=_minus(peak.device_bytes, peak.reserved_bytes),
+                cached=less(peak.reserved_bytes, peak.allocated_bytes),
+                context=less(peak.device_bytes, peak.reserved_bytes),
             ),
             peak_at=None,
             largest=(),
@@ -198,10 +199,6 @@ def _notes(reasons: dict[str, str], peak: Memory) -> dict[str, str]:
     elif peak.device_bytes is None:
         notes["terms.context"] = notes["peak.device_bytes"]
     return notes
-
-
-def _minus(a: int | None, b: int | None) -> int | None:
-    return None if a is None or b is None else a - b
 
 
 if __name__ == "__main__":

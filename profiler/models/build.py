@@ -5,8 +5,11 @@ Memory depends on shapes and dtypes, not on values, so a catalog model needs no 
 """
 
 import inspect
-import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from math import prod
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from accelerate import init_empty_weights
@@ -18,8 +21,8 @@ from profiler.models.spec import ModelSpec
 from profiler.models.torchvision_resize import provide_resize
 from profiler.models.weights import weights_format
 
-LARGE_BUFFER = 64 << 20  # bytes, as the class makes it; that of a rotary embedding is a hundredth
 TORCH_DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+LARGE = 4 << 20  # bytes in fp32: of larger tensors no trace knows the content (`trace/known_values.py`)
 
 
 def build(cls: Any, config: dict[str, Any], dtype: torch.dtype) -> nn.Module:
@@ -31,10 +34,8 @@ def build(cls: Any, config: dict[str, Any], dtype: torch.dtype) -> nn.Module:
     # Buffers that a class creates without naming a dtype take the loading dtype: from_pretrained sets it so.
     torch.set_default_dtype(dtype)
     try:
-        module = _without_values(cls, config)
-        if module is None:
-            with init_empty_weights():
-                module = _made(cls, config)
+        with init_empty_weights(), _large_tables_on_meta():
+            module: nn.Module = _made(cls, config)
         # `init_empty_weights` makes a parameter anew where it is set a second time: transformers' tied ones are tied again.
         getattr(module, "tie_weights", lambda: None)()
     except (ImportError, NameError) as error:
@@ -47,31 +48,31 @@ def build(cls: Any, config: dict[str, Any], dtype: torch.dtype) -> nn.Module:
     return module.eval().requires_grad_(False)
 
 
+@contextmanager
+def _large_tables_on_meta() -> Iterator[None]:
+    """Let tables of 2D positions have no data either where they are large, as if they were parameters.
+
+    diffusers computes SD 3.5's in fp64: 1.4 GiB for a moment. Nobody asks what such a table holds.
+    """
+    from diffusers.models import embeddings
+
+    usual = embeddings.get_2d_sincos_pos_embed
+
+    def table(embed_dim: int, grid_size: Any, *args: Any, **kwargs: Any) -> Any:
+        rows = grid_size**2 if isinstance(grid_size, int) else prod(grid_size)
+        with torch.device("meta") if rows * embed_dim * 4 > LARGE else nullcontext():
+            return usual(embed_dim, grid_size, *args, **kwargs)
+
+    with patch.object(embeddings, usual.__name__, table):
+        yield
+
+
 def _made(cls: Any, config: dict[str, Any]) -> Any:
     """As `from_pretrained` makes it. A text model of transformers takes its part of a config with pictures, too."""
     if hasattr(cls, "from_config"):
         return cls.from_config(config)
     own = config.get(cls.config_class.base_config_key)
     return cls(cls.config_class.from_dict(config if own is None else own))
-
-
-def _without_values(cls: Any, config: dict[str, Any]) -> nn.Module | None:
-    """The module on `meta` as a whole where its tensors that are no parameters are large buffers and nothing else.
-
-    Positions of every size that a model may be given take seconds and gigabytes to compute (SD 3.5 Medium: 30 s, 2 GiB), and
-    no count or shape depends on them. diffusers makes them in its `PatchEmbed` classes. None where there is a small buffer,
-    or a tensor that is no buffer, to be read.
-    """
-    if not any(name.endswith("PatchEmbed") for name in vars(sys.modules[cls.__module__])):
-        return None
-    try:
-        with torch.device("meta"):
-            module: nn.Module = _made(cls, config)
-    except MODEL_FAILURES:  # its code reads a value, or the config is wrong, which is told as it is made with values
-        return None
-    tensors = [value for part in module.modules() for value in vars(part).values() if isinstance(value, torch.Tensor)]
-    sizes = [buffer.numel() * buffer.element_size() for buffer in module.buffers()]
-    return module if sizes and not tensors and min(sizes) >= LARGE_BUFFER else None
 
 
 def component_class(name: str) -> Any:

@@ -6,6 +6,12 @@ SIZE_RULE = r"^\d+k(\+\d+)?$"
 FRAME_RULE = r"^(image|any|\d+k(\+\d+)?)$"
 
 
+def step_and_first(rule: str) -> tuple[int, int]:
+    """The two numbers of a rule with k: 4 and 1 of `4k+1`, 8 and 0 of `8k`."""
+    step, _, first = rule.partition("k")
+    return int(step), int(first or 0)
+
+
 def check_size(name: str, value: int, rule: str, where: str) -> None:
     """Raise UserError with the nearest sizes unless `value` obeys `rule`."""
     if rule == "any":
@@ -14,7 +20,7 @@ def check_size(name: str, value: int, rule: str, where: str) -> None:
         if value != 1:
             raise UserError(f"{name}: this is an image model, so {name} must be 1, got {value}")
         return
-    step, first = (int(part) for part in f"{rule}+0".replace("k", "").split("+")[:2])
+    step, first = step_and_first(rule)
     smallest = first or step
     if value >= smallest and (value - first) % step == 0:
         return

@@ -18,6 +18,8 @@ from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from inspect import isclass, isroutine
+from itertools import chain
+from operator import is_
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -113,6 +115,7 @@ class Repeats:
     def __init__(self, story: Tracing) -> None:
         self.story = story
         self._calls: dict[Hashable, Call] = {}
+        self._looked: dict[Any, Attributes] = {}
 
     @contextmanager
     def blending(self, root: nn.Module) -> Iterator[None]:
@@ -133,7 +136,7 @@ class Repeats:
         story, arguments = self.story, (args, tuple(kwargs.items()))
         key = None
         with suppress(Unrepeatable):  # whose traceback would hold tensors while the function runs
-            given, state = Tree(story, arguments), (called, story.state, _attributes(story, called))
+            given, state = Tree(story, arguments), (called, story.state, self._attributes(called))
             key = (state, given.key())
         if key is None:
             return function()
@@ -144,11 +147,16 @@ class Repeats:
         result = function()
         with suppress(Unrepeatable):
             after = Tree(story, (*arguments, result))
-            unchanged = (called, story.state, _attributes(story, called)) == state
+            unchanged = (called, story.state, self._attributes(called)) == state
             if unchanged and self._is_explained(given, after, first, begin):
                 did = (first, begin, len(story.events), story.routes - routes)
+                self._looked[called] = state[2].keep()
                 self._calls[key] = Call(*did, given.items, after.items, given.views)
         return result
+
+    def _attributes(self, called: Any) -> "Attributes":
+        known = self._looked.get(called)
+        return known if known and known.unchanged() else Attributes(self.story, called)
 
     def _is_explained(self, given: Tree, after: Tree, first: int, begin: int) -> bool:
         """Whether the trees before and after say all that was done since block number `first` and event `begin`."""
@@ -212,28 +220,54 @@ def _nested(items: Iterator[Any]) -> Any:
     return inner if item.kind is dict else item.kind(inner.values())
 
 
-def _attributes(story: Tracing, called: Any) -> Hashable:
-    """What the attributes of a module hold, of the modules in it and of its attention processors, one after the other."""
+class Attributes:
+    """What the attributes of a module hold, of the modules in it and of its attention processors, one after the other.
+
+    Two are equal where `found` is. Nothing has to be read anew while the very same objects stand there as when they were
+    kept, which is after a call that left all as it was: before, keeping them could let a tensor outlive its module's use.
+    """
+
+    def __init__(self, story: Tracing, called: Any) -> None:
+        self.views: list[Any] = [vars(called).values()] if isinstance(called, nn.Module) else []
+        self.found = _read_attributes(story, self.views)
+        self._hash = hash(self.found)
+
+    def keep(self) -> "Attributes":
+        """This, with the objects that stand there now."""
+        self._held, self._lengths = [*chain.from_iterable(self.views)], [*map(len, self.views)]
+        return self
+
+    def unchanged(self) -> bool:
+        """Whether each dict, list and set in `views` holds the same objects as when they were kept."""
+        return [*map(len, self.views)] == self._lengths and all(map(is_, chain.from_iterable(self.views), self._held))
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, Attributes) and self.found == other.found)
+
+
+def _read_attributes(story: Tracing, todo: list[Any]) -> Hashable:
+    """What the containers in `todo` hold; those that are found in them are added to it."""
     found: list[Any] = []
-    todo: list[Any] = [vars(called)] if isinstance(called, nn.Module) else []
     seen = set()
     for container in todo:
         found.append(len(container))
-        for value in container.values() if isinstance(container, dict) else container:
+        for value in container:
             if type(value) in PLAIN:
                 found.append(value)
             elif isinstance(value, (tuple, list, dict, set)):
-                if value:
-                    todo.append(value)
+                todo.append(value.values() if isinstance(value, dict) else value)
             elif isinstance(value, torch.Tensor):
                 block = story.number_of(value)
                 if block is None or story.blocks[block].term != "weights" or story.values.knows(value):
                     raise Unrepeatable
-                found.append(value)
+                found.append((block, value.dtype, value.shape, value.stride(), value.storage_offset()))
             elif isinstance(value, nn.Module) or type(value).__module__.startswith("diffusers."):
                 if id(value) not in seen:
                     seen.add(id(value))
-                    todo.append(vars(value))
+                    todo.append(vars(value).values())
             elif isroutine(value) or isclass(value) or isinstance(value, np.generic):
                 found.append(value)
             else:

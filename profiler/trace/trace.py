@@ -76,14 +76,15 @@ class Trace(Tracing):
         """
 
         def on_device(x: torch.Tensor, where: Any, value: Any) -> None:
-            steps = where if type(where) is tuple else (where,)
-            is_mask = isinstance(where, torch.Tensor) and where.dtype == torch.bool and where.device == x.device
-            if type(value) not in NUMBERS or not (is_mask or all(type(step) in STEPS for step in steps)):
+            if type(value) not in NUMBERS:
                 usual(x, where, value)
-            elif is_mask:
+            elif STEPS.issuperset(map(type, where if type(where) is tuple else (where,))):
+                if self.values.knows(x) or is_real(x) or x.requires_grad:
+                    x[where].fill_(value)
+            elif isinstance(where, torch.Tensor) and where.dtype == torch.bool and where.device == x.device:
                 x.masked_fill_(where.view(*where.shape, *[1] * (x.dim() - where.dim())), value)
-            elif is_real(x) or x.requires_grad or self.values.knows(x):
-                x[where].fill_(value)
+            else:
+                usual(x, where, value)
 
         return on_device
 

@@ -9,10 +9,10 @@ import torch
 from torch.utils._pytree import tree_leaves
 
 from profiler.data.stack import Stack
-from profiler.kernels.attention import KernelName, PackageName
+from profiler.kernels.attention import KernelName, PackageName, default_order
 from profiler.kernels.convolution import Convolution
-from profiler.kernels.gemm import cublas_workspace_bytes, lt_workspace_bytes, runs_on_lt
-from profiler.kernels.prices import Elements, Price, Prices
+from profiler.kernels.gemm import Product, gives_back
+from profiler.kernels.prices import Elements, Elsewhere, Price, Prices
 from profiler.trace.attention import dispatcher, kernels_on
 from profiler.trace.elementwise import elementwise_strides
 from profiler.trace.known_values import Values, is_real
@@ -35,9 +35,9 @@ class Tracing(Observer):
         self.prices = Prices(stack, self.routes)
         self.cache_emptied_at: set[int] = set()  # the events before which cached segments are given back
         self.values = Values()
+        self.unpriced: list[str] = []  # where a library's buffer is not known: module path and op
         self.rules: dict[Any, Rule] = {}
-        self._gemm_workspace = stack.device != "cuda"
-        self._lt_workspace = stack.device != "cuda"
+        self._products: set[bool] = set()  # whether there was a matrix product with a bias, and one without
         self._results: dict[Any, Any] = {}
         self._benchmarked: set[Convolution] = set()
 
@@ -45,7 +45,7 @@ class Tracing(Observer):
     def state(self) -> Hashable:
         """What of the trace's own state decides the allocations of a call."""
         backend = dispatcher() and dispatcher()._AttentionBackendRegistry._active_backend
-        return (self.phase, self._path[-1], self._gemm_workspace, self._lt_workspace, self.allowed(), backend)
+        return (self.phase, self._path[-1], len(self._products), True in self._products, self.allowed(), backend)
 
     def infer(self, func: Any, args: Any, kwargs: Any) -> Any:
         """The op's result without data. Shape inference is the trace's main cost, so results are remembered by shapes."""
@@ -67,6 +67,12 @@ class Tracing(Observer):
         number = self.allocate(size, (size,), "byte", "workspace")
         self.blocks[number].price = price
         return [number]
+
+    def by_card(self) -> Stack:
+        """The stack, for a rule whose buffers follow from the card and have no price. Raises Elsewhere in a recording."""
+        if self.slots:
+            raise Elsewhere
+        return self.stack
 
     def give_back(self, taken: list[int]) -> None:
         """Free borrowed buffers, last first, as scopes end."""
@@ -90,25 +96,21 @@ class Tracing(Observer):
         return self.take(Price(Elements(tuple(x.shape), x.element_size())))
 
     def keep_gemm_workspace(self, with_bias: bool) -> None:
-        """The first product takes a workspace, after its output, which the library keeps (ATen CublasHandlePool.cpp).
-
-        cuBLASLt's own was taken anew for each call before torch 2.9 (pytorch pull 156495): so in 2.7.1, kept in 2.9.1.
-        """
-        own = lt_workspace_bytes(self.stack) if runs_on_lt(self.stack, with_bias) else None
-        kept = self.stack.torch_release >= (2, 9, 0)
-        passing = self.borrow(own) if own is not None and not kept else []
-        # Before 2.12 the handle that cuBLASLt borrows of cuBLAS took cuBLAS's workspace along.
-        if not self._gemm_workspace and (own is None or self.stack.torch_release < (2, 12, 0)):
-            self._gemm_workspace = True
-            self.borrow(cublas_workspace_bytes(self.stack))
-        if own is not None and kept and not self._lt_workspace:
-            self._lt_workspace = True
-            self.borrow(own)
+        """The first product of its kind takes a workspace, after its output, which the library keeps (`kernels/gemm.py`)."""
+        if self.stack.device != "cuda":
+            return
+        passing = self.take(Price(Product(with_bias, passing=True))) if gives_back(self.stack) else []
+        if with_bias not in self._products:
+            self._products.add(with_bias)
+            self.take(Price(Product(with_bias)))
         self.give_back(passing)
 
     def allowed(self) -> tuple[KernelName, ...]:
-        """The attention kernels that may run now, in the order in which they are tried."""
-        return kernels_on(self.stack) if self.package is None else (self.package,)
+        """The attention kernels that may run now, in the order in which they are tried; none for the card's own choice."""
+        if self.package is not None:
+            return (self.package,)
+        found = kernels_on(self.stack)
+        return () if found == default_order(self.stack) else found
 
     @contextmanager
     def _calling(self, package: PackageName) -> Iterator[None]:

@@ -14,6 +14,7 @@ import json
 import os
 import random
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ import torch
 
 from profiler.allocator.caching import CachingAllocator, OutOfMemory
 from profiler.allocator.expandable import ExpandableAllocator
-from profiler.allocator.settings import MIB, parse_settings
+from profiler.allocator.settings import MIB, AllocatorSettings, parse_settings
 
 EDGES = [1, 512, 513, MIB, MIB + 1, 10 * MIB - 512, 10 * MIB, 20 * MIB, 21 * MIB, 64 * MIB]
 COUNTERS = {
@@ -35,14 +36,11 @@ COUNTERS = {
 }
 
 
-def make_model(text: str, capacity: int, total: int, limit: int | None) -> CachingAllocator:
-    settings = parse_settings(text)
+def make_model(settings: AllocatorSettings, capacity: int, total: int) -> CachingAllocator:
+    capacity = min(capacity, settings.allowed(total))
     if settings.expandable:
-        return ExpandableAllocator(total, capacity, settings=settings, limit=limit)
-    if limit is None and settings.fraction < 1:
-        limit = settings.allowed(total)
-    above = None if limit is None or not settings.threshold else int(settings.threshold * limit)
-    return CachingAllocator(capacity, settings, limit, above)
+        return ExpandableAllocator(total, capacity, settings=settings)
+    return CachingAllocator(capacity, settings, settings.garbage_above(total))
 
 
 def of_torch() -> dict[str, int]:
@@ -106,12 +104,12 @@ def main() -> None:
 
     torch.cuda.init()
     capacity, total = torch.cuda.mem_get_info()
-    limit = None
+    text = os.environ.get("PYTORCH_ALLOC_CONF", "")
+    settings = parse_settings(text)
     if arguments.fraction is not None:
         torch.cuda.set_per_process_memory_fraction(arguments.fraction)
-        limit = int(arguments.fraction * total)
-    text = os.environ.get("PYTORCH_ALLOC_CONF", "")
-    model = make_model(text, capacity, total, limit)
+        settings = replace(settings, fraction=arguments.fraction)
+    model = make_model(settings, capacity, total)
     fuzz = Fuzz(model, arguments.seed)
     checks = []
     for number in range(1, arguments.steps + 1):
@@ -130,7 +128,7 @@ def main() -> None:
             "settings": text,
             "capacity": capacity,
             "total": total,
-            "limit": model.limit,
+            "limit": settings.allowed(total) if settings.fraction < 1 else None,
             "stream": fuzz.stream,
             "counters": list(COUNTERS),
             "checks": checks,

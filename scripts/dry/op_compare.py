@@ -9,6 +9,7 @@ from itertools import groupby
 from typing import Any
 
 import torch
+from history import stream_of
 from op_calls import Call, function, made, tensors
 from torch.utils._pytree import tree_leaves
 
@@ -68,17 +69,7 @@ def on_card(call: Call) -> dict[str, Any]:
         torch.cuda.memory._record_memory_history(max_entries=100_000, context=None, clear_history=True)
         result = function(call)(*args, **kwargs)
         history = torch.cuda.memory._snapshot()["device_traces"][0]
-    numbers: dict[int, int] = {}
-    events: Events = []
-    births = 0
-    for event in history:
-        if event["action"] == "alloc":
-            births += 1
-            numbers[event["addr"]] = births
-            events.append(event["size"])
-        elif event["action"] == "free_requested" and event["addr"] in numbers:
-            events.append(-numbers.pop(event["addr"]))
-    return {"events": settled(events), "result": layout(result)}
+    return {"events": settled(stream_of(history, "free_requested")), "result": layout(result)}
 
 
 def traced(call: Call, trace: Trace) -> dict[str, Any]:

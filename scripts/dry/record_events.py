@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from history import stream_of
 
 from profiler.data.workload import MemoryOptions, Workload
 from profiler.machine.probe import probe_stack
@@ -46,17 +47,7 @@ def record(workload: Workload) -> dict[str, Any]:
     stage.make_inputs(device)
     stage()
     stats = torch.cuda.memory_stats()
-    trace = torch.cuda.memory._snapshot()["device_traces"][0]
-    numbers: dict[int, int] = {}
-    stream: list[int] = []
-    births = 0
-    for event in trace:
-        if event["action"] == "alloc":
-            births += 1
-            numbers[event["addr"]] = births
-            stream.append(event["size"])
-        elif event["action"] == "free_completed":
-            stream.append(-numbers.pop(event["addr"]))
+    stream = stream_of(torch.cuda.memory._snapshot()["device_traces"][0])
     peaks = {name: stats[f"{name}_bytes.all.peak"] for name in ("allocated", "reserved", "requested")}
     return {"workload": asdict(workload), "peaks": peaks, "stream": stream}
 

@@ -17,7 +17,9 @@ SIZE = {"frames": 1, "height": 512, "width": 512}
 
 def on_h200(dtype: str | None = None, options: MemoryOptions | None = None, **history: object) -> Estimate:
     asked = {"dtype": dtype, "options": options, "history": History(**history)} | SIZE  # type: ignore[arg-type]
-    return profiler.estimate("sd1.5", "decode", gpu="h200", **{k: v for k, v in asked.items() if v is not None})  # type: ignore[arg-type]
+    return profiler.estimate(
+        "sd1.5", "decode", gpu="h200", torch="2.13.0", **{k: v for k, v in asked.items() if v is not None}
+    )  # type: ignore[arg-type]
 
 
 def reserved(memory: Memory | None) -> int:

@@ -78,7 +78,7 @@ def test_without_cudnn_the_closed_form_answers_and_the_estimate_says_so() -> Non
 
 @pytest.mark.usefixtures("without_cudnn")
 def test_the_catalog_at_its_published_size_is_planned_without_cudnn() -> None:
-    found = profiler.estimate("qwen-image", gpu="rtx-4090")
+    found = profiler.estimate("qwen-image", gpu="rtx-4090", torch="2.13.0")
     assert found.routes["convolution cudnn, planned"] == 37
     assert not {"terms.workspace", "stack.planner", "stack.cudnn"} & found.notes.keys()
 

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,9 @@ from profiler.kernels import cudnn_library, cudnn_plans, cudnn_process
 from profiler.kernels.cudnn_library import Library
 from profiler.kernels.cudnn_plans import SHIPPED_BY, Planner
 from profiler.kernels.cudnn_process import CudnnProcess, try_planner
-from profiler.kernels.no_driver import MACHINES, empty_library
+from profiler.kernels.no_driver import MACHINES, stand_in
 from profiler.machine.cards import assumed_stack, find_gpu
+from profiler.measurement import doctor
 from profiler.measurement.doctor import examine
 
 ANSWERS = "import sys\nnext(sys.stdin)\nfor q in sys.stdin: print('hello', ' 5', 88, sep='\\n', flush=True)"
@@ -132,6 +134,28 @@ def test_the_doctor_asks_for_one_convolution(program: str, level: str, serve: Se
     assert (try_planner().bytes, bool(try_planner().reason)) == ((88, False) if level == "ok" else (None, True))
 
 
+@pytest.mark.parametrize(
+    ("installed", "stack", "level", "says"),
+    [
+        (92000, 92000, "ok", "for cuDNN 9.20.0 ask the shipped plans of cuDNN 9.20.0, then it, then a closed form"),
+        (
+            92801,
+            92000,
+            "note",
+            "for cuDNN 9.20.0 do not ask it, but the shipped plans of cuDNN 9.20.0, then a closed form",
+        ),
+        (92801, 92700, "ok", "for cuDNN 9.27.0 ask it, then the shipped plans of cuDNN 9.20.0, then a closed form"),
+    ],
+)
+def test_the_doctor_says_whom_estimates_ask(
+    installed: int, stack: int, level: str, says: str, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serve(ANSWERS)
+    monkeypatch.setattr(cudnn_plans, "installed_cudnn", lambda: installed)
+    found = doctor._planner(replace(assumed_stack(find_gpu("h200"), "2.13.0"), cudnn=stack))
+    assert (found.level, says in found.text) == (level, True), found.text
+
+
 def test_the_process_gets_no_setting_that_changes_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     """A question says itself whether TF32 is allowed, and answers are kept: the asker's environment must not decide."""
     monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "0")
@@ -193,20 +217,29 @@ def test_the_systems_cudnn_is_known_by_its_file(monkeypatch: pytest.MonkeyPatch,
     assert cudnn_library.installed_cudnn() == 91900
 
 
-def test_a_library_without_functions_stands_in_for_another() -> None:
+@pytest.mark.skipif(cudnn_library.installed_cudnn() != SHIPPED_BY, reason="cuDNN 9.20 is not installed to be asked")
+def test_engines_compiled_at_run_time_are_named_without_a_driver() -> None:
+    """torch 2.13.0+cu130 borrows nothing in dry CUDA on an A100 of 40 GB; without the stand-in 242,062 B are planned."""
+    process = CudnnProcess(find_gpu("a100-40gb").properties)
+    question = "float16 9,13440,19,24 13440,1,3,3 1,1 1,1 1,1 13440 channels_last half"
+    assert process.ask(question) == 0
+    process.close()
+
+
+def test_a_library_of_one_function_stands_in_for_another() -> None:
     """Loaded from memory, it is found by its name: a library that needs that name loads."""
     name = "libabsent.so.7"
     program = f"""
 import ctypes, os, platform
-from profiler.kernels.no_driver import MACHINES, empty_library
+from profiler.kernels.no_driver import MACHINES, stand_in
 file = os.memfd_create("x")
-os.write(file, empty_library({name!r}, MACHINES[platform.machine()]))
+os.write(file, stand_in({name!r}, MACHINES[platform.machine()], ["cuFirst", "cuInit"]))
 ctypes.CDLL(f"/proc/self/fd/{{file}}", mode=os.RTLD_GLOBAL)
 found = ctypes.CDLL({name!r})
-print(hasattr(found, "cuInit"))
+print(found.cuFirst(), found.cuInit(0), hasattr(found, "cuGone"))
 """
     with pytest.raises(OSError, match=name):
         ctypes.CDLL(name)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=os.environ)
-    assert done.stdout == "False\n", done.stderr
-    assert len({len(empty_library("libcuda.so.1", machine)) for machine in MACHINES.values()}) == 1
+    assert done.stdout == "3 3 False\n", done.stderr
+    assert len({len(stand_in("libcuda.so.1", machine, ["cuInit"])) for machine in MACHINES.values()}) == 1

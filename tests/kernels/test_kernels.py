@@ -90,7 +90,10 @@ def test_before_ampere_there_is_neither_bf16_in_cudnn_nor_tf32(
 
 
 def test_im2col_needs_no_columns_for_a_kernel_of_one() -> None:
-    assert workspace_bytes(conv((1, 64, 32, 32), 32, 1), stack("t4")) == 0
+    one = conv((1, 64, 32, 32), 32, 1)
+    assert workspace_bytes(one, stack("t4")) == 0
+    strided = replace(one, y=(1, 32, 16, 16), stride=(2, 2))  # 1 x 1 taps, but not of every pixel
+    assert workspace_bytes(strided, stack("t4")) == 64 * 16 * 16 * 2
     assert workspace_bytes(conv((1, 64, 4, 16, 16), 32, 1), stack("t4")) == 64 * 4 * 16 * 16 * 2
 
 
@@ -220,7 +223,7 @@ def test_output_keeps_the_querys_order_where_the_kernel_does() -> None:
     flat = torch.empty(1, 64, 2, 32, device="meta").transpose(1, 2)
     plain = torch.empty(1, 2, 64, 32, device="meta")
     for query in (flat, plain):
-        assert attention_output(query, query, "flash").stride() == query.stride()
+        assert attention_output(query, query, "fused").stride() == query.stride()
         assert attention_output(query, query, "efficient").stride() == flat.stride()
     assert attention_output(plain, plain, "cudnn").shape == plain.shape
 

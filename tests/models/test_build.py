@@ -114,3 +114,13 @@ def test_a_config_that_the_class_rejects(spec: ModelSpec) -> None:
     wrong = spec.vae.model_copy(update={"config": {"down_block_types": ["Nowhere"], "dim_mult": 3, "base_dim": "x"}})
     with pytest.raises(ModelError, match="rejects its config"):
         built(wrong, torch.float32)
+
+
+def test_large_position_tables_take_no_host_memory() -> None:
+
+    config = {"sample_size": 32, "num_layers": 1, "num_attention_heads": 2, "attention_head_dim": 64}
+    sizes = {"joint_attention_dim": 32, "caption_projection_dim": 128, "pooled_projection_dim": 32}
+    for side, is_meta in ((32, False), (192, True)):
+        module = build(diffusers.SD3Transformer2DModel, config | sizes | {"pos_embed_max_size": side}, torch.bfloat16)
+        assert module.pos_embed.pos_embed.is_meta is is_meta
+        assert module.pos_embed.pos_embed.shape == (1, side * side, 128)

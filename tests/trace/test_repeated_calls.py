@@ -403,3 +403,21 @@ def test_blends_of_tiles_are_calls_and_the_model_is_left_as_it_was() -> None:
         assert nn.Module.__setattr__ is assign
     assert vars(stage.module) == before
     assert nn.Module.__call__ is call
+
+
+def test_what_a_module_drops_dies_though_its_attributes_were_looked_at() -> None:
+    class Drops(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table = nn.Parameter(torch.empty(MANY, device="meta"), requires_grad=False)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = x + self.table
+            self._parameters["table"] = None
+            return y * 2
+
+    def make() -> tuple[nn.Module, Callable[[], Any]]:
+        root = nn.Sequential(Drops())
+        return root, lambda: root[0](torch.empty(MANY, device="meta"))
+
+    both(make)

@@ -23,6 +23,8 @@ def events(op: Callable[..., torch.Tensor], *args: Any, gpu: str = "h200") -> tu
     """What a trace notes for one call after the first product of the process, and the result."""
     trace = Trace(assumed_stack(find_gpu(gpu), "2.13.0"))
     x = tensor((8, 8), BF16)
+    with trace.during("inputs", "inputs"):
+        trace.resident(list(args))
     with trace.during("cold", "activations"), torch.inference_mode():
         x.mm(x)
         first, begin = len(trace.blocks), len(trace.events)
@@ -51,6 +53,13 @@ def test_a_number_to_a_power_is_made_a_tensor_unless_it_is_one() -> None:
 def test_group_norm_of_one_pixel_has_no_scale_and_shift() -> None:
     x, w = tensor((1, 1024, 1, 1), BF16), tensor((1024,), BF16)
     assert events(torch.native_group_norm, x, w, w, 1, 1024, 1, 32, 1e-6)[0] == [2048, 64, 64, 128, 128, -5, -4]
+
+
+def test_group_norm_clones_an_input_in_another_order() -> None:
+    """Up to torch 2.13 `at::group_norm` clones it, later the op below: whichever torch traces, the estimate has it."""
+    x, w = tensor((1, 64, 8, 8), BF16, (64, 1, 512, 64)), tensor((64,), BF16)
+    for op, args in ((F.group_norm, (x, 8, w, w)), (torch.native_group_norm, (x, w, w, 1, 64, 64, 8, 1e-6))):
+        assert events(op, *args)[0][:8] == [8192, 8192, 16, 16, 32, 32, 256, 256]
 
 
 def test_a_bool_mask_is_converted_before_all_else_by_two_numbers() -> None:
@@ -97,6 +106,21 @@ def test_without_cudnn_the_weight_is_copied_before_the_output() -> None:
     x, w = tensor((1, 4, 8, 10), BF16, (320, 1, 40, 4)), tensor((5, 4, 3, 3), BF16, (36, 1, 12, 4))
     found = events(F.conv2d, x, w, tensor((5,), BF16), 1, 1, gpu="t4")[0]
     assert found == [640, 360, 800, 5760, -4, -2, -1]
+
+
+def test_without_cudnn_groups_run_one_after_another() -> None:
+    """In dry CUDA on a T4; there the outputs of the groups go first to last."""
+
+    def grouped(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+        return F.conv3d(x, w, padding=1, groups=2)
+
+    x, w = tensor((2, 8, 5, 20, 24), BF16), tensor((12, 4, 3, 3, 3), BF16)
+    found, y = events(grouped, x, w, gpu="t4")
+    assert found[:-2] == [38400, 57600, 518400, -3, -1, 38400, 57600, 518400, -6, -4, 115200]
+    assert sorted(found[-2:]) == [-5, -2]
+    assert y.is_contiguous()
+    turned = [t.to(memory_format=torch.channels_last_3d) for t in (x, w)]
+    assert events(grouped, *turned, gpu="t4")[0][:4] == [76800, 2592, 38400, 57600]  # both whole, before any group
 
 
 def test_zeros_like_keeps_strides_that_size_1_leaves_open() -> None:

@@ -11,11 +11,11 @@ import torch
 from torch._prims_common import suggest_memory_format
 
 from profiler.errors import NoKernelError
-from profiler.kernels import convolution
-from profiler.kernels.attention import Attention, KernelName
+from profiler.kernels import attention, convolution
+from profiler.kernels.attention import Attention
 from profiler.kernels.prices import AFTER, BEFORE, Price
 from profiler.trace.observer import dtype_name
-from profiler.trace.rules import elementwise, reductions, systems, values
+from profiler.trace.rules import elementwise, reductions, sorting, systems, values
 from profiler.trace.tracing import Rule, Tracing
 
 aten = torch.ops.aten
@@ -46,17 +46,31 @@ def _convolution(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[
         channels_last=is_last,
         transposed=transposed,
     )
-    by_columns = convolution.route(conv, trace.stack).endswith("2col")  # these copy the weight before the output
+    path = convolution.path(conv, trace.stack)
+    by_columns = path == "columns"
+    if by_columns and groups > 1:
+        return _by_groups(trace, func, args)
     copies = [0 if t.is_contiguous(memory_format=layout) else t.numel() * t.element_size() for t in (x, weight)]
     taken = [number for copy in copies[: 1 + by_columns] for number in trace.borrow(copy)]
     trace.track(y)
     taken += [number for copy in copies[1 + by_columns :] for number in trace.borrow(copy)]
     trace.try_plans(conv)
-    taken += trace.take(Price(conv))
+    taken += trace.take(Price(conv, path))
     if by_columns:
         trace.keep_gemm_workspace(with_bias=False)  # columns times weights
     trace.give_back(taken)
     return y
+
+
+def _by_groups(trace: Tracing, func: Any, args: tuple[Any, ...]) -> Any:
+    """The slow paths know no groups: ATen runs one after another on slices of contiguous input and weights, then joins the
+    outputs (Convolution.cpp, the cases `Slow2d` to `SlowTranspose3d`)."""
+    x, weight, bias, *geometry, groups = args
+    with trace:
+        x, weight = x.contiguous(), weight.contiguous()
+        biases = [None] * groups if bias is None else bias.chunk(groups)
+        slices = zip(x.chunk(groups, 1), weight.chunk(groups), biases, strict=True)
+        return torch.cat([func(*each, *geometry, 1) for each in slices], 1)
 
 
 def _each(values: list[int], rank: int) -> tuple[int, ...]:
@@ -96,9 +110,14 @@ def _group_norm(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[s
 
     Images of one pixel, and calls without weight and bias, go without the two rows (GroupNormKernelImplInternal). In 16
     bit the kernel keeps the statistics in fp32 too since torch 2.13: seen there, absent in 2.12.0 (dry runs of both).
+    An input in another order is cloned first: up to torch 2.13 by `at::group_norm`, from 2.14 on here (group_norm.cpp).
     """
     x, weight, bias, batch, channels, pixels, groups, _ = args
     _check_dtypes(func, x, weight, bias)
+    if not x.is_contiguous():
+        with trace:
+            x = x.contiguous()
+        trace.ops.append(trace.ops[-2])
     y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
     statistics = [torch.empty((batch, groups), dtype=x.dtype, device=x.device) for _ in range(2)]
     trace.track([y, *statistics])
@@ -113,7 +132,7 @@ def _layer_norm(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[s
     """The kernel wants contiguous rows and keeps fp32 mean and reciprocal deviation of each."""
     x, normalized, weight, bias, _ = args
     _check_dtypes(func, x, weight, bias)
-    taken = [] if x.is_contiguous() else trace.borrow(x.numel() * x.element_size())
+    taken = [] if x.is_contiguous() else trace.take_copy(x)
     y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
     rows = (*x.shape[: x.dim() - len(normalized)], *[1] * len(normalized))
     statistics = [torch.empty(rows, dtype=torch.float32, device=x.device) for _ in range(2)]
@@ -128,7 +147,7 @@ def _rms_norm(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[str
     if trace.stack.torch_release < (2, 9, 0) or (weight is not None and weight.dtype != x.dtype):
         return reductions.composed(trace, func, args, kwargs)
     rows = x.numel() // max(1, torch.Size(normalized).numel())
-    taken = [] if x.is_contiguous() else trace.borrow(x.numel() * x.element_size())
+    taken = [] if x.is_contiguous() else trace.take_copy(x)
     y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
     trace.track(y)
     trace.give_back(taken + trace.borrow(rows * 4))
@@ -151,32 +170,33 @@ def _attention(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[st
         causal=(*args, *[False] * 6)[5] or kwargs.get("is_causal", False),
     )
     allowed = trace.allowed()
-    kernel = trace.prices.attention(call, allowed)
-    trace.give_back(trace.take(Price(call, kernel, allowed)))
+    kernel = trace.prices.kernel(call, allowed)
+    path = attention.path(kernel, call)
+    trace.give_back(trace.take(Price(call, path, allowed)))
     if kernel == "math":
         return _math_attention(trace, func, args, kwargs)
-    needs = [Price(call, kernel, allowed, part) for part in range(BEFORE + AFTER)]
+    needs = [Price(call, path, allowed, part) for part in range(BEFORE + AFTER)]
     taken: list[int] = []
     for part, need in enumerate(needs[:BEFORE]):
         is_converted = call.mask_is_bool and part == 0  # by `where` of two numbers, each a tensor for that long
         numbers = [number for _ in range(2 * is_converted) for number in trace.borrow(q.element_size())]
         new = trace.take(need)
         trace.give_back(numbers)
-        if call.mask_is_bool and kernel == "efficient" and part == 1 and new:  # padded: what was converted is done with
+        if path.endswith("mask padded") and part == 1:  # what was converted is done with
             trace.give_back(taken)
             taken = []
         taken += new
-    y = attention_output(q, v, kernel)
+    y = attention_output(q, v, path)
     trace.track(y)
     taken += [number for need in needs[BEFORE:] for number in trace.take(need)]
     trace.give_back(taken)
     return y
 
 
-def attention_output(q: torch.Tensor, v: torch.Tensor, kernel: KernelName) -> torch.Tensor:
-    """The output without data, (B, heads, S_q, d_v), in the memory order that `kernel` gives it."""
+def attention_output(q: torch.Tensor, v: torch.Tensor, path: str) -> torch.Tensor:
+    """The output without data, (B, heads, S_q, d_v), in the memory order that kernels of `path` give it."""
     batch, heads, length, depth = q.shape
-    if kernel not in ("efficient", "math") and v.shape[-1] == depth:
+    if path == "fused" and v.shape[-1] == depth:
         # They allocate like the query: a (B, S, heads, d) query gives an output in that order.
         if aten.is_non_overlapping_and_dense.default(q):  # `empty_like` on `meta` sets strides that size 1 leaves open
             return torch.empty_strided(q.shape, q.stride(), dtype=q.dtype, device=q.device)
@@ -192,7 +212,7 @@ def _upsample_nearest(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: 
     if suggest_memory_format(x) == torch.channels_last and x.shape[1] >= 4:
         return y
     copies = [t for t in (y, x) if not t.is_contiguous()]
-    trace.give_back([number for t in copies for number in trace.borrow(t.numel() * t.element_size())])
+    trace.give_back([number for t in copies for number in trace.take_copy(t)])
     return y
 
 
@@ -211,7 +231,7 @@ def _cpu_attention(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dic
     """On the CPU every kernel's scratch is measured, not modelled: the output is all that the trace knows."""
     q, _, v = args[:3]
     allowed = trace.allowed()
-    if not {"flash", "math"} & set(allowed):
+    if allowed and not {"flash", "math"} & set(allowed):
         raise NoKernelError(
             f"No viable backend: torch's attention on the CPU is flash or math, not {', '.join(allowed)}"
         )
@@ -242,6 +262,7 @@ CUDA_RULES: dict[Any, Rule] = {
     **values.RULES,
     **elementwise.RULES,
     **reductions.RULES,
+    **sorting.RULES,
     **systems.RULES,
     aten.convolution.default: _convolution,
     **dict.fromkeys([aten.addmm.default, aten.mm.default, aten.bmm.default, aten.baddbmm.default], _gemm),

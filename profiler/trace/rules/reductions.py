@@ -124,6 +124,21 @@ def _count_nonzero(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dic
         return torch.sum(x if x.dtype == torch.bool else x != 0, dims)
 
 
+def _mse_loss(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Loss.cu: the result is born as large as all losses, which have a buffer of their own, and keeps that storage."""
+    x, target, reduction = (*args, 1)[:3]
+    losses = trace.infer(func, (x, target, 0), {})
+    reduction = kwargs.get("reduction", reduction)
+    trace.track(losses)
+    if not reduction:
+        return losses
+    result = losses.as_strided((), ())
+    taken = trace.take_copy(losses)
+    trace.give_back(trace.take(Price(_call(trace, SUM, losses, [result], _dims(losses, None), False))))
+    trace.give_back(taken)
+    return result
+
+
 NAMES: dict[Any, tuple[Kind, list[str]]] = {
     aten.sum: (SUM, ["default", "dim_IntList", "IntList_out"]),
     aten.mean: (SUM, ["default", "dim"]),
@@ -152,4 +167,5 @@ RULES: dict[Any, Rule] = {
     **dict.fromkeys([aten.norm.Scalar, aten.norm.ScalarOpt_dtype, aten.count_nonzero.default], composed),
     **dict.fromkeys([aten.logsumexp.default, aten.logsumexp.out, aten._safe_softmax.default], composed),
     aten.count_nonzero.dim_IntList: _count_nonzero,
+    aten.mse_loss.default: _mse_loss,
 }
