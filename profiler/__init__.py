@@ -10,6 +10,7 @@ from profiler.api import (
     estimate,
     estimate_call,
     explain,
+    generate,
     hotspots,
     make_recording,
     measure,
@@ -18,12 +19,13 @@ from profiler.api import (
 )
 from profiler.comparison.case import to_frame
 from profiler.data.latent import estimate_video_latent_memory
-from profiler.data.workload import MemoryOptions, Workload
+from profiler.data.workload import MemoryOptions, Placement, Workload
 from profiler.models.catalog import catalog
 from profiler.models.find import find_model
 
 __all__ = [
     "MemoryOptions",
+    "Placement",
     "Workload",
     "__version__",
     "accuracy",
@@ -37,6 +39,7 @@ __all__ = [
     "estimate_video_latent_memory",
     "explain",
     "find_model",
+    "generate",
     "hotspots",
     "make_recording",
     "measure",

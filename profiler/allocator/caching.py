@@ -1,10 +1,11 @@
-"""A model of PyTorch's caching allocator on one stream: what `torch.cuda` would count for a stream of allocations.
+"""A model of PyTorch's caching allocator: what `torch.cuda` would count for a series of allocations.
 
 Follows c10/cuda/CUDACachingAllocator.cpp; the names of its functions stand in parentheses. Expandable segments are in
-`expandable.py`. Not modelled: cross-stream use, CUDA graph pools; `cudaMallocAsync` is another allocator altogether.
+`expandable.py`. Not modelled: CUDA graph pools; `cudaMallocAsync` is another allocator altogether.
 """
 
 from bisect import bisect_left, insort
+from collections import defaultdict
 from dataclasses import dataclass
 
 from profiler.allocator.settings import MIN_BLOCK, ROUND_LARGE, SMALL_SIZE, AllocatorSettings
@@ -25,6 +26,7 @@ class Piece:
 
     Of an expandable segment: `mapped` says whether pages lie under it, `unit` is the size of a page (0 in other segments),
     `base` the segment's first address. `put_back` is the number of searches of its pool before it was last put there.
+    `queue` is the CUDA stream that its pool serves.
     """
 
     address: int
@@ -38,6 +40,15 @@ class Piece:
     unit: int = 0
     base: int = 0
     put_back: int = 0
+    queue: int = 0
+
+    @property
+    def pool(self) -> "Pool":
+        """Where it lies when it is free: each CUDA stream has its own small and large blocks."""
+        return self.small, self.queue
+
+
+Pool = tuple[bool, int]
 
 
 class CachingAllocator:
@@ -66,15 +77,18 @@ class CachingAllocator:
         self.peak_allocated = self.peak_reserved = self.peak_requested = 0
         self.retries = self.ooms = self.segments = 0
         # Best fit takes the smallest sufficient block, at the lowest address among equals: (size, address, block), sorted.
-        self._pools: dict[bool, list[tuple[int, int, Piece]]] = {True: [], False: []}
+        self._pools: defaultdict[Pool, list[tuple[int, int, Piece]]] = defaultdict(list)
+        self._awaited: list[Piece] = []
         self._next_address = 1 << 40
 
-    def malloc(self, size: int) -> Piece:
-        """Allocate `size` > 0 bytes. Raises OutOfMemory."""
+    def malloc(self, size: int, queue: int = 0) -> Piece:
+        """Allocate `size` > 0 bytes for the CUDA stream `queue`. Raises OutOfMemory."""
+        if self._awaited:
+            self._free_awaited()
         rounded = self._rounded.get(size) or self._rounded.setdefault(size, self.settings.round(size))
-        small = rounded <= SMALL_SIZE
-        self._searches += not small
-        block = self._take_free(rounded, small) or self._make(size, rounded, small)
+        pool = (rounded <= SMALL_SIZE, queue)
+        self._searches += not pool[0]
+        block = self._take_free(rounded, pool) or self._make(size, rounded, pool)
         if block.size > rounded:
             self._split(block, rounded)
         block.free, block.requested = False, size
@@ -86,32 +100,47 @@ class CachingAllocator:
             self.peak_requested = self.requested
         return block
 
-    def _make(self, size: int, rounded: int, small: bool) -> Piece:
+    def _make(self, size: int, rounded: int, pool: Pool) -> Piece:
         """A block of a new segment, whatever has to be given back for it. Raises OutOfMemory."""
         self._collect_garbage()
-        block = self._new_segment(rounded, small)
-        if block is None and self._release_oversize(rounded):
-            block = self._new_segment(rounded, small)
+        block = self._new_segment(rounded, pool)
+        if block is None and self._release_oversize(rounded, pool):
+            block = self._new_segment(rounded, pool)
         if block is None:
             # The allocator gives back every cached segment that is wholly free, then tries once more.
             self.retries += 1
             self.empty_cache()
-            block = self._new_segment(rounded, small)
+            block = self._new_segment(rounded, pool)
         if block is None:
             self.ooms += 1
             raise OutOfMemory(size)
         return block
 
-    def free(self, block: Piece) -> None:
-        """Give `block` back to its pool."""
+    def free(self, block: Piece, *, awaited: bool = False) -> None:
+        """Give `block` back to its pool.
+
+        Where another stream uses it too (`record_stream`) it is `awaited`: it counts as free, but nobody gets it before
+        that stream has come so far. The next request asks (process_events); here the answer is always yes.
+        """
         self.allocated -= block.size
         self.requested -= block.requested
+        if awaited:
+            self._awaited.append(block)
+        else:
+            self._put_back(block)
+
+    def _put_back(self, block: Piece) -> None:
         block.free = True
         self._merge(block)
         self._insert(block)
 
+    def _free_awaited(self) -> None:
+        while self._awaited:
+            self._put_back(self._awaited.pop(0))
+
     def empty_cache(self) -> None:
         """Return every segment without a used block to the device (release_cached_blocks)."""
+        self._free_awaited()
         for pool in self._pools.values():
             for block in [b for _, _, b in pool if b.previous is None and b.next is None]:
                 self._release(block)
@@ -125,9 +154,9 @@ class CachingAllocator:
         self.peak_allocated, self.peak_reserved = self.allocated, self.reserved
         self.peak_requested = self.requested
 
-    def _take_free(self, size: int, small: bool) -> Piece | None:
+    def _take_free(self, size: int, name: Pool) -> Piece | None:
         """Best fit; with a maximum split size, neither side of it may use the other's blocks (get_free_block)."""
-        pool = self._pools[small]
+        pool = self._pools[name]
         index = bisect_left(pool, (size, 0))
         if index == len(pool):
             return None
@@ -140,13 +169,13 @@ class CachingAllocator:
                 return None
         return pool.pop(index)[2]
 
-    def _new_segment(self, size: int, small: bool) -> Piece | None:
+    def _new_segment(self, size: int, pool: Pool) -> Piece | None:
         segment = self.settings.segment_size(size)
         if not self._has_room(segment):
             return None
         taken = round_up(segment, ROUND_LARGE)
         self._next_address -= taken * self.falling
-        block = Piece(self._next_address, segment, small)
+        block = Piece(self._next_address, segment, pool[0], queue=pool[1])
         self._next_address += taken * (not self.falling)
         self.segments += 1
         self._reserve(segment)
@@ -168,7 +197,8 @@ class CachingAllocator:
         """Give back whole large segments, those of more than average age first (garbage_collect_cached_blocks)."""
         if self.garbage_above is None:
             return
-        whole = [block for _, _, block in self._pools[False] if block.previous is None and block.next is None]
+        large = [block for (small, _), pool in self._pools.items() if not small for _, _, block in pool]
+        whole = [block for block in large if block.previous is None and block.next is None]
         excess = self.reserved - self.garbage_above
         while whole and excess > 0:
             mean = sum(self._searches - block.put_back for block in whole) / len(whole)
@@ -177,12 +207,12 @@ class CachingAllocator:
                 excess -= block.size
                 self._release(block)
 
-    def _release_oversize(self, size: int) -> bool:
+    def _release_oversize(self, size: int, name: Pool) -> bool:
         """With a maximum split size, free just enough oversize cached segments (release_available_cached_blocks)."""
         limit = self.settings.max_split
         if limit is None:
             return False
-        wanted, pool, found = max(size, limit), self._pools[False], 0
+        wanted, pool, found = max(size, limit), self._pools[False, name[1]], 0
         index = bisect_left(pool, (wanted, 0))
         if index < len(pool):
             self._release(pool[index][2])
@@ -222,48 +252,18 @@ class CachingAllocator:
 
     def _insert(self, block: Piece) -> None:
         block.put_back = self._searches
-        insort(self._pools[block.small], (block.size, block.address, block))
+        insort(self._pools[block.pool], (block.size, block.address, block))
 
     def _remove(self, block: Piece) -> None:
-        pool = self._pools[block.small]
+        pool = self._pools[block.pool]
         pool.pop(bisect_left(pool, (block.size, block.address)))
 
 
 def cut(block: Piece, size: int) -> Piece:
     """Shorten `block` to `size` bytes; returns the rest as its new neighbour, of the same kind."""
     tail = Piece(block.address + size, block.size - size, block.small, True, 0, block, block.next, block.mapped)
-    tail.unit, tail.base = block.unit, block.base
+    tail.unit, tail.base, tail.queue = block.unit, block.base, block.queue
     if block.next is not None:
         block.next.previous = tail
     block.next, block.size = tail, size
     return tail
-
-
-class PlainAllocator:
-    """The CPU: every request as asked, nothing cached. `reserved` is None, as there is no such quantity."""
-
-    def __init__(self) -> None:
-        self.allocated = self.peak_allocated = 0
-        self.reserved = self.peak_reserved = None
-        self.retries = 0
-
-    def malloc(self, size: int) -> Piece:
-        """Allocate `size` bytes."""
-        self.allocated += size
-        self.peak_allocated = max(self.peak_allocated, self.allocated)
-        return Piece(0, size, small=False, free=False, requested=size)
-
-    def free(self, block: Piece) -> None:
-        """Free `block`."""
-        self.allocated -= block.size
-
-    def empty_cache(self) -> None:
-        """Nothing is cached."""
-
-    def unused(self) -> list[Piece]:
-        """What is free is nobody's."""
-        return []
-
-    def reset_peaks(self) -> None:
-        """Start counting peaks anew."""
-        self.peak_allocated = self.allocated

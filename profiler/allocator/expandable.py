@@ -5,8 +5,9 @@ could become. Functions of c10/cuda/CUDACachingAllocator.cpp stand in parenthese
 """
 
 from bisect import bisect_left
+from collections import defaultdict
 
-from profiler.allocator.caching import CachingAllocator, Piece, cut
+from profiler.allocator.caching import CachingAllocator, Piece, Pool, cut
 from profiler.allocator.settings import MIN_BLOCK, SMALL_SEGMENT
 from profiler.data.units import round_up
 
@@ -17,10 +18,11 @@ class ExpandableAllocator(CachingAllocator):
     def __init__(self, device_total: int, capacity: int | None = None, **rest: object) -> None:
         super().__init__(capacity, **rest)  # type: ignore[arg-type]
         self._device_total = device_total
-        self._unmapped: dict[bool, list[Piece]] = {True: [], False: []}
+        self._unmapped: defaultdict[Pool, list[Piece]] = defaultdict(list)
 
     def empty_cache(self) -> None:
         """Unmap every whole page that free blocks cover (unmap_block)."""
+        self._free_awaited()
         for pool in self._pools.values():
             for _, _, block in list(pool):
                 self._unmap(block)
@@ -29,8 +31,8 @@ class ExpandableAllocator(CachingAllocator):
         """The pieces that are handed out to nobody, without pages too."""
         return super().unused() + [block for pool in self._unmapped.values() for block in pool]
 
-    def _take_free(self, size: int, small: bool) -> Piece | None:
-        pool = self._pools[small]
+    def _take_free(self, size: int, name: Pool) -> Piece | None:
+        pool = self._pools[name]
         index = bisect_left(pool, (size, 0))
         if index == len(pool):
             return None
@@ -38,7 +40,7 @@ class ExpandableAllocator(CachingAllocator):
             index += 1
         return pool.pop(index)[2]
 
-    def _new_segment(self, size: int, small: bool) -> Piece | None:
+    def _new_segment(self, size: int, pool: Pool) -> Piece | None:
         """Map pages for `size` bytes where free space is (try_allocate_expandable_block).
 
         A fraction is checked against a whole segment, however few pages are mapped then (alloc_block).
@@ -46,7 +48,7 @@ class ExpandableAllocator(CachingAllocator):
         allowed = self.settings.allowed(self._device_total)
         if self.settings.fraction < 1 and self.reserved + self.settings.segment_size(size) > allowed:
             return None
-        block = self._find_space(size, small)
+        block = self._find_space(size, pool)
         if not block.mapped and not self._map(block, min(block.size, size)):
             return None
         while block.size < size:
@@ -58,9 +60,9 @@ class ExpandableAllocator(CachingAllocator):
         self._remove(block)
         return block
 
-    def _find_space(self, size: int, small: bool) -> Piece:
+    def _find_space(self, size: int, pool: Pool) -> Piece:
         """A run of free blocks that is long enough, or a new address range (find_expandable_block)."""
-        for candidate in sorted(self._unmapped[small], key=lambda b: b.address):
+        for candidate in sorted(self._unmapped[pool], key=lambda b: b.address):
             first = candidate
             if first.previous is not None and first.previous.free:
                 first = first.previous
@@ -71,9 +73,11 @@ class ExpandableAllocator(CachingAllocator):
                 block = block.next
             if total >= size:
                 return first
+        small, queue = pool
         unit = SMALL_SEGMENT if small else self.settings.large_segment
         length = round_up(self._device_total + self._device_total // 8, unit)
-        fresh = Piece(self._next_address, length, small, mapped=False, unit=unit, base=self._next_address)
+        base = self._next_address
+        fresh = Piece(base, length, small, mapped=False, unit=unit, base=base, queue=queue)
         self._next_address += length + 2 * SMALL_SEGMENT
         self._insert(fresh)
         return fresh
@@ -116,18 +120,18 @@ class ExpandableAllocator(CachingAllocator):
         if block.mapped:
             super()._insert(block)
         else:
-            self._unmapped[block.small].append(block)
+            self._unmapped[block.pool].append(block)
 
     def _remove(self, block: Piece) -> None:
         if block.mapped:
             super()._remove(block)
         else:
-            self._unmapped[block.small].remove(block)
+            self._unmapped[block.pool].remove(block)
 
     def _should_split(self, block: Piece, size: int) -> bool:
         return block.size - size >= MIN_BLOCK
 
-    def _release_oversize(self, size: int) -> bool:
+    def _release_oversize(self, size: int, name: Pool) -> bool:
         return False
 
 

@@ -1,14 +1,16 @@
 """What one stream of events takes of memory in processes of several pasts: a fresh one, a later call, a fuller card."""
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from functools import cached_property
 
-from profiler.allocator.caching import CachingAllocator, OutOfMemory, PlainAllocator
+from profiler.allocator.caching import CachingAllocator, OutOfMemory
 from profiler.allocator.expandable import ExpandableAllocator
+from profiler.allocator.plain import PlainAllocator
 from profiler.allocator.replay import Replay
 from profiler.allocator.settings import settings_of
 from profiler.data.events import Block, Events
 from profiler.data.memory import Memory
+from profiler.data.spans import Span
 from profiler.data.stack import Stack
 
 PlanOf = Callable[[Block], Hashable | None]
@@ -49,14 +51,20 @@ class Calls:
     `refused` is the request for which there was no room, None where every call gets through.
     """
 
-    def __init__(self, events: Events, allocator: CachingAllocator | PlainAllocator, plan_of: PlanOf) -> None:
+    def __init__(
+        self,
+        events: Events,
+        allocator: CachingAllocator | PlainAllocator,
+        plan_of: PlanOf,
+        spans: Sequence[Span] = (),
+    ) -> None:
         self.peaks: list[Memory] = []
         self.retries: list[int] = []
         self.refused: str | None = None
         self.repeats = False
         self._allocator = allocator
         try:
-            self.first = Replay(events, allocator, plan_of=plan_of)
+            self.first = Replay(events, allocator, plan_of=plan_of, spans=spans)
             self._passed(self.first.peak)
             states = {self.first.state()}
             while not self.repeats and len(self.peaks) < MOST_CALLS:
@@ -93,14 +101,15 @@ class Histories:
         context_bytes: int | None = None,
         plan_of: PlanOf = lambda _: None,
         unplanned_bytes: int = 0,
+        spans: Sequence[Span] = (),
     ) -> None:
         self.events, self.stack, self.context_bytes = events, stack, context_bytes
         self.unplanned_bytes = unplanned_bytes
-        self.roomy = Calls(events, allocator_of(stack), plan_of)
+        self.roomy = Calls(events, allocator_of(stack), plan_of, spans)
         capacity, reserved = capacity_of(stack, context_bytes), self.roomy.reserved
         self.here = None if capacity is None or reserved is None else self.roomy
         if capacity is not None and reserved is not None and reserved > capacity:
-            self.here = Calls(events, allocator_of(stack, capacity), plan_of)
+            self.here = Calls(events, allocator_of(stack, capacity), plan_of, spans)
         self._told = self.here if self.here and self.here.refused is None else self.roomy
         self.fresh = self._told.first
 

@@ -1,11 +1,13 @@
 """Replays a trace through an allocator: what `torch.cuda` would count, and what stands at the peak."""
 
 from collections import Counter
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 
-from profiler.allocator.caching import CachingAllocator, OutOfMemory, Piece, PlainAllocator
-from profiler.data.events import Block, Events, alive_at, first_event, place_of
+from profiler.allocator.caching import CachingAllocator, OutOfMemory, Piece
+from profiler.allocator.plain import PlainAllocator
+from profiler.data.events import Block, Events, alive_at, first_event, first_later_event, place_of
 from profiler.data.memory import ALLOCATED_TERMS, AliveTensor, Memory, PeakAt
+from profiler.data.spans import Span
 from profiler.data.units import ceil_div
 
 LARGEST = 10
@@ -18,7 +20,8 @@ class Replay:
     room for the workspace, ATen takes another plan, and keeps it for all calls of this convolution (Conv_v8.cpp,
     `try_configs` and `benchmark_cache`). What that one takes is not known: nothing is counted, and `squeezed` has the block.
     `earlier` are calls of smaller pictures or clips before it: (16, 4) is one whose tensors have a sixteenth of the bytes,
-    then one of a quarter. They leave their segments behind.
+    then one of a quarter. They leave their segments behind. `spans` are the phases to tell apart: `phases` has the peak of
+    each and the event at which it stands.
     """
 
     def __init__(
@@ -28,15 +31,18 @@ class Replay:
         *,
         plan_of: Callable[[Block], Hashable | None] = lambda _: None,
         earlier: tuple[int, ...] = (),
+        spans: Sequence[Span] = (),
     ) -> None:
         self.trace = trace
+        self.spans = spans
+        self.phases: dict[Span, tuple[Memory, int]] = {}
         self.allocator = allocator
         self.plan_of = plan_of
         self.squeezed: set[int] = set()
         self._given_up: set[Hashable] = set()
         self.sizes = [0] * len(trace.blocks)
         self._pieces: dict[int, Piece] = {}
-        self._start = first_event(trace)
+        self._start, self._later = first_event(trace), first_later_event(trace)
         self._play(0, self._start, 1, trace.cache_emptied_at)
         for shrink in earlier:
             self._call(shrink)
@@ -52,7 +58,8 @@ class Replay:
         self.allocator.reset_peaks()
         sizes = self.sizes.copy()  # what was handed out at the first call is what its peak is told by
         self._call(first=False)
-        self.sizes = sizes
+        if self._later == len(self.trace.events):
+            self.sizes = sizes
         return self._peak()
 
     def state(self) -> Hashable:
@@ -67,10 +74,32 @@ class Replay:
         return layout, frozenset(self._given_up)
 
     def _call(self, shrink: int = 1, first: bool = True) -> int:
-        return self._play(self._start, len(self.trace.events), shrink, self.trace.cache_emptied_at if first else set())
+        """Play the call. A later one is the second that was watched, or else the first again, without what it timed."""
+        end, emptied = len(self.trace.events), self.trace.cache_emptied_at
+        if first:
+            return self._play(self._start, self._later, shrink, emptied)
+        watched = self._later < end
+        return self._play(self._later if watched else self._start, end, shrink, emptied if watched else set())
 
     def _play(self, start: int, stop: int, shrink: int, emptied: set[int]) -> int:
-        """Play events `start` to `stop`; returns the one at which most is allocated. A block that is there stays."""
+        """Play events `start` to `stop`, phase by phase; returns the one at which most is allocated."""
+        spans = [span for span in self.spans if start <= span.start and span.stop <= stop]
+        if not spans:
+            return self._play_span(start, stop, shrink, emptied)
+        allocator, peaks = self.allocator, []
+        for span in spans:
+            at = self._play_span(span.start, span.stop, shrink, emptied, anew=True)
+            peaks.append((allocator.peak_allocated, allocator.peak_reserved, at))
+            self.phases.setdefault(span, (self._peak(), at))
+        allocator.peak_allocated = max(allocated for allocated, _, _ in peaks)
+        allocator.peak_reserved = max((reserved for _, reserved, _ in peaks if reserved is not None), default=None)
+        return max(peaks, key=lambda peak: peak[0])[2]
+
+    def _play_span(self, start: int, stop: int, shrink: int, emptied: set[int], *, anew: bool = False) -> int:
+        """Play events `start` to `stop`; returns the one at which most is allocated. A block that is there stays.
+
+        With `anew` peaks count from the first birth on: a component that is evicted before it is no part of this phase.
+        """
         allocator, pieces, blocks = self.allocator, self._pieces, self.trace.blocks
         highest, at = allocator.allocated, start - 1
         for event, number in enumerate(self.trace.events[start:stop], start):
@@ -79,19 +108,24 @@ class Replay:
             if number < 0:
                 piece = pieces.pop(~number, None)
                 if piece is not None:
-                    allocator.free(piece)
+                    allocator.free(piece, awaited=blocks[~number].awaited)
                 continue
             if number in pieces:
                 continue
+            if anew:
+                anew = False
+                allocator.reset_peaks()
+                highest, at = 0, event
             block = blocks[number]
             if self._given_up and self.plan_of(block) in self._given_up:
                 self.squeezed.add(number)
                 continue
             size = block.bytes
-            if shrink > 1 and (block.died is not None or block.term == "outputs"):  # what is kept is no picture's
+            # What is kept is no picture's, nor are weights that come and go.
+            if shrink > 1 and block.term != "weights" and (block.died is not None or block.term == "outputs"):
                 size = ceil_div(size, shrink)
             try:
-                piece = allocator.malloc(size)
+                piece = allocator.malloc(size, block.queue)
             except OutOfMemory:
                 plan = self.plan_of(block)
                 if plan is None:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from profiler.data.workload import ATTENTIONS, BACKENDS, DTYPES, STAGES, History, MemoryOptions, option_names
+from profiler.data.workload import ATTENTIONS, BACKENDS, DTYPES, OFFLOADS, STAGES, History, MemoryOptions, option_names
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 EXIT_FAILED, EXIT_USER = 1, 2
@@ -60,8 +60,13 @@ def together(*options: Callable[[Command], Command]) -> Callable[[Command], Comm
     return lambda command: reduce(lambda made, option: option(made), reversed(options), command)
 
 
-workload_options = together(  # sizes default to the model's published ones
-    click.option("--stage", type=click.Choice(STAGES), default="decode", show_default=True, help="What is run."),
+def _stage(*more: str) -> Callable[[Command], Command]:
+    return click.option(
+        "--stage", type=click.Choice([*STAGES, *more]), default="decode", show_default=True, help="What is run."
+    )
+
+
+_workload = together(  # sizes default to the model's published ones
     click.option("--frames", type=int, help="Pixel frames."),
     click.option("--height", type=int, help="Pixels."),
     click.option("--width", type=int, help="Pixels."),
@@ -86,6 +91,21 @@ workload_options = together(  # sizes default to the model's published ones
     click.option("--empty-cache", is_flag=True, help="torch.cuda.empty_cache() before the call."),
     click.option("--device-map", is_flag=True, help="Weights loaded as from_pretrained(device_map=...) does."),
 )  # fmt: skip
+
+workload_options = together(_stage(), _workload)
+generation_options = together(
+    _stage("generate"),
+    _workload,
+    click.option(
+        "--offload", type=click.Choice(OFFLOADS), help="Where components stand (generate). Default: the card."
+    ),
+    click.option("--stream", is_flag=True, help="Group offload over a stream of its own."),
+    click.option("--record-stream", is_flag=True, help="Let the allocator wait for that stream."),
+    click.option("--low-cpu-mem", is_flag=True, help="Pin weights as they are moved, not all at once."),
+    click.option("--steps", type=click.IntRange(1), help="Denoising steps (generate)."),
+    click.option("--guidance", type=float, help="How strong guidance is (generate)."),
+    click.option("--images-per-prompt", type=click.IntRange(1), help="Results of a prompt (generate)."),
+)
 
 alloc_conf_option = click.option(
     "--alloc-conf", help="Allocator settings, in the place of PYTORCH_CUDA_ALLOC_CONF: expandable_segments:True."

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from profiler.data.memory import TERMS, Memory
-from profiler.data.records import AppliedOption, Estimate, Measurement
+from profiler.data.records import AppliedOption, CallEstimate, Measurement
 from profiler.data.shown import first_notes, group_notes
 from profiler.data.text import visible
 from profiler.data.units import format_bytes
@@ -52,7 +52,7 @@ def show_levels(levels: Mapping[str, Memory]) -> None:
     )
 
 
-def show_breakdown(found: Estimate | Measurement) -> None:
+def show_breakdown(found: CallEstimate | Measurement) -> None:
     """The terms at the peak, and the largest tensors that are alive there."""
     terms = ", ".join(f"{name} {format_bytes(getattr(found.terms, name))}" for name in TERMS)
     console().print(f"terms at the peak: {terms}")

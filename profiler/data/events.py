@@ -13,7 +13,8 @@ from typing import Any, Protocol
 class Block:
     """One storage or one borrowed buffer, from birth to death. `born` and `died` are positions in the event stream.
 
-    `price`: the call by which a rule found the size, if one did (`kernels/prices.py`).
+    `price`: the call by which a rule found the size, if one did (`kernels/prices.py`). `queue`: the CUDA stream from whose
+    pool it was taken; `awaited`: another stream uses it as well (`record_stream`).
     """
 
     number: int
@@ -26,6 +27,8 @@ class Block:
     born: int
     died: int | None = None
     price: Any = None
+    queue: int = 0
+    awaited: bool = False
 
     def lives(self, moment: int) -> bool:
         """Whether it is there after event `moment`; before the first event, at -1, nothing is."""
@@ -62,6 +65,11 @@ def place_of(events: Events, block: Block) -> tuple[str, str]:
 def first_event(events: Events) -> int:
     """The position of the call's first event: what comes before are weights, inputs, and calls of other sizes."""
     return next((block.born for block in events.blocks if block.phase == "cold"), len(events.events))
+
+
+def first_later_event(events: Events) -> int:
+    """The position of the first event of a second call, where that was watched too; else the end."""
+    return next((block.born for block in events.blocks if block.phase == "warm"), len(events.events))
 
 
 @dataclass(frozen=True)

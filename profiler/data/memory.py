@@ -61,3 +61,31 @@ class Borrowed:
     bytes: int
     module: str
     op: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhasePeak:
+    """The highest moment of one phase of a generation. `call` is 0 for the load, then 1 and 2.
+
+    Allocated bytes are `weights` of the components on the card, by name, what was `live` before the phase began (embeddings,
+    latents), and what the phase itself made: `activations`, with what its kernels borrow.
+    """
+
+    name: str
+    call: int
+    peak: Memory
+    weights: dict[str, int]
+    live: int
+    activations: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostBytes:
+    """What a placement takes of the host's memory: pinned by torch, pageable, and the most of both at once.
+
+    Weights, and what was moved to the host; neither the interpreter nor what a checkpoint's file maps.
+    """
+
+    pinned: int
+    pageable: int
+    peak: int

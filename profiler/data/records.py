@@ -11,7 +11,18 @@ from typing import Any, Literal
 
 from profiler.data.explanation import Explanation
 from profiler.data.latent import LatentEstimate
-from profiler.data.memory import ALLOCATED_TERMS, LEVELS, TERMS, AliveTensor, Borrowed, Memory, PeakAt, Terms
+from profiler.data.memory import (
+    ALLOCATED_TERMS,
+    LEVELS,
+    TERMS,
+    AliveTensor,
+    Borrowed,
+    HostBytes,
+    Memory,
+    PeakAt,
+    PhasePeak,
+    Terms,
+)
 from profiler.data.shown import Shown, group_notes
 from profiler.data.stack import Stack
 from profiler.data.units import format_bytes
@@ -122,6 +133,7 @@ class CallEstimate(Side):
     one with room for everything. `roomy` is always the peak there, `safe_reserved_bytes` the highest reserved one there over
     the pasts that `allocator/histories.py` replays. `options` says what became of each memory option, `routes` counts which
     kernel each attention and convolution was priced as, `events` the allocations and frees; `seconds` is without imports.
+    Of a placed call, such as a whole generation, `phases` are its parts in order of time, `host` what it takes of the host.
     """
 
     peak_at: PeakAt
@@ -136,6 +148,8 @@ class CallEstimate(Side):
     options: dict[str, AppliedOption] = field(default_factory=dict)
     routes: dict[str, int] = field(default_factory=dict)
     events: int = 0
+    phases: tuple[PhasePeak, ...] = ()
+    host: HostBytes | None = None
     notes: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -158,7 +172,7 @@ class CallEstimate(Side):
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Estimate(CallEstimate):
-    """The estimate of a workload. `latent` is the closed form of `latent.py` for the same clip."""
+    """The estimate of a workload. `latent`: the closed form of `latent.py` for the same clip."""
 
     workload: Workload
     latent: LatentEstimate = field(default_factory=LatentEstimate)

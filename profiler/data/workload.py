@@ -14,8 +14,10 @@ AttentionName = Literal["flash", "efficient", "cudnn", "math"]
 BackendName = Literal[
     "native", "_native_cudnn", "_native_efficient", "_native_flash", "_native_math", "flash", "sage", "xformers"
 ]
+OffloadName = Literal["none", "model", "sequential", "group-block", "group-leaf"]
 
 STAGES: tuple[StageName, ...] = get_args(StageName)
+OFFLOADS: tuple[OffloadName, ...] = get_args(OffloadName)
 DTYPES: tuple[DtypeName, ...] = get_args(DtypeName)
 ATTENTIONS: tuple[AttentionName, ...] = get_args(AttentionName)
 BACKENDS: tuple[BackendName, ...] = get_args(BackendName)
@@ -88,6 +90,39 @@ class MemoryOptions:
         chosen = {"attention": self.attention, "backend": self.attention_backend, "autocast": self.autocast}
         parts += [f"{name}-{value}" for name, value in chosen.items() if value is not None]
         return "+".join(parts + ["benchmark"] * self.benchmark)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placement:
+    """Which component stands where and when. The default is all on the card, from the load on.
+
+    `offload` is diffusers' `enable_model_cpu_offload`, `enable_sequential_cpu_offload` or `enable_group_offload`; the others
+    are the latter's `use_stream`, `record_stream` and `low_cpu_mem_usage`.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+
+    offload: OffloadName = "none"
+    stream: bool = False
+    record_stream: bool = False
+    low_cpu_mem: bool = False
+
+    def __post_init__(self) -> None:
+        if self.offload not in OFFLOADS:
+            raise UserError(f"offload: no placement {self.offload!r}; one of {', '.join(OFFLOADS)}")
+        if self.stream and not self.offload.startswith("group"):
+            raise UserError(f"stream: {self.offload} offload uses none; it goes with group-block and group-leaf")
+        for name in ("record_stream", "low_cpu_mem"):
+            if getattr(self, name) and not self.stream:
+                raise UserError(f"{name}: changes nothing without stream")
+
+    @property
+    def key(self) -> str:
+        """What is asked for, as a path part; empty for the default."""
+        switches = [
+            name.replace("_", "-") for name in ("stream", "record_stream", "low_cpu_mem") if getattr(self, name)
+        ]
+        return "+".join([f"offload-{self.offload}", *switches]) if self != Placement() else ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,14 +4,18 @@
 """
 
 import time
-from collections.abc import Hashable, Mapping
+from collections import Counter
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from profiler.allocator.histories import Histories, PlanOf
-from profiler.data.events import Block, Events
+from profiler.allocator.replay import Replay
+from profiler.data.events import Block, Events, alive_at, place_of
 from profiler.data.latent import LatentEstimate, estimate_video_latent_memory
-from profiler.data.memory import Terms
+from profiler.data.memory import HostBytes, Memory, PhasePeak, Terms
 from profiler.data.records import AppliedOption, CallEstimate, Estimate
+from profiler.data.spans import Span
 from profiler.data.stack import Stack
 from profiler.data.workload import Workload
 from profiler.estimation.stack_notes import stack_notes
@@ -40,9 +44,21 @@ class Traced:
     unplanned_bytes: int = 0
 
 
-def answer(traced: Traced, stack: Stack, *, context_bytes: int | None, started: float) -> CallEstimate:
-    """The estimate that a trace gives; `started` is when its making began (`time.perf_counter`)."""
-    histories = Histories(traced.events, stack, context_bytes, plans_on(stack), traced.unplanned_bytes)
+def answer(
+    traced: Traced,
+    stack: Stack,
+    *,
+    context_bytes: int | None,
+    started: float,
+    spans: Sequence[Span] = (),
+    owners: Mapping[int, str] = MappingProxyType({}),
+    host: HostBytes | None = None,
+) -> CallEstimate:
+    """The estimate that a trace gives; `started` is when its making began (`time.perf_counter`).
+
+    Of a placed call: `spans` are its phases, `owners` says whose weights a block has, `host` what is on the host.
+    """
+    histories = Histories(traced.events, stack, context_bytes, plans_on(stack), traced.unplanned_bytes, spans)
     peak, fresh = histories.peak, histories.fresh
     fits, remark = histories.fits()
     notes = stack_notes(stack, traced.routes, traced.sources) | _unknowns(stack, context_bytes) | traced.notes
@@ -74,8 +90,23 @@ def answer(traced: Traced, stack: Stack, *, context_bytes: int | None, started: 
         options=traced.options,
         routes=dict(traced.routes),
         events=len(traced.events.events),
+        phases=tuple(_phase(fresh, owners, span, *found) for span, found in fresh.phases.items()),
+        host=host,
         notes=notes | ({"fits": remark} if remark else {}),
     )
+
+
+def _phase(replay: Replay, owners: Mapping[int, str], span: Span, peak: Memory, at: int) -> PhasePeak:
+    """The peak of a phase, which stands at event `at`, taken apart."""
+    weights: Counter[str] = Counter()
+    parts = Counter(live=0, activations=0)
+    for block in alive_at(replay.trace.blocks, at):
+        size = replay.sizes[block.number]
+        if block.term == "weights":
+            weights[owners.get(block.number) or place_of(replay.trace, block)[0].split(".")[0]] += size
+        else:
+            parts["live" if block.born < span.start else "activations"] += size
+    return PhasePeak(name=span.name, call=span.call, peak=peak, weights=dict(weights), **parts)
 
 
 def plans_on(stack: Stack) -> PlanOf:

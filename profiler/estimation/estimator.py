@@ -110,7 +110,7 @@ def trace_run(make: Callable[[], Run], stack: Stack, what: str, kind: Tracer = T
     """
     check_settings(stack)
     try:
-        return _trace(make(), kind(stack))
+        return trace_calls(make(), kind(stack))
     except LatentmeterError:
         raise
     except MODEL_FAILURES as error:
@@ -118,7 +118,7 @@ def trace_run(make: Callable[[], Run], stack: Stack, what: str, kind: Tracer = T
     logger.info("cannot run on meta tensors, fake ones are next: %s", first)
     try:
         FAKE_TENSOR_LOG.disabled = True  # it would print the traceback of an error that is told below
-        return _trace(make(), kind(stack, "cpu"), FakeTensorMode(allow_non_fake_inputs=True))
+        return trace_calls(make(), kind(stack, "cpu"), FakeTensorMode(allow_non_fake_inputs=True))
     except LatentmeterError:
         raise
     except MODEL_FAILURES as error:
@@ -127,11 +127,12 @@ def trace_run(make: Callable[[], Run], stack: Stack, what: str, kind: Tracer = T
         FAKE_TENSOR_LOG.disabled = False
 
 
-def _trace(run: Run, trace: Trace, mode: Any = None) -> Watched[Run]:
+def trace_calls(run: Run, trace: Trace, mode: Any = None, warm_calls: int = 0) -> Watched[Run]:
+    """Take `run` through its phases under `trace`, within `mode`. What its code raises goes through."""
     run.module  # noqa: B018 - built before the trace looks: building is no part of the call
     try:
         with _uncollected(), mode or nullcontext():
-            shapes = run_phases(run, trace)
+            shapes = run_phases(run, trace, warm_calls)
         trace.end()
         check_reached(run.asked, trace.ops)
         return Watched(run, trace, shapes)

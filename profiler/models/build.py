@@ -26,16 +26,18 @@ LARGE = 4 << 20  # bytes in fp32: of larger tensors no trace knows the content (
 
 
 def build(cls: Any, config: dict[str, Any], dtype: torch.dtype) -> nn.Module:
-    """A module of the diffusers class `cls`, its parameters on `meta` and its buffers computed on the CPU, in eval mode.
+    """A module of the class `cls`, its parameters on `meta` and its buffers computed on the CPU, in eval mode.
 
-    Raises ModelError where the class rejects the config.
+    The class is one of diffusers, or a `PreTrainedModel` of transformers. Raises ModelError where it rejects the config.
     """
     previous = torch.get_default_dtype()
     # Buffers that a class creates without naming a dtype take the loading dtype: from_pretrained sets it so.
     torch.set_default_dtype(dtype)
     try:
         with init_empty_weights(), _large_tables_on_meta():
-            module: nn.Module = cls.from_config(config)
+            module: nn.Module = _made(cls, config)
+        # `init_empty_weights` makes a parameter anew where it is set a second time: transformers' tied ones are tied again.
+        getattr(module, "tie_weights", lambda: None)()
     except (ImportError, NameError) as error:
         raise ModelError(f"{cls.__name__} needs a library that is not installed ({error})") from error
     except MODEL_FAILURES as error:
@@ -65,6 +67,14 @@ def _large_tables_on_meta() -> Iterator[None]:
         yield
 
 
+def _made(cls: Any, config: dict[str, Any]) -> Any:
+    """As `from_pretrained` makes it. A text model of transformers takes its part of a config with pictures, too."""
+    if hasattr(cls, "from_config"):
+        return cls.from_config(config)
+    own = config.get(cls.config_class.base_config_key)
+    return cls(cls.config_class.from_dict(config if own is None else own))
+
+
 def component_class(name: str) -> Any:
     """The diffusers class `name`. Raises UserError where the installed diffusers has none."""
     import diffusers
@@ -86,9 +96,14 @@ def _cast_as_loaded(module: nn.Module, dtype: torch.dtype) -> None:
     """Give each floating entry of the state dict its loaded dtype.
 
     diffusers `load_model_dict_into_meta` casts every entry, except those with a dotted part that the class lists in
-    `_keep_in_fp32_modules`. Buffers outside the state dict keep the dtype that they were built with.
+    `_keep_in_fp32_modules`. Buffers outside the state dict keep the dtype that they were built with. transformers does the
+    same, but heeds that list where fp16 is asked for, and only `_keep_in_fp32_modules_strict` in bf16 too
+    (`PreTrainedModel._get_dtype_plan`).
     """
     kept = set(getattr(module, "_keep_in_fp32_modules", None) or [])
+    if hasattr(module, "_keep_in_fp32_modules_strict"):
+        strict = set(getattr(module, "_keep_in_fp32_modules_strict", None) or [])
+        kept = strict | kept if dtype == torch.float16 else strict
     for name, tensor in module.state_dict(keep_vars=True).items():
         if tensor.is_floating_point():
             tensor.data = tensor.data.to(torch.float32 if kept & set(name.split(".")) else dtype)

@@ -29,12 +29,18 @@ class Call(Runnable):
         Weights that are tied stay tied, and a module that stands in two places has one set of them. `weights_kept` brings
         the module's own back.
         """
+        self.lay(device)
+
+    def lay(self, device: torch.device, *, as_found: bool = False) -> None:
+        """As `load`. `as_found`: a weight requires a gradient if the module's own does, and buffers with data keep them."""
         fresh: dict[int, torch.Tensor] = {}
         for holder, name, tensor in list(_state(self.module)):  # all before the first changes: a place may come twice
+            is_parameter = isinstance(tensor, nn.Parameter)
             if id(tensor) not in fresh:
-                empty = torch.empty_like(tensor, device=device)
-                is_parameter = isinstance(tensor, nn.Parameter)
-                fresh[id(tensor)] = nn.Parameter(empty, requires_grad=False) if is_parameter else empty
+                has_values = as_found and not is_parameter and not tensor.is_meta  # positions, by which code may decide
+                empty = tensor.clone() if has_values else torch.empty_like(tensor, device=device)
+                grad = as_found and tensor.requires_grad
+                fresh[id(tensor)] = nn.Parameter(empty, requires_grad=grad) if is_parameter else empty
             holder[name] = fresh[id(tensor)]
 
     def make_inputs(self, device: torch.device) -> Any:

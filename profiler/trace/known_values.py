@@ -14,8 +14,11 @@ from torch._subclasses.fake_tensor import FakeTensor, unset_fake_temporarily
 
 aten = torch.ops.aten
 CPU = torch.device("cpu")
-# Bytes of a shadow: a mask of a million tokens fits. Computed floats are positions and embeddings, which nobody asks for.
-LIMIT, FLOAT_LIMIT = 4 << 20, 64 << 10
+# Torch's own answer: a trace of two devices gives code outside of operations another.
+true_device = torch._C.TensorBase.device.__get__
+# Bytes of a shadow: a mask of a million tokens fits. Computed floats are positions and embeddings, which nobody asks for;
+# computed numbers that are whole and fill more than a mebibyte are tables of distances between tokens, as nobody does.
+LIMIT, NUMBERS_LIMIT, FLOAT_LIMIT = 4 << 20, 1 << 20, 64 << 10
 # The content of their results does not depend on that of their first argument.
 _LIKE = frozenset({"zeros_like", "ones_like", "full_like", "new_zeros", "new_ones", "new_full"})
 
@@ -51,7 +54,8 @@ class Values:
         if not self.knows(tensor):
             return None
         with unset_fake_temporarily():
-            return hash(self._contents(tensor).contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+            content = torch.empty(tensor.numel(), dtype=tensor.dtype).copy_(self._contents(tensor).flatten())
+            return hash(content.view(torch.uint8).numpy().tobytes())
 
     def compute(self, func: Any, args: Any, kwargs: Any) -> Any:
         """`func` on the contents of its arguments, which are known."""
@@ -137,13 +141,14 @@ def _kind(func: Any) -> str:
 
 def is_real(tensor: torch.Tensor) -> bool:
     """Whether the tensor has data of its own: a model's own, on the host."""
-    return tensor.device.type == "cpu" and not isinstance(tensor, FakeTensor)
+    return true_device(tensor).type == "cpu" and not isinstance(tensor, FakeTensor)
 
 
 def _is_small(result: Any, args: Any) -> bool:
     if isinstance(result, torch.Tensor):
-        computed = result.is_floating_point() and any(isinstance(value, torch.Tensor) for value in _flat(args))
-        return result.untyped_storage().nbytes() <= (FLOAT_LIMIT if computed else LIMIT)
+        computed = result.dtype != torch.bool and any(isinstance(value, torch.Tensor) for value in _flat(args))
+        limit = FLOAT_LIMIT if result.is_floating_point() else NUMBERS_LIMIT
+        return result.untyped_storage().nbytes() <= (limit if computed else LIMIT)
     return isinstance(result, (tuple, list)) and all(_is_small(item, args) for item in result)
 
 

@@ -16,6 +16,7 @@ Any other call is traced. The events are those of `Trace(..., repeats=False)`, w
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from inspect import isclass, isroutine
 from itertools import chain
 from operator import is_
@@ -25,7 +26,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from profiler.data.events import Block
 from profiler.trace.observer import dtype_name
 from profiler.trace.tracing import Tracing
 
@@ -188,7 +188,7 @@ class Repeats:
                 story.release(number + shift)
             else:
                 b, born = story.blocks[number], len(story.events)
-                again = Block(number + shift, b.bytes, b.op, b.shape, b.dtype, b.term, b.phase, born, None, b.price)
+                again = replace(b, number=number + shift, born=born, died=None)
                 story.blocks.append(again)
                 story.events.append(again.number)
         story.routes.update(call.routes)

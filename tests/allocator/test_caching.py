@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from profiler.allocator.caching import CachingAllocator, OutOfMemory, PlainAllocator
+from profiler.allocator.caching import CachingAllocator, OutOfMemory
 from profiler.allocator.expandable import ExpandableAllocator
+from profiler.allocator.plain import PlainAllocator
 from profiler.allocator.settings import AllocatorSettings
 from profiler.data.units import MIB
 

@@ -106,6 +106,10 @@ MISTAKES: list[tuple[list[str], list[str]]] = [
         [*ESTIMATE, "--attention-backend", "flex"],
         ["attention_backend: 'flex' is not modelled; one of native, _native_c"],
     ),
+    ([*ESTIMATE, "--offload", "model"], ["offload: goes with --stage generate"]),
+    (["estimate", "flux", "--stage", "generate"], ["'flux': no such pipeline. Pipelines: animatediff-sd1.5"]),
+    (["estimate", "svd-xt", "--stage", "generate", "--stream"], ["stream: none offload uses none"]),
+    (["estimate", "svd-xt", "--stage", "generate", "--benchmark"], ["benchmark: StableVideoDiffusionPipeline takes"]),
     (["estimate", IMAGE, "--framewise"], ["framewise: cannot be applied: AutoencoderKL has no framewise switch"]),
     (
         ["estimate", IMAGE, "--stage", "patch-embed", "--attention", "math"],
@@ -268,6 +272,21 @@ def test_estimate_for_a_reader(latentmeter: Command) -> None:
     for text in ("estimated for NVIDIA H200", "baseline", "terms at the peak: weights", "nothing was measured", "MiB"):
         assert text in answer.out
     assert "\x1b" not in answer.out
+
+
+def test_a_generation_is_told_in_one_line_and_then_by_phases(latentmeter: Command) -> None:
+    pytest.importorskip("transformers")
+    size = ["--height", "64", "--width", "64", "--frames", "9", "--steps", "2"]
+    arguments = ["estimate", "wan2.1-t2v-1.3b", "--stage", "generate", "--offload", "model", "--gpu", "rtx-4090", *size]
+    lines = latentmeter(*arguments).out.splitlines()
+    assert lines[0].startswith("wan2.1-t2v-1.3b, whole generation: ")
+    assert "peak in text encode" in lines[0]
+    phases = ("text encode", "first step", "later steps", "decode", "post-process")
+    rows = [line for line in lines if line.startswith(phases)]
+    assert len(rows) == 10, "two calls"
+    assert "transformer 2.6" in rows[1]
+    assert "vae" in rows[3]
+    assert any(line.startswith("host: pinned 0 B, pageable 13.7") for line in lines)
 
 
 def test_an_estimate_says_first_whether_it_fits_then_the_numbers_the_place_and_the_notes(latentmeter: Command) -> None:

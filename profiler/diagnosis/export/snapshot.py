@@ -7,8 +7,9 @@ import pickle
 from operator import itemgetter
 from typing import Any
 
-from profiler.allocator.caching import Piece, PlainAllocator
+from profiler.allocator.caching import Piece
 from profiler.allocator.histories import allocator_of
+from profiler.allocator.plain import PlainAllocator
 from profiler.data.events import Block
 from profiler.data.units import round_up
 from profiler.diagnosis.profile import Profile, ancestors

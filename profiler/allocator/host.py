@@ -1,0 +1,37 @@
+"""The host's memory of a trace: pageable bytes as asked for, pinned ones as PyTorch's host allocator takes them."""
+
+from collections import Counter
+
+
+class Host:
+    """Counts what lies on the host. `peak` is the highest sum of pageable and pinned bytes.
+
+    CachingHostAllocatorImpl (ATen/core/CachingHostAllocator.h) rounds each pinned block up to a power of two and gives none
+    back: a freed one waits for the next request of its size.
+    """
+
+    def __init__(self) -> None:
+        self.pageable = self.pinned = self.peak_pageable = self.peak = 0
+        self._spare: Counter[int] = Counter()
+
+    def take(self, size: int, *, pinned: bool = False) -> None:
+        """Allocate `size` bytes."""
+        if not pinned:
+            self.pageable += size
+        elif self._spare[rounded := _power_of_two(size)]:
+            self._spare[rounded] -= 1
+        else:
+            self.pinned += rounded
+        self.peak_pageable = max(self.peak_pageable, self.pageable)
+        self.peak = max(self.peak, self.pageable + self.pinned)
+
+    def give_back(self, size: int, *, pinned: bool = False) -> None:
+        """Free `size` bytes."""
+        if pinned:
+            self._spare[_power_of_two(size)] += 1
+        else:
+            self.pageable -= size
+
+
+def _power_of_two(size: int) -> int:
+    return 1 << (size - 1).bit_length() if size else 0

@@ -1,0 +1,130 @@
+"""Finds a pipeline: a catalog id, a diffusers folder with a model_index.json, a hub id. Reads configs, no weights."""
+
+# ruff: noqa: PTH110, PTH112 - of a name too long to be a file's, os.path says that there is none; pathlib raises
+import inspect
+import os
+from pathlib import Path
+from typing import Any
+
+from profiler.errors import UserError
+from profiler.files.load import read_json
+from profiler.models.find import HUB_ID
+from profiler.models.pipeline import pipeline_class
+from profiler.models.pipeline_spec import Part, PipelineSpec, catalog_pipeline, not_described, parts, pipeline_ids
+from profiler.models.tokenizer import Tokenizer
+
+SINGLE_FILES = (".safetensors", ".sft", ".ckpt", ".pt", ".pth", ".bin", ".gguf")
+SETTINGS = ("Tokenizer", "Processor", "Extractor")  # classes that read their folder, not a config
+CONFIGS = ("config.json", "scheduler_config.json", "guider_config.json")
+VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt", "*.model")
+NOT_WEIGHTS = ("model_index.json", "*/*.json", "*/*.txt", "*/*.model", "*/*.jinja")
+
+
+def find_pipeline(name: str) -> PipelineSpec:
+    """The pipeline that `name` means. Raises UserError, saying what to do, for what is none."""
+    if name in pipeline_ids():
+        return catalog_pipeline(name)
+    if name.lower().endswith(SINGLE_FILES):
+        raise UserError(
+            f"{name}: a single file holds weights, not what they are the weights of. In Python, "
+            'diffusers.StableDiffusionXLPipeline.from_single_file("...").save_pretrained("my-folder"), with the class that '
+            "it was made for, writes a folder; give that, or an id of the catalog"
+        )
+    if os.path.isdir(name):
+        return _read(name, Path(name))
+    if HUB_ID.fullmatch(name) and not os.path.exists(name):
+        return _read(name, _download(name))
+    raise not_described(name)
+
+
+def _read(name: str, folder: Path) -> PipelineSpec:
+    """The pipeline in `folder`. Dtypes and how it is called are those of a catalog pipeline of its class, where one is."""
+    if not (folder / "model_index.json").exists():
+        raise UserError(
+            f"{name}: no model_index.json, which says what pipeline it is; one component has stages of its own"
+        )
+    index = read_json(folder / "model_index.json")
+    class_name = index.get("_class_name")
+    if not isinstance(class_name, str):
+        raise UserError(
+            f"{name}: model_index.json: `_class_name` must name a pipeline class, got {str(class_name)[:60]!r}"
+        )
+    components: dict[str, Part | Tokenizer | None] = {}
+    settings: dict[str, Any] = {}
+    for key, value in index.items():
+        match value:
+            case _ if key.startswith("_"):
+                pass
+            case [None, *_]:
+                components[key] = None
+            case [str() as library, str() as component]:
+                components[key] = _component(name, folder / key, library, component)
+            case list():
+                raise UserError(
+                    f'{name}: model_index.json: \'{key}\' must be ["library", "class"], got {str(value)[:60]!r}'
+                )
+            case _:
+                settings[key] = value
+    known = [spec for spec in map(catalog_pipeline, pipeline_ids()) if spec.class_name == class_name]
+    like = (
+        known[0].model_dump(include={"dtype", "dtypes", "call", "pictures", "masks", "guidance"})
+        if known
+        else _call(class_name)
+    )
+    return PipelineSpec.model_validate(
+        {"id": folder.resolve().name if folder == Path(name) else name, "class": class_name, "origin": name,
+         "components": components, "settings": settings} | like
+    )  # fmt: skip
+
+
+def _component(name: str, folder: Path, library: str, class_name: str) -> Part | Tokenizer:
+    if any(word in class_name for word in SETTINGS):
+        if "Tokenizer" in class_name and not any(next(folder.glob(file), None) for file in VOCABULARIES):
+            return _stand_in(name, class_name)
+        return Part.model_validate({"class": class_name, "library": library, "folder": str(folder)})
+    file = next((folder / file for file in CONFIGS if (folder / file).exists()), None)
+    if file is None:
+        raise UserError(f"{name}: no {folder.name}/config.json, which model_index.json names {class_name}")
+    config = {key: value for key, value in read_json(file).items() if not key.startswith("_")}
+    # transformers ties a head to the embedding by the config, unless the checkpoint has both
+    weights = folder / "model.safetensors.index.json"
+    if weights.exists() and "lm_head.weight" in read_json(weights).get("weight_map", ()):
+        config["tie_word_embeddings"] = False
+    return Part.model_validate({"class": class_name, "library": library, "config": config})
+
+
+def _stand_in(name: str, class_name: str) -> Tokenizer:
+    """The catalog's tokenizer of this class, for a folder without its vocabulary. ByT5's is the bytes."""
+    for part in parts().values():
+        if isinstance(part, Tokenizer) and part.tokenizer.removesuffix("Fast") == class_name.removesuffix("Fast"):
+            return part
+    raise UserError(f"{name}: the files of its {class_name} are not there ({', '.join(VOCABULARIES)})")
+
+
+def _call(class_name: str) -> dict[str, Any]:
+    """How a pipeline is called of which the catalog has none: pictures where it asks for them."""
+    taken = inspect.signature(pipeline_class(class_name).__call__).parameters
+    asks = any(word in class_name for word in ("Img2Img", "ImageToVideo", "ImageToImage", "Inpaint", "Control", "Edit"))
+    wanted = {name for name, parameter in taken.items() if asks or parameter.default is parameter.empty}
+    return {
+        "pictures": [name for name in ("image", "control_image") if name in wanted],
+        "masks": [name for name in ("mask_image",) if name in wanted],
+    }
+
+
+def _download(name: str) -> Path:
+    """The folder with what the hub has beside weights. Raises UserError, saying what to do, where it gives nothing."""
+    import huggingface_hub
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    instead = f"or give a folder that `hf download {name}` wrote elsewhere, or an id of the catalog"
+    try:
+        return Path(huggingface_hub.snapshot_download(name, allow_patterns=[*NOT_WEIGHTS]))
+    except GatedRepoError as error:
+        raise UserError(
+            f"{name}: gated: accept its terms at its page and log in with `hf auth login`, {instead}"
+        ) from error
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise UserError(
+            f"{name}: the hub cannot be reached or has no such repository ({error}): check both, {instead}"
+        ) from error

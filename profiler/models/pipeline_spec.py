@@ -1,0 +1,140 @@
+"""What is known of one pipeline: its class, its components by name, how it is called. Read from YAML, as a model is.
+
+`configs/pipelines/ID.yaml` names the denoiser and the VAE of a model of the catalog, and parts of `configs/parts.yaml`.
+"""
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, PositiveInt, TypeAdapter
+
+from profiler.data.workload import DtypeName
+from profiler.errors import UserError
+from profiler.files.load import damage_told, read_yaml
+from profiler.files.paths import CONFIGS
+from profiler.models.catalog import catalog_model, model_ids
+from profiler.models.spec import Size, Strict
+from profiler.models.tokenizer import Tokenizer
+
+PIPELINES = CONFIGS / "pipelines"
+DENOISER, VAE = "denoiser", "vae"
+
+
+class Part(Strict):
+    """One component: a class, the library that has it as model_index.json names it, and its config.
+
+    `folder` is where files lie that are more than a config: a tokenizer's vocabulary, an image processor's settings.
+    """
+
+    class_name: str = Field(alias="class")
+    library: str | None = None
+    config: dict[str, Any] = Field(default_factory=dict)
+    parameters: PositiveInt | None = None
+    source: str = ""
+    folder: str | None = None
+
+
+class Reference(Strict):
+    """A part of `configs/parts.yaml` in another class, as CLIP with its projection. Counted anew: no parameters."""
+
+    part: str
+    class_name: str = Field(alias="class")
+
+
+class PipelineSpec(Strict):
+    """One pipeline. `dtype` is what `from_pretrained` is asked for, `dtypes` the components that are loaded in another.
+
+    `settings` are the pipeline's own, as Wan's `boundary_ratio`. `call` holds arguments of a call, `pictures` and `masks`
+    those that take one of the size, `guidance` the one that says how strong guidance is ("guider": that component's
+    config). `origin` is set where weights can be loaded from: a folder or a hub id.
+    """
+
+    id: str
+    class_name: str = Field(alias="class")
+    model: str | None = None
+    dtype: DtypeName = "bf16"
+    dtypes: dict[str, DtypeName] = Field(default_factory=dict)
+    components: dict[str, str | Part | Tokenizer | Reference | None]
+    settings: dict[str, Any] = Field(default_factory=dict)
+    call: dict[str, Any] = Field(default_factory=dict)
+    pictures: tuple[str, ...] = ()
+    masks: tuple[str, ...] = ()
+    guidance: str = "guidance_scale"
+    sources: dict[str, str] = Field(default_factory=dict)
+    origin: str | None = None
+
+    @property
+    def default(self) -> Size | None:
+        """The published size, where the catalog has its model."""
+        return catalog_model(self.model).default if self.model else None
+
+    @property
+    def text_length(self) -> int | None:
+        """Tokens of the longest prompt; None for a pipeline that takes none."""
+        return self.call.get("max_sequence_length") or (77 if "tokenizer" in self.components else None)
+
+    def dtype_of(self, component: str) -> DtypeName:
+        """The dtype that a component is loaded in."""
+        return self.dtypes.get(component, self.dtype)
+
+    def part(self, component: str) -> Part | Tokenizer | None:
+        """A component with its class and config; None where the pipeline goes without. Raises UserError for no such part."""
+        named = self.components[component]
+        if isinstance(named, Reference):
+            found = _part(named.part)
+            assert isinstance(found, Part)
+            return found.model_copy(update={"class_name": named.class_name, "parameters": None})
+        if not isinstance(named, str):
+            return named
+        if named not in (DENOISER, VAE):
+            return _part(named)
+        assert self.model is not None
+        own = getattr(catalog_model(self.model), named)
+        return Part.model_validate({"class": own.class_name, "config": own.config, "parameters": own.parameters})
+
+
+def pipeline_ids() -> list[str]:
+    """The ids of the catalog's pipelines, in order. Reads no file."""
+    return sorted(path.name.removesuffix(".yaml") for path in PIPELINES.glob("*.yaml"))
+
+
+@cache
+def catalog_pipeline(pipeline_id: str) -> PipelineSpec:
+    """One pipeline of the catalog. Raises UserError, with its errors and their places, for a file that is none."""
+    path = PIPELINES / f"{pipeline_id}.yaml"
+    with damage_told(path, "a pipeline file"):
+        return PipelineSpec.model_validate(_merged(path) | {"id": pipeline_id})
+
+
+def not_described(name: str) -> UserError:
+    """The error for a model of the catalog, or a name, that is no pipeline."""
+    known = ", ".join(pipeline_ids())
+    what = "its pipeline is not described" if name in model_ids() else "no such pipeline"
+    return UserError(
+        f"'{name}': {what}. Pipelines: {known}; a diffusers folder with model_index.json, a hub id (owner/name) or, in "
+        "Python, a pipeline object of your own work too"
+    )
+
+
+def _merged(path: Path) -> dict[str, Any]:
+    """The file over the one that it is `like`: mappings key by key, anything else as a whole."""
+    own = read_yaml(path)
+    base = _merged(PIPELINES / f"{own.pop('like')}.yaml") if "like" in own else {}
+    both = {key: base[key] | own[key] for key in base.keys() & own.keys() if isinstance(base[key], dict)}
+    return base | own | both
+
+
+@cache
+def parts() -> dict[str, Part | Tokenizer]:
+    """`configs/parts.yaml`: every part by its name."""
+    path = CONFIGS / "parts.yaml"
+    data = read_yaml(path)
+    with damage_told(path, "a file of parts"):
+        return TypeAdapter(dict[str, Part | Tokenizer]).validate_python(data)
+
+
+def _part(name: str) -> Part | Tokenizer:
+    if name not in parts():
+        raise UserError(f"no part '{name}' in configs/parts.yaml: {', '.join(parts())}")
+    return parts()[name]

@@ -1,0 +1,121 @@
+"""A whole generation: diffusers' own pipeline object, placed by its own methods and called as its users call it."""
+
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from torch import nn
+from torch.utils._pytree import tree_map_only
+
+from profiler.data.spans import STEP
+from profiler.data.workload import Placement
+from profiler.errors import UserError
+from profiler.stages.call import Call
+
+HALVES = ("encode", "decode")  # of a VAE, which a pipeline calls in the place of the module itself
+
+
+class Generation(Call):
+    """`function` on `inputs`, which calls the pipeline `pipe`, whose components stand where `placement` puts them.
+
+    `heard` opens the part of a component's name whenever the pipeline calls a half of a VAE, or its scheduler's `step`.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        pipe: Any,
+        inputs: Sequence[Any] | Mapping[str, Any],
+        placement: Placement,
+    ) -> None:
+        super().__init__(function, nn.ModuleDict(components(pipe)), inputs)
+        self.pipe, self.placement = pipe, placement
+        self.heard: Callable[[str], AbstractContextManager[Any]] = lambda _: nullcontext()
+
+    def load(self, device: torch.device) -> None:
+        """Weights on the host, of which nobody reads or writes a byte; then wherever the placement takes them."""
+        self.lay(torch.device("cpu"), as_found=True)
+        for module in self.module.modules():
+            for name, value in vars(module).items():
+                if isinstance(value, torch.Tensor) and value.is_meta:  # no buffer, but made where the weights were
+                    vars(module)[name] = torch.empty_like(value, device="cpu")
+        self.pipe.set_progress_bar_config(disable=True)
+        place(self.pipe, self.placement, device)
+
+    def make_inputs(self, device: torch.device) -> Any:
+        """The inputs as they were given; one without data is made on `device`."""
+        empty = functools.partial(torch.empty_like, device=device)
+        self.inputs = tree_map_only(torch.Tensor, lambda x: empty(x) if x.is_meta else x, self._given)
+        return self.inputs
+
+    def __call__(self) -> Any:
+        """The pipeline's answer, without gradients."""
+        with torch.no_grad(), ExitStack() as patches:
+            for name, component in self.pipe.components.items():
+                for method in HALVES if "vae" in name else ("step",) if name == STEP else ():
+                    if hasattr(component, method):
+                        kind = type(component)  # and not the object: a pipeline may copy its scheduler
+                        patches.enter_context(patch.object(kind, method, self._as_part(name, getattr(kind, method))))
+            if isinstance(self.inputs, Mapping):
+                return self.function(**self.inputs)
+            return self.function(*self.inputs)
+
+    def _as_part(self, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(method)
+        def part(owner: Any, *args: Any, **kwargs: Any) -> Any:
+            with self.heard(name):
+                return method(owner, *args, **kwargs)
+
+        return part
+
+
+def components(pipe: Any) -> dict[str, nn.Module]:
+    """The pipeline's modules by name."""
+    return {name: value for name, value in pipe.components.items() if isinstance(value, nn.Module)}
+
+
+def is_pipeline(value: Any) -> bool:
+    """Whether `value` is a pipeline of diffusers, or looks like one."""
+    return not isinstance(value, nn.Module) and isinstance(getattr(value, "components", None), Mapping)
+
+
+def place(pipe: Any, placement: Placement, device: torch.device) -> None:
+    """By diffusers' own methods. Raises UserError where the pipeline refuses."""
+    try:
+        if placement.offload == "none":
+            pipe.to(device)
+        elif placement.offload == "model":
+            pipe.enable_model_cpu_offload(device=device)
+        elif placement.offload == "sequential":
+            pipe.enable_sequential_cpu_offload(device=device)
+        else:
+            pipe.enable_group_offload(
+                onload_device=device,
+                offload_type=f"{placement.offload.removeprefix('group-')}_level",
+                num_blocks_per_group=1,
+                use_stream=placement.stream,
+                record_stream=placement.record_stream,
+                low_cpu_mem_usage=placement.low_cpu_mem,
+            )
+    except ValueError as error:
+        raise UserError(f"offload: {type(pipe).__name__} refuses {placement.offload}: {error}") from error
+
+
+@contextmanager
+def kept(pipe: Any) -> Iterator[None]:
+    """What the pipeline and all in it hold is there again afterwards: weights, hooks, switches, tensors kept by hand."""
+    owners = [pipe, *pipe.components.values(), *(m for c in components(pipe).values() for m in c.modules())]
+    state = [(vars(o), {k: _copy(v) for k, v in vars(o).items()}) for o in owners if hasattr(o, "__dict__")]
+    try:
+        yield
+    finally:
+        for holder, before in state:
+            holder.clear()
+            holder.update(before)
+
+
+def _copy(value: Any) -> Any:
+    return type(value)(value) if type(value) in (dict, list) else value

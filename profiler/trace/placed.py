@@ -1,0 +1,261 @@
+"""A trace of two devices: which tensors without data lie on the card, which on the host.
+
+Every one is a `meta` tensor to torch. Where its storage lies is known here, and while a trace runs `tensor.device` asks for
+that. So a pipeline, and the hooks of diffusers and accelerate, move weights as they do on a machine that has the card;
+within an operation torch sees `meta` throughout, as the rules do. Host tensors take no memory either.
+"""
+
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+from torch.library import _scoped_library
+from torch.utils._python_dispatch import _disable_current_modes
+
+from profiler.allocator.host import Host
+from profiler.data.spans import Mark
+from profiler.data.stack import Stack
+from profiler.stages.phases import Runnable
+from profiler.trace.known_values import LIMIT, aten, is_real, true_device
+from profiler.trace.observer import COMPOSITE
+from profiler.trace.rules.values import read
+from profiler.trace.stand_in_cuda import stand_in_cuda
+from profiler.trace.trace import Trace
+
+CARD, HOST, NOWHERE = torch.device("cuda", 0), torch.device("cpu"), torch.device("meta")
+TO = frozenset({aten.to.device, aten.to.dtype, aten.to.dtype_layout, aten.to.other, aten.type_as.default})
+# These take tensors of two devices: copies, questions, and positions that may lie on the host.
+INDEXED = {aten.index.Tensor, aten.index_put.default, aten.index_put_.default}
+BETWEEN = TO | INDEXED | {aten.copy_.default, aten.set_data.default, aten._has_compatible_shallow_copy_type.default}
+
+LAID = (aten.empty_like.default, aten.clone.default)  # by which a load makes weights of the host: here without data
+
+
+class Place(NamedTuple):
+    """Where a storage lies that is not on the card."""
+
+    device: torch.device
+    is_pinned: bool
+    alive: weakref.ref[Any]
+
+
+class PlacedTrace(Trace):
+    """A trace whose new storages lie where an operation puts them; those on the card are its blocks.
+
+    `NOWHERE` is torch's own `meta` device, on which accelerate parks weights that it has taken away. `marks` says when
+    which component ran, `owners` whose weights a block has, `host` what lies on the host; `queue` is the current stream.
+    """
+
+    def __init__(self, stack: Stack, **rest: Any) -> None:
+        super().__init__(stack, **rest)
+        self.marks: list[Mark] = []
+        self.owners: dict[int, str] = {}
+        self.host = Host()
+        self.queue = 0
+        self._parts: list[tuple[str, int]] = []
+        self._elsewhere: dict[int, Place] = {}
+        self._within = False
+        self._place = CARD
+
+    @property
+    def device(self) -> torch.device:
+        """Where everything is made: on the card."""
+        return CARD
+
+    def where(self, tensor: torch.Tensor) -> torch.device:
+        """The device of `tensor`, as code outside of an operation sees it."""
+        true = true_device(tensor)
+        return true if self._within or true.type != "meta" else self._place_of(tensor)
+
+    def pinned(self, tensor: torch.Tensor) -> torch.Tensor:
+        """A pinned copy on the host."""
+        copy = self._copy_of(tensor)
+        self._lay(copy, HOST, is_pinned=True)
+        return copy
+
+    def is_pinned(self, tensor: torch.Tensor) -> bool:
+        """Whether the storage is pinned memory of the host."""
+        place = self._elsewhere.get(tensor.untyped_storage()._cdata)
+        return place is not None and place.is_pinned
+
+    def record_stream(self, tensor: torch.Tensor, queue: int) -> None:
+        """Another stream uses the block: once freed, it waits for that stream."""
+        number = self.number_of(tensor)
+        if number is not None and self.blocks[number].queue != queue:
+            self.blocks[number].awaited = True
+
+    @contextmanager
+    def during(self, phase: str, term: str, module: nn.Module | None = None) -> Iterator[None]:
+        """As the trace's. Autograd is left out: without gradients it does nothing but take fused operations apart."""
+        below = torch._C._AutoDispatchBelowAutograd()
+        with _scoped_library("aten", "IMPL") as numbers, stand_in_cuda(self), torch.no_grad(), below:
+            # `torch.Tensor([x, y])` of tensors on the card reads each of them where no mode hears of it.
+            read_number = aten._local_scalar_dense.default
+            numbers.impl(read_number, lambda x: read(self, read_number, (x,), {}), "Meta", allow_override=True)
+            with super().during(phase, term, module):
+                yield
+
+    def loaded(self, run: Runnable) -> None:
+        """As the trace's; whose weights the card holds, and who is to tell of a pipeline's parts."""
+        super().loaded(run)
+        for name, tensor in [*run.module.named_parameters(), *run.module.named_buffers()]:
+            if (number := self.number_of(tensor)) is not None:
+                self.owners.setdefault(number, name.split(".")[0])
+        vars(run)["heard"] = self.part
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Whatever runs inside is the work of the component `name`."""
+        self._parts.append((name, len(self.events)))
+        try:
+            yield
+        finally:
+            self._end_part()
+
+    def enter(self, path: str) -> None:
+        """A call of the pipeline's own is the work of a component, whatever that calls in turn."""
+        if len(self._path) == 1:
+            self._parts.append((path.split(".")[0], len(self.events)))
+        super().enter(path)
+
+    def leave(self) -> None:
+        """The innermost call ends."""
+        super().leave()
+        if len(self._path) == 1:
+            self._end_part()
+
+    def allocate(self, size: int, shape: tuple[int, ...], dtype: str, term: str) -> int:
+        """Open a block in the pool of the current stream."""
+        number = super().allocate(size, shape, dtype, term)
+        self.blocks[number].queue = self.queue
+        return number
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        before = self._within, self._place
+        kwargs = kwargs or {}
+        try:
+            self._place = self._place_for(func, args, kwargs)
+            self._within = True
+            if func in TO:
+                return self._to(func, args, kwargs, asked=not before[0])
+            if self._place == HOST and self.term == "weights" and func in LAID:
+                result = self._copy_of(args[0])
+                self._track(result)
+                if func is not aten.clone.default:
+                    self.values.forget(result.untyped_storage()._cdata)
+                return result
+            if self._place == CARD and "device" in kwargs:
+                kwargs = kwargs | {"device": NOWHERE}
+            return super().__torch_dispatch__(func, types, args, kwargs)
+        finally:
+            self._within, self._place = before
+
+    def _track(self, tensor: torch.Tensor) -> None:
+        key = tensor.untyped_storage()._cdata
+        if key in self._elsewhere:
+            return
+        if self._place == CARD:
+            super()._track(tensor)
+        elif key not in self._live:
+            self._lay(tensor, self._place)
+
+    def _lay(self, tensor: torch.Tensor, device: torch.device, *, is_pinned: bool = False) -> None:
+        """Note that the storage of `tensor`, if it is new, lies there and not on the card."""
+        storage = tensor.untyped_storage()
+        key, size = storage._cdata, storage.nbytes() if device == HOST else 0
+        if key in self._elsewhere:
+            return
+
+        def gone(_: Any) -> None:
+            del self._elsewhere[key]
+            self.values.forget(key)
+            self.host.give_back(size, pinned=is_pinned)
+
+        self.host.take(size, pinned=is_pinned)
+        self._elsewhere[key] = Place(device, is_pinned, weakref.ref(storage, gone))
+
+    def _place_of(self, tensor: torch.Tensor) -> torch.device:
+        storage = tensor.untyped_storage()
+        if place := self._elsewhere.get(storage._cdata):
+            return place.device
+        return CARD if storage._cdata in self._live or not storage.nbytes() else NOWHERE  # made before the trace
+
+    def _place_for(self, func: Any, args: Any, kwargs: Any) -> torch.device:
+        """Where an operation puts what it makes: on the device asked for, else with its tensors, else with its caller's.
+
+        Raises RuntimeError for tensors of two devices, as torch does: a weight that a placement forgot to bring, say.
+        """
+        device = kwargs.get("device")
+        if device is not None and device.type != "meta":
+            return CARD if device.type == "cuda" else HOST
+        places = {self._place_of(x): x.dim() for x in _tensors(args) if true_device(x).type == "meta"}
+        if len(places) > 1 and all(places.values()) and func not in BETWEEN:
+            found = " and ".join(map(str, places))
+            raise RuntimeError(f"{func}: expected all tensors to be on the same device, but found {found}")
+        if places:
+            return CARD if CARD in places else next(iter(places))
+        return self._place if self._within else NOWHERE if device is not None else HOST
+
+    def _to(self, func: Any, args: Any, kwargs: Any, asked: bool) -> Any:
+        """`x.to(...)`: to torch a move between card and host is none, so where it leads is read here.
+
+        Within an operation a device that is `meta` was not `asked` for: it is that of a tensor's own options.
+        """
+        given = {a.name: value for a, value in zip(func._schema.arguments, args, strict=False)} | kwargs
+        x, other = given["self"], given.get("other")
+        own = self._place_of(x) if x.device.type == "meta" else HOST
+        device, dtype = given.get("device"), given.get("dtype") or x.dtype
+        if other is not None:
+            device, dtype = self._place_of(other) if other.device.type == "meta" else HOST, other.dtype
+        elif device is not None and device.type == "meta" and not asked:
+            device = None
+        layout = given.get("memory_format")
+        with self:
+            if device is not None and device.type != own.type:
+                return self._move(x, own, device, dtype, layout)
+            return aten.to.dtype._op_dk(COMPOSITE, x, dtype, copy=given.get("copy", False), memory_format=layout)
+
+    def _move(self, x: torch.Tensor, own: torch.device, to: torch.device, dtype: torch.dtype, layout: Any) -> Any:
+        """A copy of `x` on another device: its content if that is known, else a tensor without data there."""
+        if own == NOWHERE:
+            raise NotImplementedError("Cannot copy out of meta tensor; no data!")
+        number = self.number_of(x)
+        is_weight = own == HOST if number is None else self.blocks[number].term == "weights"
+        is_asked_for = to == HOST and not is_weight and (x.dtype == torch.bool or self.values.knows(x))
+        if x.device == HOST or is_asked_for:
+            return aten._to_copy.default(x, dtype=dtype, device=to, memory_format=layout)
+        self._place = CARD if to.type == "cuda" else to
+        self.ops.append((self._path[-1], "aten._to_copy.default"))
+        copy = self._copy_of(x, dtype=dtype, memory_format=layout or torch.preserve_format)
+        term, self.term = self.term, "weights" if is_weight else self.term
+        self.track(copy)
+        self.term = term
+        if own == HOST and self._parts and (number := self.number_of(copy)) is not None:
+            self.owners[number] = self._parts[-1][0]
+        return copy
+
+    def _copy_of(self, x: torch.Tensor, **how: Any) -> torch.Tensor:
+        """A tensor without data like `x` that nobody has noted yet. What is known of `x` is known of it."""
+        before, self._within = self._within, True
+        with _disable_current_modes():
+            copy = torch.empty_like(x, **how | {"device": NOWHERE})
+            if self.values.knows(x) or (is_real(x) and copy.untyped_storage().nbytes() <= LIMIT):
+                self.values.know(copy, self.values.compute(torch.clone, (x,), {}))
+        self._within = before
+        return copy
+
+    def _end_part(self) -> None:
+        name, start = self._parts.pop()
+        if not self._parts and name:
+            self.marks.append(Mark(name, start, len(self.events)))
+
+
+def _tensors(args: Any) -> Iterator[torch.Tensor]:
+    for value in args:
+        if isinstance(value, torch.Tensor):
+            yield value
+        elif isinstance(value, (tuple, list)):
+            yield from _tensors(value)

@@ -1,0 +1,121 @@
+"""What torch answers of tensors and of CUDA while a trace of two devices runs: it hears of streams, pinning, caches."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from itertools import count
+from typing import Any, Protocol
+from unittest.mock import patch
+
+import numpy as np
+import torch
+
+from profiler.trace.known_values import is_real, true_device
+
+Base: Any = torch._C.TensorBase
+STREAMS = 32  # that torch makes of a device; the next one asked for is the first again (c10/cuda/CUDAStream.cpp)
+
+
+class Mover(Protocol):
+    """Who knows where tensors lie, and hears what is done to them. `queue` is the number of the current stream."""
+
+    queue: int
+
+    def where(self, tensor: torch.Tensor) -> torch.device: ...
+    def pinned(self, tensor: torch.Tensor) -> torch.Tensor: ...
+    def is_pinned(self, tensor: torch.Tensor) -> bool: ...
+    def record_stream(self, tensor: torch.Tensor, queue: int) -> None: ...
+    def empty_cache(self) -> None: ...
+
+
+class Zeros(np.ndarray[Any, Any]):
+    """An array of which one element is in memory, stacked into one of the same kind: a clip of gigabytes is not written."""
+
+    def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        if func is np.stack and not kwargs and len(args) == 1:
+            return np.broadcast_to(self.flat[0], (len(args[0]), *self.shape)).view(Zeros)
+        return super().__array_function__(func, types, args, kwargs)
+
+
+class Stream:
+    """A queue of the card, with a pool of memory of its own. Nothing takes time here, so nobody waits for it."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def _nothing(self, *_: Any, **__: Any) -> None:
+        """Waiting, recording, synchronising."""
+
+    synchronize = wait_stream = wait_event = record_event = record = wait = _nothing
+
+    def query(self) -> bool:
+        """All is done."""
+        return True
+
+
+@contextmanager
+def stand_in_cuda(trace: Mover) -> Iterator[None]:
+    """Let code outside of operations find a card, on which everything goes through `trace`."""
+    numbers = count()
+
+    @contextmanager
+    def on(stream: Stream | None) -> Iterator[None]:
+        before = trace.queue
+        trace.queue = before if stream is None else stream.number
+        try:
+            yield
+        finally:
+            trace.queue = before
+
+    cuda: dict[str, Any] = {
+        "_lazy_init": lambda: None,
+        "is_available": lambda: True,
+        "current_device": lambda: 0,
+        "device_count": lambda: 1,
+        "empty_cache": trace.empty_cache,
+        "synchronize": lambda *_: None,
+        "Stream": lambda *_, **__: Stream(1 + next(numbers) % STREAMS),
+        "Event": lambda *_, **__: Stream(0),
+        "stream": on,
+        "current_stream": lambda *_: Stream(trace.queue),
+        "default_stream": lambda *_: Stream(0),
+    }
+    with ExitStack() as patches:
+        for place, names in ((torch.cuda, cuda), (torch.Tensor, _of_tensors(trace))):
+            for name, stand_in in names.items():
+                patches.enter_context(patch.object(place, name, stand_in))
+        yield
+
+
+def _of_tensors(trace: Mover) -> dict[str, Any]:
+    def numpy(x: torch.Tensor, **rest: Any) -> Any:
+        """Zeros that take no memory, where a tensor on the host has no data."""
+        if is_real(x) or trace.where(x).type != "cpu":
+            return Base.numpy(x, **rest)
+        return np.broadcast_to(torch.empty(1, dtype=x.dtype).numpy()[0] * 0, tuple(x.shape)).view(Zeros)
+
+    def data_ptr(x: torch.Tensor) -> int:
+        """A number for the storage, by which tied weights are known; torch has none without data."""
+        return int(Base.data_ptr(x)) or x.untyped_storage()._cdata
+
+    copied: Any = torch.Tensor.__deepcopy__
+
+    def pin_memory(x: torch.Tensor, *_: Any) -> torch.Tensor:
+        return x if true_device(x).type == "cpu" or trace.is_pinned(x) else trace.pinned(x)
+
+    def deepcopy(x: torch.Tensor, memo: dict[int, Any]) -> torch.Tensor:
+        """As of any tensor without data: torch copies the storage of others."""
+        copy: torch.Tensor = copied(x, memo) if is_real(x) else memo.setdefault(id(x), x.clone())
+        return copy
+
+    return {
+        "__deepcopy__": deepcopy,
+        "device": property(trace.where),
+        "is_cuda": property(lambda x: trace.where(x).type == "cuda"),
+        "is_meta": property(lambda x: trace.where(x).type == "meta"),
+        "is_cpu": property(lambda x: trace.where(x).type == "cpu"),
+        "numpy": numpy,
+        "data_ptr": data_ptr,
+        "pin_memory": pin_memory,
+        "is_pinned": lambda x, *_: trace.is_pinned(x),
+        "record_stream": lambda x, stream: trace.record_stream(x, stream.number),
+    }

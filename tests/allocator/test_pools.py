@@ -1,0 +1,46 @@
+"""Pools of CUDA streams, blocks that wait for another stream, and pinned memory of the host."""
+
+import pytest
+
+from profiler.allocator.caching import CachingAllocator
+from profiler.allocator.expandable import ExpandableAllocator
+from profiler.allocator.host import Host
+from profiler.data.units import GIB, MIB
+
+
+@pytest.mark.parametrize("make", [CachingAllocator, lambda: ExpandableAllocator(8 * GIB)], ids=["plain", "expandable"])
+def test_a_stream_never_gets_another_ones_blocks(make: type[CachingAllocator]) -> None:
+    allocator = make()
+    block = allocator.malloc(20 * MIB, 1)
+    allocator.free(block)
+    allocator.malloc(20 * MIB)
+    assert allocator.reserved == 40 * MIB
+    allocator.malloc(20 * MIB, 1)
+    assert allocator.reserved == 40 * MIB, "its own stream has it back"
+
+
+def test_a_block_that_is_awaited_counts_as_free_and_is_given_out_from_the_next_request_on() -> None:
+    allocator = CachingAllocator()
+    allocator.free(allocator.malloc(20 * MIB), awaited=True)
+    assert (allocator.allocated, allocator.unused()) == (0, [])
+    allocator.malloc(20 * MIB)
+    assert allocator.reserved == 20 * MIB
+
+
+def test_emptying_the_cache_waits_for_what_is_awaited() -> None:
+    allocator = CachingAllocator()
+    allocator.free(allocator.malloc(20 * MIB), awaited=True)
+    allocator.empty_cache()
+    assert allocator.reserved == 0
+
+
+def test_pinned_blocks_are_powers_of_two_and_are_kept() -> None:
+    host = Host()
+    host.take(108 * MIB, pinned=True)  # a weight of FLUX.1, 18432x3072: 128 MiB (dry run of torch 2.13.0)
+    assert host.pinned == 128 * MIB
+    host.give_back(108 * MIB, pinned=True)
+    host.take(100 * MIB, pinned=True)
+    assert host.pinned == 128 * MIB
+    host.take(5)
+    host.give_back(5)
+    assert (host.pageable, host.peak_pageable, host.peak) == (0, 5, 128 * MIB + 5)

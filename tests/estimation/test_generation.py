@@ -1,0 +1,106 @@
+"""Whole generations, against what torch's CUDA build allocates for the same objects under the same calls."""
+
+from typing import Any
+
+import pytest
+
+pytest.importorskip("transformers")  # text encoders
+
+import torch
+
+import profiler
+from profiler.data.workload import Placement
+from profiler.errors import ModelError, UserError
+from tests.pipelines import PIPELINES
+
+# Dry CUDA, torch 2.13.0+cu130, rtx-4090, diffusers 0.42.1, transformers 5.24.0: the highest allocated and reserved bytes of
+# the load, of a first and of a second call, and the weights' pinned bytes at the end.
+TRUTH: dict[tuple[str, str], tuple[int, int, int, int, int, int, int]] = {
+    ("wan", "none"): (13588992, 14680064, 59421696, 90177536, 59421696, 90177536, 0),
+    ("wan", "model"): (0, 0, 58743808, 90177536, 58743808, 90177536, 0),
+    ("wan", "sequential"): (131072, 2097152, 46074880, 75497472, 46074880, 75497472, 0),
+    ("wan", "group-leaf"): (0, 0, 45943808, 75497472, 45943808, 77594624, 0),
+    ("wan", "group-leaf stream"): (0, 0, 45943808, 83886080, 45943808, 83886080, 16326480),
+    ("wan", "group-block stream"): (0, 0, 48243200, 83886080, 48243200, 83886080, 11054720),
+    ("flux", "none"): (2852864, 4194304, 24623616, 50331648, 24624640, 50331648, 0),
+    ("flux", "model"): (0, 0, 22003200, 46137344, 22004224, 46137344, 0),
+    ("flux", "sequential"): (1024, 2097152, 21771776, 46137344, 21772800, 46137344, 0),
+    ("flux", "group-leaf"): (0, 0, 21770752, 46137344, 21771776, 46137344, 0),
+    ("flux", "group-leaf stream"): (0, 0, 21770752, 54525952, 21772288, 54525952, 3915144),
+    ("flux", "group-block stream"): (0, 0, 22003200, 50331648, 22004224, 50331648, 2105344),
+    ("cogvideox", "none"): (6232064, 6291456, 70841856, 85983232, 70841856, 85983232, 0),
+    ("cogvideox", "model"): (0, 0, 70252032, 83886080, 70252032, 83886080, 0),
+    ("cogvideox", "sequential"): (0, 0, 64609792, 77594624, 64609792, 77594624, 0),
+    ("cogvideox", "group-leaf stream"): (0, 0, 64609792, 85983232, 64609792, 85983232, 7367944),
+}
+
+
+def estimated(name: str, how: str = "none", **changes: Any) -> Any:
+    pipe, call = PIPELINES[name]()
+    offload, *switches = how.split()
+    placement = Placement(offload=offload, **dict.fromkeys(switches, True))  # type: ignore[arg-type]
+    return profiler.estimate_call(pipe, inputs=call | changes, placement=placement, gpu="rtx-4090", torch="2.13.0")
+
+
+@pytest.mark.parametrize(("name", "how"), TRUTH)
+def test_each_placement_takes_what_torch_takes_of_it(name: str, how: str) -> None:
+    found = estimated(name, how)
+    peaks = []
+    for call in (0, 1, 2):
+        levels = [phase.peak for phase in found.phases if phase.call == call]
+        peaks += [max((level.allocated_bytes for level in levels), default=0)]
+        peaks += [max((level.reserved_bytes for level in levels), default=0)]
+    assert (*peaks, found.host.pinned) == TRUTH[name, how]
+
+
+def test_phases_say_what_stands_on_the_card_when() -> None:
+    found = estimated("wan", "model")
+    assert [(phase.name, [*phase.weights]) for phase in found.phases if phase.call == 1] == [
+        ("text encode", ["text_encoder"]),
+        ("first step", ["transformer"]),
+        ("later steps", ["transformer"]),
+        ("decode", ["vae"]),
+        ("post-process", ["vae"]),
+    ]
+    for phase in found.phases:
+        assert sum(phase.weights.values()) + phase.live + phase.activations == phase.peak.allocated_bytes
+    assert found.peak == max((phase.peak for phase in found.phases), key=lambda peak: peak.allocated_bytes)
+    assert found.warm == found.peak
+
+
+def test_two_steps_peak_as_four_do() -> None:
+    few, many = (estimated("wan", num_inference_steps=steps) for steps in (2, 4))
+    assert [(phase.name, phase.peak) for phase in few.phases] == [(phase.name, phase.peak) for phase in many.phases]
+
+
+def test_the_pipeline_is_left_as_it_was() -> None:
+    pipe, call = PIPELINES["flux"]()
+    weights = dict(pipe.transformer.named_parameters())
+    profiler.estimate_call(pipe, inputs=call, placement=Placement(offload="sequential"), gpu="t4")
+    assert all(value is weights[name] for name, value in pipe.transformer.named_parameters())
+    assert not any(hasattr(module, "_hf_hook") for module in pipe.transformer.modules())
+    assert torch.zeros(1).device == torch.device("cpu")
+    assert not torch.cuda.is_available()
+
+
+def test_a_weight_that_stays_behind_is_an_error_as_on_a_card() -> None:
+    with pytest.raises(ModelError, match="expected all tensors to be on the same device"):
+        estimated("cogvideox", "group-block stream")
+
+
+def test_a_placement_needs_a_pipeline() -> None:
+    with pytest.raises(UserError, match="placement: goes with a pipeline"):
+        profiler.estimate_call(torch.nn.Linear(2, 2), inputs=[torch.empty(1, 2)], placement=Placement(offload="model"))
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"offload": "leaf"}, "offload: no placement 'leaf'; one of none, model"),
+        ({"offload": "model", "stream": True}, "stream: model offload uses none"),
+        ({"offload": "group-leaf", "record_stream": True}, "record_stream: changes nothing without stream"),
+    ],
+)
+def test_a_placement_that_cannot_be_says_why(asked: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        Placement(**asked)

@@ -1,0 +1,126 @@
+"""Small pipelines of real classes, with weights on `meta`, and how each is called."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+Made = tuple[Any, dict[str, Any]]
+
+
+class Encoding(dict[str, torch.Tensor]):
+    """What a tokenizer gives: tensors by name."""
+
+    def __getattr__(self, name: str) -> torch.Tensor:
+        return self[name]
+
+
+class Tokenizer:
+    """Five words, whatever the text."""
+
+    def __init__(self, length: int) -> None:
+        self.model_max_length = length
+        self.added_tokens_encoder: dict[str, int] = {}
+
+    def __call__(self, text: Any, padding: str = "", max_length: int | None = None, **_: Any) -> Encoding:
+        """Token ids and their mask: (texts, length)."""
+        texts = len(text) if isinstance(text, list) else 1
+        length = (max_length or self.model_max_length) if padding == "max_length" else 5
+        mask = torch.zeros(texts, length, dtype=torch.long)
+        mask[:, :5] = 1
+        return Encoding(input_ids=torch.ones(texts, length, dtype=torch.long), attention_mask=mask)
+
+    def tokenize(self, text: str) -> list[str]:
+        """Words."""
+        return text.split()
+
+    def batch_decode(self, ids: torch.Tensor, **_: Any) -> list[str]:
+        """Nothing."""
+        return [""] * len(ids)
+
+
+def t5(name: str = "T5") -> Any:
+    """A text encoder whose embedding is tied."""
+    import transformers
+
+    config = getattr(transformers, f"{name}Config")(
+        d_model=64, d_ff=128, num_layers=2, num_heads=4, d_kv=16, vocab_size=512, feed_forward_proj="gated-gelu"
+    )
+    return getattr(transformers, f"{name}EncoderModel")(config).to(torch.bfloat16)
+
+
+def wan() -> Made:
+    """Text to video, fp32 VAE."""
+    import diffusers
+
+    with torch.device("meta"):
+        denoiser = diffusers.WanTransformer3DModel(
+            num_layers=2, num_attention_heads=2, attention_head_dim=32, ffn_dim=128, text_dim=64, freq_dim=32
+        )
+        pipe = diffusers.WanPipeline(
+            tokenizer=Tokenizer(512),
+            text_encoder=t5("UMT5"),
+            vae=diffusers.AutoencoderKLWan(base_dim=32, dim_mult=[1, 2, 2, 2], num_res_blocks=1),
+            transformer=denoiser.to(torch.bfloat16),
+            scheduler=diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0),
+        )
+    call = {"prompt": "a cat", "negative_prompt": "bad", "height": 64, "width": 96, "num_frames": 9}
+    return pipe, call | {"num_inference_steps": 2, "guidance_scale": 5.0}
+
+
+def flux() -> Made:
+    """Text to picture, two text encoders."""
+    import diffusers
+    import transformers
+
+    blocks = 2
+    with torch.device("meta"):
+        clip = transformers.CLIPTextConfig(
+            hidden_size=64, intermediate_size=128, num_attention_heads=4, num_hidden_layers=2, vocab_size=512,
+            projection_dim=64, max_position_embeddings=77, eos_token_id=2, bos_token_id=0, pad_token_id=1,
+        )  # fmt: skip
+        denoiser = diffusers.FluxTransformer2DModel(
+            num_layers=2, num_single_layers=2, attention_head_dim=32, num_attention_heads=2, joint_attention_dim=64,
+            pooled_projection_dim=64, guidance_embeds=True, axes_dims_rope=(8, 12, 12),
+        )  # fmt: skip
+        vae = diffusers.AutoencoderKL(
+            block_out_channels=(32, 64), down_block_types=("DownEncoderBlock2D",) * blocks,
+            up_block_types=("UpDecoderBlock2D",) * blocks, layers_per_block=1, latent_channels=16,
+            scaling_factor=0.3611, shift_factor=0.1159, use_quant_conv=False, use_post_quant_conv=False,
+        )  # fmt: skip
+        pipe = diffusers.FluxPipeline(
+            scheduler=diffusers.FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True),
+            vae=vae.to(torch.bfloat16),
+            text_encoder=transformers.CLIPTextModel(clip).to(torch.bfloat16),
+            tokenizer=Tokenizer(77),
+            text_encoder_2=t5(),
+            tokenizer_2=Tokenizer(512),
+            transformer=denoiser.to(torch.bfloat16),
+        )
+    return pipe, {"prompt": "a cat", "height": 128, "width": 64, "num_inference_steps": 2}
+
+
+def cogvideox() -> Made:
+    """Text to video, guidance in one batch."""
+    import diffusers
+
+    with torch.device("meta"):
+        denoiser = diffusers.CogVideoXTransformer3DModel(
+            num_attention_heads=2, attention_head_dim=32, in_channels=16, out_channels=16, time_embed_dim=32,
+            text_embed_dim=64, num_layers=2, sample_width=12, sample_height=8, sample_frames=9,
+            max_text_seq_length=226, use_rotary_positional_embeddings=True,
+        )  # fmt: skip
+        vae = diffusers.AutoencoderKLCogVideoX(
+            block_out_channels=(32, 32, 64, 64), layers_per_block=1, norm_num_groups=8
+        )
+        pipe = diffusers.CogVideoXPipeline(
+            tokenizer=Tokenizer(226),
+            text_encoder=t5(),
+            vae=vae.to(torch.bfloat16),
+            transformer=denoiser.to(torch.bfloat16),
+            scheduler=diffusers.CogVideoXDDIMScheduler(),
+        )
+    return pipe, {"prompt": "a cat", "height": 64, "width": 96, "num_frames": 9, "num_inference_steps": 2}
+
+
+PIPELINES: dict[str, Callable[[], Made]] = {"wan": wan, "flux": flux, "cogvideox": cogvideox}
