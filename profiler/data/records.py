@@ -29,7 +29,6 @@ from profiler.data.units import format_bytes
 from profiler.data.workload import Workload
 
 SCHEMA = 1
-
 Status = Literal["ok", "oom", "timeout", "crash", "invalid", "skipped"]
 DeviceKind = Literal["cuda", "dry", "cpu"]
 Phase = Literal["start", "model", "earlier", "inputs", "cold", "warm", "attribution"]
