@@ -17,7 +17,13 @@ from profiler.files.paths import CONFIGS, installed
 from profiler.models.spec import ModelSpec
 
 RECORDINGS = CONFIGS / "recordings"
+# What a stage's trace goes through, and what lies beside it: whole generations, and the ways in which a model is found.
 TRACED = ("trace", "stages", "models", "estimation/fit.py", "estimation/recording.py", "kernels/prices.py")
+UNTRACED = frozenset(
+    """trace/placed.py trace/stand_in_cuda.py stages/generation.py stages/call.py models/find.py models/folder.py
+    models/catalog.py models/pipeline.py models/pipeline_folder.py models/pipeline_spec.py models/tokenizer.py
+    models/__init__.py""".split()  # noqa: SIM905
+)
 NAMES = {"bf16": "bfloat16", "fp16": "float16"}
 
 
@@ -38,7 +44,9 @@ def made_by(release: tuple[int, int, int]) -> Mapping[str, str]:
         "traced on torch": (installed("torch") or "").partition("+")[0],
         "diffusers": installed("diffusers") or "",
         "models": _content(models.rglob("*.py")) if models else "",
-        "latentmeter": _content(file for part in TRACED for file in _files(package / part)),
+        "latentmeter": _content(
+            file for part in TRACED for file in _files(package / part) if _told(file) not in UNTRACED
+        ),
     }
 
 
@@ -95,9 +103,13 @@ def _files(path: Path) -> Iterator[Path]:
     return path.rglob("*.py") if path.is_dir() else iter([path])
 
 
+def _told(path: Path) -> str:
+    return f"{path.parent.name}/{path.name}"
+
+
 def _content(files: Iterator[Path]) -> str:
     """A digest of the files' names and contents."""
     told = hashlib.sha256()
-    for path in sorted(files, key=lambda path: (path.parent.name, path.name)):
-        told.update(f"{path.parent.name}/{path.name}\n".encode() + path.read_bytes())
+    for path in sorted(files, key=_told):
+        told.update(f"{_told(path)}\n".encode() + path.read_bytes())
     return told.hexdigest()[:20]

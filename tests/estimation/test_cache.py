@@ -1,5 +1,7 @@
 """What names a kept answer and a recording: everything that decides them, and nothing that does not."""
 
+import subprocess
+import sys
 from dataclasses import replace
 from typing import Any
 
@@ -53,3 +55,23 @@ def test_a_recording_serves_every_card_but_an_answer_one(change: dict[str, Any])
 
 def test_a_recording_serves_every_size() -> None:
     assert EstimateCache(replace(WORKLOAD, height=64, width=96, batch=2), IMAGE, STACK).key == KEY
+
+
+def test_what_recordings_do_not_depend_on_takes_no_part_in_a_trace() -> None:
+    code = """
+import sys
+from profiler.estimation.estimator import estimate
+from profiler.estimation.shipped import UNTRACED
+from profiler.machine.cards import assumed_stack, gpu
+from profiler.models.spec import ModelSpec
+from profiler.files.load import read_yaml
+spec = ModelSpec.model_validate(read_yaml(__import__('pathlib').Path('tests/models/tiny-image.yaml')))
+for stage in ("roundtrip", "denoise"):
+    estimate(spec.workload(stage), spec, assumed_stack(gpu("h200")))
+names = {f"profiler.{path.removesuffix('.py').replace('/', '.')}" for path in UNTRACED if "__init__" not in path}
+assert all(__import__('importlib.util').util.find_spec(name) for name in names)
+found = {"profiler.models.find", "profiler.models.catalog"}  # by the interface, which comes with the package
+print(sorted(names & set(sys.modules) - found))
+"""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert ran.stdout == "[]\n", ran.stderr
