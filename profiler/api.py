@@ -11,7 +11,7 @@ from profiler.comparison.case import Comparison, compare_all
 from profiler.data.records import CallEstimate, Estimate, Record
 from profiler.data.stack import DeviceName, Stack
 from profiler.data.units import MOST_CALLS, check_number
-from profiler.data.workload import MemoryOptions, Placement, StageName
+from profiler.data.workload import MemoryOptions, Placement, StageName, Workload
 from profiler.errors import UserError
 from profiler.machine.target import target_stack
 from profiler.models.attention import noted, with_environment
@@ -235,7 +235,7 @@ def run(
 
 def hotspots(
     model: str,
-    stage: StageName = "decode",
+    stage: StageName | Literal["generate"] = "decode",
     *,
     gpu: str | None = None, torch: str | None = None, cudnn: int | None = None, alloc_conf: str | None = None,
     device: DeviceName | None = None,
@@ -246,11 +246,18 @@ def hotspots(
     """Hot spots of one stage, and the profile that they were read from.
 
     Without a GPU by default, arguments as for `profiler.estimate`; measured here on `device`, or taken from the run in
-    folder `run`. Raises UserError, ModelError, and LatentmeterError where a measurement fails.
+    folder `run`. With `stage="generate"` they are those of a whole generation's first call, arguments as for
+    `profiler.generate`. Raises UserError, ModelError, and LatentmeterError where a measurement fails.
     """
     named = [value for value in (gpu, torch, cudnn, run and alloc_conf) if value is not None]  # a run has its own stack
     if sum(map(bool, (device, run, named))) > 1:
         raise UserError("--device, --measured and an estimate's stack (--gpu, --torch, --cudnn) exclude each other")
+    if stage == "generate":
+        if device or run:
+            raise UserError("--device and --measured: go with a single stage; a whole generation is estimated")
+        return _generation_hotspots(
+            model, target_stack(gpu, torch, cudnn, alloc_conf=alloc_conf)[0], remedies, workload
+        )
     spec = find_model(model)
     asked = with_environment(spec.workload(stage, **workload), spec)
     from profiler.diagnosis.collect import estimated, measured
@@ -268,7 +275,18 @@ def hotspots(
     if not remedies:
         return summarize(profile), profile
     wanted = [name for finding in find_all(profile) for name in finding.options]
+    assert isinstance(profile.workload, Workload)
     return summarize(profile, *estimate_remedies(wanted, profile.workload, spec, profile.stack, ran.module)), profile
+
+
+def _generation_hotspots(
+    pipeline: str, stack: Stack, remedies: bool, call: dict[str, Any]
+) -> "tuple[Hotspots, Profile]":
+    from profiler.diagnosis.generation import generation_hotspots
+    from profiler.models.pipeline_folder import find_pipeline
+
+    given: dict[str, Any] = {"placement": Placement(), "options": MemoryOptions()} | call
+    return generation_hotspots(find_pipeline(pipeline), stack, remedies=remedies, **given)
 
 
 def compare(before: str | Path | Iterable[Record], after: str | Path | Iterable[Record]) -> "RunDifference":

@@ -39,27 +39,29 @@ def estimate(model: str, no_cache: bool, as_json: bool, **values: Any) -> None:
     MODEL is a catalog id, a YAML file, a diffusers class, a component's config.json, a diffusers folder or a hub id. A first
     answer is traced and kept. After `latentmeter recordings make MODEL` other heights and widths are answered at once.
     """
-    own = {name: values.pop(name) for name in OF_GENERATION}
-    asked = gather(values)
+    asked = generation_asked(values)
     if asked["stage"] == "generate":
-        answer = _generate(model, asked, {name: value for name, value in own.items() if value})
+        del asked["stage"]
+        answer = api.generate(model, **asked)
         emit(asdict(answer), as_json, lambda _: show_generation(model, answer))
         return
-    for name, value in own.items():
-        if value:
-            raise UserError(f"{name}: goes with --stage generate")
     found = api.estimate(model, cache=not no_cache, **asked)
     emit(asdict(found), as_json, lambda _: show_estimate(found))
 
 
-def _generate(model: str, asked: dict[str, Any], own: dict[str, Any]) -> CallEstimate:
-    """The answer of `profiler.generate` for what the command line asks."""
+def generation_asked(values: dict[str, Any]) -> dict[str, Any]:
+    """What `generation_options` ask for, as the verbs take it: of a generation its placement, prompts and call."""
+    own = {name: values.pop(name) for name in OF_GENERATION}
+    own = {name: value for name, value in own.items() if value}
+    asked = gather(values)
+    if asked["stage"] != "generate":
+        for name in own:
+            raise UserError(f"{name}: goes with --stage generate")
+        return asked
     if asked.pop("history") != History():
         raise UserError("after, empty_cache and device_map: go with a single stage; a generation has two calls")
-    del asked["stage"]
     placement = Placement(**{name: own.pop(name) for name in PLACEMENT if name in own})
-    prompts = asked.pop("batch")
-    return api.generate(model, placement=placement, prompts=prompts, **asked, **own)
+    return {"placement": placement, "prompts": asked.pop("batch"), **asked, **own}
 
 
 def show_generation(name: str, found: CallEstimate) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 import click
 
 from profiler import api
-from profiler.commands.options import emit, force_option, gather, json_option, stack_options, workload_options
+from profiler.commands.estimate import generation_asked
+from profiler.commands.options import emit, force_option, generation_options, json_option, stack_options
 from profiler.commands.tables import console, print_table, show_first_notes, show_notes
 from profiler.data.units import ceil_div, format_bytes
 from profiler.diagnosis.export import parse_exports, write_exports
@@ -25,7 +26,7 @@ TENSORS = 10
 
 @click.command()
 @click.argument("model")
-@workload_options
+@generation_options
 @stack_options
 @click.option("--device", type=click.Choice(["cuda", "cpu"]), help="Measure here instead of estimating.")
 @click.option("--measured", type=click.Path(path_type=Path), help="Folder of a run that kept this case's events.")
@@ -39,11 +40,16 @@ def hotspots(
     model: str, measured: Path | None, no_remedies: bool, out: Path | None, exports: tuple[str, ...],
     export_dir: Path | None, force: bool, as_json: bool, **values: Any,
 ) -> None:  # fmt: skip
-    """Where the peak of one stage of MODEL is, why its bytes are alive, and what would take them away."""
+    """Where the peak of one stage of MODEL is, why its bytes are alive, and what would take them away.
+
+    With --stage generate it is that of a whole generation, phase by phase, with the lines of Python that hold what nothing
+    reads again.
+    """
     paths = parse_exports(exports, export_dir)
     for path in [*paths.values(), *filter(None, [out])]:
         check_output(path, "file", force=force)
-    found, profile = api.hotspots(model, run=measured, remedies=not no_remedies, **gather(values))
+    asked = generation_asked(values)
+    found, profile = api.hotspots(model, run=measured, remedies=not no_remedies, **asked)
     write_exports(profile, paths)
     if out is not None:
         from profiler.report.hotspots import render_page
@@ -80,6 +86,10 @@ def _show_findings(found: Hotspots) -> None:
             out.print(f"   {line}")
         for remedy in found.remedies_of(finding):
             out.print(f"   -> {describe_remedy(remedy)}")
+    named = {name for finding in found.findings for name in finding.options}
+    for remedy in found.remedies:
+        if remedy.name not in named:
+            out.print(f"-> {describe_remedy(remedy)}")
     alone = " Each remedy was estimated by itself, on this workload." if found.remedies else ""
     out.print(f"Findings overlap.{alone}")
     for how, why in found.left_out.items():
@@ -89,11 +99,13 @@ def _show_findings(found: Hotspots) -> None:
 
 def _show_timeline(found: Hotspots) -> None:
     """A line a group, to one scale; columns are equal stretches of points, each with its highest moment."""
-    out, points, top = console(), found.timeline.points, found.allocated - found.baseline
+    out, points, base = console(), found.timeline.points, 0 if found.phases else found.baseline
+    top = found.allocated - base
     width = max(1, ceil_div(len(points), COLUMNS))
     moments = [max(points[n : n + width], key=lambda point: point.allocated) for n in range(0, len(points), width)]
-    out.print(f"bytes alive above the {format_bytes(found.baseline)} before the call, highest moments in order")
-    rows = {"all": [max(0, point.allocated - found.baseline) for point in moments]}
+    above = f" above the {format_bytes(base)} before the call" if base or not found.phases else ""
+    out.print(f"bytes alive{above}, highest moments in order")
+    rows = {"all": [max(0, point.allocated - base) for point in moments]}
     for n, name in enumerate(found.timeline.groups):
         if name not in STANDING:
             rows[name] = [point.by_group[n] for point in moments]
@@ -101,7 +113,15 @@ def _show_timeline(found: Hotspots) -> None:
     wide = max(map(len, rows), default=0)
     for name, values in rows.items():
         out.print(f"{name:{wide}}  {sparkline(values, top)}  {format_bytes(max(values))}")
+    if found.phases:
+        out.print(f"{'':{wide}}  {_phases_below(found, [point.event for point in moments])}")
     out.print()
+
+
+def _phases_below(found: Hotspots, events: list[int]) -> str:
+    """The name of each phase below its columns, as far as there is room."""
+    widths = [(phase.name, sum(phase.start <= event < phase.stop for event in events)) for phase in found.phases]
+    return "".join(f"|{name}"[:width].ljust(width) for name, width in widths)
 
 
 def sparkline(values: Sequence[int], top: int) -> str:

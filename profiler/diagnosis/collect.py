@@ -1,19 +1,22 @@
 """Makes a profile of a workload: traced and replayed, or of a measured stream, which the trace of the same call explains."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from profiler.allocator.histories import Histories
 from profiler.data.align import align, pair
 from profiler.data.events import Events
 from profiler.data.records import Measurement
+from profiler.data.spans import Span
 from profiler.data.stack import Stack
 from profiler.data.workload import Workload
-from profiler.diagnosis.profile import Profile, Source, Usage
+from profiler.diagnosis.profile import Generated, Profile, Source, Usage
 from profiler.diagnosis.usage import UsageTrace
 from profiler.estimation.answer import plans_on
 from profiler.estimation.estimator import trace_stage
 from profiler.estimation.stack_notes import stack_notes
 from profiler.models.spec import ModelSpec
+from profiler.stages.phases import Runnable
 from profiler.stages.stage import Stage
 
 
@@ -22,7 +25,7 @@ def estimated(workload: Workload, spec: ModelSpec, stack: Stack) -> tuple[Profil
     watched = trace_stage(workload, spec, stack, UsageTrace)
     stage, trace = watched.run, watched.trace
     assert isinstance(trace, UsageTrace)
-    profile = _profile(trace, workload, stack, "estimated", _usage(stage, trace))
+    profile = make_profile(trace, workload, stack, "estimated", usage_of(stage, trace))
     notes = stack_notes(stack, trace.routes, trace.prices.planner.sources)
     return replace(profile, output_shapes=watched.output_shapes, notes=notes), stage
 
@@ -36,7 +39,7 @@ def measured(measurement: Measurement, spec: ModelSpec, stream: Events) -> tuple
     traced, stage = estimated(workload, spec, stack)
     usage = translated(traced, stream)
     kind: Source = "dry" if measurement.device_kind == "dry" else "measured"
-    profile = _profile(stream, workload, stack, kind, usage)
+    profile = make_profile(stream, workload, stack, kind, usage)
     counted = measurement.peak.allocated_bytes
     notes = {}
     if measurement.device_kind == "cpu":
@@ -48,8 +51,16 @@ def measured(measurement: Measurement, spec: ModelSpec, stream: Events) -> tuple
     ), stage
 
 
-def _profile(found: Events, workload: Workload, stack: Stack, source: Source, usage: Usage) -> Profile:
-    replay = Histories(found, stack, plan_of=plans_on(stack)).fresh  # on this card, if it fits there
+def make_profile(
+    found: Events,
+    workload: Workload | Generated,
+    stack: Stack,
+    source: Source,
+    usage: Usage,
+    spans: Sequence[Span] = (),
+) -> Profile:
+    """The profile of a stream; `spans` are the phases of a generation."""
+    replay = Histories(found, stack, plan_of=plans_on(stack), spans=spans).fresh  # on this card, if it fits there
     return Profile(
         workload=workload,
         stack=stack,
@@ -62,10 +73,12 @@ def _profile(found: Events, workload: Workload, stack: Stack, source: Source, us
         reserved=replay.peak.reserved_bytes,
         cache_emptied_at=found.cache_emptied_at,
         usage=usage,
+        phases={span: event for span, (_, event) in replay.phases.items() if span.call},
     )
 
 
-def _usage(stage: Stage, trace: UsageTrace) -> Usage:
+def usage_of(stage: Runnable, trace: UsageTrace) -> Usage:
+    """What a trace noted of the use of its blocks, and whose weights they are."""
     owners = {
         number: name.rpartition(".")[0]
         for named in (stage.module.named_parameters(), stage.module.named_buffers())

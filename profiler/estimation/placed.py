@@ -10,12 +10,12 @@ from typing import Any
 from profiler.data.events import first_event, first_later_event
 from profiler.data.memory import HostBytes
 from profiler.data.records import CallEstimate
-from profiler.data.spans import spans_of
+from profiler.data.spans import Span, spans_of
 from profiler.data.stack import Stack
 from profiler.data.workload import MemoryOptions, Placement
 from profiler.errors import MODEL_FAILURES, LatentmeterError, ModelError, UserError, first_line
 from profiler.estimation.answer import answer
-from profiler.estimation.estimator import trace_calls
+from profiler.estimation.estimator import Watched, trace_calls
 from profiler.machine.environment import check_settings
 from profiler.models.pipeline import build_pipeline, call_arguments, pipeline_class, set_guidance
 from profiler.models.pipeline_spec import PipelineSpec
@@ -37,9 +37,21 @@ def estimate_generation(
     context_bytes: int | None = None,
     **call: Any,
 ) -> CallEstimate:
-    """Estimate the pipeline that `spec` describes. `call` are arguments of `call_arguments`, with `frames` and sides alone.
+    """Estimate the pipeline that `spec` describes; `call` as for `made_ready`.
 
     Raises UserError for an argument or option that it does not take, ModelError where the call fails.
+    """
+    pipe, inputs, notes = made_ready(spec, options, dtype, **call)
+    found = estimate_placed(pipe, pipe, inputs, placement, stack, context_bytes=context_bytes)
+    return replace(found, notes=found.notes | notes)
+
+
+def made_ready(
+    spec: PipelineSpec, options: MemoryOptions, dtype: Any = None, **call: Any
+) -> tuple[Any, dict[str, Any], dict[str, str]]:
+    """The pipeline that `spec` describes with `options` on, what it is called with, and what is to be said of that.
+
+    `call` are arguments of `call_arguments`, with `frames` and sides alone. Raises UserError as `estimate_generation` does.
     """
     sides = {name: call.pop(name, None) for name in ("frames", "height", "width")}
     size = spec.default or Size(frames=1, height=512, width=512)
@@ -52,11 +64,8 @@ def estimate_generation(
     strength = _strength(spec)
     steps = None if asked is None else min(asked, math.ceil(STEPS / strength))
     inputs = call_arguments(spec, size=size, steps=steps, **call)
-    found = estimate_placed(pipe, pipe, inputs, placement, stack, context_bytes=context_bytes)
-    if steps == asked:
-        return found
     note = f"{steps} of {asked} steps are traced: from the second on each allocates what the one before it did"
-    return replace(found, notes=found.notes | {"steps": note})
+    return pipe, inputs, {} if steps == asked else {"steps": note}
 
 
 def _strength(spec: PipelineSpec) -> float:
@@ -93,19 +102,26 @@ def estimate_placed(
     may on a card too: a weight that stays behind, for one.
     """
     started = time.perf_counter()
-    check_settings(stack)
     trace = PlacedTrace(stack)
+    watched = trace_placed(Generation(function, pipe, inputs, placement), trace, warm_calls=1)
+    host = HostBytes(pinned=trace.host.pinned, pageable=trace.host.peak_pageable, peak=trace.host.peak)
+    told: dict[str, Any] = {"spans": phases_of(trace), "owners": trace.owners, "host": host}
+    return answer(watched.traced, stack, context_bytes=context_bytes, started=started, **told)
+
+
+def trace_placed(run: Generation, trace: PlacedTrace, *, warm_calls: int) -> Watched[Generation]:
+    """Trace a generation, its load and its calls. Raises as `estimate_placed` does, and leaves the pipeline as it was."""
+    check_settings(trace.stack)
     try:
-        with kept(pipe):
-            watched = trace_calls(Generation(function, pipe, inputs, placement), trace, warm_calls=1)
+        with kept(run.pipe):
+            return trace_calls(run, trace, warm_calls=warm_calls)
     except LatentmeterError:
         raise
     except MODEL_FAILURES as error:
-        what = f"{type(pipe).__name__} with {placement.key or 'all on the card'}"
+        what = f"{type(run.pipe).__name__} with {run.placement.key or 'all on the card'}"
         raise ModelError(f"{what}: the call fails without data: {first_line(error)}") from error
-    ends = first_event(trace), first_later_event(trace), len(trace.events)
-    host = HostBytes(pinned=trace.host.pinned, pageable=trace.host.peak_pageable, peak=trace.host.peak)
-    spans = spans_of(trace.marks, *ends)
-    return answer(
-        watched.traced, stack, context_bytes=context_bytes, started=started, spans=spans, owners=trace.owners, host=host
-    )
+
+
+def phases_of(trace: PlacedTrace) -> tuple[Span, ...]:
+    """The phases of a load and of one call or two, as far as they were traced."""
+    return spans_of(trace.marks, first_event(trace), first_later_event(trace), len(trace.events))
