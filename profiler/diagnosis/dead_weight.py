@@ -65,9 +65,11 @@ def _describe(profile: Profile, blocks: list[Block], where: str, code: str, phas
         reads = profile.usage.reads.get(block.number, [])
         because = f"last read by {name_op(profile, reads[-1])}" if reads else "never read"
         items.append(as_alive(profile, block, "held" if reads else "unread", because))
-    base = make_finding("dead-weight", f"dead weight in {', '.join(phases)}: no op reads it again", items)
+    held = f", held by {where}" if where else ""
+    base = make_finding("dead-weight", f"dead weight in {', '.join(phases)}{held}: no op reads it again", items)
     assert base is not None
-    lines = [f"held by {where}: {code}"] if where else []
-    lines += [f"{format_bytes(size)} at the peak of {name}" for name, size in phases.items()] if len(phases) > 1 else []
+    lines = [code] if code else []
+    if len({*phases.values()}) > 1:
+        lines.append("at the peak of " + ", ".join(f"{name} {format_bytes(size)}" for name, size in phases.items()))
     about = vars(base) | {"evidence": lines + base.evidence}
     return DeadWeight(**about, where=where, code=code, phases=phases)

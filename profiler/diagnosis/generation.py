@@ -1,6 +1,8 @@
 """Hot spots of a whole generation: the profile of its load and first call, and what another placement would take."""
 
+import logging
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -75,9 +77,10 @@ def _remedies(
     tried, left_out = [], {}
     for name, how, other, switched in _candidates(placement, options):
         try:
-            pipe, inputs, _ = made_ready(spec, switched, **call)
-            trace = PlacedTrace(profile.stack)
-            trace_placed(Generation(pipe, pipe, inputs, other), trace, warm_calls=0)
+            with _silence():
+                pipe, inputs, _ = made_ready(spec, switched, **call)
+                trace = PlacedTrace(profile.stack)
+                trace_placed(Generation(pipe, pipe, inputs, other), trace, warm_calls=0)
         except LatentmeterError as error:
             left_out[how] = str(error)
             continue
@@ -90,6 +93,17 @@ def _remedies(
         after = Histories(profile, expandable, plan_of=plans_on(expandable)).peak
         tried.append(make_remedy("expandable_segments", f"{VARIABLE}={EXPANDABLE}", before, after))
     return sort_out(tried, left_out)
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """The libraries' warnings were heard when the generation itself was traced."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 def _candidates(placement: Placement, options: MemoryOptions) -> Iterator[tuple[str, str, Placement, MemoryOptions]]:

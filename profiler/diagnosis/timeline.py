@@ -108,7 +108,7 @@ class Grouping:
     def head(self, module: str) -> str:
         """The part of the model that a module belongs to: the first names of its path."""
         if self.profile.phases:
-            return module.split(".")[0] or "the pipeline itself"
+            return module.split(".")[0] or "the stage itself"
         parts = self.pattern(module).split(".")[:DEPTH]
         if "*" in parts:
             parts = parts[: parts.index("*") + 1]
