@@ -285,7 +285,8 @@ def _generation_hotspots(
     from profiler.diagnosis.generation import generation_hotspots
     from profiler.models.pipeline_folder import find_pipeline
 
-    given: dict[str, Any] = {"placement": Placement(), "options": MemoryOptions()} | call
+    given: dict[str, Any] = {"placement": Placement(), "options": MemoryOptions()}
+    given |= {name: value for name, value in call.items() if value is not None}
     return generation_hotspots(find_pipeline(pipeline), stack, remedies=remedies, **given)
 
 

@@ -6,12 +6,11 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any, NamedTuple
 
-import profiler
 from profiler.diagnosis.usage import UsageTrace
 from profiler.stages.generation import Generation
 from profiler.trace.placed import PlacedTrace
 
-PACKAGE = str(Path(profiler.__file__).parent)
+PACKAGE = str(Path(__file__).parents[1])
 OUTERMOST = Generation.__call__.__code__
 
 
