@@ -5,8 +5,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 TINY = ("hotspots", "tests/models/tiny-video.yaml", "--height", 64, "--width", 64, "--gpu", "h200")
 
 
@@ -66,16 +64,3 @@ def test_a_generation_is_estimated_alone(latentmeter: Any) -> None:
     assert answer.code == 2 and "a whole generation is estimated" in answer.err
     answer = latentmeter(*TINY, "--offload", "model")
     assert answer.code == 2 and "offload: goes with --stage generate" in answer.err
-
-
-def test_a_generation_by_the_command_line(latentmeter: Any, tmp_path: Path) -> None:
-    pytest.importorskip("transformers")
-    size = ["--height", 64, "--width", 64, "--frames", 9, "--steps", 2, "--gpu", "rtx-4090", "--no-remedies", "--json"]
-    command = ("hotspots", "wan2.1-t2v-1.3b", "--stage", "generate", "--offload", "model", *size)
-    answer = latentmeter(*command, "--export-dir", tmp_path / "all")
-    data = json.loads(answer.out)
-    assert data["allocated"] == sum(data["by_module"].values())
-    found = {item["code"]: item for item in data["findings"] if item["rule"] == "dead-weight"}
-    assert "video = self.vae.decode(latents, return_dict=False)[0]" in found
-    assert data["workload"]["placement"]["offload"] == "model"
-    assert (tmp_path / "all/snapshot.pickle").exists()

@@ -1,5 +1,6 @@
 """Hot spots of whole generations: what nothing reads again, which line holds it, and what other placements take."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,10 @@ def test_looking_closely_changes_no_byte(name: str, how: dict[str, Any], peak: i
     assert profiled(name, **how).peak == peak
 
 
-def test_remedies_are_placements_tiling_and_segments_each_estimated(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever pipeline is asked for is a small one."""
+
     def ready(_: Any, options: MemoryOptions, **__: Any) -> Any:
         pipe, call = PIPELINES["flux"]()
         if options.tiling:
@@ -110,6 +114,23 @@ def test_remedies_are_placements_tiling_and_segments_each_estimated(monkeypatch:
         return pipe, call, {"steps": "few"}
 
     monkeypatch.setattr(generation, "made_ready", ready)
+
+
+@pytest.mark.usefixtures("small")
+def test_the_command_line_gives_lines_and_files(latentmeter: Any, tmp_path: Path) -> None:
+    command = ("hotspots", "flux.1-dev", "--stage", "generate", "--offload", "model", "--gpu", "rtx-4090")
+    answer = latentmeter(*command, "--no-remedies", "--json", "--export-dir", tmp_path / "all")
+    data = json.loads(answer.out)
+    assert data["allocated"] == sum(data["by_module"].values()) == 22003200
+    held = [item for item in data["findings"] if item["rule"] == "dead-weight"]
+    assert {item["where"].split("/")[0] for item in held} == {"diffusers", "transformers"}
+    assert all(item["bytes"] == max(item["phases"].values()) for item in held)
+    assert data["workload"]["placement"]["offload"] == "model"
+    assert (tmp_path / "all/snapshot.pickle").exists()
+
+
+@pytest.mark.usefixtures("small")
+def test_remedies_are_placements_tiling_and_segments_each_estimated() -> None:
     spec = type("Spec", (), {"id": "small"})
     found, _ = generation_hotspots(spec, STACK, Placement(), MemoryOptions(), remedies=True)  # type: ignore[arg-type]
     peaks = {remedy.how: remedy.allocated for remedy in found.remedies if remedy.name == "placement"}
