@@ -100,7 +100,7 @@ def _distance(a: tuple[int, ...], b: tuple[int, ...]) -> float:
     """Mostly the ratio of positions, by which engines are chosen; then that of samples, and of each side.
 
     cuDNN looks at the batch by itself: a consumer Blackwell copies four channels from four samples on, at any size. The two
-    weights are fitted, on plans of an H200 and an RTX 5090 at random kinds and sizes; other cards were not looked at.
+    weights are fitted, on plans of an H200 and an RTX 5090 at random kinds and sizes; an L40S and an RTX 3090 were in view.
     """
     samples, *sides = (abs(log(m / n)) for m, n in zip(a, b, strict=True))
     return abs(log(prod(a) / prod(b))) + 0.35 * samples + 0.1 * sum(sides)
