@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from profiler import api
-from profiler.commands.options import emit, gather, json_option, stack_options, workload_options
+from profiler.commands.options import card_options, emit, gather, json_option, stack_options, workload_options
 from profiler.commands.tables import console, show_breakdown, show_first_notes, show_levels, show_notes, show_options
 from profiler.data.records import Estimate
 from profiler.data.units import format_bytes
@@ -16,6 +16,7 @@ from profiler.data.units import format_bytes
 @click.argument("model")
 @workload_options
 @stack_options
+@card_options
 @click.option("--no-cache", is_flag=True, help="Trace anew; neither read nor keep anything on disk.")
 @json_option
 def estimate(model: str, no_cache: bool, as_json: bool, **values: Any) -> None:
@@ -35,8 +36,8 @@ def show_estimate(found: Estimate) -> None:
     out.print(found.origin)
     show_first_notes(found.notes)
     show_options(found.options)
-    if found.verdict:
-        out.print(found.verdict, style="bold")
+    if found.fits_line:
+        out.print(found.fits_line, style="bold")
     levels = {"peak": found.peak}
     if found.warm is not None:
         levels["later calls, peak"] = found.warm

@@ -44,7 +44,7 @@ def answer(traced: Traced, stack: Stack, *, context_bytes: int | None, started: 
     """The estimate that a trace gives; `started` is when its making began (`time.perf_counter`)."""
     histories = Histories(traced.events, stack, context_bytes, plans_on(stack), traced.unplanned_bytes)
     peak, fresh = histories.peak, histories.fresh
-    fits, remark = histories.fits()
+    verdict, _ = histories.verdict()
     notes = stack_notes(stack, traced.routes, traced.sources) | _unknowns(stack, context_bytes) | traced.notes
     notes |= _workspace_notes(traced.routes, stack)
     if left_out := sum(not fresh.sizes[number] for number in fresh.squeezed):  # in the first call, whose peak is told
@@ -66,7 +66,9 @@ def answer(traced: Traced, stack: Stack, *, context_bytes: int | None, started: 
         warm=histories.later,
         roomy=histories.roomy_peak,
         safe_reserved_bytes=histories.safe_reserved_bytes,
-        fits=fits,
+        fits=None if verdict is None else verdict != "does not fit",
+        verdict=verdict,
+        capacity_bytes=histories.capacity,
         first_call_fits=histories.first_call_fits,
         largest=fresh.largest(),
         output_shapes=traced.output_shapes,
@@ -74,7 +76,7 @@ def answer(traced: Traced, stack: Stack, *, context_bytes: int | None, started: 
         options=traced.options,
         routes=dict(traced.routes),
         events=len(traced.events.events),
-        notes=notes | ({"fits": remark} if remark else {}),
+        notes=notes | histories.notes(),
     )
 
 
