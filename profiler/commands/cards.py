@@ -28,8 +28,8 @@ def cards(as_json: bool) -> None:
     """List the cards that an estimate can be for.
 
     Plans are `own` where cuDNN's choices for this very card are shipped; a sibling's id where those of a card with the same
-    architecture, multiprocessors and shared memory serve; `near` where those of other sizes and cards of the architecture, or
-    a closed form, stand for them. The total is read where somebody's program printed it, else derived from what the box
+    architecture, multiprocessors and shared memory serve; `near` where those of other sizes and cards, or a closed form,
+    stand for them. The total is read where somebody's program printed it, else derived from what the box
     says; --json has the source of every value.
     """
     from profiler.machine.cards import gpus, planned, sibling

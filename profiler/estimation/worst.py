@@ -2,16 +2,18 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TypeVar
 
-from profiler.data.records import Estimate
+from profiler.data.records import CallEstimate
 from profiler.data.units import GIB, format_bytes, parse_bytes
 from profiler.errors import LatentmeterError
 from profiler.machine.cards import cards_of
 
 RANKS = ("fits", "tight", "does not fit")
+Found = TypeVar("Found", bound=CallEstimate)
 
 
-def worst_of(vram: str, ask: Callable[[str], Estimate]) -> tuple[str, Estimate]:
+def worst_of(vram: str, ask: Callable[[str], Found]) -> tuple[str, Found]:
     """The id of the worst card sold with `vram` and what `ask` estimates for it: what fits least, then what reserves most.
 
     One card of each architecture is asked; one that does not take the workload is left out. Raises LatentmeterError where
