@@ -3,12 +3,14 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import profiler
+from profiler.data.memory import Memory
 from profiler.data.units import GIB
 from profiler.errors import UserError
 from profiler.estimation.worst import worst_of
@@ -52,22 +54,31 @@ def test_a_memory_alone_is_answered_by_the_worst_card_that_has_it(latentmeter: A
     assert "the next larger" not in found["notes"]["stack.card"]
 
 
-def test_a_card_that_does_not_take_the_workload_is_left_out_and_said() -> None:
-    peaks = {}
+@pytest.mark.parametrize(
+    ("answers", "worst"),
+    [
+        ({"rtx-4080-super": ("fits", 9)}, "rtx-4080-super"),
+        ({"rtx-4080-super": ("fits", 9), "rtx-5070-ti": ("tight", 8)}, "rtx-5070-ti"),
+        ({"rtx-a4000": ("does not fit", 1), "rtx-5070-ti": ("tight", 8)}, "rtx-a4000"),
+    ],
+)
+def test_the_worst_fits_least_then_reserves_most(answers: dict[str, Any], worst: str) -> None:
+    """A card that does not take the workload is left out, and said."""
+    one = profiler.estimate(TINY, height=64, width=64, gpu="t4")
 
     def ask(card: str) -> Any:
         if find_gpu(card).capability == (7, 5):
             raise UserError("flash needs architecture 8.0")
-        found = profiler.estimate(TINY, height=64, width=64, gpu=card)
-        peaks[card] = found.peak.reserved_bytes
-        return found
+        verdict, size = answers.get(card, ("fits", 2))
+        return replace(one, verdict=verdict, peak=Memory(reserved_bytes=size))
 
     name, found = worst_of("13GiB", ask)
-    assert peaks[name] == max(peaks.values())  # type: ignore[type-var]
     said = found.notes["stack.card"]
+    assert name == worst
     assert "(the next larger memory that cards have is 16.000 GiB)" in said
-    assert said.endswith("t4 does not take it: flash needs architecture 8.0")
-    assert f"needs most: {name}; --gpu names yours" in said
+    assert said.endswith(f"needs most: {name}; --gpu names yours; t4 does not take it: flash needs architecture 8.0")
+    with pytest.raises(UserError, match="flash needs"):
+        worst_of("6GiB", lambda _: ask("t4"))
 
 
 def test_a_siblings_plans_answer_and_are_named() -> None:
