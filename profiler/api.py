@@ -226,28 +226,22 @@ def hotspots(
     spec = find_model(model)
     asked = with_environment(spec.workload(stage, **workload), spec)
     from profiler.diagnosis.collect import estimated, measured
-    from profiler.diagnosis.findings import find_all
-    from profiler.diagnosis.hotspots import summarize
-    from profiler.diagnosis.remedies import estimate_remedies
+    from profiler.diagnosis.hotspots import summarize_with_remedies
     from profiler.diagnosis.sources import measure_events, read_events
 
     if device is None and run is None:
+        here: dict[str, Any] = {"torch": torch, "cudnn": cudnn, "alloc_conf": alloc_conf, "reserve": reserve}
         said = {}
         if vram is not None and gpu is None:
-            here: dict[str, Any] = {"torch": torch, "cudnn": cudnn, "alloc_conf": alloc_conf, "reserve": reserve}
             gpu, found = worst_of(vram, lambda card: estimate(model, stage, gpu=card, vram=vram, **here, **workload))
             said = {"stack.card": found.notes["stack.card"]}
-        target, context = target_stack(gpu, torch, cudnn, None, alloc_conf, vram, reserve)
-        profile, ran = estimated(asked, spec, target, context)
+        profile, ran = estimated(asked, spec, *target_stack(gpu, torch, cudnn, None, alloc_conf, vram, reserve))
         profile.notes.update(said)
     else:
         where = (device or "cuda", alloc_conf)
         measurement, events = read_events(Path(run), asked) if run else measure_events(asked, spec, *where)
         profile, ran = measured(measurement, spec, events)
-    if not remedies:
-        return summarize(profile), profile
-    wanted = [name for finding in find_all(profile) for name in finding.options]
-    return summarize(profile, *estimate_remedies(wanted, profile.workload, spec, profile.stack, ran.module)), profile
+    return summarize_with_remedies(profile, spec, ran.module if remedies else None), profile
 
 
 def compare(before: str | Path | Iterable[Record], after: str | Path | Iterable[Record]) -> "RunDifference":

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import groupby
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from profiler.data.memory import PeakAt, Verdict
 from profiler.data.stack import Stack
@@ -14,11 +14,16 @@ from profiler.diagnosis.borrowers import Borrower, worst_borrowers
 from profiler.diagnosis.findings import Finding, find_all
 from profiler.diagnosis.lives import Alive, alive_at_peak, short_name
 from profiler.diagnosis.profile import STANDING, Profile, Source
-from profiler.diagnosis.remedies import Remedy, describe_remedy
+from profiler.diagnosis.remedies import Remedy, describe_remedy, estimate_remedies
 from profiler.diagnosis.timeline import Timeline, bytes_at_peak, make_timeline
 from profiler.diagnosis.tree import Node, make_tree
 from profiler.estimation.stack_notes import stack_notes
 from profiler.kernels.cudnn_plans import Sources
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from profiler.models.spec import ModelSpec
 
 DEPTH = 4  # of rows in the tree
 SMALL = 0.02  # of the peak: modules, and lines of the timeline, below it are left out
@@ -128,6 +133,14 @@ def summarize(profile: Profile, remedies: Sequence[Remedy] = (), left_out: dict[
         notes=stack_notes(profile.stack, Counter(kernel.name for kernel in profile.usage.kernels.values()), Sources())
         | profile.notes,
     )
+
+
+def summarize_with_remedies(profile: Profile, spec: "ModelSpec", module: "nn.Module | None") -> Hotspots:
+    """The same with the remedies of its findings, estimated on the stage's own `module`; without them where it is None."""
+    if module is None:
+        return summarize(profile)
+    wanted = [name for finding in find_all(profile) for name in finding.options]
+    return summarize(profile, *estimate_remedies(wanted, profile.workload, spec, profile.stack, module))
 
 
 def _parent(node: Node) -> str:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from profiler.data.alloc_conf import with_alloc_conf
 from profiler.data.stack import RESERVE, Stack
 from profiler.data.units import parse_bytes
+from profiler.errors import UserError
 from profiler.machine.environment import check_settings, context_with, need_allocator, settings_here
 
 
@@ -23,8 +24,11 @@ def target_stack(
     `alloc_conf` sets up its allocator; `vram` is the memory on the card's box, `reserve` what is kept free for others.
     Raises UserError for versions that there are not and settings without an estimate.
     """
+    if stack is not None and vram is not None:
+        raise UserError("vram: a stack has the memory of its own card; set its device_total_bytes")
     found, context = (stack, None) if stack is not None else _named_stack(gpu, torch_version, cudnn, vram)
     if reserve is not None:
+        need_allocator(found.device)
         found = replace(found, settings=found.settings | {RESERVE: str(parse_bytes(reserve))})
     if alloc_conf is not None:
         need_allocator(found.device)

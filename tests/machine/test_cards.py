@@ -1,11 +1,12 @@
 """Cards by name, and the stack that is assumed on one: what a release of torch brings, unless another cuDNN is asked."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
-from profiler.data.units import GIB
+from profiler.data.units import GIB, parse_bytes
 from profiler.errors import UserError
 from profiler.machine.cards import (
     DEFAULT_GPU,
@@ -18,6 +19,7 @@ from profiler.machine.cards import (
     gpus,
     sibling,
 )
+from profiler.machine.target import target_stack
 from profiler.machine.versions import bundled_cudnn
 
 
@@ -156,3 +158,25 @@ def test_a_sibling_has_the_same_architecture_multiprocessors_and_shared_memory()
     assert sibling((8, 6), 79, {}) is None
     assert sibling((8, 6), 80, {SHARED: 1}) is None
     assert sibling(None, None, {}) is None
+
+
+def test_a_size_that_would_not_be_applied_is_an_error() -> None:
+    stack = assumed_stack(find_gpu("h200"))
+    with pytest.raises(UserError, match="set its device_total_bytes"):
+        target_stack(None, None, None, stack, vram="12GiB")
+    with pytest.raises(UserError, match="no caching allocator"):
+        target_stack(None, None, None, replace(stack, device="cpu"), reserve="1GiB")
+    assert target_stack(None, None, None, stack, reserve="0.5 GiB")[0].reserve_bytes == GIB // 2
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("12", 12 * GIB), ("12GB", 12 * GIB), ("11.5 gib", 23 * GIB // 2), ("512MiB", GIB // 2)]
+)
+def test_a_memory_size_is_read_as_a_box_writes_it(text: str, size: int) -> None:
+    assert parse_bytes(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "GiB", "-1GiB", "1e3GiB", "12KiB", "12TiB", "nan", "12 G B", "1_0GiB"])
+def test_what_is_no_memory_size_is_refused(text: str) -> None:
+    with pytest.raises(UserError, match="no memory size; expected one such as 12GiB"):
+        parse_bytes(text)
