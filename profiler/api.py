@@ -13,6 +13,7 @@ from profiler.data.stack import DeviceName, Stack
 from profiler.data.units import MOST_CALLS, check_number
 from profiler.data.workload import MemoryOptions, Placement, StageName
 from profiler.errors import UserError
+from profiler.estimation.worst import worst_of
 from profiler.machine.target import target_stack
 from profiler.models.attention import noted, with_environment
 from profiler.models.find import find_model
@@ -43,6 +44,8 @@ def estimate(
     torch: str | None = None,
     cudnn: int | None = None,
     alloc_conf: str | None = None,
+    vram: str | None = None,
+    reserve: str | None = None,
     stack: Stack | None = None,
     cache: bool = True,
     **workload: Any,
@@ -52,15 +55,22 @@ def estimate(
     `model` is a catalog id, a YAML path, a diffusers folder or a hub id. `workload` takes `frames`, `height`, `width`
     (pixels; default: the published size), `batch`, `dtype`, `text_length`, `options` and `history`; an option may also stand
     alone, as in `tiling=True`. The stack is `stack`, or that of card `gpu` with versions `torch` and `cudnn`; with none of
-    them, this machine's card if it has one, else an H200. `alloc_conf` sets up its allocator, in the place of
-    `PYTORCH_CUDA_ALLOC_CONF`. With `cache`, what was estimated before is read from disk, and the answer kept there; without,
-    the disk is left alone.
+    them, this machine's card if it has one, else an H200. `gpu` is an id, the name that torch prints, or a card file; with
+    `vram` (`"12GiB"`) it has so much memory, and `vram` alone stands for the cards that are sold with it, of which the one
+    that needs most answers. `reserve` is kept free for what else is on the card. `alloc_conf` sets up its allocator, in the
+    place of `PYTORCH_CUDA_ALLOC_CONF`. With `cache`, what was estimated before is read from disk, and the answer kept there;
+    without, the disk is left alone.
 
     Raises UserError, ModelError.
     """
     spec = find_model(model)  # what a user can mistake comes before torch is imported
     asked = with_environment(spec.workload(stage, **workload), spec)
-    target, context = target_stack(gpu, torch, cudnn, stack, alloc_conf)
+    if vram is not None and gpu is None and stack is None:
+        here: dict[str, Any] = {"torch": torch, "cudnn": cudnn, "alloc_conf": alloc_conf, "reserve": reserve}
+        return worst_of(
+            vram, lambda card: estimate(model, stage, gpu=card, vram=vram, cache=cache, **here, **workload)
+        )[1]
+    target, context = target_stack(gpu, torch, cudnn, stack, alloc_conf, vram, reserve)
     logger.info("asked: %s on %s", asked.key, target.title)
     from profiler.estimation.cache import EstimateCache
     from profiler.files.cache import left_alone
@@ -131,20 +141,25 @@ def generate(
     placement: Placement | None = None,
     options: MemoryOptions | None = None,
     gpu: str | None = None, torch: str | None = None, cudnn: int | None = None, alloc_conf: str | None = None,
+    vram: str | None = None, reserve: str | None = None,
     stack: Stack | None = None,
     **call: Any,
 ) -> CallEstimate:  # fmt: skip
     """What a whole generation of `pipeline` needs on a card, without a GPU: its load and two calls, phase by phase.
 
     `pipeline` is a catalog id, a diffusers folder or a hub id. `call` takes `frames`, `height`, `width`, `steps`,
-    `guidance`, `prompts`, `images_per_prompt`, `text_length`, `dtype`. Raises UserError, ModelError.
+    `guidance`, `prompts`, `images_per_prompt`, `text_length`, `dtype`. The card is named as for `estimate`. Raises UserError,
+    ModelError.
     """
     from profiler.estimation.placed import estimate_generation
     from profiler.models.pipeline_folder import find_pipeline
 
     spec = find_pipeline(pipeline)
-    target, context = target_stack(gpu, torch, cudnn, stack, alloc_conf)
     given: dict[str, Any] = {"placement": placement or Placement(), "options": options or MemoryOptions()}
+    if vram is not None and gpu is None and stack is None:
+        here: dict[str, Any] = {"torch": torch, "cudnn": cudnn, "alloc_conf": alloc_conf, "reserve": reserve}
+        return worst_of(vram, lambda card: generate(pipeline, gpu=card, vram=vram, **given, **here, **call))[1]
+    target, context = target_stack(gpu, torch, cudnn, stack, alloc_conf, vram, reserve)
     return estimate_generation(spec, target, **given, context_bytes=context, **call)
 
 
@@ -238,6 +253,7 @@ def hotspots(
     stage: StageName = "decode",
     *,
     gpu: str | None = None, torch: str | None = None, cudnn: int | None = None, alloc_conf: str | None = None,
+    vram: str | None = None, reserve: str | None = None,
     device: DeviceName | None = None,
     run: str | Path | None = None,
     remedies: bool = True,
@@ -248,27 +264,28 @@ def hotspots(
     Without a GPU by default, arguments as for `profiler.estimate`; measured here on `device`, or taken from the run in
     folder `run`. Raises UserError, ModelError, and LatentmeterError where a measurement fails.
     """
-    named = [value for value in (gpu, torch, cudnn, run and alloc_conf) if value is not None]  # a run has its own stack
-    if sum(map(bool, (device, run, named))) > 1:
-        raise UserError("--device, --measured and an estimate's stack (--gpu, --torch, --cudnn) exclude each other")
+    named = [value for value in (gpu, vram, reserve, torch, cudnn, run and alloc_conf) if value is not None]
+    if sum(map(bool, (device, run, named))) > 1:  # a run has its own stack
+        raise UserError("--device, --measured and an estimate's stack (--gpu, --vram, --torch ...) exclude each other")
     spec = find_model(model)
     asked = with_environment(spec.workload(stage, **workload), spec)
     from profiler.diagnosis.collect import estimated, measured
-    from profiler.diagnosis.findings import find_all
-    from profiler.diagnosis.hotspots import summarize
-    from profiler.diagnosis.remedies import estimate_remedies
+    from profiler.diagnosis.hotspots import summarize_with_remedies
     from profiler.diagnosis.sources import measure_events, read_events
 
     if device is None and run is None:
-        profile, ran = estimated(asked, spec, target_stack(gpu, torch, cudnn, alloc_conf=alloc_conf)[0])
+        here: dict[str, Any] = {"torch": torch, "cudnn": cudnn, "alloc_conf": alloc_conf, "reserve": reserve}
+        said = {}
+        if vram is not None and gpu is None:
+            gpu, found = worst_of(vram, lambda card: estimate(model, stage, gpu=card, vram=vram, **here, **workload))
+            said = {"stack.card": found.notes["stack.card"]}
+        profile, ran = estimated(asked, spec, *target_stack(gpu, torch, cudnn, None, alloc_conf, vram, reserve))
+        profile.notes.update(said)
     else:
         where = (device or "cuda", alloc_conf)
         measurement, events = read_events(Path(run), asked) if run else measure_events(asked, spec, *where)
         profile, ran = measured(measurement, spec, events)
-    if not remedies:
-        return summarize(profile), profile
-    wanted = [name for finding in find_all(profile) for name in finding.options]
-    return summarize(profile, *estimate_remedies(wanted, profile.workload, spec, profile.stack, ran.module)), profile
+    return summarize_with_remedies(profile, spec, ran.module if remedies else None), profile
 
 
 def compare(before: str | Path | Iterable[Record], after: str | Path | Iterable[Record]) -> "RunDifference":

@@ -21,8 +21,10 @@ LATENTMETER = {line for block in CONSOLE for line in block.splitlines() if line.
 # are about one folder, in this order.
 EXAMPLES = {
     "latentmeter models [ID]": "models ltx-video-2b",
+    "latentmeter cards": "cards --json",
     "latentmeter estimate MODEL": "estimate sd1.5 --stage decode --frames 1 --height 64 --width 64 --batch 2 --dtype bf16 "
-    "--tiling --slicing --gpu h200 --torch 2.7.1 --cudnn 90701 --alloc-conf expandable_segments:True --json",
+    "--tiling --slicing --gpu h200 --vram 96GiB --reserve 1GiB --torch 2.7.1 --cudnn 90701 "
+    "--alloc-conf expandable_segments:True --json",
     "latentmeter recordings make MODEL": "recordings make tests/models/tiny-image.yaml --gpu h200 --json",
     "latentmeter recordings list": "recordings list --json",
     "latentmeter measure  MODEL": "measure tests/models/tiny-image.yaml --stage decode --device cpu --json",

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from profiler import api
-from profiler.commands.options import emit, gather, generation_options, json_option, stack_options
+from profiler.commands.options import card_options, emit, gather, generation_options, json_option, stack_options
 from profiler.commands.tables import (
     console,
     print_table,
@@ -31,6 +31,7 @@ WHEN = ("load", "first call", "second call")
 @click.argument("model")
 @generation_options
 @stack_options
+@card_options
 @click.option("--no-cache", is_flag=True, help="Trace anew; neither read nor keep anything on disk.")
 @json_option
 def estimate(model: str, no_cache: bool, as_json: bool, **values: Any) -> None:
@@ -71,8 +72,8 @@ def show_generation(name: str, found: CallEstimate) -> None:
     peak = f"{format_bytes(top.peak.allocated_bytes)} allocated, {format_bytes(reserved)} reserved{host}"
     out.print(f"{name}, whole generation: {peak}; peak in {top.name} ({WHEN[top.call]})", style="bold")
     out.print(f"estimated for {found.stack.title}")
-    if found.verdict:
-        out.print(found.verdict, style="bold")
+    if found.fits_line:
+        out.print(found.fits_line, style="bold")
     columns = ["phase", "on the card", "live", "activations", "allocated", "reserved"]
     print_table(columns, [_row(phase) for phase in found.phases])
     if found.host:
@@ -98,8 +99,8 @@ def show_estimate(found: Estimate) -> None:
     out.print(found.origin)
     show_first_notes(found.notes)
     show_options(found.options)
-    if found.verdict:
-        out.print(found.verdict, style="bold")
+    if found.fits_line:
+        out.print(found.fits_line, style="bold")
     levels = {"peak": found.peak}
     if found.warm is not None:
         levels["later calls, peak"] = found.warm

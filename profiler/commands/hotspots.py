@@ -7,7 +7,15 @@ from typing import Any
 import click
 
 from profiler import api
-from profiler.commands.options import emit, force_option, gather, json_option, stack_options, workload_options
+from profiler.commands.options import (
+    card_options,
+    emit,
+    force_option,
+    gather,
+    json_option,
+    stack_options,
+    workload_options,
+)
 from profiler.commands.tables import console, print_table, show_first_notes, show_notes
 from profiler.data.units import ceil_div, format_bytes
 from profiler.diagnosis.export import parse_exports, write_exports
@@ -27,6 +35,7 @@ TENSORS = 10
 @click.argument("model")
 @workload_options
 @stack_options
+@card_options
 @click.option("--device", type=click.Choice(["cuda", "cpu"]), help="Measure here instead of estimating.")
 @click.option("--measured", type=click.Path(path_type=Path), help="Folder of a run that kept this case's events.")
 @click.option("--no-remedies", is_flag=True, help="Leave out the estimates with options on.")

@@ -112,10 +112,21 @@ alloc_conf_option = click.option(
 )
 
 stack_options = together(
-    click.option("--gpu", help="Card to estimate for. Default: this machine's, or an H200 where there is none."),
+    click.option(
+        "--gpu",
+        help="Card to estimate for: an id of `latentmeter cards`, the name that torch prints, or a card file. "
+        "Default: this machine's, or an H200 where there is none.",
+    ),
     click.option("--torch", help="torch release to estimate for. Default: the installed one."),
     click.option("--cudnn", type=int, help="cuDNN version as torch prints it (90701). Default: torch's own."),
     alloc_conf_option,
+)
+
+card_options = together(
+    click.option("--vram", metavar="SIZE", help="Memory on the card's box: 12GiB. Without --gpu: the worst such card."),
+    click.option(
+        "--reserve", metavar="SIZE", help="Keep so much of the card free for others, such as a desktop: 1GiB."
+    ),
 )
 
 

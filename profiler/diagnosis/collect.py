@@ -17,14 +17,18 @@ from profiler.models.spec import ModelSpec
 from profiler.stages.stage import Stage
 
 
-def estimated(workload: Workload, spec: ModelSpec, stack: Stack) -> tuple[Profile, Stage]:
+def estimated(
+    workload: Workload, spec: ModelSpec, stack: Stack, context_bytes: int | None = None
+) -> tuple[Profile, Stage]:
     """The profile without a GPU, and the stage that was run. Raises UserError, ModelError."""
     watched = trace_stage(workload, spec, stack, UsageTrace)
     stage, trace = watched.run, watched.trace
     assert isinstance(trace, UsageTrace)
-    profile = _profile(trace, workload, stack, "estimated", _usage(stage, trace))
-    notes = stack_notes(stack, trace.routes, trace.prices.planner.sources)
-    return replace(profile, output_shapes=watched.output_shapes, notes=notes), stage
+    histories = Histories(trace, stack, context_bytes, plans_on(stack), trace.prices.unplanned_bytes)
+    profile = _profile(histories, workload, "estimated", _usage(stage, trace))
+    notes = stack_notes(stack, trace.routes, trace.prices.planner.sources) | histories.notes()
+    verdict = histories.verdict()[0]
+    return replace(profile, output_shapes=watched.output_shapes, notes=notes, verdict=verdict), stage
 
 
 def measured(measurement: Measurement, spec: ModelSpec, stream: Events) -> tuple[Profile, Stage]:
@@ -36,7 +40,7 @@ def measured(measurement: Measurement, spec: ModelSpec, stream: Events) -> tuple
     traced, stage = estimated(workload, spec, stack)
     usage = translated(traced, stream)
     kind: Source = "dry" if measurement.device_kind == "dry" else "measured"
-    profile = _profile(stream, workload, stack, kind, usage)
+    profile = _profile(Histories(stream, stack, plan_of=plans_on(stack)), workload, kind, usage)
     counted = measurement.peak.allocated_bytes
     notes = {}
     if measurement.device_kind == "cpu":
@@ -48,11 +52,11 @@ def measured(measurement: Measurement, spec: ModelSpec, stream: Events) -> tuple
     ), stage
 
 
-def _profile(found: Events, workload: Workload, stack: Stack, source: Source, usage: Usage) -> Profile:
-    replay = Histories(found, stack, plan_of=plans_on(stack)).fresh  # on this card, if it fits there
+def _profile(histories: Histories, workload: Workload, source: Source, usage: Usage) -> Profile:
+    found, replay = histories.events, histories.fresh  # on this card, if it fits there
     return Profile(
         workload=workload,
-        stack=stack,
+        stack=histories.stack,
         source=source,
         blocks=found.blocks,
         events=found.events,

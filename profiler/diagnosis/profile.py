@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Literal
 
 from profiler.data.events import Block, alive_at, first_event
+from profiler.data.memory import Verdict
 from profiler.data.stack import Stack
 from profiler.data.workload import Workload
 
@@ -67,6 +68,7 @@ class Profile:
     cache_emptied_at: set[int] = field(default_factory=set)
     usage: Usage
     output_shapes: tuple[tuple[int, ...], ...] = ()
+    verdict: Verdict | None = None
     notes: dict[str, str] = field(default_factory=dict)
 
     @cached_property

@@ -28,8 +28,10 @@ from profiler.estimation.shipped import kind_of
 from profiler.files import cache as disk
 from profiler.files.paths import CONFIGS
 from profiler.kernels.cudnn_library import front_end_version
+from profiler.kernels.cudnn_plans import digest
 from profiler.kernels.cudnn_process import NO_ANSWER
 from profiler.kernels.prices import Elsewhere
+from profiler.machine.cards import gpu_named
 from profiler.models.spec import ModelSpec
 
 logger = logging.getLogger(__name__)
@@ -153,7 +155,9 @@ class EstimateCache:
     @property
     def _answer_name(self) -> str:
         stack, model = asdict(self.stack), self.workload.model
-        question = (self.key, _own_files(), self.size, stack, self.context_bytes, model, front_end_version())
+        card = gpu_named(self.stack.gpu)  # of a user's own file, perhaps
+        record = digest(card.properties if card else None)
+        question = (self.key, _own_files(), self.size, stack, record, self.context_bytes, model, front_end_version())
         return _digest(*question)
 
     def _kept(self) -> Estimate | None:

@@ -15,7 +15,7 @@ from profiler.data.stack import Stack
 from profiler.data.units import round_up
 from profiler.kernels.convolution import Convolution, is_beyond_32_bit, output_of, within_32_bit
 from profiler.kernels.cudnn_plans import CLOSED_FORM, digest, question_of, shipped_plans
-from profiler.machine.cards import gpus
+from profiler.machine.cards import planned as planned_cards
 
 COPIES = tuple("".join(parts) for count in (3, 2, 1, 0) for parts in combinations("xyw", count))
 COPIES_HEADER, SPLIT_HEADER = 16, 159  # bytes of a plan that copies anything, and of one that splits the sum
@@ -115,7 +115,7 @@ def _kind(fields: list[str]) -> tuple[str, ...]:
 @cache
 def _index(capability: tuple[int, int], gpu: str | None) -> dict[tuple[str, ...], dict[tuple[int, ...], int]]:
     """Shipped plans of one architecture, the card's own before others', by everything but the size, then by that."""
-    cards = [card for card in gpus().values() if card.capability == capability and card.properties]
+    cards = [card for card in planned_cards() if card.capability == capability]
     index: dict[tuple[str, ...], dict[tuple[int, ...], int]] = {}
     for card in sorted(cards, key=lambda card: card.name == gpu):
         for question, planned in shipped_plans(card.id, digest(card.properties)).items():

@@ -74,7 +74,9 @@ def test_every_command_explains_itself(latentmeter: Command, name: str) -> None:
 
 
 def test_the_commands_are_those_that_are_promised() -> None:
-    promised = "accuracy compare coverage doctor estimate explain hotspots latent measure models recordings report run"
+    promised = (
+        "accuracy cards compare coverage doctor estimate explain hotspots latent measure models recordings report run"
+    )
     assert sorted(cli.commands) == promised.split()
 
 
@@ -92,7 +94,13 @@ MISTAKES: list[tuple[list[str], list[str]]] = [
     ([*ESTIMATE, "--width", "840", "--stage", "denoise"], ["width: 840 is not a multiple of 16", "832 or 848"]),
     ([*ESTIMATE, "--batch", "0"], ["batch: expected a positive integer, got 0"]),
     ([*ESTIMATE, "--frames", "-3"], ["frames: "]),
-    ([*ESTIMATE, "--gpu", "h201"], ["no card 'h201'", "'h200'", "rtx-4090"]),
+    ([*ESTIMATE, "--gpu", "h201"], ["no card 'h201'", "'h200'", "latentmeter cards"]),
+    ([*ESTIMATE, "--gpu", "RX 7900 XTX"], ["'RX 7900 XTX' is not covered", "NVIDIA's cards"]),
+    ([*ESTIMATE, "--gpu", "rtx-4060-ti"], ["one of rtx-4060-ti-16gb, rtx-4060-ti-8gb"]),
+    ([*ESTIMATE, "--vram", "much"], ["'much' is no memory size", "12GiB"]),
+    ([*ESTIMATE, "--vram", "1TiB"], ["'1TiB' is no memory size"]),
+    ([*ESTIMATE, "--vram", "500GiB"], ["no card has 500.000 GiB: the largest has 180 GiB"]),
+    ([*ESTIMATE, "--gpu", "rtx-4090", "--vram", "0.1GiB"], ["CUDA would report none of it"]),
     ([*ESTIMATE, "--torch", "newest"], ["torch: expected a release such as 2.7.1, got 'newest'"]),
     ([*ESTIMATE, "--stage", "decoed"], ["'encode', 'decode', 'roundtrip'"]),
     ([*ESTIMATE, "--dtype", "fp8"], ["'fp32', 'fp16', 'bf16'"]),
@@ -292,7 +300,14 @@ def test_a_generation_is_told_in_one_line_and_then_by_phases(latentmeter: Comman
 def test_an_estimate_says_first_whether_it_fits_then_the_numbers_the_place_and_the_notes(latentmeter: Command) -> None:
     lines = latentmeter("estimate", IMAGE, "--gpu", "h200").out.splitlines()
     # What was not planned by cuDNN stands above the verdict: no size of this model is shipped.
-    beginnings = ["tests/models", "estimated for", "note: workspace of", "fits on an empty NVIDIA H200", "", "peak  "]
+    beginnings = [
+        "tests/models",
+        "estimated for",
+        "note: workspace of",
+        "fits on NVIDIA H200 (139.813 GiB, ",
+        "",
+        "peak  ",
+    ]
     for line, beginning in zip(
         lines, [*beginnings, "later calls, peak", "before the call", "peak at ", "note: "], strict=False
     ):
