@@ -148,8 +148,9 @@ def generate(
     """What a whole generation of `pipeline` needs on a card, without a GPU: its load and two calls, phase by phase.
 
     `pipeline` is a catalog id, a diffusers folder or a hub id. `call` takes `frames`, `height`, `width`, `steps`,
-    `guidance`, `prompts`, `images_per_prompt`, `text_length`, `dtype`. The card is named as for `estimate`. Raises UserError,
-    ModelError.
+    `guidance`, `prompts`, `images_per_prompt`, `text_length`, `dtype`. The card is named as for `estimate`.
+
+    Raises UserError, ModelError.
     """
     from profiler.estimation.placed import estimate_generation
     from profiler.models.pipeline_folder import find_pipeline
