@@ -9,7 +9,6 @@ from typing import Any
 from profiler.errors import UserError
 from profiler.files.load import read_json
 from profiler.models.find import HUB_ID
-from profiler.models.pipeline import pipeline_class
 from profiler.models.pipeline_spec import Part, PipelineSpec, catalog_pipeline, not_described, parts, pipeline_ids
 from profiler.models.tokenizer import Tokenizer
 
@@ -103,6 +102,8 @@ def _stand_in(name: str, class_name: str) -> Tokenizer:
 
 def _call(class_name: str) -> dict[str, Any]:
     """How a pipeline is called of which the catalog has none: pictures where it asks for them."""
+    from profiler.models.pipeline import pipeline_class  # needs torch
+
     taken = inspect.signature(pipeline_class(class_name).__call__).parameters
     asks = any(word in class_name for word in ("Img2Img", "ImageToVideo", "ImageToImage", "Inpaint", "Control", "Edit"))
     wanted = {name for name, parameter in taken.items() if asks or parameter.default is parameter.empty}
