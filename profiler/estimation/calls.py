@@ -16,6 +16,11 @@ if TYPE_CHECKING:
 
     from profiler.stages.call import Modules
 
+CALL = (
+    *("frames", "height", "width", "steps", "guidance", "prompts", "images_per_prompt", "text_length", "decode_chunk"),
+    "dtype",
+)
+
 
 def estimate_call(
     function: Callable[..., Any],
@@ -92,6 +97,9 @@ def generate(
 
     if stage not in STAGES:
         raise UserError(f"stage: no stage {stage!r} of a generation; one of {', '.join(STAGES)}")
+    for name in call:
+        if name not in CALL:
+            raise UserError(f"{name}: a generation has nothing of this name; it has {', '.join(CALL)}")
     spec = find_pipeline(pipeline)
     target, context = target_stack(gpu, torch, cudnn, stack, alloc_conf)
     placed, asked = placement or Placement(), options or MemoryOptions()
