@@ -21,7 +21,7 @@ def told_on_terminal() -> Iterator[Callable[[str], None]]:
     from rich.console import Console
     from rich.text import Text
 
-    with Console(stderr=True).status("") as status:
+    with Console(stderr=True).status("loading libraries") as status:
         yield lambda line: status.update(Text(line))
 
 
@@ -33,7 +33,9 @@ def show_generation(title: str, found: CallEstimate) -> None:
     when = f"{top.name} of the second call" if top.call == SECOND else top.name
     sizes = [f"peak {format_bytes(top.peak.allocated_bytes)} allocated in {when}", f"{format_bytes(reserved)} reserved"]
     sizes += [f"host {format_bytes(found.host.peak)}"] if found.host else []
-    out.print(f"{title}: {', '.join(sizes)}; {found.verdict or 'whether it fits is not known'}", style="bold")
+    verdict = found.verdict or "whether it fits is not known"
+    verdict = f"the whole generation {verdict}" if "phases" in found.notes else verdict
+    out.print(f"{title}: {', '.join(sizes)}; {verdict}", style="bold")
     out.print(found.origin)
     show_first_notes(found.notes)
     show_options(found.options)
@@ -54,6 +56,10 @@ def _highest(phases: Iterable[PhasePeak]) -> PhasePeak:
     return max(phases, key=lambda phase: phase.peak.allocated_bytes or 0)
 
 
+def _largest_first(phase: PhasePeak) -> list[tuple[str, int]]:
+    return sorted(phase.weights.items(), key=lambda item: -item[1])
+
+
 def _is_repeated(phase: PhasePeak, phases: Iterable[PhasePeak]) -> bool:
     """Whether a phase of the second call is what it was in the first."""
     return phase.call == SECOND and any(
@@ -67,9 +73,8 @@ def _rows(phases: tuple[PhasePeak, ...]) -> Iterator[list[str]]:
     for phase in phases:
         if _is_repeated(phase, phases):
             continue
-        largest = sorted(phase.weights.items(), key=lambda item: -item[1])
-        weights = "\n".join(f"{name} {format_bytes(size)}" for name, size in largest)
-        same = len(largest) > 1 and phase.weights == before
+        weights = "\n".join(f"{name} {format_bytes(size)}" for name, size in _largest_first(phase))
+        same = len(phase.weights) > 1 and phase.weights == before
         before = phase.weights
         sizes = (phase.live, phase.activations, phase.peak.allocated_bytes, phase.peak.reserved_bytes)
         name = f"{phase.name}, again" if phase.call == SECOND else phase.name
@@ -80,6 +85,6 @@ def _show_owners(found: CallEstimate, first: PhasePeak) -> None:
     """Where the peak of the first call stands, its terms, the weights by component, and the largest other tensors."""
     console().print(f"peak of the first call in {first.name}, {found.place.removeprefix('peak ')}")
     show_terms(found)
-    weights = [[format_bytes(size), "all", "-", "weights", name] for name, size in first.weights.items()]
+    weights = [[format_bytes(size), "all", "-", "weights", name] for name, size in _largest_first(first)]
     others = [[format_bytes(t.bytes), *t.form, t.term, f"{t.module} {t.op}".strip()] for t in found.largest]
     print_table(["alive at the peak", "shape", "dtype", "term", "owner"], weights + others)

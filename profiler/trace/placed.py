@@ -238,8 +238,7 @@ class PlacedTrace(Trace):
     def _as_weight(self, x: torch.Tensor) -> Iterator[None]:
         """What a pipeline itself makes of a weight on the card, as by `vae.to(dtype)`, is one, of the same component."""
         number, before = self.number_of(x), len(self.blocks)
-        is_weight = number is not None and self.blocks[number].term == "weights"
-        if not is_weight or self._parts:  # a component that casts its weights to compute with them
+        if number is None or self.blocks[number].term != "weights" or self._parts:  # a component casts them to compute
             yield
             return
         term, self.term = self.term, "weights"

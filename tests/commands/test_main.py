@@ -4,14 +4,17 @@ import json
 import shlex
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from profiler import __version__, api
+from profiler.commands.generation import told_on_terminal
 from profiler.commands.main import cli
 from profiler.data.memory import TERMS
 from profiler.data.records import SCHEMA, Record
@@ -307,6 +310,7 @@ def test_a_generation_is_told_in_one_line_and_then_by_phases_and_kept(
     rows = [line for line in lines if line.startswith(phases)]
     assert [row.split("  ")[0] for row in rows[:6]] == [*phases, "text encode, again"]
     assert "second call: decode, post-process as in the first" in lines
+    assert max(map(len, rows)) <= 100
     assert "transformer 2.6" in rows[1]
     assert "vae" in rows[3]
     assert any(line.startswith("host: pinned 0 B, pageable 13.7") for line in lines)
@@ -317,11 +321,24 @@ def test_a_generation_is_told_in_one_line_and_then_by_phases_and_kept(
     )
     kept = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.splitlines()
     assert kept[0].startswith("wan2.1-t2v-1.3b, sample in a generation, offload-model: peak 2.6")
+    assert kept[0].endswith("; the whole generation fits on an empty NVIDIA GeForce RTX 4090 (23.516 GiB): yes")
     assert [line.split() for line in kept if line.startswith(phases)] == [row.split() for row in rows if "step" in row]
     assert any("kept from the same estimate of" in line for line in kept)
     assert not any(line.startswith("peak of the first call") for line in kept), "it stands in another phase"
     other = latentmeter("estimate", *arguments, "--stage", "encode")
     assert (other.code, "it has text encode, first step, later steps" in other.err) == (2, True)
+
+
+def test_what_runs_is_shown_on_a_terminal_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    for is_terminal in (True, False):
+        screen = StringIO()
+        monkeypatch.setattr(screen, "isatty", lambda answer=is_terminal: answer)
+        monkeypatch.setattr(sys, "stderr", screen)
+        with told_on_terminal() as tell:
+            tell("first call: [vae]")
+            time.sleep(0.2)
+        assert ("first call: [vae]" in screen.getvalue()) == is_terminal
 
 
 def test_an_estimate_says_first_whether_it_fits_then_the_numbers_the_place_and_the_notes(latentmeter: Command) -> None:
