@@ -2,17 +2,18 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from profiler.comparison.case import Comparison, compare_all
-from profiler.data.records import CallEstimate, Estimate, Record
+from profiler.data.records import Estimate, Record
 from profiler.data.stack import DeviceName, Stack
 from profiler.data.units import MOST_CALLS, check_number
-from profiler.data.workload import MemoryOptions, Placement, StageName
+from profiler.data.workload import StageName
 from profiler.errors import UserError
+from profiler.estimation.calls import estimate_call, generate
 from profiler.estimation.worst import worst_of
 from profiler.machine.target import target_stack
 from profiler.models.attention import noted, with_environment
@@ -20,7 +21,6 @@ from profiler.models.find import find_model
 
 if TYPE_CHECKING:
     import pandas as pd
-    from diffusers import DiffusionPipeline
 
     from profiler.comparison.runs import RunDifference
     from profiler.diagnosis.hotspots import Hotspots
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from profiler.evidence.coverage import Trial
     from profiler.evidence.explain import Reason
     from profiler.measurement.doctor import Finding
-    from profiler.stages.call import Modules
     from profiler.sweeps.run import Progress, RunOptions
 
 logger = logging.getLogger(__name__)
+__all__ = ["estimate_call", "generate"]  # verbs of a file of their own
 
 
 def estimate(
@@ -86,82 +86,6 @@ def estimate(
         if why := known.why_traced:
             found.notes["model.recording"] = f"traced: {why}"
     return noted(found)
-
-
-def estimate_call(
-    function: Callable[..., Any],
-    *,
-    inputs: "Sequence[Any] | Mapping[str, Any]" = (),
-    modules: "Modules | DiffusionPipeline | None" = None,
-    placement: Placement | None = None,
-    gpu: str | None = None, torch: str | None = None, cudnn: int | None = None, alloc_conf: str | None = None,
-    stack: Stack | None = None,
-) -> CallEstimate:  # fmt: skip
-    """What any call over real modules needs on a card, without a GPU.
-
-    `function` is called once with `inputs`, by position (a sequence) or by name (a mapping), on tensors without data.
-    `modules` own the weights: a module, or several by name or in order; by default `function` itself, where it is one.
-    Their own weights are untouched, and may lie on `meta`. Module paths in the answer are relative to a single module, and
-    begin with the name or number of one of several. It runs without gradients, as diffusers' pipelines do: a training step
-    cannot be estimated yet. The stack is named as for `estimate`.
-
-        net = torch.nn.Conv2d(3, 64, 3)
-        found = profiler.estimate_call(net, inputs=[torch.empty(1, 3, 512, 512)], gpu="rtx-4090")
-        print(found.peak.allocated_bytes, found.terms, found.peak_at)
-
-    A pipeline of diffusers may be the function, or stand in the place of the modules. Then the whole generation is answered,
-    load and second call too, by `phases`, with its components where `placement` puts them:
-
-        found = profiler.estimate_call(pipe, inputs={"prompt": "a cat"}, placement=profiler.Placement(offload="model"))
-        print([(phase.name, phase.peak.allocated_bytes) for phase in found.phases], found.host)
-
-    Raises UserError for a card that is not known, or where no module is given; ModelError for a call that cannot be traced.
-    """
-    target, context = target_stack(gpu, torch, cudnn, stack, alloc_conf)
-    from profiler.estimation.estimator import estimate_run
-    from profiler.stages.call import Call, root_of, weights_kept
-    from profiler.stages.generation import is_pipeline
-
-    owner = function if modules is None else modules
-    if is_pipeline(owner):
-        from profiler.estimation.placed import estimate_placed
-
-        return estimate_placed(function, owner, inputs, placement or Placement(), target, context_bytes=context)
-    if placement is not None:
-        raise UserError("placement: goes with a pipeline of diffusers, as `modules` or as the function")
-    root = root_of(owner)
-    name = getattr(function, "__qualname__", type(function).__name__)
-    with weights_kept(root):
-        return estimate_run(lambda: Call(function, root, inputs), target, what=name, context_bytes=context)
-
-
-def generate(
-    pipeline: str,
-    *,
-    placement: Placement | None = None,
-    options: MemoryOptions | None = None,
-    gpu: str | None = None, torch: str | None = None, cudnn: int | None = None, alloc_conf: str | None = None,
-    vram: str | None = None, reserve: str | None = None,
-    stack: Stack | None = None,
-    **call: Any,
-) -> CallEstimate:  # fmt: skip
-    """What a whole generation of `pipeline` needs on a card, without a GPU: its load and two calls, phase by phase.
-
-    `pipeline` is a catalog id, a diffusers folder or a hub id. `call` takes `frames`, `height`, `width`, `steps`,
-    `guidance`, `prompts`, `images_per_prompt`, `text_length`, `dtype`. The card is named as for `estimate`.
-
-    Raises UserError, ModelError.
-    """
-    from profiler.estimation.placed import estimate_generation
-    from profiler.models.pipeline_folder import find_pipeline
-
-    spec = find_pipeline(pipeline)
-    given: dict[str, Any] = {"placement": placement or Placement(), "options": options or MemoryOptions()}
-    if vram is not None and gpu is None and stack is None:
-        here: dict[str, Any] = {"torch": torch, "cudnn": cudnn, "alloc_conf": alloc_conf, "reserve": reserve}
-        return worst_of(vram, lambda card: generate(pipeline, gpu=card, vram=vram, **given, **here, **call))[1]
-    target, context = target_stack(gpu, torch, cudnn, stack, alloc_conf, vram, reserve)
-    return estimate_generation(spec, target, **given, context_bytes=context, **call)
 
 
 def make_recording(

@@ -94,16 +94,19 @@ _workload = together(  # sizes default to the model's published ones
 
 workload_options = together(_stage(), _workload)
 generation_options = together(
-    _stage("generate"),
+    _stage("generate", "text-encode", "sample", "postprocess"),
     _workload,
     click.option(
-        "--offload", type=click.Choice(OFFLOADS), help="Where components stand (generate). Default: the card."
+        "--offload",
+        type=click.Choice(OFFLOADS),
+        help="Where components stand in a whole generation. Default: the card.",
     ),
     click.option("--stream", is_flag=True, help="Group offload over a stream of its own."),
     click.option("--record-stream", is_flag=True, help="Let the allocator wait for that stream."),
     click.option("--low-cpu-mem", is_flag=True, help="Pin weights as they are moved, not all at once."),
     click.option("--steps", type=click.IntRange(1), help="Denoising steps (generate)."),
     click.option("--guidance", type=float, help="How strong guidance is (generate)."),
+    click.option("--decode-chunk", type=click.IntRange(1), help="Frames decoded at once, of SVD (generate)."),
     click.option("--images-per-prompt", type=click.IntRange(1), help="Results of a prompt (generate)."),
 )
 

@@ -86,7 +86,7 @@ def answer(
         verdict=verdict,
         capacity_bytes=histories.capacity,
         first_call_fits=histories.first_call_fits,
-        largest=fresh.largest(),
+        largest=fresh.largest(weights=not spans),  # of a placed call, they are told by component
         output_shapes=traced.output_shapes,
         seconds=time.perf_counter() - started,
         options=traced.options,

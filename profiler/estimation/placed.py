@@ -4,27 +4,31 @@ import inspect
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 from profiler.data.events import first_event, first_later_event
 from profiler.data.memory import HostBytes
-from profiler.data.records import CallEstimate
+from profiler.data.records import AppliedOption, CallEstimate
 from profiler.data.spans import spans_of
 from profiler.data.stack import Stack
-from profiler.data.workload import MemoryOptions, Placement
-from profiler.errors import MODEL_FAILURES, LatentmeterError, ModelError, UserError, first_line
+from profiler.data.workload import DtypeName, MemoryOptions, Placement
+from profiler.errors import MODEL_FAILURES, LatentmeterError, ModelError, first_line
 from profiler.estimation.answer import answer
 from profiler.estimation.estimator import trace_calls
 from profiler.machine.environment import check_settings
 from profiler.models.pipeline import build_pipeline, call_arguments, pipeline_class, set_guidance
 from profiler.models.pipeline_spec import PipelineSpec
 from profiler.models.spec import Size
-from profiler.stages.generation import Generation, kept
+from profiler.stages.generation import Generation, kept, quiet
+from profiler.stages.generation_options import apply_to_pipeline
 from profiler.trace.placed import PlacedTrace
 
 STEPS = 3  # stand for any number: by then the longest history of a scheduler is full (UniPC's, of solver_order 2)
-SWITCHES = ("tiling", "slicing")  # the VAE's, that a pipeline passes on
+Tell = Callable[[str], None]
+NONE = MemoryOptions()
+CHECKED = "taken to find nothing: it would make a black picture of what it finds"
 
 
 def estimate_generation(
@@ -33,26 +37,29 @@ def estimate_generation(
     *,
     placement: Placement,
     options: MemoryOptions,
-    dtype: Any = None,
+    dtype: DtypeName | None = None,
     context_bytes: int | None = None,
+    tell: Tell = lambda _: None,
     **call: Any,
 ) -> CallEstimate:
     """Estimate the pipeline that `spec` describes. `call` are arguments of `call_arguments`, with `frames` and sides alone.
 
     Raises UserError for an argument or option that it does not take, ModelError where the call fails.
     """
+    tell(f"building {spec.id}")
     sides = {name: call.pop(name, None) for name in ("frames", "height", "width")}
     size = spec.default or Size(frames=1, height=512, width=512)
     size = size.model_copy(update={name: value for name, value in sides.items() if value is not None})
-    pipe = build_pipeline(spec, dtype)
-    _switch(pipe, spec, options)
-    if call.get("guidance") is not None:
-        set_guidance(spec, pipe, call["guidance"])
-    asked = call.pop("steps", None) or spec.call.get("num_inference_steps")
-    strength = _strength(spec)
-    steps = None if asked is None else min(asked, math.ceil(STEPS / strength))
-    inputs = call_arguments(spec, size=size, steps=steps, **call)
-    found = estimate_placed(pipe, pipe, inputs, placement, stack, context_bytes=context_bytes)
+    with quiet():
+        pipe = build_pipeline(spec, dtype)
+        applied = apply_to_pipeline(pipe, spec, size, call.get("prompts", 1), options)
+        if call.get("guidance") is not None:
+            set_guidance(spec, pipe, call["guidance"])
+        asked = call.pop("steps", None) or spec.call.get("num_inference_steps")
+        steps = None if asked is None else min(asked, math.ceil(STEPS / _strength(spec)))
+        inputs = call_arguments(spec, size=size, steps=steps, **call)
+        how: dict[str, Any] = {"context_bytes": context_bytes, "tell": tell, "options": options, "applied": applied}
+        found = estimate_placed(pipe, pipe, inputs, placement, stack, **how)
     if steps == asked:
         return found
     note = f"{steps} of {asked} steps are traced: from the second on each allocates what the one before it did"
@@ -66,18 +73,6 @@ def _strength(spec: PipelineSpec) -> float:
     return float(given) if given else 1.0
 
 
-def _switch(pipe: Any, spec: PipelineSpec, options: MemoryOptions) -> None:
-    """Apply the VAE's switches. Raises UserError for those that are off the mark here."""
-    asked = [field.name for field in fields(options) if getattr(options, field.name) != field.default]
-    for name in asked:
-        method = getattr(getattr(pipe, "vae", None), f"enable_{name}", None)
-        if name not in SWITCHES or method is None:
-            raise UserError(
-                f"{name}: {spec.class_name} takes {' and '.join(SWITCHES)} in a generation, if its VAE does"
-            )
-        method()
-
-
 def estimate_placed(
     function: Callable[..., Any],
     pipe: Any,
@@ -86,26 +81,35 @@ def estimate_placed(
     stack: Stack,
     *,
     context_bytes: int | None = None,
+    options: MemoryOptions = NONE,
+    applied: Mapping[str, AppliedOption] = MappingProxyType({}),
+    tell: Tell = lambda _: None,
 ) -> CallEstimate:
     """Estimate `function` on `inputs`, which calls the pipeline `pipe`: its load, a first call and a second one.
 
-    The pipeline is left as it was. Raises UserError where it refuses the placement, ModelError where the call fails, as it
-    may on a card too: a weight that stays behind, for one.
+    The pipeline is left as it was. `options` were `applied` to it before; `tell` hears which part of it runs. Raises
+    UserError where it refuses the placement, ModelError where the call fails, as it may on a card too: a weight that stays
+    behind, for one.
     """
     started = time.perf_counter()
     check_settings(stack)
-    trace = PlacedTrace(stack)
+    trace = PlacedTrace(stack, tell=tell)
+    run = Generation(function, pipe, inputs, placement)
+    run.asked, run.options = options, applied
     try:
-        with kept(pipe):
-            watched = trace_calls(Generation(function, pipe, inputs, placement), trace, warm_calls=1)
+        with kept(pipe), quiet():
+            watched = trace_calls(run, trace, warm_calls=1)
     except LatentmeterError:
         raise
     except MODEL_FAILURES as error:
         what = f"{type(pipe).__name__} with {placement.key or 'all on the card'}"
         raise ModelError(f"{what}: the call fails without data: {first_line(error)}") from error
+    tell(f"replaying {len(trace.events):,} allocator events")
     ends = first_event(trace), first_later_event(trace), len(trace.events)
     host = HostBytes(pinned=trace.host.pinned, pageable=trace.host.peak_pageable, peak=trace.host.peak)
     spans = spans_of(trace.marks, *ends)
-    return answer(
+    found = answer(
         watched.traced, stack, context_bytes=context_bytes, started=started, spans=spans, owners=trace.owners, host=host
     )
+    checks = getattr(pipe, "safety_checker", None) is not None
+    return replace(found, notes=found.notes | ({"safety_checker": CHECKED} if checks else {}))

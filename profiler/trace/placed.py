@@ -6,8 +6,8 @@ within an operation torch sees `meta` throughout, as the rules do. Host tensors 
 """
 
 import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -31,6 +31,7 @@ TO = frozenset({aten.to.device, aten.to.dtype, aten.to.dtype_layout, aten.to.oth
 INDEXED = {aten.index.Tensor, aten.index_put.default, aten.index_put_.default}
 BETWEEN = TO | INDEXED | {aten.copy_.default, aten.set_data.default, aten._has_compatible_shallow_copy_type.default}
 
+WORDS = {"model": "load", "cold": "first call", "warm": "second call"}  # for a reader
 LAID = (aten.empty_like.default, aten.clone.default)  # by which a load makes weights of the host: here without data
 
 
@@ -47,10 +48,12 @@ class PlacedTrace(Trace):
 
     `NOWHERE` is torch's own `meta` device, on which accelerate parks weights that it has taken away. `marks` says when
     which component ran, `owners` whose weights a block has, `host` what lies on the host; `queue` is the current stream.
+    `tell` hears which component runs.
     """
 
-    def __init__(self, stack: Stack, **rest: Any) -> None:
+    def __init__(self, stack: Stack, *, tell: Callable[[str], None] = lambda _: None, **rest: Any) -> None:
         super().__init__(stack, **rest)
+        self._tell, self._phase, self._module = tell, "", nn.Module()
         self.marks: list[Mark] = []
         self.owners: dict[int, str] = {}
         self.host = Host()
@@ -91,6 +94,8 @@ class PlacedTrace(Trace):
     def during(self, phase: str, term: str, module: nn.Module | None = None) -> Iterator[None]:
         """As the trace's. Autograd is left out: without gradients it does nothing but take fused operations apart."""
         below = torch._C._AutoDispatchBelowAutograd()
+        self._phase = WORDS.get(phase, phase)
+        self._tell(self._phase)
         with _scoped_library("aten", "IMPL") as numbers, stand_in_cuda(self), torch.no_grad(), below:
             # `torch.Tensor([x, y])` of tensors on the card reads each of them where no mode hears of it.
             read_number = aten._local_scalar_dense.default
@@ -101,14 +106,24 @@ class PlacedTrace(Trace):
     def loaded(self, run: Runnable) -> None:
         """As the trace's; whose weights the card holds, and who is to tell of a pipeline's parts."""
         super().loaded(run)
-        for name, tensor in [*run.module.named_parameters(), *run.module.named_buffers()]:
+        self._module = run.module
+        self._note_owners()
+        vars(run)["heard"] = self.part
+
+    def answered(self, output: Any) -> None:
+        """As the trace's. At its end a call may bring back what is never offloaded."""
+        super().answered(output)
+        self._note_owners()
+
+    def _note_owners(self) -> None:
+        for name, tensor in [*self._module.named_parameters(), *self._module.named_buffers()]:
             if (number := self.number_of(tensor)) is not None:
                 self.owners.setdefault(number, name.split(".")[0])
-        vars(run)["heard"] = self.part
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
         """Whatever runs inside is the work of the component `name`."""
+        self._tell(f"{self._phase}: {name}")
         self._parts.append((name, len(self.events)))
         try:
             yield
@@ -118,6 +133,7 @@ class PlacedTrace(Trace):
     def enter(self, path: str) -> None:
         """A call of the pipeline's own is the work of a component, whatever that calls in turn."""
         if len(self._path) == 1:
+            self._tell(f"{self._phase}: {path.split('.')[0]}")
             self._parts.append((path.split(".")[0], len(self.events)))
         super().enter(path)
 
@@ -213,10 +229,24 @@ class PlacedTrace(Trace):
         elif device is not None and device.type == "meta" and not asked:
             device = None
         layout = given.get("memory_format")
-        with self:
+        with self, self._as_weight(x) if asked else nullcontext():
             if device is not None and device.type != own.type:
                 return self._move(x, own, device, dtype, layout)
             return aten.to.dtype._op_dk(COMPOSITE, x, dtype, copy=given.get("copy", False), memory_format=layout)
+
+    @contextmanager
+    def _as_weight(self, x: torch.Tensor) -> Iterator[None]:
+        """What a pipeline itself makes of a weight on the card, as by `vae.to(dtype)`, is one, of the same component."""
+        number, before = self.number_of(x), len(self.blocks)
+        if number is None or self.blocks[number].term != "weights" or self._parts:  # a component casts them to compute
+            yield
+            return
+        term, self.term = self.term, "weights"
+        try:
+            yield
+        finally:
+            self.term = term
+            self.owners |= {block.number: self.owners.get(number, "") for block in self.blocks[before:]}
 
     def _move(self, x: torch.Tensor, own: torch.device, to: torch.device, dtype: torch.dtype, layout: Any) -> Any:
         """A copy of `x` on another device: its content if that is known, else a tensor without data there."""

@@ -4,14 +4,17 @@ import json
 import shlex
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from profiler import __version__, api
+from profiler.commands.generation import told_on_terminal
 from profiler.commands.main import cli
 from profiler.data.memory import TERMS
 from profiler.data.records import SCHEMA, Record
@@ -114,10 +117,25 @@ MISTAKES: list[tuple[list[str], list[str]]] = [
         [*ESTIMATE, "--attention-backend", "flex"],
         ["attention_backend: 'flex' is not modelled; one of native, _native_c"],
     ),
-    ([*ESTIMATE, "--offload", "model"], ["offload: goes with --stage generate"]),
+    ([*ESTIMATE, "--steps", "2"], ["steps: goes with --stage generate, or with a stage and --offload"]),
+    (
+        ["estimate", "svd-xt", "--stage", "roundtrip", "--offload", "model"],
+        ["no stage 'roundtrip' of a generation; one of"],
+    ),
     (["estimate", "flux", "--stage", "generate"], ["'flux': no such pipeline. Pipelines: animatediff-sd1.5"]),
     (["estimate", "svd-xt", "--stage", "generate", "--stream"], ["stream: none offload uses none"]),
-    (["estimate", "svd-xt", "--stage", "generate", "--benchmark"], ["benchmark: StableVideoDiffusionPipeline takes"]),
+    (
+        ["estimate", "svd-xt", "--stage", "generate", "--benchmark"],
+        ["benchmark: goes with a single stage; a whole generation takes tiling, tile"],
+    ),
+    (
+        ["estimate", "sdxl", "--stage", "generate", "--decode-chunk", "4"],
+        ["StableDiffusionXLPipeline has no decode_chunk_size"],
+    ),
+    (
+        ["estimate", "sdxl", "--stage", "generate", "--framewise"],
+        ["AutoencoderKL has no framewise switch", "AutoencoderKL takes tiling and slicing and channels_last"],
+    ),
     (["estimate", IMAGE, "--framewise"], ["framewise: cannot be applied: AutoencoderKL has no framewise switch"]),
     (
         ["estimate", IMAGE, "--stage", "patch-embed", "--attention", "math"],
@@ -282,19 +300,53 @@ def test_estimate_for_a_reader(latentmeter: Command) -> None:
     assert "\x1b" not in answer.out
 
 
-def test_a_generation_is_told_in_one_line_and_then_by_phases(latentmeter: Command) -> None:
+def test_a_generation_is_told_in_one_line_and_then_by_phases_and_kept(
+    latentmeter: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     pytest.importorskip("transformers")
+    monkeypatch.setenv("LATENTMETER_CACHE", "on")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     size = ["--height", "64", "--width", "64", "--frames", "9", "--steps", "2"]
-    arguments = ["estimate", "wan2.1-t2v-1.3b", "--stage", "generate", "--offload", "model", "--gpu", "rtx-4090", *size]
-    lines = latentmeter(*arguments).out.splitlines()
-    assert lines[0].startswith("wan2.1-t2v-1.3b, whole generation: ")
-    assert "peak in text encode" in lines[0]
+    arguments = ["wan2.1-t2v-1.3b", "--offload", "model", "--gpu", "rtx-4090", *size]
+    answer = latentmeter("estimate", *arguments, "--stage", "generate")
+    assert answer.err == "", "what libraries remark, and progress where there is no terminal"
+    lines = answer.out.splitlines()
+    assert lines[0].startswith("wan2.1-t2v-1.3b, whole generation, offload-model: peak 10.7")
+    assert "allocated in text encode" in lines[0]
+    assert lines[0].endswith("fits on an empty NVIDIA GeForce RTX 4090 (23.516 GiB): yes")
     phases = ("text encode", "first step", "later steps", "decode", "post-process")
     rows = [line for line in lines if line.startswith(phases)]
-    assert len(rows) == 10, "two calls"
+    assert [row.split("  ")[0] for row in rows[:6]] == [*phases, "text encode, again"]
+    assert "second call: decode, post-process as in the first" in lines
+    assert max(map(len, rows)) <= 100
     assert "transformer 2.6" in rows[1]
     assert "vae" in rows[3]
     assert any(line.startswith("host: pinned 0 B, pageable 13.7") for line in lines)
+    assert any(line.split()[2:] == ["all", "-", "weights", "text_encoder"] for line in lines)
+
+    code = f"import sys; sys.argv = {['latentmeter', 'estimate', *arguments, '--stage', 'sample']}\n" + (
+        "from profiler.commands.main import main\ntry: main()\nfinally: assert 'torch' not in sys.modules"
+    )
+    kept = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.splitlines()
+    assert kept[0].startswith("wan2.1-t2v-1.3b, sample in a generation, offload-model: peak 2.6")
+    assert kept[0].endswith("; the whole generation fits on an empty NVIDIA GeForce RTX 4090 (23.516 GiB): yes")
+    assert [line.split() for line in kept if line.startswith(phases)] == [row.split() for row in rows if "step" in row]
+    assert any("kept from the same estimate of" in line for line in kept)
+    assert not any(line.startswith("peak of the first call") for line in kept), "it stands in another phase"
+    other = latentmeter("estimate", *arguments, "--stage", "encode")
+    assert (other.code, "it has text encode, first step, later steps" in other.err) == (2, True)
+
+
+def test_what_runs_is_shown_on_a_terminal_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    for is_terminal in (True, False):
+        screen = StringIO()
+        monkeypatch.setattr(screen, "isatty", lambda answer=is_terminal: answer)
+        monkeypatch.setattr(sys, "stderr", screen)
+        with told_on_terminal() as tell:
+            tell("first call: [vae]")
+            time.sleep(0.2)
+        assert ("first call: [vae]" in screen.getvalue()) == is_terminal
 
 
 def test_an_estimate_says_first_whether_it_fits_then_the_numbers_the_place_and_the_notes(latentmeter: Command) -> None:

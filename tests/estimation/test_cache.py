@@ -50,7 +50,7 @@ def test_a_recording_is_of_one_workload(change: dict[str, Any]) -> None:
 def test_a_recording_serves_every_card_but_an_answer_one(change: dict[str, Any]) -> None:
     other = EstimateCache(WORKLOAD, IMAGE, replace(STACK, **change))
     assert other.key == KEY
-    assert other._answer_name != EstimateCache(WORKLOAD, IMAGE, STACK)._answer_name
+    assert other._question != EstimateCache(WORKLOAD, IMAGE, STACK)._question
 
 
 def test_a_recording_serves_every_size() -> None:
