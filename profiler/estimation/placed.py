@@ -49,8 +49,7 @@ def estimate_generation(
     if call.get("guidance") is not None:
         set_guidance(spec, pipe, call["guidance"])
     asked = call.pop("steps", None) or spec.call.get("num_inference_steps")
-    strength = _strength(spec)
-    steps = None if asked is None else min(asked, math.ceil(STEPS / strength))
+    steps = few_steps(spec, asked)
     inputs = call_arguments(spec, size=size, steps=steps, **call)
     found = estimate_placed(pipe, pipe, inputs, placement, stack, context_bytes=context_bytes)
     if steps == asked:
@@ -59,11 +58,15 @@ def estimate_generation(
     return replace(found, notes=found.notes | {"steps": note})
 
 
-def _strength(spec: PipelineSpec) -> float:
-    """The share of the steps that are taken: image to image leaves out the first ones."""
+def few_steps(spec: PipelineSpec, asked: int | None = None) -> int | None:
+    """As many steps as stand for those `asked` for, or published; None for a pipeline that names none.
+
+    Image to image leaves out the first ones: `strength` is the share that is taken.
+    """
+    asked = asked or spec.call.get("num_inference_steps")
     taken = inspect.signature(pipeline_class(spec.class_name).__call__).parameters.get("strength")
     given = spec.call.get("strength", taken.default if taken else 1.0)
-    return float(given) if given else 1.0
+    return None if asked is None else min(asked, math.ceil(STEPS / (float(given) if given else 1.0)))
 
 
 def _switch(pipe: Any, spec: PipelineSpec, options: MemoryOptions) -> None:
@@ -89,6 +92,22 @@ def estimate_placed(
 ) -> CallEstimate:
     """Estimate `function` on `inputs`, which calls the pipeline `pipe`: its load, a first call and a second one.
 
+    Raises UserError, ModelError as `estimate_with_events` does.
+    """
+    return estimate_with_events(function, pipe, inputs, placement, stack, context_bytes=context_bytes)[0]
+
+
+def estimate_with_events(
+    function: Callable[..., Any],
+    pipe: Any,
+    inputs: Sequence[Any] | Mapping[str, Any],
+    placement: Placement,
+    stack: Stack,
+    *,
+    context_bytes: int | None = None,
+) -> tuple[CallEstimate, PlacedTrace]:
+    """The same, and the events that it was read from.
+
     The pipeline is left as it was. Raises UserError where it refuses the placement, ModelError where the call fails, as it
     may on a card too: a weight that stays behind, for one.
     """
@@ -106,6 +125,5 @@ def estimate_placed(
     ends = first_event(trace), first_later_event(trace), len(trace.events)
     host = HostBytes(pinned=trace.host.pinned, pageable=trace.host.peak_pageable, peak=trace.host.peak)
     spans = spans_of(trace.marks, *ends)
-    return answer(
-        watched.traced, stack, context_bytes=context_bytes, started=started, spans=spans, owners=trace.owners, host=host
-    )
+    rest: dict[str, Any] = {"context_bytes": context_bytes, "started": started}
+    return answer(watched.traced, stack, **rest, spans=spans, owners=trace.owners, host=host), trace
