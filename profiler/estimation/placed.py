@@ -125,5 +125,8 @@ def estimate_with_events(
     ends = first_event(trace), first_later_event(trace), len(trace.events)
     host = HostBytes(pinned=trace.host.pinned, pageable=trace.host.peak_pageable, peak=trace.host.peak)
     spans = spans_of(trace.marks, *ends)
+    traced = watched.traced
+    if trace.thresholds:
+        traced.notes["thresholds"] = f"a number of the checkpoint is taken as 0; first in {trace.thresholds[0]}"
     rest: dict[str, Any] = {"context_bytes": context_bytes, "started": started}
-    return answer(watched.traced, stack, **rest, spans=spans, owners=trace.owners, host=host), trace
+    return answer(traced, stack, **rest, spans=spans, owners=trace.owners, host=host), trace

@@ -31,6 +31,8 @@ TO = frozenset({aten.to.device, aten.to.dtype, aten.to.dtype_layout, aten.to.oth
 INDEXED = {aten.index.Tensor, aten.index_put.default, aten.index_put_.default}
 BETWEEN = TO | INDEXED | {aten.copy_.default, aten.set_data.default, aten._has_compatible_shallow_copy_type.default}
 
+READ_NUMBER, COUNT = aten._local_scalar_dense.default, aten.nonzero.default
+BY_MASK = INDEXED | {aten.masked_select.default}
 LAID = (aten.empty_like.default, aten.clone.default)  # by which a load makes weights of the host: here without data
 
 
@@ -47,6 +49,7 @@ class PlacedTrace(Trace):
 
     `NOWHERE` is torch's own `meta` device, on which accelerate parks weights that it has taken away. `marks` says when
     which component ran, `owners` whose weights a block has, `host` what lies on the host; `queue` is the current stream.
+    `thresholds` lists where a single number of a checkpoint was read, which is taken as 0.
     """
 
     def __init__(self, stack: Stack, **rest: Any) -> None:
@@ -55,6 +58,7 @@ class PlacedTrace(Trace):
         self.owners: dict[int, str] = {}
         self.host = Host()
         self.queue = 0
+        self.thresholds: list[str] = []
         self._parts: list[tuple[str, int]] = []
         self._elsewhere: dict[int, Place] = {}
         self._within = False
@@ -93,8 +97,7 @@ class PlacedTrace(Trace):
         below = torch._C._AutoDispatchBelowAutograd()
         with _scoped_library("aten", "IMPL") as numbers, stand_in_cuda(self), torch.no_grad(), below:
             # `torch.Tensor([x, y])` of tensors on the card reads each of them where no mode hears of it.
-            read_number = aten._local_scalar_dense.default
-            numbers.impl(read_number, lambda x: read(self, read_number, (x,), {}), "Meta", allow_override=True)
+            numbers.impl(READ_NUMBER, self._read_number, "Meta", allow_override=True)
             with super().during(phase, term, module):
                 yield
 
@@ -147,11 +150,33 @@ class PlacedTrace(Trace):
                 if func is not aten.clone.default:
                     self.values.forget(result.untyped_storage()._cdata)
                 return result
+            self._pin_what_is_told(func, args)
+            number = self.number_of(args[0]) if func is READ_NUMBER and not self.values.knows(args[0]) else None
+            if number is not None and self.blocks[number].term == "weights":
+                self.thresholds.append(self._path[-1])
+                return 0.0
             if self._place == CARD and "device" in kwargs:
                 kwargs = kwargs | {"device": NOWHERE}
             return super().__torch_dispatch__(func, types, args, kwargs)
         finally:
             self._within, self._place = before
+
+    def _read_number(self, x: torch.Tensor) -> Any:
+        self._pin_what_is_told(READ_NUMBER, (x,))
+        return read(self, READ_NUMBER, (x,), {})
+
+    def _pin_what_is_told(self, func: Any, args: Any) -> None:
+        """A number comes to the host through a pinned block (CUDAScalar.cu), a count as an int of 4 bytes (Nonzero.cu)."""
+        size = 0
+        if func is READ_NUMBER or func is COUNT:
+            told = [args[0]]
+            size = args[0].element_size() if func is READ_NUMBER else 4
+        elif func in BY_MASK:
+            told = [x for x in _tensors(args[1:]) if x.dtype in (torch.bool, torch.uint8)]
+            size = 4 * bool(told)
+        if size and any(self._place_of(x) == CARD for x in told if not is_real(x)):
+            self.host.take(size, pinned=True)
+            self.host.give_back(size, pinned=True)
 
     def _track(self, tensor: torch.Tensor) -> None:
         key = tensor.untyped_storage()._cdata
