@@ -56,7 +56,7 @@ def estimate_generation(
         if call.get("guidance") is not None:
             set_guidance(spec, pipe, call["guidance"])
         asked = call.pop("steps", None) or spec.call.get("num_inference_steps")
-        steps = None if asked is None else min(asked, math.ceil(STEPS / _strength(spec)))
+        steps = few_steps(spec, asked)
         inputs = call_arguments(spec, size=size, steps=steps, **call)
         how: dict[str, Any] = {"context_bytes": context_bytes, "tell": tell, "options": options, "applied": applied}
         found = estimate_placed(pipe, pipe, inputs, placement, stack, **how)
@@ -66,14 +66,23 @@ def estimate_generation(
     return replace(found, notes=found.notes | {"steps": note})
 
 
-def _strength(spec: PipelineSpec) -> float:
-    """The share of the steps that are taken: image to image leaves out the first ones."""
+def few_steps(spec: PipelineSpec, asked: int | None = None) -> int | None:
+    """As many steps as stand for those `asked` for, or published; None for a pipeline that names none.
+
+    Image to image leaves out the first ones: `strength` is the share that is taken.
+    """
+    asked = asked or spec.call.get("num_inference_steps")
     taken = inspect.signature(pipeline_class(spec.class_name).__call__).parameters.get("strength")
     given = spec.call.get("strength", taken.default if taken else 1.0)
-    return float(given) if given else 1.0
+    return None if asked is None else min(asked, math.ceil(STEPS / (float(given) if given else 1.0)))
 
 
-def estimate_placed(
+def estimate_placed(*call: Any, **how: Any) -> CallEstimate:
+    """What `estimate_with_events` finds, without the events. Raises UserError, ModelError as that does."""
+    return estimate_with_events(*call, **how)[0]
+
+
+def estimate_with_events(
     function: Callable[..., Any],
     pipe: Any,
     inputs: Sequence[Any] | Mapping[str, Any],
@@ -84,12 +93,12 @@ def estimate_placed(
     options: MemoryOptions = NONE,
     applied: Mapping[str, AppliedOption] = MappingProxyType({}),
     tell: Tell = lambda _: None,
-) -> CallEstimate:
+) -> tuple[CallEstimate, PlacedTrace]:
     """Estimate `function` on `inputs`, which calls the pipeline `pipe`: its load, a first call and a second one.
 
-    The pipeline is left as it was. `options` were `applied` to it before; `tell` hears which part of it runs. Raises
-    UserError where it refuses the placement, ModelError where the call fails, as it may on a card too: a weight that stays
-    behind, for one.
+    Returns the events too, which the estimate was read from. The pipeline is left as it was. `options` were `applied`
+    to it before; `tell` hears which part of it runs. Raises UserError where it refuses the placement, ModelError where
+    the call fails, as it may on a card too: a weight that stays behind, for one.
     """
     started = time.perf_counter()
     check_settings(stack)
@@ -108,8 +117,11 @@ def estimate_placed(
     ends = first_event(trace), first_later_event(trace), len(trace.events)
     host = HostBytes(pinned=trace.host.pinned, pageable=trace.host.peak_pageable, peak=trace.host.peak)
     spans = spans_of(trace.marks, *ends)
-    found = answer(
-        watched.traced, stack, context_bytes=context_bytes, started=started, spans=spans, owners=trace.owners, host=host
-    )
-    checks = getattr(pipe, "safety_checker", None) is not None
-    return replace(found, notes=found.notes | ({"safety_checker": CHECKED} if checks else {}))
+    notes = {}
+    if trace.thresholds:
+        notes["thresholds"] = f"a number of the checkpoint is taken as 0; first in {trace.thresholds[0]}"
+    if getattr(pipe, "safety_checker", None) is not None:
+        notes["safety_checker"] = CHECKED
+    rest: dict[str, Any] = {"context_bytes": context_bytes, "started": started}
+    found = answer(watched.traced, stack, **rest, spans=spans, owners=trace.owners, host=host)
+    return replace(found, notes=found.notes | notes), trace

@@ -20,7 +20,7 @@ RECORDINGS = CONFIGS / "recordings"
 # What a stage's trace goes through, and what lies beside it: whole generations, and the ways in which a model is found.
 TRACED = ("trace", "stages", "models", "estimation/fit.py", "estimation/recording.py", "kernels/prices.py")
 UNTRACED = frozenset(
-    """trace/placed.py trace/stand_in_cuda.py stages/generation.py stages/generation_options.py stages/call.py
+    """trace/parts.py trace/placed.py trace/stand_in_cuda.py stages/generation.py stages/generation_options.py stages/call.py
     models/find.py models/folder.py models/catalog.py models/pipeline.py models/pipeline_folder.py
     models/pipeline_spec.py models/tokenizer.py models/not_here.py models/__init__.py""".split()  # noqa: SIM905
 )
