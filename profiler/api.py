@@ -2,24 +2,25 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from profiler.comparison.case import Comparison, compare_all
-from profiler.data.records import CallEstimate, Estimate, Record
+from profiler.data.records import Estimate, Record
 from profiler.data.stack import DeviceName, Stack
 from profiler.data.units import MOST_CALLS, check_number
-from profiler.data.workload import MemoryOptions, Placement, StageName, Workload
+from profiler.data.workload import StageName
 from profiler.errors import UserError
+from profiler.estimation.calls import estimate_call, generate
+from profiler.estimation.worst import worst_of
 from profiler.machine.target import target_stack
 from profiler.models.attention import noted, with_environment
 from profiler.models.find import find_model
 
 if TYPE_CHECKING:
     import pandas as pd
-    from diffusers import DiffusionPipeline
 
     from profiler.comparison.runs import RunDifference
     from profiler.diagnosis.hotspots import Hotspots
@@ -29,10 +30,10 @@ if TYPE_CHECKING:
     from profiler.evidence.coverage import Trial
     from profiler.evidence.explain import Reason
     from profiler.measurement.doctor import Finding
-    from profiler.stages.call import Modules
     from profiler.sweeps.run import Progress, RunOptions
 
 logger = logging.getLogger(__name__)
+__all__ = ["estimate_call", "generate"]  # verbs of a file of their own
 
 
 def estimate(
@@ -43,6 +44,8 @@ def estimate(
     torch: str | None = None,
     cudnn: int | None = None,
     alloc_conf: str | None = None,
+    vram: str | None = None,
+    reserve: str | None = None,
     stack: Stack | None = None,
     cache: bool = True,
     **workload: Any,
@@ -52,15 +55,22 @@ def estimate(
     `model` is a catalog id, a YAML path, a diffusers folder or a hub id. `workload` takes `frames`, `height`, `width`
     (pixels; default: the published size), `batch`, `dtype`, `text_length`, `options` and `history`; an option may also stand
     alone, as in `tiling=True`. The stack is `stack`, or that of card `gpu` with versions `torch` and `cudnn`; with none of
-    them, this machine's card if it has one, else an H200. `alloc_conf` sets up its allocator, in the place of
-    `PYTORCH_CUDA_ALLOC_CONF`. With `cache`, what was estimated before is read from disk, and the answer kept there; without,
-    the disk is left alone.
+    them, this machine's card if it has one, else an H200. `gpu` is an id, the name that torch prints, or a card file; with
+    `vram` (`"12GiB"`) it has so much memory, and `vram` alone stands for the cards that are sold with it, of which the one
+    that needs most answers. `reserve` is kept free for what else is on the card. `alloc_conf` sets up its allocator, in the
+    place of `PYTORCH_CUDA_ALLOC_CONF`. With `cache`, what was estimated before is read from disk, and the answer kept there;
+    without, the disk is left alone.
 
     Raises UserError, ModelError.
     """
     spec = find_model(model)  # what a user can mistake comes before torch is imported
     asked = with_environment(spec.workload(stage, **workload), spec)
-    target, context = target_stack(gpu, torch, cudnn, stack, alloc_conf)
+    if vram is not None and gpu is None and stack is None:
+        here: dict[str, Any] = {"torch": torch, "cudnn": cudnn, "alloc_conf": alloc_conf, "reserve": reserve}
+        return worst_of(
+            vram, lambda card: estimate(model, stage, gpu=card, vram=vram, cache=cache, **here, **workload)
+        )[1]
+    target, context = target_stack(gpu, torch, cudnn, stack, alloc_conf, vram, reserve)
     logger.info("asked: %s on %s", asked.key, target.title)
     from profiler.estimation.cache import EstimateCache
     from profiler.files.cache import left_alone
@@ -76,76 +86,6 @@ def estimate(
         if why := known.why_traced:
             found.notes["model.recording"] = f"traced: {why}"
     return noted(found)
-
-
-def estimate_call(
-    function: Callable[..., Any],
-    *,
-    inputs: "Sequence[Any] | Mapping[str, Any]" = (),
-    modules: "Modules | DiffusionPipeline | None" = None,
-    placement: Placement | None = None,
-    gpu: str | None = None, torch: str | None = None, cudnn: int | None = None, alloc_conf: str | None = None,
-    stack: Stack | None = None,
-) -> CallEstimate:  # fmt: skip
-    """What any call over real modules needs on a card, without a GPU.
-
-    `function` is called once with `inputs`, by position (a sequence) or by name (a mapping), on tensors without data.
-    `modules` own the weights: a module, or several by name or in order; by default `function` itself, where it is one.
-    Their own weights are untouched, and may lie on `meta`. Module paths in the answer are relative to a single module, and
-    begin with the name or number of one of several. It runs without gradients, as diffusers' pipelines do: a training step
-    cannot be estimated yet. The stack is named as for `estimate`.
-
-        net = torch.nn.Conv2d(3, 64, 3)
-        found = profiler.estimate_call(net, inputs=[torch.empty(1, 3, 512, 512)], gpu="rtx-4090")
-        print(found.peak.allocated_bytes, found.terms, found.peak_at)
-
-    A pipeline of diffusers may be the function, or stand in the place of the modules. Then the whole generation is answered,
-    load and second call too, by `phases`, with its components where `placement` puts them:
-
-        found = profiler.estimate_call(pipe, inputs={"prompt": "a cat"}, placement=profiler.Placement(offload="model"))
-        print([(phase.name, phase.peak.allocated_bytes) for phase in found.phases], found.host)
-
-    Raises UserError for a card that is not known, or where no module is given; ModelError for a call that cannot be traced.
-    """
-    target, context = target_stack(gpu, torch, cudnn, stack, alloc_conf)
-    from profiler.estimation.estimator import estimate_run
-    from profiler.stages.call import Call, root_of, weights_kept
-    from profiler.stages.generation import is_pipeline
-
-    owner = function if modules is None else modules
-    if is_pipeline(owner):
-        from profiler.estimation.placed import estimate_placed
-
-        return estimate_placed(function, owner, inputs, placement or Placement(), target, context_bytes=context)
-    if placement is not None:
-        raise UserError("placement: goes with a pipeline of diffusers, as `modules` or as the function")
-    root = root_of(owner)
-    name = getattr(function, "__qualname__", type(function).__name__)
-    with weights_kept(root):
-        return estimate_run(lambda: Call(function, root, inputs), target, what=name, context_bytes=context)
-
-
-def generate(
-    pipeline: str,
-    *,
-    placement: Placement | None = None,
-    options: MemoryOptions | None = None,
-    gpu: str | None = None, torch: str | None = None, cudnn: int | None = None, alloc_conf: str | None = None,
-    stack: Stack | None = None,
-    **call: Any,
-) -> CallEstimate:  # fmt: skip
-    """What a whole generation of `pipeline` needs on a card, without a GPU: its load and two calls, phase by phase.
-
-    `pipeline` is a catalog id, a diffusers folder or a hub id. `call` takes `frames`, `height`, `width`, `steps`,
-    `guidance`, `prompts`, `images_per_prompt`, `text_length`, `dtype`. Raises UserError, ModelError.
-    """
-    from profiler.estimation.placed import estimate_generation
-    from profiler.models.pipeline_folder import find_pipeline
-
-    spec = find_pipeline(pipeline)
-    target, context = target_stack(gpu, torch, cudnn, stack, alloc_conf)
-    given: dict[str, Any] = {"placement": placement or Placement(), "options": options or MemoryOptions()}
-    return estimate_generation(spec, target, **given, context_bytes=context, **call)
 
 
 def make_recording(
@@ -238,6 +178,7 @@ def hotspots(
     stage: StageName | Literal["generate"] = "decode",
     *,
     gpu: str | None = None, torch: str | None = None, cudnn: int | None = None, alloc_conf: str | None = None,
+    vram: str | None = None, reserve: str | None = None,
     device: DeviceName | None = None,
     run: str | Path | None = None,
     remedies: bool = True,
@@ -249,45 +190,38 @@ def hotspots(
     folder `run`. With `stage="generate"` they are those of a whole generation's first call, arguments as for
     `profiler.generate`. Raises UserError, ModelError, and LatentmeterError where a measurement fails.
     """
-    named = [value for value in (gpu, torch, cudnn, run and alloc_conf) if value is not None]  # a run has its own stack
-    if sum(map(bool, (device, run, named))) > 1:
-        raise UserError("--device, --measured and an estimate's stack (--gpu, --torch, --cudnn) exclude each other")
+    named = [value for value in (gpu, vram, reserve, torch, cudnn, run and alloc_conf) if value is not None]
+    if sum(map(bool, (device, run, named))) > 1:  # a run has its own stack
+        raise UserError("--device, --measured and an estimate's stack (--gpu, --vram, --torch ...) exclude each other")
+    here: dict[str, Any] = {"torch": torch, "cudnn": cudnn, "alloc_conf": alloc_conf, "reserve": reserve}
+    said = {}
+    if vram is not None and gpu is None:
+        ask: Callable[..., Any] = generate if stage == "generate" else estimate
+        gpu, found = worst_of(vram, lambda card: ask(model, stage, gpu=card, vram=vram, **here, **workload))
+        said = {"stack.card": found.notes["stack.card"]}
     if stage == "generate":
         if device or run:
             raise UserError("--device and --measured: go with a single stage; a whole generation is estimated")
-        return _generation_hotspots(
-            model, target_stack(gpu, torch, cudnn, alloc_conf=alloc_conf)[0], remedies, workload
-        )
+        from profiler.diagnosis.generation import generation_hotspots
+        from profiler.models.pipeline_folder import find_pipeline
+
+        target, context = target_stack(gpu, torch, cudnn, None, alloc_conf, vram, reserve)
+        how: dict[str, Any] = {"context_bytes": context, "remedies": remedies, "said": said}
+        return generation_hotspots(find_pipeline(model), target, **how, **workload)
     spec = find_model(model)
     asked = with_environment(spec.workload(stage, **workload), spec)
     from profiler.diagnosis.collect import estimated, measured
-    from profiler.diagnosis.findings import find_all
-    from profiler.diagnosis.hotspots import summarize
-    from profiler.diagnosis.remedies import estimate_remedies
+    from profiler.diagnosis.hotspots import summarize_with_remedies
     from profiler.diagnosis.sources import measure_events, read_events
 
     if device is None and run is None:
-        profile, ran = estimated(asked, spec, target_stack(gpu, torch, cudnn, alloc_conf=alloc_conf)[0])
+        profile, ran = estimated(asked, spec, *target_stack(gpu, torch, cudnn, None, alloc_conf, vram, reserve))
+        profile.notes.update(said)
     else:
         where = (device or "cuda", alloc_conf)
         measurement, events = read_events(Path(run), asked) if run else measure_events(asked, spec, *where)
         profile, ran = measured(measurement, spec, events)
-    if not remedies:
-        return summarize(profile), profile
-    wanted = [name for finding in find_all(profile) for name in finding.options]
-    assert isinstance(profile.workload, Workload)
-    return summarize(profile, *estimate_remedies(wanted, profile.workload, spec, profile.stack, ran.module)), profile
-
-
-def _generation_hotspots(
-    pipeline: str, stack: Stack, remedies: bool, call: dict[str, Any]
-) -> "tuple[Hotspots, Profile]":
-    from profiler.diagnosis.generation import generation_hotspots
-    from profiler.models.pipeline_folder import find_pipeline
-
-    given: dict[str, Any] = {"placement": Placement(), "options": MemoryOptions()}
-    given |= {name: value for name, value in call.items() if value is not None}
-    return generation_hotspots(find_pipeline(pipeline), stack, remedies=remedies, **given)
+    return summarize_with_remedies(profile, spec, ran.module if remedies else None), profile
 
 
 def compare(before: str | Path | Iterable[Record], after: str | Path | Iterable[Record]) -> "RunDifference":

@@ -1,4 +1,4 @@
-"""Small pipelines of real classes, with weights on `meta`, and how each is called."""
+"""Small pipelines of real classes, with weights on `meta`, and how each is called. A scheduler has its numbers."""
 
 from collections.abc import Callable
 from typing import Any
@@ -53,6 +53,7 @@ def wan() -> Made:
     """Text to video, fp32 VAE."""
     import diffusers
 
+    scheduler = diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0)
     with torch.device("meta"):
         denoiser = diffusers.WanTransformer3DModel(
             num_layers=2, num_attention_heads=2, attention_head_dim=32, ffn_dim=128, text_dim=64, freq_dim=32
@@ -62,7 +63,7 @@ def wan() -> Made:
             text_encoder=t5("UMT5"),
             vae=diffusers.AutoencoderKLWan(base_dim=32, dim_mult=[1, 2, 2, 2], num_res_blocks=1),
             transformer=denoiser.to(torch.bfloat16),
-            scheduler=diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0),
+            scheduler=scheduler,
         )
     call = {"prompt": "a cat", "negative_prompt": "bad", "height": 64, "width": 96, "num_frames": 9}
     return pipe, call | {"num_inference_steps": 2, "guidance_scale": 5.0}
@@ -74,6 +75,7 @@ def flux() -> Made:
     import transformers
 
     blocks = 2
+    scheduler = diffusers.FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True)
     with torch.device("meta"):
         clip = transformers.CLIPTextConfig(
             hidden_size=64, intermediate_size=128, num_attention_heads=4, num_hidden_layers=2, vocab_size=512,
@@ -89,7 +91,7 @@ def flux() -> Made:
             scaling_factor=0.3611, shift_factor=0.1159, use_quant_conv=False, use_post_quant_conv=False,
         )  # fmt: skip
         pipe = diffusers.FluxPipeline(
-            scheduler=diffusers.FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True),
+            scheduler=scheduler,
             vae=vae.to(torch.bfloat16),
             text_encoder=transformers.CLIPTextModel(clip).to(torch.bfloat16),
             tokenizer=Tokenizer(77),
@@ -104,6 +106,7 @@ def cogvideox() -> Made:
     """Text to video, guidance in one batch."""
     import diffusers
 
+    scheduler = diffusers.CogVideoXDDIMScheduler()
     with torch.device("meta"):
         denoiser = diffusers.CogVideoXTransformer3DModel(
             num_attention_heads=2, attention_head_dim=32, in_channels=16, out_channels=16, time_embed_dim=32,
@@ -118,7 +121,7 @@ def cogvideox() -> Made:
             text_encoder=t5(),
             vae=vae.to(torch.bfloat16),
             transformer=denoiser.to(torch.bfloat16),
-            scheduler=diffusers.CogVideoXDDIMScheduler(),
+            scheduler=scheduler,
         )
     return pipe, {"prompt": "a cat", "height": 64, "width": 96, "num_frames": 9, "num_inference_steps": 2}
 

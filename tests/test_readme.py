@@ -21,8 +21,12 @@ LATENTMETER = {line for block in CONSOLE for line in block.splitlines() if line.
 # are about one folder, in this order.
 EXAMPLES = {
     "latentmeter models [ID]": "models ltx-video-2b",
+    "latentmeter cards": "cards --json",
     "latentmeter estimate MODEL": "estimate sd1.5 --stage decode --frames 1 --height 64 --width 64 --batch 2 --dtype bf16 "
-    "--tiling --slicing --gpu h200 --torch 2.7.1 --cudnn 90701 --alloc-conf expandable_segments:True --json",
+    "--tiling --slicing --gpu h200 --vram 96GiB --reserve 1GiB --torch 2.7.1 --cudnn 90701 "
+    "--alloc-conf expandable_segments:True --json",
+    "latentmeter estimate PIPELINE": "estimate wan2.1-t2v-1.3b --stage sample --offload model --steps 2 --frames 5 "
+    "--height 64 --width 64 --gpu rtx-4090 --json",
     "latentmeter recordings make MODEL": "recordings make tests/models/tiny-image.yaml --gpu h200 --json",
     "latentmeter recordings list": "recordings list --json",
     "latentmeter measure  MODEL": "measure tests/models/tiny-image.yaml --stage decode --device cpu --json",
@@ -88,12 +92,13 @@ def test_the_synopsis_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_what_is_shown_is_what_is_printed(document: str, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Line by line and in order; `...` stands for lines that are left out."""
     monkeypatch.chdir(ROOT)
-    shown = re.search(rf"\$ latentmeter ({command} .*?)\n(.*?)```", (ROOT / document).read_text(), re.DOTALL)
-    assert shown is not None
-    printed, lines = timeless(run(shlex.split(shown[1]))), timeless(shown[2])
-    if "..." in lines:
-        printed = [line for line in printed if line in lines]
-    assert printed == [line for line in lines if line != "..."]
+    examples = re.findall(rf"\$ latentmeter ({command} .*?)\n(.*?)```", (ROOT / document).read_text(), re.DOTALL)
+    assert examples
+    for typed, output in examples:
+        printed, lines = timeless(run(shlex.split(typed))), timeless(output)
+        if "..." in lines:
+            printed = [line for line in printed if line in lines]
+        assert printed == [line for line in lines if line != "..."]
 
 
 def test_the_shown_run_is_the_committed_one() -> None:
@@ -119,6 +124,14 @@ def test_the_python_example_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest
     exec(example[1], scope)
     assert "Terms(" in capsys.readouterr().out
     assert len(scope["frame"]) == 1  # type: ignore[arg-type]
+
+
+def test_the_example_of_a_pipeline_of_ones_own_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    [example] = [block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "pipe = " in block]
+    exec(example, {})
+    printed = capsys.readouterr().out
+    assert "later steps {'unet': " in printed
+    assert "fits on an empty NVIDIA GeForce RTX 4090 (23.516 GiB): yes" in printed
 
 
 def test_every_command_of_the_cli_is_in_the_readme() -> None:

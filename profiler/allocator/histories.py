@@ -9,9 +9,10 @@ from profiler.allocator.plain import PlainAllocator
 from profiler.allocator.replay import Replay
 from profiler.allocator.settings import settings_of
 from profiler.data.events import Block, Events
-from profiler.data.memory import Memory
+from profiler.data.memory import Memory, Verdict
 from profiler.data.spans import Span
 from profiler.data.stack import Stack
+from profiler.data.units import MIB, format_bytes
 
 PlanOf = Callable[[Block], Hashable | None]
 # Whether segments' addresses fall, and the smaller calls before. Rising or falling: which of two equal free blocks is taken
@@ -19,6 +20,10 @@ PlanOf = Callable[[Block], Hashable | None]
 # real H200 and an RTX 3090, but for small ones; dry CUDA's rise. Half the bytes is a clip of half the frames; a sixteenth,
 # then a quarter are pictures whose sides double, as of somebody who tries a small one first.
 PASTS: tuple[tuple[bool, tuple[int, ...]], ...] = ((True, ()), (False, (2,)), (True, (16, 4)))
+# What a CUDA context takes where nobody measured it: the upper end of the 0.25 to 0.55 GiB that users report of stacks that
+# load modules lazily; loading all at once took 362 MiB more (a card with CUDA 11.7).
+CONTEXT_AT_MOST, EAGER_MORE = 563 * MIB, 362 * MIB
+SPILLS = "on Windows and WSL such a card may go on in the host's memory, and crawl"
 MOST_CALLS = 20  # to look for a state that repeats: the second call's was the first's in every stream but a full card's
 
 
@@ -36,12 +41,19 @@ def allocator_of(
 
 
 def capacity_of(stack: Stack, context_bytes: int | None) -> int | None:
-    """Bytes that the allocator may reserve on an otherwise empty card: without the context, and within its own fraction.
-
-    None where the card's size is not known.
+    """Bytes that the allocator may reserve: what CUDA reports, less the context and what is kept free for others, and within
+    its own fraction. An unknown context counts as one of the largest. None where the card's size is not known.
     """
     total = stack.device_total_bytes
-    return None if total is None else min(total - (context_bytes or 0), settings_of(stack).allowed(total))
+    if total is None:
+        return None
+    taken = unknown_context(stack) if context_bytes is None else context_bytes
+    return max(0, min(total - taken - stack.reserve_bytes, settings_of(stack).allowed(total)))
+
+
+def unknown_context(stack: Stack) -> int:
+    """The bytes that a CUDA context of unknown size may take."""
+    return CONTEXT_AT_MOST + (EAGER_MORE if stack.settings.get("CUDA_MODULE_LOADING") == "EAGER" else 0)
 
 
 class Calls:
@@ -106,7 +118,8 @@ class Histories:
         self.events, self.stack, self.context_bytes = events, stack, context_bytes
         self.unplanned_bytes = unplanned_bytes
         self.roomy = Calls(events, allocator_of(stack), plan_of, spans)
-        capacity, reserved = capacity_of(stack, context_bytes), self.roomy.reserved
+        self.capacity = capacity = capacity_of(stack, context_bytes)
+        reserved = self.roomy.reserved
         self.here = None if capacity is None or reserved is None else self.roomy
         if capacity is not None and reserved is not None and reserved > capacity:
             self.here = Calls(events, allocator_of(stack, capacity), plan_of, spans)
@@ -154,24 +167,38 @@ class Histories:
         """Whether the first call alone gets through on the card; None where the card's size is not known."""
         return bool(self.here.peaks) if self.here else None
 
-    def fits(self) -> tuple[bool | None, str | None]:
-        """Whether every call gets through on the card while it holds nothing else, and what is to be said of it.
+    def verdict(self) -> tuple[Verdict | None, str | None]:
+        """Whether every call gets through on the card, and what is to be said of it; None where its size is not known.
 
-        None where the card's size is not known.
+        It is tight where that takes more than room for the peak, or a process of another past might not get through.
         """
-        if self.here is None:
+        if self.here is None or self.capacity is None:
             return None, "the memory of this device is not known"
         if self.here.refused:
             through = len(self.here.peaks)
             who = "the first call gets" if through == 1 else f"the first {through} calls get"
-            return False, f"{who} through, the next does not: {self.here.refused}" if through else self.here.refused
+            said = f"{who} through, the next does not: {self.here.refused}" if through else self.here.refused
+            return "does not fit", f"{said}; {SPILLS}"
         remarks = _by_what(self.here)
-        if self.context_bytes is None:
-            remarks.append(
-                "without the CUDA context, whose size on this card is not known: "
-                "a card that is full to the brim may not fit"
-            )
-        return True, "; ".join(remarks) or None
+        if (most := self.safe_reserved_bytes or 0) > self.capacity:
+            less = format_bytes(most - self.capacity)
+            remarks.append(f"a process of another past may reserve {format_bytes(most)}, {less} more than there is")
+        return "tight" if remarks else "fits", "; ".join(remarks) or None
+
+    def notes(self) -> dict[str, str]:
+        """What is to be said of the verdict and of the capacity that it rests on."""
+        return {name: text for name, text in (("fits", self.verdict()[1]), ("capacity", self._room())) if text}
+
+    def _room(self) -> str:
+        """How the capacity comes about, in words; empty where the card's size is not known."""
+        if self.capacity is None:
+            return ""
+        context = self.context_bytes
+        known = "" if context is not None else ", the most that users report: not measured on this card"
+        parts = [f"{format_bytes(unknown_context(self.stack) if context is None else context)} of CUDA context{known}"]
+        if self.stack.reserve_bytes:
+            parts.append(f"{format_bytes(self.stack.reserve_bytes)} kept free")
+        return f"{format_bytes(self.stack.device_total_bytes)} less {', less '.join(parts)}"
 
     def _with_device(self, memory: Memory) -> Memory:
         """With device bytes, where reserved bytes and the context are known."""

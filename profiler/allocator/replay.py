@@ -167,9 +167,10 @@ class Replay:
         module, op = self.trace.ops[block.op]
         return PeakAt(module=module, op=op)
 
-    def largest(self) -> tuple[AliveTensor, ...]:
-        """The largest tensors and buffers alive at the peak."""
-        return tuple(self._describe(block) for block in self.alive()[:LARGEST])
+    def largest(self, *, weights: bool = True) -> tuple[AliveTensor, ...]:
+        """The largest tensors and buffers alive at the peak, with `weights` or without."""
+        found = [block for block in self.alive() if weights or block.term != "weights"]
+        return tuple(self._describe(block) for block in found[:LARGEST])
 
     def _describe(self, block: Block) -> AliveTensor:
         module, op = place_of(self.trace, block)

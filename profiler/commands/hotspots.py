@@ -8,7 +8,14 @@ import click
 
 from profiler import api
 from profiler.commands.estimate import generation_asked
-from profiler.commands.options import emit, force_option, generation_options, json_option, stack_options
+from profiler.commands.options import (
+    card_options,
+    emit,
+    force_option,
+    generation_options,
+    json_option,
+    stack_options,
+)
 from profiler.commands.tables import console, print_table, show_first_notes, show_notes
 from profiler.data.units import ceil_div, format_bytes
 from profiler.diagnosis.export import parse_exports, write_exports
@@ -16,6 +23,7 @@ from profiler.diagnosis.hotspots import SMALL, Hotspots
 from profiler.diagnosis.lives import count_and_size, group_alike, made_in, short_name
 from profiler.diagnosis.profile import ROLES, STANDING
 from profiler.diagnosis.remedies import describe_remedy
+from profiler.errors import UserError
 from profiler.files.outputs import check_output
 from profiler.files.write import write_atomically
 
@@ -28,6 +36,7 @@ TENSORS = 10
 @click.argument("model")
 @generation_options
 @stack_options
+@card_options
 @click.option("--device", type=click.Choice(["cuda", "cpu"]), help="Measure here instead of estimating.")
 @click.option("--measured", type=click.Path(path_type=Path), help="Folder of a run that kept this case's events.")
 @click.option("--no-remedies", is_flag=True, help="Leave out the estimates with options on.")
@@ -49,6 +58,11 @@ def hotspots(
     for path in [*paths.values(), *filter(None, [out])]:
         check_output(path, "file", force=force)
     asked = generation_asked(values)
+    if "placement" in asked and asked["stage"] != "generate":
+        stage = asked["stage"]
+        raise UserError(
+            f"stage: no hot spots of {stage} within a generation alone; --stage generate has them by phases"
+        )
     found, profile = api.hotspots(model, run=measured, remedies=not no_remedies, **asked)
     write_exports(profile, paths)
     if out is not None:

@@ -53,7 +53,7 @@ def cli() -> None:
 
 for name in (  # each the name of a file and of the command in it
     *("latent", "models", "estimate", "recordings", "measure", "hotspots", "run", "report", "explain", "compare"),
-    *("accuracy", "coverage", "doctor"),
+    *("accuracy", "coverage", "cards", "doctor"),
 ):
     command = getattr(import_module(f"profiler.commands.{name}"), name)
     cli.add_command(verbose_option(command))  # of each command too: it is typed last

@@ -94,16 +94,19 @@ _workload = together(  # sizes default to the model's published ones
 
 workload_options = together(_stage(), _workload)
 generation_options = together(
-    _stage("generate"),
+    _stage("generate", "text-encode", "sample", "postprocess"),
     _workload,
     click.option(
-        "--offload", type=click.Choice(OFFLOADS), help="Where components stand (generate). Default: the card."
+        "--offload",
+        type=click.Choice(OFFLOADS),
+        help="Where components stand in a whole generation. Default: the card.",
     ),
     click.option("--stream", is_flag=True, help="Group offload over a stream of its own."),
     click.option("--record-stream", is_flag=True, help="Let the allocator wait for that stream."),
     click.option("--low-cpu-mem", is_flag=True, help="Pin weights as they are moved, not all at once."),
     click.option("--steps", type=click.IntRange(1), help="Denoising steps (generate)."),
     click.option("--guidance", type=float, help="How strong guidance is (generate)."),
+    click.option("--decode-chunk", type=click.IntRange(1), help="Frames decoded at once, of SVD (generate)."),
     click.option("--images-per-prompt", type=click.IntRange(1), help="Results of a prompt (generate)."),
 )
 
@@ -112,10 +115,21 @@ alloc_conf_option = click.option(
 )
 
 stack_options = together(
-    click.option("--gpu", help="Card to estimate for. Default: this machine's, or an H200 where there is none."),
+    click.option(
+        "--gpu",
+        help="Card to estimate for: an id of `latentmeter cards`, the name that torch prints, or a card file. "
+        "Default: this machine's, or an H200 where there is none.",
+    ),
     click.option("--torch", help="torch release to estimate for. Default: the installed one."),
     click.option("--cudnn", type=int, help="cuDNN version as torch prints it (90701). Default: torch's own."),
     alloc_conf_option,
+)
+
+card_options = together(
+    click.option("--vram", metavar="SIZE", help="Memory on the card's box: 12GiB. Without --gpu: the worst such card."),
+    click.option(
+        "--reserve", metavar="SIZE", help="Keep so much of the card free for others, such as a desktop: 1GiB."
+    ),
 )
 
 

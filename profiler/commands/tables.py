@@ -52,10 +52,15 @@ def show_levels(levels: Mapping[str, Memory]) -> None:
     )
 
 
-def show_breakdown(found: CallEstimate | Measurement) -> None:
-    """The terms at the peak, and the largest tensors that are alive there."""
+def show_terms(found: CallEstimate | Measurement) -> None:
+    """The terms at the peak, in one line."""
     terms = ", ".join(f"{name} {format_bytes(getattr(found.terms, name))}" for name in TERMS)
     console().print(f"terms at the peak: {terms}")
+
+
+def show_breakdown(found: CallEstimate | Measurement) -> None:
+    """The terms at the peak, and the largest tensors that are alive there."""
+    show_terms(found)
     print_table(
         ["alive at the peak", "shape", "dtype", "term", "made in"],
         [[format_bytes(t.bytes), *t.form, t.term, f"{t.module} {t.op}".strip()] for t in found.largest],

@@ -1,10 +1,13 @@
 """The memory of one moment: three readings of it, the terms that it is made of, and what stands in it."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 LEVELS = ("allocated", "reserved", "device")
 ALLOCATED_TERMS = ("weights", "inputs", "outputs", "activations", "workspace")  # they add up to allocated
 TERMS = (*ALLOCATED_TERMS, "cached", "context")
+
+Verdict = Literal["fits", "tight", "does not fit"]  # of a card: for every call; but just; not
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,6 +22,7 @@ from profiler.data.memory import (
     PeakAt,
     PhasePeak,
     Terms,
+    Verdict,
 )
 from profiler.data.shown import Shown, group_notes
 from profiler.data.stack import Stack
@@ -127,8 +128,9 @@ def _rows(levels: Sequence[Memory | None], terms: Sequence[Terms | None]) -> lis
 class CallEstimate(Side):
     """The estimator's answer for any call on one stack. `baseline`: weights and inputs resident; `peak`: the cold call.
 
-    `warm` is the peak of a second call in the same process; `fits` whether the card, empty, holds every call of one process,
-    `first_call_fits` whether it holds the first. If it holds every call, the figures are those on this card; else those on
+    `warm` is the peak of a second call in the same process; `fits` whether the card holds every call of one process,
+    `verdict` the same in words (`tight` fits, but just), `first_call_fits` whether it holds the first, `capacity_bytes` what
+    torch can take of it. If it holds every call, the figures are those on this card; else those on
     one with room for everything. `roomy` is always the peak there, `safe_reserved_bytes` the highest reserved one there over
     the pasts that `allocator/histories.py` replays. `options` says what became of each memory option, `routes` counts which
     kernel each attention and convolution was priced as, `events` the allocations and frees; `seconds` is without imports.
@@ -143,6 +145,8 @@ class CallEstimate(Side):
     roomy: Memory | None = None
     safe_reserved_bytes: int | None = None
     fits: bool | None = None
+    verdict: Verdict | None = None
+    capacity_bytes: int | None = None
     first_call_fits: bool | None = None
     options: dict[str, AppliedOption] = field(default_factory=dict)
     routes: dict[str, int] = field(default_factory=dict)
@@ -156,17 +160,20 @@ class CallEstimate(Side):
         return "estimated"
 
     @property
-    def verdict(self) -> str:
-        """Whether the empty card holds it, as a line; empty where that is not known."""
-        room = f"{self.stack.gpu} ({format_bytes(self.stack.device_total_bytes)})"
+    def fits_line(self) -> str:
+        """Whether the card holds it, as a line; empty where that is not known."""
+        if self.fits is None:
+            return ""
+        taken = "" if self.capacity_bytes is None else f", {format_bytes(self.capacity_bytes)} of it for torch"
+        room = f"{self.stack.gpu} ({format_bytes(self.stack.device_total_bytes)}{taken})"
         first = ", but the first call alone does" if self.first_call_fits else ""
-        no = f"NO{first}; the figures are a roomy card's"
-        return "" if self.fits is None else f"fits on an empty {room}: {'yes' if self.fits else no}"
+        no = "" if self.fits else f"{first}; the figures are a roomy card's"
+        return f"{self.verdict or ('fits' if self.fits else 'does not fit')} on {room}{no}"
 
     @property
     def remarks(self) -> Sequence[str]:
         """Whether it fits, where the peak is, and the notes."""
-        return [*filter(None, [self.verdict]), *super().remarks]
+        return [*filter(None, [self.fits_line]), *super().remarks]
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

@@ -7,6 +7,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 STEP = "scheduler"  # the name of the mark of a scheduler's step
+LOOP = ("first step", "later steps")
+# The phases that a stage's name stands for within a generation; none for all.
+STAGES = {
+    "generate": (), "text-encode": ("text encode",), "encode": ("image encode",), "sample": LOOP, "denoise": LOOP,
+    "decode": ("decode",), "postprocess": ("post-process",),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -51,8 +57,8 @@ def _cuts(marks: list[Mark], start: int) -> Iterator[tuple[str, int]]:
     inner = inner or {mark.name for mark in before[-1:]}
     loop = min((mark.start for mark in before if mark.name in inner), default=steps[0].start)
     yield from _by_component([mark for mark in before if mark.start < loop], start)
-    yield "first step", loop
-    yield "later steps", steps[0].stop
+    yield LOOP[0], loop
+    yield LOOP[1], steps[0].stop
     after = [mark for mark in runs if mark.start >= steps[-1].stop]
     if after:  # what leads to it belongs to the loop: a component that is evicted is still there
         yield "decode", after[0].start

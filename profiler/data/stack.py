@@ -9,6 +9,7 @@ from typing import Literal
 
 DeviceName = Literal["cuda", "cpu"]
 DRY = "LATENTMETER_DRY"  # set by scripts/dry_cuda: the libraries below torch are stubs, and no kernel runs
+RESERVE = "reserve"  # the setting that holds what `--reserve` keeps free on the card, in bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +51,11 @@ class Stack:
         numbers = [int(part) for part in parts if re.fullmatch("[0-9]{1,9}", part)]
         major, minor, patch = (*numbers, 0, 0, 0)[:3]
         return major, minor, patch
+
+    @property
+    def reserve_bytes(self) -> int:
+        """What is kept free for others on the card: a desktop, another process."""
+        return int(self.settings.get(RESERVE, 0))
 
     @property
     def tf32(self) -> bool:

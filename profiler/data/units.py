@@ -1,5 +1,7 @@
 """Sizes: whole numbers of bytes inside the program, text with a unit for a reader."""
 
+import re
+
 from profiler.errors import UserError
 
 MIB = 1 << 20
@@ -11,6 +13,20 @@ MOST_CALLS = 1000  # warm calls of one measurement
 ELEMENT_BYTES = {
     "fp32": 4, "fp16": 2, "bf16": 2, "fp8": 1, "float64": 8, "float32": 4, "float16": 2, "bfloat16": 2,
 }  # fmt: skip
+
+
+_UNITS = {"": GIB, "G": GIB, "GB": GIB, "GIB": GIB, "M": MIB, "MB": MIB, "MIB": MIB}
+
+
+def parse_bytes(text: str) -> int:
+    """The bytes of `12GiB`, `512 MiB`, or `12GB`, which on a card's box means GiB, as a bare number does.
+
+    Raises UserError.
+    """
+    match = re.fullmatch(r"(\d{1,6}(?:\.\d{1,6})?) ?([A-Za-z]*)", str(text).strip())
+    if match is None or (unit := _UNITS.get(match[2].upper())) is None:
+        raise UserError(f"{text!r} is no memory size; expected one such as 12GiB or 512MiB")
+    return round(float(match[1]) * unit)
 
 
 def is_size(size: object) -> bool:

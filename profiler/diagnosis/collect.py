@@ -1,13 +1,11 @@
 """Makes a profile of a workload: traced and replayed, or of a measured stream, which the trace of the same call explains."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 from profiler.allocator.histories import Histories
 from profiler.data.align import align, pair
 from profiler.data.events import Events
 from profiler.data.records import Measurement
-from profiler.data.spans import Span
 from profiler.data.stack import Stack
 from profiler.data.workload import Workload
 from profiler.diagnosis.profile import Generated, Profile, Source, Usage
@@ -20,14 +18,18 @@ from profiler.stages.phases import Runnable
 from profiler.stages.stage import Stage
 
 
-def estimated(workload: Workload, spec: ModelSpec, stack: Stack) -> tuple[Profile, Stage]:
+def estimated(
+    workload: Workload, spec: ModelSpec, stack: Stack, context_bytes: int | None = None
+) -> tuple[Profile, Stage]:
     """The profile without a GPU, and the stage that was run. Raises UserError, ModelError."""
     watched = trace_stage(workload, spec, stack, UsageTrace)
     stage, trace = watched.run, watched.trace
     assert isinstance(trace, UsageTrace)
-    profile = make_profile(trace, workload, stack, "estimated", usage_of(stage, trace))
-    notes = stack_notes(stack, trace.routes, trace.prices.planner.sources)
-    return replace(profile, output_shapes=watched.output_shapes, notes=notes), stage
+    histories = Histories(trace, stack, context_bytes, plans_on(stack), trace.prices.unplanned_bytes)
+    profile = make_profile(histories, workload, "estimated", usage_of(stage, trace))
+    notes = stack_notes(stack, trace.routes, trace.prices.planner.sources) | histories.notes()
+    verdict = histories.verdict()[0]
+    return replace(profile, output_shapes=watched.output_shapes, notes=notes, verdict=verdict), stage
 
 
 def measured(measurement: Measurement, spec: ModelSpec, stream: Events) -> tuple[Profile, Stage]:
@@ -39,7 +41,7 @@ def measured(measurement: Measurement, spec: ModelSpec, stream: Events) -> tuple
     traced, stage = estimated(workload, spec, stack)
     usage = translated(traced, stream)
     kind: Source = "dry" if measurement.device_kind == "dry" else "measured"
-    profile = make_profile(stream, workload, stack, kind, usage)
+    profile = make_profile(Histories(stream, stack, plan_of=plans_on(stack)), workload, kind, usage)
     counted = measurement.peak.allocated_bytes
     notes = {}
     if measurement.device_kind == "cpu":
@@ -51,19 +53,12 @@ def measured(measurement: Measurement, spec: ModelSpec, stream: Events) -> tuple
     ), stage
 
 
-def make_profile(
-    found: Events,
-    workload: Workload | Generated,
-    stack: Stack,
-    source: Source,
-    usage: Usage,
-    spans: Sequence[Span] = (),
-) -> Profile:
-    """The profile of a stream; `spans` are the phases of a generation."""
-    replay = Histories(found, stack, plan_of=plans_on(stack), spans=spans).fresh  # on this card, if it fits there
+def make_profile(histories: Histories, workload: Workload | Generated, source: Source, usage: Usage) -> Profile:
+    """The profile of a stream, with the phases of a generation where its replay has spans."""
+    found, replay = histories.events, histories.fresh  # on this card, if it fits there
     return Profile(
         workload=workload,
-        stack=stack,
+        stack=histories.stack,
         source=source,
         blocks=found.blocks,
         events=found.events,

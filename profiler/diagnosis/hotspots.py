@@ -4,9 +4,9 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import groupby
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from profiler.data.memory import PeakAt
+from profiler.data.memory import PeakAt, Verdict
 from profiler.data.spans import Span
 from profiler.data.stack import Stack
 from profiler.data.units import format_bytes
@@ -16,11 +16,16 @@ from profiler.diagnosis.dead_weight import find_dead_weight
 from profiler.diagnosis.findings import Finding, find_all
 from profiler.diagnosis.lives import Alive, alive_at_peak, short_name
 from profiler.diagnosis.profile import STANDING, Generated, Profile, Source
-from profiler.diagnosis.remedies import Remedy, describe_remedy
+from profiler.diagnosis.remedies import Remedy, describe_remedy, estimate_remedies
 from profiler.diagnosis.timeline import Timeline, bytes_at_peak, make_timeline
 from profiler.diagnosis.tree import Node, make_tree
 from profiler.estimation.stack_notes import stack_notes
 from profiler.kernels.cudnn_plans import Sources
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from profiler.models.spec import ModelSpec
 
 DEPTH = 4  # of rows in the tree
 SMALL = 0.02  # of the peak: modules, and lines of the timeline, below it are left out
@@ -30,7 +35,8 @@ SMALL = 0.02  # of the peak: modules, and lines of the timeline, below it are le
 class Hotspots:
     """Where the bytes of one workload are. `by_module` adds up to `allocated`; `modules` begin with the stage itself.
 
-    `left_out` says of each option that is no remedy why it is none; `phases` are those of a generation's first call.
+    `left_out` says of each option that is no remedy why it is none; `phases` are those of a generation's first call;
+    `verdict` whether an estimate fits its card.
     """
 
     workload: Workload | Generated
@@ -49,11 +55,13 @@ class Hotspots:
     remedies: Sequence[Remedy] = ()
     left_out: dict[str, str] = field(default_factory=dict)
     phases: Sequence[Span] = ()
+    verdict: Verdict | None = None
     notes: dict[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready data; a remedy with its saving, a finding with those of its options that help."""
         data = asdict(self)
+        data["fits"] = None if self.verdict is None else self.verdict != "does not fit"
         for remedy, plain in zip(self.remedies, data["remedies"], strict=True):
             plain["saving"] = remedy.saving
         return data
@@ -71,7 +79,8 @@ class Hotspots:
         place += "".join(f", {phase.name}" for phase in self.phases if phase.start <= peak < phase.stop)
         best = next((remedy for remedy in self.remedies if remedy.lowers == "allocated"), None)
         lower = describe_remedy(best) if best else "nothing that was tried lowers it" if self.left_out else ""
-        return f"{format_bytes(self.allocated)} allocated at the peak, in {place}", lower
+        fits = f"; {self.verdict} on {self.stack.gpu}" if self.verdict else ""
+        return f"{format_bytes(self.allocated)} allocated at the peak, in {place}{fits}", lower
 
     @property
     def second(self) -> str:
@@ -127,9 +136,19 @@ def summarize(profile: Profile, remedies: Sequence[Remedy] = (), left_out: dict[
         phases=[*profile.phases],
         remedies=remedies,
         left_out=left_out or {},
+        verdict=profile.verdict,
         notes=stack_notes(profile.stack, Counter(kernel.name for kernel in profile.usage.kernels.values()), Sources())
         | profile.notes,
     )
+
+
+def summarize_with_remedies(profile: Profile, spec: "ModelSpec", module: "nn.Module | None") -> Hotspots:
+    """The same with the remedies of its findings, estimated on the stage's own `module`; without them where it is None."""
+    if module is None:
+        return summarize(profile)
+    wanted = [name for finding in find_all(profile) for name in finding.options]
+    assert isinstance(profile.workload, Workload)
+    return summarize(profile, *estimate_remedies(wanted, profile.workload, spec, profile.stack, module))
 
 
 def _parent(node: Node) -> str:

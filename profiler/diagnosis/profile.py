@@ -7,6 +7,7 @@ from types import CodeType
 from typing import Literal
 
 from profiler.data.events import Block, alive_at, first_event
+from profiler.data.memory import Verdict
 from profiler.data.spans import Span
 from profiler.data.stack import Stack
 from profiler.data.workload import MemoryOptions, Placement, Workload
@@ -98,6 +99,7 @@ class Profile:
     usage: Usage
     phases: dict[Span, int] = field(default_factory=dict)
     output_shapes: tuple[tuple[int, ...], ...] = ()
+    verdict: Verdict | None = None
     notes: dict[str, str] = field(default_factory=dict)
 
     @cached_property

@@ -60,7 +60,7 @@ def answer(
     """
     histories = Histories(traced.events, stack, context_bytes, plans_on(stack), traced.unplanned_bytes, spans)
     peak, fresh = histories.peak, histories.fresh
-    fits, remark = histories.fits()
+    verdict, _ = histories.verdict()
     notes = stack_notes(stack, traced.routes, traced.sources) | _unknowns(stack, context_bytes) | traced.notes
     notes |= _workspace_notes(traced.routes, stack)
     if left_out := sum(not fresh.sizes[number] for number in fresh.squeezed):  # in the first call, whose peak is told
@@ -82,9 +82,11 @@ def answer(
         warm=histories.later,
         roomy=histories.roomy_peak,
         safe_reserved_bytes=histories.safe_reserved_bytes,
-        fits=fits,
+        fits=None if verdict is None else verdict != "does not fit",
+        verdict=verdict,
+        capacity_bytes=histories.capacity,
         first_call_fits=histories.first_call_fits,
-        largest=fresh.largest(),
+        largest=fresh.largest(weights=not spans),  # of a placed call, they are told by component
         output_shapes=traced.output_shapes,
         seconds=time.perf_counter() - started,
         options=traced.options,
@@ -92,7 +94,7 @@ def answer(
         events=len(traced.events.events),
         phases=tuple(_phase(fresh, owners, span, *found) for span, found in fresh.phases.items()),
         host=host,
-        notes=notes | ({"fits": remark} if remark else {}),
+        notes=notes | histories.notes(),
     )
 
 

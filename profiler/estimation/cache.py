@@ -15,9 +15,9 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from profiler.data.records import Estimate, from_dict
+from profiler.data.records import CallEstimate, Estimate, from_dict
 from profiler.data.stack import Stack
 from profiler.data.workload import Workload
 from profiler.estimation import shipped
@@ -26,13 +26,16 @@ from profiler.estimation.fit import size_of
 from profiler.estimation.recording import grid_of, replay
 from profiler.estimation.shipped import kind_of
 from profiler.files import cache as disk
-from profiler.files.paths import CONFIGS
+from profiler.files.paths import CONFIGS, installed
 from profiler.kernels.cudnn_library import front_end_version
+from profiler.kernels.cudnn_plans import digest
 from profiler.kernels.cudnn_process import NO_ANSWER
 from profiler.kernels.prices import Elsewhere
+from profiler.machine.cards import gpu_named
 from profiler.models.spec import ModelSpec
 
 logger = logging.getLogger(__name__)
+Answer = TypeVar("Answer", bound=CallEstimate)
 FLATTEN = "TORCH_LINEAR_FLATTEN_3D"  # a trace goes by what holds here
 
 
@@ -102,11 +105,8 @@ class EstimateCache:
         return found
 
     def keep(self, found: Estimate) -> None:
-        """Keep an answer for the same question, unless cuDNN is installed and was silent: the next may hear it."""
-        if NO_ANSWER in found.notes.get("stack.planner", ""):
-            return
-        with suppress(OSError):  # a disk that takes nothing makes the next estimate slower, no more
-            disk.keep("answers", self._answer_name, {"made": _today(), "estimate": asdict(replace(found, latent={}))})
+        """Keep an answer for the same question."""
+        keep_answer(self._question, self.stack, replace(found, latent={}))
 
     def recordings(self) -> Iterator[Entry]:
         """The recordings of this question, at whatever size: this user's own first."""
@@ -151,20 +151,12 @@ class EstimateCache:
         return disk.keep("traces", self.key, data)
 
     @property
-    def _answer_name(self) -> str:
-        stack, model = asdict(self.stack), self.workload.model
-        question = (self.key, _own_files(), self.size, stack, self.context_bytes, model, front_end_version())
-        return _digest(*question)
+    def _question(self) -> tuple[Any, ...]:
+        return self.key, self.size, asdict(self.stack), self.context_bytes, self.workload.model
 
     def _kept(self) -> Estimate | None:
-        started = time.perf_counter()
-        data = disk.find("answers", self._answer_name)
-        if data is None:
-            return None
-        found: Estimate = from_dict(Estimate, data["estimate"])
-        note = f"kept from the same estimate of {data['made']}"
-        latent, notes = closed_form(self.workload, self.spec), found.notes | {"seconds": note}
-        return replace(found, latent=latent, notes=notes, seconds=time.perf_counter() - started)
+        found = find_answer(Estimate, self._question, self.stack)
+        return found and replace(found, latent=closed_form(self.workload, self.spec))
 
     def _replayed(self) -> Estimate | None:
         started = time.perf_counter()
@@ -178,6 +170,34 @@ class EstimateCache:
                 found = answer(traced, self.stack, context_bytes=self.context_bytes, started=started)
                 return estimate_of(found, self.workload, self.spec)
         return None
+
+
+def find_answer(kind: type[Answer], question: Any, stack: Stack) -> Answer | None:
+    """The answer that was kept for the same question and stack, by the same code."""
+    started = time.perf_counter()
+    data = disk.find("answers", _answer_name(question, stack))
+    if data is None:
+        return None
+    found: Answer = from_dict(kind, data["estimate"])
+    notes = found.notes | {"seconds": f"kept from the same estimate of {data['made']}"}
+    return replace(found, notes=notes, seconds=time.perf_counter() - started)
+
+
+def keep_answer(question: Any, stack: Stack, found: CallEstimate) -> None:
+    """Keep an answer for the same question, unless cuDNN is installed and was silent: the next may hear it."""
+    if NO_ANSWER in found.notes.get("stack.planner", ""):
+        return
+    with suppress(OSError):  # a disk that takes nothing makes the next estimate slower, no more
+        disk.keep("answers", _answer_name(question, stack), {"made": _today(), "estimate": asdict(found)})
+
+
+def _answer_name(question: Any, stack: Stack) -> str:
+    """By the question, and all the code that answers it."""
+    libraries = [installed(name) for name in ("transformers", "accelerate")]
+    card = gpu_named(stack.gpu)  # of a user's own file, perhaps
+    record = digest(card.properties if card else None)
+    code = dict(shipped.made_by(stack.torch_release)), _own_files(), libraries
+    return _digest(question, record, code, front_end_version())
 
 
 @cache

@@ -4,27 +4,31 @@ import inspect
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 from profiler.data.events import first_event, first_later_event
 from profiler.data.memory import HostBytes
-from profiler.data.records import CallEstimate
+from profiler.data.records import AppliedOption, CallEstimate
 from profiler.data.spans import Span, spans_of
 from profiler.data.stack import Stack
-from profiler.data.workload import MemoryOptions, Placement
-from profiler.errors import MODEL_FAILURES, LatentmeterError, ModelError, UserError, first_line
+from profiler.data.workload import DtypeName, MemoryOptions, Placement
+from profiler.errors import MODEL_FAILURES, LatentmeterError, ModelError, first_line
 from profiler.estimation.answer import answer
 from profiler.estimation.estimator import Watched, trace_calls
 from profiler.machine.environment import check_settings
 from profiler.models.pipeline import build_pipeline, call_arguments, pipeline_class, set_guidance
 from profiler.models.pipeline_spec import PipelineSpec
 from profiler.models.spec import Size
-from profiler.stages.generation import Generation, kept
+from profiler.stages.generation import Generation, kept, quiet
+from profiler.stages.generation_options import apply_to_pipeline
 from profiler.trace.placed import PlacedTrace
 
 STEPS = 3  # stand for any number: by then the longest history of a scheduler is full (UniPC's, of solver_order 2)
-SWITCHES = ("tiling", "slicing")  # the VAE's, that a pipeline passes on
+Tell = Callable[[str], None]
+NONE = MemoryOptions()
+CHECKED = "taken to find nothing: it would make a black picture of what it finds"
 
 
 def estimate_generation(
@@ -33,61 +37,61 @@ def estimate_generation(
     *,
     placement: Placement,
     options: MemoryOptions,
-    dtype: Any = None,
+    dtype: DtypeName | None = None,
     context_bytes: int | None = None,
+    tell: Tell = lambda _: None,
     **call: Any,
 ) -> CallEstimate:
-    """Estimate the pipeline that `spec` describes; `call` as for `made_ready`.
+    """Estimate the pipeline that `spec` describes; `call` as for `made_ready`. `tell` hears what is done.
 
     Raises UserError for an argument or option that it does not take, ModelError where the call fails.
     """
-    pipe, inputs, notes = made_ready(spec, options, dtype, **call)
-    found = estimate_placed(pipe, pipe, inputs, placement, stack, context_bytes=context_bytes)
+    tell(f"building {spec.id}")
+    pipe, inputs, applied, notes = made_ready(spec, options, dtype, **call)
+    how: dict[str, Any] = {"context_bytes": context_bytes, "tell": tell, "options": options, "applied": applied}
+    found = estimate_placed(pipe, pipe, inputs, placement, stack, **how)
     return replace(found, notes=found.notes | notes)
 
 
 def made_ready(
-    spec: PipelineSpec, options: MemoryOptions, dtype: Any = None, **call: Any
-) -> tuple[Any, dict[str, Any], dict[str, str]]:
-    """The pipeline that `spec` describes with `options` on, what it is called with, and what is to be said of that.
+    spec: PipelineSpec, options: MemoryOptions, dtype: DtypeName | None = None, **call: Any
+) -> tuple[Any, dict[str, Any], dict[str, AppliedOption], dict[str, str]]:
+    """The pipeline that `spec` describes, what it is called with, how `options` were applied, and notes of all that.
 
     `call` are arguments of `call_arguments`, with `frames` and sides alone. Raises UserError as `estimate_generation` does.
     """
     sides = {name: call.pop(name, None) for name in ("frames", "height", "width")}
     size = spec.default or Size(frames=1, height=512, width=512)
     size = size.model_copy(update={name: value for name, value in sides.items() if value is not None})
-    pipe = build_pipeline(spec, dtype)
-    _switch(pipe, spec, options)
-    if call.get("guidance") is not None:
-        set_guidance(spec, pipe, call["guidance"])
-    asked = call.pop("steps", None) or spec.call.get("num_inference_steps")
-    strength = _strength(spec)
-    steps = None if asked is None else min(asked, math.ceil(STEPS / strength))
-    inputs = call_arguments(spec, size=size, steps=steps, **call)
+    with quiet():
+        pipe = build_pipeline(spec, dtype)
+        applied = apply_to_pipeline(pipe, spec, size, call.get("prompts", 1), options)
+        if call.get("guidance") is not None:
+            set_guidance(spec, pipe, call["guidance"])
+        asked = call.pop("steps", None) or spec.call.get("num_inference_steps")
+        steps = few_steps(spec, asked)
+        inputs = call_arguments(spec, size=size, steps=steps, **call)
     note = f"{steps} of {asked} steps are traced: from the second on each allocates what the one before it did"
-    return pipe, inputs, {} if steps == asked else {"steps": note}
+    return pipe, inputs, applied, {} if steps == asked else {"steps": note}
 
 
-def _strength(spec: PipelineSpec) -> float:
-    """The share of the steps that are taken: image to image leaves out the first ones."""
+def few_steps(spec: PipelineSpec, asked: int | None = None) -> int | None:
+    """As many steps as stand for those `asked` for, or published; None for a pipeline that names none.
+
+    Image to image leaves out the first ones: `strength` is the share that is taken.
+    """
+    asked = asked or spec.call.get("num_inference_steps")
     taken = inspect.signature(pipeline_class(spec.class_name).__call__).parameters.get("strength")
     given = spec.call.get("strength", taken.default if taken else 1.0)
-    return float(given) if given else 1.0
+    return None if asked is None else min(asked, math.ceil(STEPS / (float(given) if given else 1.0)))
 
 
-def _switch(pipe: Any, spec: PipelineSpec, options: MemoryOptions) -> None:
-    """Apply the VAE's switches. Raises UserError for those that are off the mark here."""
-    asked = [field.name for field in fields(options) if getattr(options, field.name) != field.default]
-    for name in asked:
-        method = getattr(getattr(pipe, "vae", None), f"enable_{name}", None)
-        if name not in SWITCHES or method is None:
-            raise UserError(
-                f"{name}: {spec.class_name} takes {' and '.join(SWITCHES)} in a generation, if its VAE does"
-            )
-        method()
+def estimate_placed(*call: Any, **how: Any) -> CallEstimate:
+    """What `estimate_with_events` finds, without the events. Raises UserError, ModelError as that does."""
+    return estimate_with_events(*call, **how)[0]
 
 
-def estimate_placed(
+def estimate_with_events(
     function: Callable[..., Any],
     pipe: Any,
     inputs: Sequence[Any] | Mapping[str, Any],
@@ -95,25 +99,33 @@ def estimate_placed(
     stack: Stack,
     *,
     context_bytes: int | None = None,
-) -> CallEstimate:
+    options: MemoryOptions = NONE,
+    applied: Mapping[str, AppliedOption] = MappingProxyType({}),
+    tell: Tell = lambda _: None,
+) -> tuple[CallEstimate, PlacedTrace]:
     """Estimate `function` on `inputs`, which calls the pipeline `pipe`: its load, a first call and a second one.
 
-    The pipeline is left as it was. Raises UserError where it refuses the placement, ModelError where the call fails, as it
-    may on a card too: a weight that stays behind, for one.
+    Returns the events too, which the estimate was read from. The pipeline is left as it was. `options` were `applied`
+    to it before; `tell` hears which part of it runs. Raises UserError where it refuses the placement, ModelError where
+    the call fails, as it may on a card too: a weight that stays behind, for one.
     """
     started = time.perf_counter()
-    trace = PlacedTrace(stack)
-    watched = trace_placed(Generation(function, pipe, inputs, placement), trace, warm_calls=1)
+    trace = PlacedTrace(stack, tell=tell)
+    run = Generation(function, pipe, inputs, placement)
+    run.asked, run.options = options, applied
+    watched = trace_placed(run, trace, warm_calls=1)
+    tell(f"replaying {len(trace.events):,} allocator events")
     host = HostBytes(pinned=trace.host.pinned, pageable=trace.host.peak_pageable, peak=trace.host.peak)
-    told: dict[str, Any] = {"spans": phases_of(trace), "owners": trace.owners, "host": host}
-    return answer(watched.traced, stack, context_bytes=context_bytes, started=started, **told)
+    rest: dict[str, Any] = {"context_bytes": context_bytes, "started": started}
+    found = answer(watched.traced, stack, **rest, spans=phases_of(trace), owners=trace.owners, host=host)
+    return replace(found, notes=found.notes | placed_notes(pipe, trace)), trace
 
 
 def trace_placed(run: Generation, trace: PlacedTrace, *, warm_calls: int) -> Watched[Generation]:
     """Trace a generation, its load and its calls. Raises as `estimate_placed` does, and leaves the pipeline as it was."""
     check_settings(trace.stack)
     try:
-        with kept(run.pipe):
+        with kept(run.pipe), quiet():
             return trace_calls(run, trace, warm_calls=warm_calls)
     except LatentmeterError:
         raise
@@ -125,3 +137,13 @@ def trace_placed(run: Generation, trace: PlacedTrace, *, warm_calls: int) -> Wat
 def phases_of(trace: PlacedTrace) -> tuple[Span, ...]:
     """The phases of a load and of one call or two, as far as they were traced."""
     return spans_of(trace.marks, first_event(trace), first_later_event(trace), len(trace.events))
+
+
+def placed_notes(pipe: Any, trace: PlacedTrace) -> dict[str, str]:
+    """What is taken as if it were known, of numbers that only real weights or pictures have."""
+    notes = {}
+    if trace.thresholds:
+        notes["thresholds"] = f"a number of the checkpoint is taken as 0; first in {trace.thresholds[0]}"
+    if getattr(pipe, "safety_checker", None) is not None:
+        notes["safety_checker"] = CHECKED
+    return notes

@@ -8,6 +8,8 @@ from profiler.kernels.cudnn_plans import SHIPPED_BY, Sources
 from profiler.machine.environment import say_settings
 from profiler.machine.versions import say_old_cudnn, say_torch
 
+UNIFIED = "this card's memory is the host's: what is offloaded to the CPU stays in it, and saves nothing"
+
 
 def stack_notes(stack: Stack, routes: Mapping[str, int], sources: Sources) -> dict[str, str]:
     """The remarks by their names in `notes`, all of which begin with `stack.`; those of the CPU are none."""
@@ -18,6 +20,8 @@ def stack_notes(stack: Stack, routes: Mapping[str, int], sources: Sources) -> di
         "stack.torch": say_torch(stack),
         "stack.planner": say_closed_form(routes, sources),
         "stack.cudnn": "; ".join(filter(None, (say_plans(stack, sources), say_old_cudnn(stack)))),
+        "stack.plans": say_siblings(stack, sources),
+        "stack.memory": UNIFIED if stack.capability == (12, 1) else "",
         "stack.convolutions": say_slow_convolutions(stack, routes),
     }
     return {name: text for name, text in said.items() if text}
@@ -34,6 +38,12 @@ def say_closed_form(routes: Mapping[str, int], sources: Sources) -> str:
         f"workspace of {count} of {total} convolutions by a closed form, which is approximate and read off cuDNN "
         f"{format_cudnn(SHIPPED_BY)}: {why}"
     )
+
+
+def say_siblings(stack: Stack, sources: Sources) -> str:
+    """Which other card's plans answered for this one."""
+    said = " and ".join(f"{count} distinct convolutions by plans of {name}" for name, count in sources.siblings.items())
+    return f"{said}: {stack.gpu} has the same architecture, multiprocessors and shared memory" if said else ""
 
 
 def say_plans(stack: Stack, sources: Sources) -> str:

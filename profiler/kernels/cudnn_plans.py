@@ -26,7 +26,7 @@ from profiler.files.paths import CONFIGS
 from profiler.kernels.convolution import Convolution, is_beyond_32_bit
 from profiler.kernels.cudnn_library import FIRST_WITHOUT_DEVICE, front_end_version, installed_cudnn
 from profiler.kernels.cudnn_process import CudnnProcess, SilentError
-from profiler.machine.cards import gpu_named
+from profiler.machine.cards import Gpu, gpu_named, sibling
 
 MOST_KEPT = 50_000  # questions of a card: some 5 MB, of which the latest stay
 # cuDNN 9.20.0, as torch's integer: it planned what `configs/plans` has, and the closed form is read off it.
@@ -36,10 +36,11 @@ CLOSED_FORM: ContextVar[bool] = ContextVar("CLOSED_FORM", default=False)  # set:
 
 @dataclass
 class Sources:
-    """Who said what convolutions borrow: how many each cuDNN planned, by its version, and why others are left to the closed
-    form, a reason each."""
+    """Who said what convolutions borrow: how many each cuDNN planned, by its version, how many of those by another card's
+    plans, and why others are left to the closed form, a reason each."""
 
     planned_by: Counter[int] = field(default_factory=Counter)
+    siblings: Counter[str] = field(default_factory=Counter)
     unplanned: dict[str, None] = field(default_factory=dict)
 
 
@@ -51,7 +52,6 @@ class Planner:
         self.sources = Sources()
         self._stack = stack
         self._card = gpu_named(stack.gpu)
-        self._record = self._card.properties if self._card else None
         self._process: CudnnProcess | None = None
         self._silent = ""  # why the process does not answer
 
@@ -97,8 +97,13 @@ class Planner:
         found = self._shipped_plans.get(question)
         if found is not None:
             self.answered["shipped"] += 1
-            self.sources.planned_by[SHIPPED_BY] += 1
+            self._count(SHIPPED_BY, self._planned_card)
         return found
+
+    def _count(self, version: int, card: Gpu | None) -> None:
+        self.sources.planned_by[version] += 1
+        if card is not None and card.name != self._stack.gpu:
+            self.sources.siblings[card.name] += 1
 
     def _installed(self, question: str) -> int | None:
         found = self.kept.get(question)
@@ -108,7 +113,9 @@ class Planner:
             self.answered["asked"] += 1
             self.kept[question] = found
         if found is not None:
-            self.sources.planned_by[installed_cudnn() or 0] += 1
+            self._count(
+                installed_cudnn() or 0, self._card if self._card and self._card.properties else self._planned_card
+            )
         return found
 
     def close(self) -> None:
@@ -123,7 +130,22 @@ class Planner:
 
     @cached_property
     def _shipped_plans(self) -> dict[str, int | None]:
-        return shipped_plans(self._card.id, digest(self._record)) if self._card else {}
+        card = self._planned_card
+        return shipped_plans(card.id, digest(card.properties)) if card else {}
+
+    @cached_property
+    def _planned_card(self) -> Gpu | None:
+        """The card whose shipped plans answer: this one, else one that cuDNN takes for the same; None for neither."""
+        card = self._card
+        if card and shipped_plans(card.id, digest(card.properties)):
+            return card
+        return sibling(self._stack.capability, self._stack.multiprocessors, (card and card.properties) or {})
+
+    @cached_property
+    def _record(self) -> dict[str, Any] | None:
+        """The property record by which cuDNN is asked."""
+        own = self._card.properties if self._card else None
+        return own or (self._planned_card.properties if self._planned_card else None)
 
     @cached_property
     def kept(self) -> dict[str, int]:

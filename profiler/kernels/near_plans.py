@@ -15,7 +15,7 @@ from profiler.data.stack import Stack
 from profiler.data.units import round_up
 from profiler.kernels.convolution import Convolution, is_beyond_32_bit, output_of, within_32_bit
 from profiler.kernels.cudnn_plans import CLOSED_FORM, digest, question_of, shipped_plans
-from profiler.machine.cards import gpus
+from profiler.machine.cards import planned as planned_cards
 
 COPIES = tuple("".join(parts) for count in (3, 2, 1, 0) for parts in combinations("xyw", count))
 COPIES_HEADER, SPLIT_HEADER = 16, 159  # bytes of a plan that copies anything, and of one that splits the sum
@@ -100,7 +100,7 @@ def _distance(a: tuple[int, ...], b: tuple[int, ...]) -> float:
     """Mostly the ratio of positions, by which engines are chosen; then that of samples, and of each side.
 
     cuDNN looks at the batch by itself: a consumer Blackwell copies four channels from four samples on, at any size. The two
-    weights are fitted, on plans of an H200 and an RTX 5090 at random kinds and sizes; other cards were not looked at.
+    weights are fitted, on plans of an H200 and an RTX 5090 at random kinds and sizes; an L40S and an RTX 3090 were in view.
     """
     samples, *sides = (abs(log(m / n)) for m, n in zip(a, b, strict=True))
     return abs(log(prod(a) / prod(b))) + 0.35 * samples + 0.1 * sum(sides)
@@ -115,7 +115,7 @@ def _kind(fields: list[str]) -> tuple[str, ...]:
 @cache
 def _index(capability: tuple[int, int], gpu: str | None) -> dict[tuple[str, ...], dict[tuple[int, ...], int]]:
     """Shipped plans of one architecture, the card's own before others', by everything but the size, then by that."""
-    cards = [card for card in gpus().values() if card.capability == capability and card.properties]
+    cards = [card for card in planned_cards() if card.capability == capability]
     index: dict[tuple[str, ...], dict[tuple[int, ...], int]] = {}
     for card in sorted(cards, key=lambda card: card.name == gpu):
         for question, planned in shipped_plans(card.id, digest(card.properties)).items():

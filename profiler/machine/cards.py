@@ -1,27 +1,36 @@
 """Cards that an estimate can be for, from `configs/gpus/*.yaml`, and the stack that is assumed on them."""
 
 import difflib
+import re
 from collections.abc import Mapping
 from functools import cache
+from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, PositiveInt
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt
 
-from profiler.data.stack import Stack
+from profiler.data.stack import RESERVE, Stack
+from profiler.data.units import GIB, MIB, format_bytes
 from profiler.errors import UserError
 from profiler.files.load import read_as
 from profiler.files.paths import CONFIGS, installed
 from profiler.machine.versions import check_cudnn, check_torch, with_torch
 
-GPUS = CONFIGS / "gpus"
+GPUS, PLANS = CONFIGS / "gpus", CONFIGS / "plans"
 DEFAULT_GPU = "h200"
+MOST_MISSING = 659 * MIB  # of a box of up to 32 GiB, the largest difference to CUDA's total that is known (RTX 5090)
+OTHERS = r"\b(amd|radeon|instinct|rx \d{3,4}|mi\d{3}x?|apple|m[1-5]( (pro|max|ultra))?|intel|arc|gaudi)\b"
+SHARED = "maxSharedMemoryPerBlockOptin"
+PREFIXES = r"^(nvidia |geforce |tesla |quadro )+"
+_given: dict[str, "Gpu"] = {}  # cards read from files that a user named, by the name that torch prints
 
 
 class Gpu(BaseModel):
-    """One card. `total_bytes` as CUDA reports it; `context_bytes` is None until measured.
+    """One card. `total_bytes` as CUDA reports it; `box_gib` as it is sold; `context_bytes` is None until measured.
 
     `properties` is the device property record by which cuDNN plans for this card without one: all of its 23 keys, in
-    cuDNN's own names and units. None: no record is known, and nothing can be planned for the card or run dry on it.
+    cuDNN's own names and units. None: no record is known, nothing can be run dry on the card, and only plans of a sibling
+    serve. `reserve_bytes` are kept free for others.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -30,8 +39,10 @@ class Gpu(BaseModel):
     name: str
     capability: tuple[int, int]
     multiprocessors: PositiveInt
+    box_gib: PositiveInt | None = None
     total_bytes: PositiveInt
     context_bytes: PositiveInt | None = None
+    reserve_bytes: NonNegativeInt = 0
     properties: dict[str, Any] | None = None
     sources: dict[str, str]
 
@@ -52,20 +63,101 @@ def gpus() -> dict[str, Gpu]:
     return {gpu_id: gpu(gpu_id) for gpu_id in gpu_ids()}
 
 
+def planned() -> list[Gpu]:
+    """The cards for which plans are shipped."""
+    return [gpu(path.stem) for path in sorted(PLANS.glob("*.json"))]
+
+
 def gpu_named(name: str | None) -> Gpu | None:
-    """The card whose own name is `name`, as CUDA says it."""
-    return next((card for card in gpus().values() if card.name == name), None)
+    """The card whose own name is `name`, as CUDA says it: from a user's file, or the first shipped one."""
+    if name in _given:
+        return _given[name]
+    files = (path for path in sorted(GPUS.glob("*.yaml")) if f"name: {name}\n" in path.read_text(encoding="utf-8"))
+    return next((gpu(path.stem) for path in files), None)
 
 
-def find_gpu(name: str) -> Gpu:
-    """The card `name`. Raises UserError that names the cards there are."""
-    key = name.lower().replace("_", "-").replace(" ", "-")
+def sibling(capability: tuple[int, int] | None, multiprocessors: int | None, record: Mapping[str, Any]) -> Gpu | None:
+    """A card with shipped plans that cuDNN cannot tell from this one: architecture, multiprocessors and shared memory.
+
+    An architecture has one size of shared memory; `record`, where there is one, says it and the rest of this very card.
+    """
+    for card in planned():
+        own = card.properties or {}
+        same = all(record.get(key, own.get(key)) == own.get(key) for key in ("multiProcessorCount", SHARED))
+        if (card.capability, card.multiprocessors) == (capability, multiprocessors) and same:
+            return card
+    return None
+
+
+def find_gpu(name: str, vram: int | None = None, reserve: int = 0) -> Gpu:
+    """The card `name`: an id, the name that torch prints, or a file that `doctor --dump-card` wrote.
+
+    With `vram` that card with so many bytes on its box, with `reserve` so many kept free. Raises UserError that names the
+    nearest cards, or the ones that share a name.
+    """
+    found = [_from_file(Path(name))] if re.search(r"\.ya?ml$|/", name) else _called(name)
+    if len(found) > 1:
+        found = [card for card in found if vram == (card.box_gib or 0) * GIB] or found
+    if len(found) > 1:
+        raise UserError(f"'{name}' is the name of several cards: give one of {', '.join(card.id for card in found)}")
+    return _with_memory(found[0], vram, reserve)
+
+
+def _from_file(path: Path) -> Gpu:
+    card = read_as(Gpu, path, "a card file")
+    _given[card.name] = card
+    return card
+
+
+def _called(name: str) -> list[Gpu]:
+    words = _words(name)
+    key = re.sub(PREFIXES, "", words).replace(" ", "-")
     known = gpu_ids()
     if key in known:
-        return gpu(key)
-    near = difflib.get_close_matches(key, known, n=1)
-    hint = f"did you mean '{near[0]}'? " if near else ""
-    raise UserError(f"no card '{name}': {hint}known: {', '.join(known)}")
+        return [gpu(key)]
+    sizes = [gpu_id for gpu_id in known if re.fullmatch(rf"{re.escape(key)}-\d+gb", gpu_id)]
+    if sizes or (sizes := [card.id for card in gpus().values() if _words(card.name) == words]):
+        return [gpu(gpu_id) for gpu_id in sizes]
+    if re.search(OTHERS, words):
+        raise UserError(f"'{name}' is not covered: the allocator and the kernels here are CUDA's, of NVIDIA's cards")
+    near = difflib.get_close_matches(key, known, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(repr(one) for one in near)}? " if near else ""
+    raise UserError(
+        f"no card '{name}': {hint}`latentmeter cards` lists them, `latentmeter doctor --dump-card` adds one"
+    )
+
+
+def _words(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", " ", name.lower()).strip()
+
+
+def _with_memory(card: Gpu, vram: int | None, reserve: int) -> Gpu:
+    changed: dict[str, Any] = {}
+    if vram is not None and vram != (card.box_gib or 0) * GIB:
+        missing = card.box_gib * GIB - card.total_bytes if card.box_gib else MOST_MISSING
+        if vram <= missing:
+            raise UserError(
+                f"a memory of {format_bytes(vram)}: CUDA would report none of it, {format_bytes(missing)} less"
+            )
+        changed = {"id": f"{card.id}-{vram // MIB}mib", "total_bytes": vram - missing, "box_gib": None}
+    if reserve:
+        changed |= {"id": f"{changed.get('id', card.id)}-less-{reserve // MIB}mib", "reserve_bytes": reserve}
+    return card.model_copy(update=changed) if changed else card
+
+
+def cards_of(vram: int) -> list[Gpu]:
+    """The cards sold with `vram` bytes, or with the next larger memory: of each architecture the one with the least total.
+
+    Architectures before 7.5 are left out: CUDA 13, which torch brings now, has no kernels for them. Raises UserError
+    where there is no card as large.
+    """
+    able = [card for card in gpus().values() if card.capability >= (7, 5) and card.box_gib]
+    boxes = [card.box_gib for card in able if card.box_gib and card.box_gib * GIB >= vram]
+    if not boxes:
+        most = max(card.box_gib or 0 for card in able)
+        raise UserError(f"no card has {format_bytes(vram)}: the largest has {most} GiB")
+    fitting = sorted((card for card in able if card.box_gib == min(boxes)), key=lambda card: -card.total_bytes)
+    return [*{card.capability: card for card in fitting}.values()]
 
 
 def assumed_stack(
@@ -83,7 +175,7 @@ def assumed_stack(
         device_total_bytes=card.total_bytes,
         torch=check_torch(installed("torch") if torch_version is None else torch_version),
         diffusers=installed("diffusers"),
-        settings=dict(settings or {}),
+        settings=dict(settings or {}) | ({RESERVE: str(card.reserve_bytes)} if card.reserve_bytes else {}),
     )
     if cudnn is not None:
         check_cudnn(cudnn, stack.torch_release)

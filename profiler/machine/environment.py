@@ -79,7 +79,7 @@ def environment_with(alloc_conf: str | None, device: str) -> dict[str, str]:
 def need_allocator(device: str) -> None:
     """Raise UserError for the CPU, where a setting of the allocator would be one that does nothing."""
     if device == "cpu":
-        raise UserError("allocator settings: the CPU has no caching allocator to set up; leave --alloc-conf out")
+        raise UserError("the CPU has no caching allocator to set up or to keep from memory; leave the settings out")
 
 
 def check_settings(stack: Stack) -> None:

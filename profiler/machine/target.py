@@ -4,7 +4,9 @@ import ctypes
 from dataclasses import replace
 
 from profiler.data.alloc_conf import with_alloc_conf
-from profiler.data.stack import Stack
+from profiler.data.stack import RESERVE, Stack
+from profiler.data.units import parse_bytes
+from profiler.errors import UserError
 from profiler.machine.environment import check_settings, context_with, need_allocator, settings_here
 
 
@@ -14,12 +16,20 @@ def target_stack(
     cudnn: int | None,
     stack: Stack | None = None,
     alloc_conf: str | None = None,
+    vram: str | None = None,
+    reserve: str | None = None,
 ) -> tuple[Stack, int | None]:
     """The stack that an estimate is for, which is `stack` where one is given, and its context bytes if they are known.
 
-    `alloc_conf` sets up its allocator. Raises UserError for versions that there are not and settings without an estimate.
+    `alloc_conf` sets up its allocator; `vram` is the memory on the card's box, `reserve` what is kept free for others.
+    Raises UserError for versions that there are not and settings without an estimate.
     """
-    found, context = (stack, None) if stack is not None else _named_stack(gpu, torch_version, cudnn)
+    if stack is not None and vram is not None:
+        raise UserError("vram: a stack has the memory of its own card; set its device_total_bytes")
+    found, context = (stack, None) if stack is not None else _named_stack(gpu, torch_version, cudnn, vram)
+    if reserve is not None:
+        need_allocator(found.device)
+        found = replace(found, settings=found.settings | {RESERVE: str(parse_bytes(reserve))})
     if alloc_conf is not None:
         need_allocator(found.device)
         found = replace(found, settings=with_alloc_conf(found.settings, alloc_conf))
@@ -27,7 +37,9 @@ def target_stack(
     return found, context_with(context, found.settings)
 
 
-def _named_stack(gpu: str | None, torch_version: str | None, cudnn: int | None) -> tuple[Stack, int | None]:
+def _named_stack(
+    gpu: str | None, torch_version: str | None, cudnn: int | None, vram: str | None
+) -> tuple[Stack, int | None]:
     from profiler.machine.cards import DEFAULT_GPU, assumed_stack, find_gpu
 
     if gpu is None and torch_version is None and cudnn is None and _has_driver():
@@ -37,7 +49,7 @@ def _named_stack(gpu: str | None, torch_version: str | None, cudnn: int | None) 
             from profiler.machine.live import live_stack
 
             return live_stack("cuda"), None
-    card = find_gpu(DEFAULT_GPU if gpu is None else gpu)
+    card = find_gpu(DEFAULT_GPU if gpu is None else gpu, None if vram is None else parse_bytes(vram))
     return assumed_stack(card, torch_version, cudnn, settings_here()), card.context_bytes
 
 

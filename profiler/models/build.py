@@ -6,7 +6,7 @@ Memory depends on shapes and dtypes, not on values, so a catalog model needs no 
 
 import inspect
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from math import prod
 from typing import Any
 from unittest.mock import patch
@@ -50,20 +50,26 @@ def build(cls: Any, config: dict[str, Any], dtype: torch.dtype) -> nn.Module:
 
 @contextmanager
 def _large_tables_on_meta() -> Iterator[None]:
-    """Let tables of 2D positions have no data either where they are large, as if they were parameters.
+    """Let tables of positions have no data either where they are large, as if they were parameters.
 
     diffusers computes SD 3.5's in fp64: 1.4 GiB for a moment. Nobody asks what such a table holds.
     """
     from diffusers.models import embeddings
 
-    usual = embeddings.get_2d_sincos_pos_embed
+    in_3d = embeddings.get_3d_sincos_pos_embed
 
-    def table(embed_dim: int, grid_size: Any, *args: Any, **kwargs: Any) -> Any:
-        rows = grid_size**2 if isinstance(grid_size, int) else prod(grid_size)
-        with torch.device("meta") if rows * embed_dim * 4 > LARGE else nullcontext():
-            return usual(embed_dim, grid_size, *args, **kwargs)
+    def without_data(usual: Any) -> Any:
+        def table(embed_dim: int, size: Any, *args: Any, **kwargs: Any) -> Any:
+            rows = size**2 if isinstance(size, int) else prod(size)
+            rows *= args[0] if args and usual is in_3d else 1  # frames
+            with torch.device("meta") if rows * embed_dim * 4 > LARGE else nullcontext():
+                return usual(embed_dim, size, *args, **kwargs)
 
-    with patch.object(embeddings, usual.__name__, table):
+        return table
+
+    with ExitStack() as patches:
+        for name in ("get_2d_sincos_pos_embed", "get_3d_sincos_pos_embed"):
+            patches.enter_context(patch.object(embeddings, name, without_data(getattr(embeddings, name))))
         yield
 
 

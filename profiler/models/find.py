@@ -11,6 +11,7 @@ from profiler.errors import UserError
 from profiler.files.load import read_json
 from profiler.models.attention import environment_backend
 from profiler.models.catalog import catalog_model, model_ids, read_spec
+from profiler.models.not_here import check_no_single_file
 from profiler.models.spec import ModelSpec
 
 logger = logging.getLogger(__name__)
@@ -41,6 +42,7 @@ def find_model(name: str) -> ModelSpec:
         from profiler.models.folder import read_folder
 
         return read_folder(name).model_copy(update={"reference": name})
+    check_no_single_file(name)
     raise UserError(_what_it_is_not(name, known))
 
 

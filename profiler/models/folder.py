@@ -9,7 +9,9 @@ from typing import Any
 
 from profiler.errors import UserError
 from profiler.files.load import read_json
+from profiler.models.catalog import model_ids
 from profiler.models.component import read_component
+from profiler.models.not_here import fetched
 from profiler.models.spec import ModelSpec, Size
 
 DENOISERS = ("transformer", "unet")
@@ -98,9 +100,5 @@ def _read(name: str, file: str) -> dict[str, Any]:
 
 def _download(name: str, file: str) -> Path:
     import huggingface_hub
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    try:
-        return Path(huggingface_hub.hf_hub_download(name, file))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise UserError(f"{name}: no such catalog model or folder, and the hub gave no {file}: {error}") from error
+    return fetched(name, model_ids(), lambda: huggingface_hub.hf_hub_download(name, file))

@@ -7,6 +7,7 @@ import importlib
 import inspect
 from typing import Any
 
+import torch
 from torch import nn
 
 from profiler.data.workload import DtypeName
@@ -16,6 +17,7 @@ from profiler.models.pipeline_spec import Part, PipelineSpec
 from profiler.models.spec import Size
 from profiler.models.tokenizer import Tokenizer, stand_in
 
+THRESHOLDS = ("concept_embeds_weights", "special_care_embeds_weights")  # of diffusers' StableDiffusionSafetyChecker
 LIBRARIES = ("diffusers", "transformers")
 
 
@@ -65,6 +67,7 @@ def call_arguments(
     images_per_prompt: int = 1,
     guidance: float | None = None,
     text_length: int | None = None,
+    decode_chunk: int | None = None,
 ) -> dict[str, Any]:
     """What the pipeline is called with: the published size, steps and guidance where none are given, prompts of words.
 
@@ -93,6 +96,12 @@ def call_arguments(
         if several is None:
             raise UserError(f"{spec.id}: {spec.class_name} makes one result of a prompt")
         given[several] = images_per_prompt
+    if decode_chunk is not None:
+        if "decode_chunk_size" not in taken:
+            raise UserError(
+                f"decode_chunk: {spec.class_name} has no decode_chunk_size; --tiling and --slicing cut what its VAE decodes"
+            )
+        given["decode_chunk_size"] = decode_chunk
     if steps is not None:
         given["num_inference_steps"] = steps
     if guidance is not None and spec.guidance in taken:
@@ -116,13 +125,22 @@ def _build(name: str, spec: PipelineSpec) -> Any:
         return stand_in(part)
     cls = part_class(part)
     if isinstance(cls, type) and issubclass(cls, nn.Module):
-        return build(cls, part.config, TORCH_DTYPES[spec.dtype_of(name)])
+        return _with_thresholds(build(cls, part.config, TORCH_DTYPES[spec.dtype_of(name)]))
     try:
         if part.folder is not None:
             return cls.from_pretrained(part.folder)
         return cls.from_config(part.config) if hasattr(cls, "from_config") else cls(**part.config)
     except (OSError, *MODEL_FAILURES) as error:
         raise UserError(f"{spec.id}: {name} ({part.class_name}) cannot be made: {first_line(error)}") from error
+
+
+def _with_thresholds(module: nn.Module) -> nn.Module:
+    """A safety checker's thresholds have values, those of its class: it reads them. Over 1 no picture is: it finds none."""
+    for name, parameter in module.named_parameters(recurse=False):
+        if name in THRESHOLDS:
+            value = torch.ones(parameter.shape, dtype=parameter.dtype, device="cpu")
+            setattr(module, name, nn.Parameter(value, requires_grad=False))
+    return module
 
 
 def part_class(part: Part) -> Any:

@@ -9,11 +9,10 @@ from typing import Any
 from profiler.errors import UserError
 from profiler.files.load import read_json
 from profiler.models.find import HUB_ID
-from profiler.models.pipeline import pipeline_class
+from profiler.models.not_here import check_no_single_file, fetched
 from profiler.models.pipeline_spec import Part, PipelineSpec, catalog_pipeline, not_described, parts, pipeline_ids
 from profiler.models.tokenizer import Tokenizer
 
-SINGLE_FILES = (".safetensors", ".sft", ".ckpt", ".pt", ".pth", ".bin", ".gguf")
 SETTINGS = ("Tokenizer", "Processor", "Extractor")  # classes that read their folder, not a config
 CONFIGS = ("config.json", "scheduler_config.json", "guider_config.json")
 VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt", "*.model")
@@ -24,12 +23,7 @@ def find_pipeline(name: str) -> PipelineSpec:
     """The pipeline that `name` means. Raises UserError, saying what to do, for what is none."""
     if name in pipeline_ids():
         return catalog_pipeline(name)
-    if name.lower().endswith(SINGLE_FILES):
-        raise UserError(
-            f"{name}: a single file holds weights, not what they are the weights of. In Python, "
-            'diffusers.StableDiffusionXLPipeline.from_single_file("...").save_pretrained("my-folder"), with the class that '
-            "it was made for, writes a folder; give that, or an id of the catalog"
-        )
+    check_no_single_file(name)
     if os.path.isdir(name):
         return _read(name, Path(name))
     if HUB_ID.fullmatch(name) and not os.path.exists(name):
@@ -103,6 +97,8 @@ def _stand_in(name: str, class_name: str) -> Tokenizer:
 
 def _call(class_name: str) -> dict[str, Any]:
     """How a pipeline is called of which the catalog has none: pictures where it asks for them."""
+    from profiler.models.pipeline import pipeline_class  # needs torch
+
     taken = inspect.signature(pipeline_class(class_name).__call__).parameters
     asks = any(word in class_name for word in ("Img2Img", "ImageToVideo", "ImageToImage", "Inpaint", "Control", "Edit"))
     wanted = {name for name, parameter in taken.items() if asks or parameter.default is parameter.empty}
@@ -115,16 +111,5 @@ def _call(class_name: str) -> dict[str, Any]:
 def _download(name: str) -> Path:
     """The folder with what the hub has beside weights. Raises UserError, saying what to do, where it gives nothing."""
     import huggingface_hub
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    instead = f"or give a folder that `hf download {name}` wrote elsewhere, or an id of the catalog"
-    try:
-        return Path(huggingface_hub.snapshot_download(name, allow_patterns=[*NOT_WEIGHTS]))
-    except GatedRepoError as error:
-        raise UserError(
-            f"{name}: gated: accept its terms at its page and log in with `hf auth login`, {instead}"
-        ) from error
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise UserError(
-            f"{name}: the hub cannot be reached or has no such repository ({error}): check both, {instead}"
-        ) from error
+    return fetched(name, pipeline_ids(), lambda: huggingface_hub.snapshot_download(name, allow_patterns=[*NOT_WEIGHTS]))

@@ -3,6 +3,7 @@
 `configs/pipelines/ID.yaml` names the denoiser and the VAE of a model of the catalog, and parts of `configs/parts.yaml`.
 """
 
+import hashlib
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,16 @@ class PipelineSpec(Strict):
     guidance: str = "guidance_scale"
     sources: dict[str, str] = Field(default_factory=dict)
     origin: str | None = None
+
+    @property
+    def digest(self) -> str:
+        """Twelve hex digits over the whole description: that of its model, of every part, of the files of those."""
+        found = {name: self.part(name) for name in self.components}
+        folders = [Path(part.folder) for part in found.values() if isinstance(part, Part) and part.folder]
+        files = sorted(str((path, path.stat().st_mtime_ns)) for folder in folders for path in folder.glob("*"))
+        models = [catalog_model(self.model).digest] if self.model else []
+        told = [self.model_dump_json(), *(part.model_dump_json() for part in found.values() if part), *models, *files]
+        return hashlib.sha256("\n".join(told).encode()).hexdigest()[:12]
 
     @property
     def default(self) -> Size | None:

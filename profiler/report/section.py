@@ -200,8 +200,8 @@ def _origins(comparison: Comparison, common: frozenset[str], notes: Footnotes) -
         routes = ", ".join(f"{route} \u00d7 {count}" for route, count in estimate.routes.items())
         rows += [["Estimated for", f"{stack}, {work}"], ["Routes", routes]]
         if estimate.stack.device == "cuda":
-            fits = _with_reason(ANSWERS[estimate.fits], estimate.notes.get("fits"))
-            rows.append(["Fits an empty card", fits])
+            fits = _with_reason(estimate.verdict or ANSWERS[estimate.fits], estimate.notes.get("fits"))
+            rows.append(["Fits the card", fits])
         if estimate.roomy and estimate.roomy != estimate.peak:
             level = estimate.roomy
             sizes = f"{format_bytes(level.reserved_bytes)} reserved, {format_bytes(level.allocated_bytes)} allocated"

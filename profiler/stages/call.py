@@ -32,14 +32,16 @@ class Call(Runnable):
         self.lay(device)
 
     def lay(self, device: torch.device, *, as_found: bool = False) -> None:
-        """As `load`. `as_found`: a weight requires a gradient if the module's own does, and buffers with data keep them."""
+        """As `load`. `as_found`: a weight requires a gradient if the module's own does; one that does not keeps its data."""
         fresh: dict[int, torch.Tensor] = {}
         for holder, name, tensor in list(_state(self.module)):  # all before the first changes: a place may come twice
             is_parameter = isinstance(tensor, nn.Parameter)
             if id(tensor) not in fresh:
-                has_values = as_found and not is_parameter and not tensor.is_meta  # positions, by which code may decide
-                empty = tensor.clone() if has_values else torch.empty_like(tensor, device=device)
                 grad = as_found and tensor.requires_grad
+                has_values = (
+                    as_found and not grad and not tensor.is_meta
+                )  # positions, thresholds: code may decide by them
+                empty = tensor.clone() if has_values else torch.empty_like(tensor, device=device)
                 fresh[id(tensor)] = nn.Parameter(empty, requires_grad=grad) if is_parameter else empty
             holder[name] = fresh[id(tensor)]
 

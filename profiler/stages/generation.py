@@ -1,20 +1,26 @@
 """A whole generation: diffusers' own pipeline object, placed by its own methods and called as its users call it."""
 
 import functools
+import importlib
+import logging
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from typing import Any
 from unittest.mock import patch
 
 import torch
 from torch import nn
+from torch.nn.attention import sdpa_kernel
 from torch.utils._pytree import tree_map_only
 
 from profiler.data.spans import STEP
 from profiler.data.workload import Placement
 from profiler.errors import UserError
 from profiler.stages.call import Call
+from profiler.stages.stage import SDPA
 
+CHATTY = ("transformers", "diffusers")
 HALVES = ("encode", "decode")  # of a VAE, which a pipeline calls in the place of the module itself
 
 
@@ -53,7 +59,8 @@ class Generation(Call):
 
     def __call__(self) -> Any:
         """The pipeline's answer, without gradients."""
-        with torch.no_grad(), ExitStack() as patches:
+        pinned = self.asked.attention
+        with torch.no_grad(), sdpa_kernel(SDPA[pinned]) if pinned else nullcontext(), ExitStack() as patches:
             for name, component in self.pipe.components.items():
                 for method in HALVES if "vae" in name else ("step",) if name == STEP else ():
                     if hasattr(component, method):
@@ -115,6 +122,25 @@ def kept(pipe: Any) -> Iterator[None]:
         for holder, before in state:
             holder.clear()
             holder.update(before)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """What transformers and diffusers remark on the way is not said: it is about running, and nothing runs."""
+    for name in CHATTY:
+        with suppress(ImportError):  # a pipeline without text needs no transformers
+            importlib.import_module(f"{name}.utils.logging").get_logger(name)  # the first one sets the level
+    loggers = [logging.getLogger(name) for name in CHATTY]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
 
 
 def _copy(value: Any) -> Any:

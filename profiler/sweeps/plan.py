@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import Field, PositiveInt
 
-from profiler.data.units import MOST, MOST_CALLS
+from profiler.data.units import MOST, MOST_CALLS, parse_bytes
 from profiler.data.workload import DtypeName, History, MemoryOptions, StageName, Workload
 from profiler.errors import UserError
 from profiler.files.load import read_as
@@ -25,7 +25,8 @@ MOST_CASES = 10_000  # of one entry, which a few short lists can exceed by any f
 class Entry(Strict):
     """One line of a sweep: every field that may be a list is an axis, and the entry stands for their product.
 
-    `gpu` makes it estimate-only, for that card; without it the case is measured here and estimated for this stack.
+    `gpu` makes it estimate-only, for that card, with `vram` on its box and `reserve` kept free; without it the case is
+    measured here and estimated for this stack.
     """
 
     model: str
@@ -39,6 +40,8 @@ class Entry(Strict):
     options: MemoryOptions | list[MemoryOptions] = MemoryOptions()
     history: History | list[History] = History()
     gpu: str | None = None
+    vram: str | None = None
+    reserve: str | None = None
 
 
 class Sweep(Strict):
@@ -108,7 +111,10 @@ def plan_sweep(sweep: Sweep, *, allow_pickle: bool = False) -> Plan:
 
 def _cases(entry: Entry, allow_pickle: bool) -> Iterator[Case]:
     spec = find_model(entry.model).model_copy(update={"allow_pickle": allow_pickle})
-    card = find_gpu(entry.gpu) if entry.gpu else None
+    if not entry.gpu and (entry.vram or entry.reserve):
+        raise UserError("vram and reserve need a gpu: what is measured has the memory of this machine's card")
+    vram, reserve = (parse_bytes(size) if size else None for size in (entry.vram, entry.reserve))
+    card = find_gpu(entry.gpu, vram, reserve or 0) if entry.gpu else None
     names = ("frames", "height", "width", "batch", "dtype", "text_length", "options", "history")
     axes = [value if isinstance(value := getattr(entry, name), list) else [value] for name in names]
     if prod(map(len, axes)) * len(entry.stages) > MOST_CASES:

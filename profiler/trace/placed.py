@@ -7,7 +7,7 @@ within an operation torch sees `meta` throughout, as the rules do. Host tensors 
 
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -16,14 +16,13 @@ from torch.library import _scoped_library
 from torch.utils._python_dispatch import _disable_current_modes
 
 from profiler.allocator.host import Host
-from profiler.data.spans import Mark
 from profiler.data.stack import Stack
 from profiler.stages.phases import Runnable
 from profiler.trace.known_values import LIMIT, aten, is_real, true_device
 from profiler.trace.observer import COMPOSITE
+from profiler.trace.parts import PartsTrace
 from profiler.trace.rules.values import read
 from profiler.trace.stand_in_cuda import stand_in_cuda
-from profiler.trace.trace import Trace
 
 CARD, HOST, NOWHERE = torch.device("cuda", 0), torch.device("cpu"), torch.device("meta")
 TO = frozenset({aten.to.device, aten.to.dtype, aten.to.dtype_layout, aten.to.other, aten.type_as.default})
@@ -31,6 +30,8 @@ TO = frozenset({aten.to.device, aten.to.dtype, aten.to.dtype_layout, aten.to.oth
 INDEXED = {aten.index.Tensor, aten.index_put.default, aten.index_put_.default}
 BETWEEN = TO | INDEXED | {aten.copy_.default, aten.set_data.default, aten._has_compatible_shallow_copy_type.default}
 
+READ_NUMBER, COUNT = aten._local_scalar_dense.default, aten.nonzero.default
+BY_MASK = INDEXED | {aten.masked_select.default}
 LAID = (aten.empty_like.default, aten.clone.default)  # by which a load makes weights of the host: here without data
 
 
@@ -42,20 +43,21 @@ class Place(NamedTuple):
     alive: weakref.ref[Any]
 
 
-class PlacedTrace(Trace):
+class PlacedTrace(PartsTrace):
     """A trace whose new storages lie where an operation puts them; those on the card are its blocks.
 
-    `NOWHERE` is torch's own `meta` device, on which accelerate parks weights that it has taken away. `marks` says when
-    which component ran, `owners` whose weights a block has, `host` what lies on the host; `queue` is the current stream.
+    `NOWHERE` is torch's own `meta` device, on which accelerate parks weights that it has taken away. `owners` says
+    whose weights a block has, `host` what lies on the host; `queue` is the current stream. `thresholds` lists where a
+    single number of a checkpoint was read, which is taken as 0.
     """
 
     def __init__(self, stack: Stack, **rest: Any) -> None:
         super().__init__(stack, **rest)
-        self.marks: list[Mark] = []
+        self._module = nn.Module()
         self.owners: dict[int, str] = {}
         self.host = Host()
         self.queue = 0
-        self._parts: list[tuple[str, int]] = []
+        self.thresholds: list[str] = []
         self._elsewhere: dict[int, Place] = {}
         self._within = False
         self._place = CARD
@@ -93,39 +95,26 @@ class PlacedTrace(Trace):
         below = torch._C._AutoDispatchBelowAutograd()
         with _scoped_library("aten", "IMPL") as numbers, stand_in_cuda(self), torch.no_grad(), below:
             # `torch.Tensor([x, y])` of tensors on the card reads each of them where no mode hears of it.
-            read_number = aten._local_scalar_dense.default
-            numbers.impl(read_number, lambda x: read(self, read_number, (x,), {}), "Meta", allow_override=True)
+            numbers.impl(READ_NUMBER, self._read_number, "Meta", allow_override=True)
             with super().during(phase, term, module):
                 yield
 
     def loaded(self, run: Runnable) -> None:
         """As the trace's; whose weights the card holds, and who is to tell of a pipeline's parts."""
         super().loaded(run)
-        for name, tensor in [*run.module.named_parameters(), *run.module.named_buffers()]:
-            if (number := self.number_of(tensor)) is not None:
-                self.owners.setdefault(number, name.split(".")[0])
+        self._module = run.module
+        self._note_owners()
         vars(run)["heard"] = self.part
 
-    @contextmanager
-    def part(self, name: str) -> Iterator[None]:
-        """Whatever runs inside is the work of the component `name`."""
-        self._parts.append((name, len(self.events)))
-        try:
-            yield
-        finally:
-            self._end_part()
+    def answered(self, output: Any) -> None:
+        """As the trace's. At its end a call may bring back what is never offloaded."""
+        super().answered(output)
+        self._note_owners()
 
-    def enter(self, path: str) -> None:
-        """A call of the pipeline's own is the work of a component, whatever that calls in turn."""
-        if len(self._path) == 1:
-            self._parts.append((path.split(".")[0], len(self.events)))
-        super().enter(path)
-
-    def leave(self) -> None:
-        """The innermost call ends."""
-        super().leave()
-        if len(self._path) == 1:
-            self._end_part()
+    def _note_owners(self) -> None:
+        for name, tensor in [*self._module.named_parameters(), *self._module.named_buffers()]:
+            if (number := self.number_of(tensor)) is not None:
+                self.owners.setdefault(number, name.split(".")[0])
 
     def allocate(self, size: int, shape: tuple[int, ...], dtype: str, term: str) -> int:
         """Open a block in the pool of the current stream."""
@@ -147,11 +136,33 @@ class PlacedTrace(Trace):
                 if func is not aten.clone.default:
                     self.values.forget(result.untyped_storage()._cdata)
                 return result
+            self._pin_what_is_told(func, args)
+            number = self.number_of(args[0]) if func is READ_NUMBER and not self.values.knows(args[0]) else None
+            if number is not None and self.blocks[number].term == "weights":
+                self.thresholds.append(self._path[-1])
+                return 0.0
             if self._place == CARD and "device" in kwargs:
                 kwargs = kwargs | {"device": NOWHERE}
             return super().__torch_dispatch__(func, types, args, kwargs)
         finally:
             self._within, self._place = before
+
+    def _read_number(self, x: torch.Tensor) -> Any:
+        self._pin_what_is_told(READ_NUMBER, (x,))
+        return read(self, READ_NUMBER, (x,), {})
+
+    def _pin_what_is_told(self, func: Any, args: Any) -> None:
+        """A number comes to the host through a pinned block (CUDAScalar.cu), a count as an int of 4 bytes (Nonzero.cu)."""
+        size = 0
+        if func is READ_NUMBER or func is COUNT:
+            told = [args[0]]
+            size = args[0].element_size() if func is READ_NUMBER else 4
+        elif func in BY_MASK:
+            told = [x for x in _tensors(args[1:]) if x.dtype in (torch.bool, torch.uint8)]
+            size = 4 * bool(told)
+        if size and any(self._place_of(x) == CARD for x in told if not is_real(x)):
+            self.host.take(size, pinned=True)
+            self.host.give_back(size, pinned=True)
 
     def _track(self, tensor: torch.Tensor) -> None:
         key = tensor.untyped_storage()._cdata
@@ -213,10 +224,24 @@ class PlacedTrace(Trace):
         elif device is not None and device.type == "meta" and not asked:
             device = None
         layout = given.get("memory_format")
-        with self:
+        with self, self._as_weight(x) if asked else nullcontext():
             if device is not None and device.type != own.type:
                 return self._move(x, own, device, dtype, layout)
             return aten.to.dtype._op_dk(COMPOSITE, x, dtype, copy=given.get("copy", False), memory_format=layout)
+
+    @contextmanager
+    def _as_weight(self, x: torch.Tensor) -> Iterator[None]:
+        """What a pipeline itself makes of a weight on the card, as by `vae.to(dtype)`, is one, of the same component."""
+        number, before = self.number_of(x), len(self.blocks)
+        if number is None or self.blocks[number].term != "weights" or self._parts:  # a component casts them to compute
+            yield
+            return
+        term, self.term = self.term, "weights"
+        try:
+            yield
+        finally:
+            self.term = term
+            self.owners |= {block.number: self.owners.get(number, "") for block in self.blocks[before:]}
 
     def _move(self, x: torch.Tensor, own: torch.device, to: torch.device, dtype: torch.dtype, layout: Any) -> Any:
         """A copy of `x` on another device: its content if that is known, else a tensor without data there."""
@@ -233,8 +258,8 @@ class PlacedTrace(Trace):
         term, self.term = self.term, "weights" if is_weight else self.term
         self.track(copy)
         self.term = term
-        if own == HOST and self._parts and (number := self.number_of(copy)) is not None:
-            self.owners[number] = self._parts[-1][0]
+        if own == HOST and self.running and (number := self.number_of(copy)) is not None:
+            self.owners[number] = self.running
         return copy
 
     def _copy_of(self, x: torch.Tensor, **how: Any) -> torch.Tensor:
@@ -246,11 +271,6 @@ class PlacedTrace(Trace):
                 self.values.know(copy, self.values.compute(torch.clone, (x,), {}))
         self._within = before
         return copy
-
-    def _end_part(self) -> None:
-        name, start = self._parts.pop()
-        if not self._parts and name:
-            self.marks.append(Mark(name, start, len(self.events)))
 
 
 def _tensors(args: Any) -> Iterator[torch.Tensor]:

@@ -91,7 +91,8 @@ def _of_tensors(trace: Mover) -> dict[str, Any]:
         """Zeros that take no memory, where a tensor on the host has no data."""
         if is_real(x) or trace.where(x).type != "cpu":
             return Base.numpy(x, **rest)
-        return np.broadcast_to(torch.empty(1, dtype=x.dtype).numpy()[0] * 0, tuple(x.shape)).view(Zeros)
+        zero = np.zeros_like(torch.empty(1, dtype=x.dtype).numpy()[0])  # what `empty` holds may be no number
+        return np.broadcast_to(zero, tuple(x.shape)).view(Zeros)
 
     def data_ptr(x: torch.Tensor) -> int:
         """A number for the storage, by which tied weights are known; torch has none without data."""

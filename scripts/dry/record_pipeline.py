@@ -2,8 +2,9 @@
 
     scripts/dry_cuda --gpu rtx-4090 python scripts/dry/record_pipeline.py FILE.py:FACTORY --placement model --out OUT.json.gz
 
-FACTORY is a function of FILE.py without arguments. It returns a pipeline and the keywords of its call. Parameters on `meta`
-get memory of the host here that nobody writes to, so a model larger than this machine's RAM can be placed (lay_out).
+FACTORY is a function of FILE.py without arguments. It returns a pipeline and the keywords of its call; an id of the catalog
+in its place is that pipeline at its published size, with as few steps as the estimate traces. Weights on `meta` get memory
+of the host here that nobody writes to, so a model larger than this machine's RAM can be placed (lay_out).
 
 What is written, as one gzipped JSON:
 - `phases`: in order of time, `load` (the placement itself), then for each call the component that runs (`transformer`,
@@ -22,6 +23,7 @@ import json
 import runpy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,15 +34,27 @@ from torch import nn
 PLACEMENTS = ("resident", "model", "sequential", "group-block", "group-leaf")
 
 
+def catalog_call(name: str, steps: int | None = None) -> tuple[Any, dict[str, Any]]:
+    """The pipeline `name` of the catalog and the keywords of its call, as the estimate makes them."""
+    from profiler.estimation.placed import few_steps
+    from profiler.models.pipeline import build_pipeline, call_arguments
+    from profiler.models.pipeline_spec import catalog_pipeline
+
+    spec = catalog_pipeline(name)
+    return build_pipeline(spec), call_arguments(spec, steps=steps or few_steps(spec))
+
+
 def lay_out(pipe: Any) -> None:
-    """Give parameters on `meta` memory that is not written to. What is one tensor stays one, in the module that ties it."""
-    made: dict[int, nn.Parameter] = {}
+    """Give what is on `meta` memory that is not written to. What is one tensor stays one, in the module that ties it."""
+    made: dict[int, torch.Tensor] = {}
     for root in components(pipe).values():
         for module in root.modules():
-            for name, value in module._parameters.items():
-                if value is not None and value.is_meta:
-                    empty = torch.empty_like(value, device="cpu")
-                    module._parameters[name] = made.setdefault(id(value), nn.Parameter(empty, requires_grad=False))
+            for holder in (module._parameters, module._buffers, vars(module)):  # the last: tensors that are no buffers
+                for name, value in holder.items():
+                    if isinstance(value, torch.Tensor) and value.is_meta:
+                        empty = torch.empty_like(value, device="cpu")
+                        empty = nn.Parameter(empty, requires_grad=False) if isinstance(value, nn.Parameter) else empty
+                        holder[name] = made.setdefault(id(value), empty)
         if hasattr(root, "tie_weights"):
             root.tie_weights()
 
@@ -167,7 +181,8 @@ def record(
 def main() -> None:
     """Parse, record, print a line a phase, write."""
     parser = argparse.ArgumentParser(description="Record a placed pipeline; see the file's own text.")
-    parser.add_argument("factory", metavar="FILE.py:FACTORY")
+    parser.add_argument("factory", metavar="FILE.py:FACTORY", help="or an id of the catalog of pipelines")
+    parser.add_argument("--steps", type=int, help="denoising steps of a pipeline of the catalog")
     parser.add_argument("--placement", choices=PLACEMENTS, default="resident")
     parser.add_argument("--calls", type=int, default=2)
     for flag in ("--use-stream", "--record-stream", "--low-cpu-mem-usage"):
@@ -175,10 +190,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     asked = vars(parser.parse_args())
     file, _, name = asked.pop("factory").rpartition(":")
-    out = asked.pop("out")
+    out, steps = asked.pop("out"), asked.pop("steps")
+    if file and steps:
+        parser.error("--steps goes with a pipeline of the catalog: a FACTORY says it in its keywords")
+    factory = runpy.run_path(file)[name] if file else partial(catalog_call, name, steps)
     if not asked["placement"].startswith("group"):
         asked = {key: asked[key] for key in ("placement", "calls")}
-    found = record(runpy.run_path(file)[name], **asked)
+    found = record(factory, **asked)
     for phase in found["phases"]:
         sizes = " ".join(f"{key} {value}" for key, value in phase.items() if key not in ("call", "name"))
         print(f"{phase['call']} {phase['name']}: {sizes}")

@@ -4,14 +4,17 @@ import json
 import shlex
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from profiler import __version__, api
+from profiler.commands.generation import told_on_terminal
 from profiler.commands.main import cli
 from profiler.data.memory import TERMS
 from profiler.data.records import SCHEMA, Record
@@ -74,7 +77,9 @@ def test_every_command_explains_itself(latentmeter: Command, name: str) -> None:
 
 
 def test_the_commands_are_those_that_are_promised() -> None:
-    promised = "accuracy compare coverage doctor estimate explain hotspots latent measure models recordings report run"
+    promised = (
+        "accuracy cards compare coverage doctor estimate explain hotspots latent measure models recordings report run"
+    )
     assert sorted(cli.commands) == promised.split()
 
 
@@ -92,7 +97,13 @@ MISTAKES: list[tuple[list[str], list[str]]] = [
     ([*ESTIMATE, "--width", "840", "--stage", "denoise"], ["width: 840 is not a multiple of 16", "832 or 848"]),
     ([*ESTIMATE, "--batch", "0"], ["batch: expected a positive integer, got 0"]),
     ([*ESTIMATE, "--frames", "-3"], ["frames: "]),
-    ([*ESTIMATE, "--gpu", "h201"], ["no card 'h201'", "'h200'", "rtx-4090"]),
+    ([*ESTIMATE, "--gpu", "h201"], ["no card 'h201'", "'h200'", "latentmeter cards"]),
+    ([*ESTIMATE, "--gpu", "RX 7900 XTX"], ["'RX 7900 XTX' is not covered", "NVIDIA's cards"]),
+    ([*ESTIMATE, "--gpu", "rtx-4060-ti"], ["one of rtx-4060-ti-16gb, rtx-4060-ti-8gb"]),
+    ([*ESTIMATE, "--vram", "much"], ["'much' is no memory size", "12GiB"]),
+    ([*ESTIMATE, "--vram", "1TiB"], ["'1TiB' is no memory size"]),
+    ([*ESTIMATE, "--vram", "500GiB"], ["no card has 500.000 GiB: the largest has 180 GiB"]),
+    ([*ESTIMATE, "--gpu", "rtx-4090", "--vram", "0.1GiB"], ["CUDA would report none of it"]),
     ([*ESTIMATE, "--torch", "newest"], ["torch: expected a release such as 2.7.1, got 'newest'"]),
     ([*ESTIMATE, "--stage", "decoed"], ["'encode', 'decode', 'roundtrip'"]),
     ([*ESTIMATE, "--dtype", "fp8"], ["'fp32', 'fp16', 'bf16'"]),
@@ -106,10 +117,25 @@ MISTAKES: list[tuple[list[str], list[str]]] = [
         [*ESTIMATE, "--attention-backend", "flex"],
         ["attention_backend: 'flex' is not modelled; one of native, _native_c"],
     ),
-    ([*ESTIMATE, "--offload", "model"], ["offload: goes with --stage generate"]),
+    ([*ESTIMATE, "--steps", "2"], ["steps: goes with --stage generate, or with a stage and --offload"]),
+    (
+        ["estimate", "svd-xt", "--stage", "roundtrip", "--offload", "model"],
+        ["no stage 'roundtrip' of a generation; one of"],
+    ),
     (["estimate", "flux", "--stage", "generate"], ["'flux': no such pipeline. Pipelines: animatediff-sd1.5"]),
     (["estimate", "svd-xt", "--stage", "generate", "--stream"], ["stream: none offload uses none"]),
-    (["estimate", "svd-xt", "--stage", "generate", "--benchmark"], ["benchmark: StableVideoDiffusionPipeline takes"]),
+    (
+        ["estimate", "svd-xt", "--stage", "generate", "--benchmark"],
+        ["benchmark: goes with a single stage; a whole generation takes tiling, tile"],
+    ),
+    (
+        ["estimate", "sdxl", "--stage", "generate", "--decode-chunk", "4"],
+        ["StableDiffusionXLPipeline has no decode_chunk_size"],
+    ),
+    (
+        ["estimate", "sdxl", "--stage", "generate", "--framewise"],
+        ["AutoencoderKL has no framewise switch", "AutoencoderKL takes tiling and slicing and channels_last"],
+    ),
     (["estimate", IMAGE, "--framewise"], ["framewise: cannot be applied: AutoencoderKL has no framewise switch"]),
     (
         ["estimate", IMAGE, "--stage", "patch-embed", "--attention", "math"],
@@ -274,25 +300,66 @@ def test_estimate_for_a_reader(latentmeter: Command) -> None:
     assert "\x1b" not in answer.out
 
 
-def test_a_generation_is_told_in_one_line_and_then_by_phases(latentmeter: Command) -> None:
+def test_a_generation_is_told_in_one_line_and_then_by_phases_and_kept(
+    latentmeter: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     pytest.importorskip("transformers")
+    monkeypatch.setenv("LATENTMETER_CACHE", "on")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     size = ["--height", "64", "--width", "64", "--frames", "9", "--steps", "2"]
-    arguments = ["estimate", "wan2.1-t2v-1.3b", "--stage", "generate", "--offload", "model", "--gpu", "rtx-4090", *size]
-    lines = latentmeter(*arguments).out.splitlines()
-    assert lines[0].startswith("wan2.1-t2v-1.3b, whole generation: ")
-    assert "peak in text encode" in lines[0]
+    arguments = ["wan2.1-t2v-1.3b", "--offload", "model", "--gpu", "rtx-4090", *size]
+    answer = latentmeter("estimate", *arguments, "--stage", "generate")
+    assert answer.err == "", "what libraries remark, and progress where there is no terminal"
+    lines = answer.out.splitlines()
+    assert lines[0].startswith("wan2.1-t2v-1.3b, whole generation, offload-model: peak 10.7")
+    assert "allocated in text encode" in lines[0]
+    assert lines[0].endswith("fits on an empty NVIDIA GeForce RTX 4090 (23.516 GiB): yes")
     phases = ("text encode", "first step", "later steps", "decode", "post-process")
     rows = [line for line in lines if line.startswith(phases)]
-    assert len(rows) == 10, "two calls"
+    assert [row.split("  ")[0] for row in rows[:6]] == [*phases, "text encode, again"]
+    assert "second call: decode, post-process as in the first" in lines
+    assert max(map(len, rows)) <= 100
     assert "transformer 2.6" in rows[1]
     assert "vae" in rows[3]
     assert any(line.startswith("host: pinned 0 B, pageable 13.7") for line in lines)
+    assert any(line.split()[2:] == ["all", "-", "weights", "text_encoder"] for line in lines)
+
+    code = f"import sys; sys.argv = {['latentmeter', 'estimate', *arguments, '--stage', 'sample']}\n" + (
+        "from profiler.commands.main import main\ntry: main()\nfinally: assert 'torch' not in sys.modules"
+    )
+    kept = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.splitlines()
+    assert kept[0].startswith("wan2.1-t2v-1.3b, sample in a generation, offload-model: peak 2.6")
+    assert kept[0].endswith("; the whole generation fits on an empty NVIDIA GeForce RTX 4090 (23.516 GiB): yes")
+    assert [line.split() for line in kept if line.startswith(phases)] == [row.split() for row in rows if "step" in row]
+    assert any("kept from the same estimate of" in line for line in kept)
+    assert not any(line.startswith("peak of the first call") for line in kept), "it stands in another phase"
+    other = latentmeter("estimate", *arguments, "--stage", "encode")
+    assert (other.code, "it has text encode, first step, later steps" in other.err) == (2, True)
+
+
+def test_what_runs_is_shown_on_a_terminal_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    for is_terminal in (True, False):
+        screen = StringIO()
+        monkeypatch.setattr(screen, "isatty", lambda answer=is_terminal: answer)
+        monkeypatch.setattr(sys, "stderr", screen)
+        with told_on_terminal() as tell:
+            tell("first call: [vae]")
+            time.sleep(0.2)
+        assert ("first call: [vae]" in screen.getvalue()) == is_terminal
 
 
 def test_an_estimate_says_first_whether_it_fits_then_the_numbers_the_place_and_the_notes(latentmeter: Command) -> None:
     lines = latentmeter("estimate", IMAGE, "--gpu", "h200").out.splitlines()
     # What was not planned by cuDNN stands above the verdict: no size of this model is shipped.
-    beginnings = ["tests/models", "estimated for", "note: workspace of", "fits on an empty NVIDIA H200", "", "peak  "]
+    beginnings = [
+        "tests/models",
+        "estimated for",
+        "note: workspace of",
+        "fits on NVIDIA H200 (139.813 GiB, ",
+        "",
+        "peak  ",
+    ]
     for line, beginning in zip(
         lines, [*beginnings, "later calls, peak", "before the call", "peak at ", "note: "], strict=False
     ):

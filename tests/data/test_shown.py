@@ -56,11 +56,11 @@ def test_a_notebook_says_whether_it_fits_where_the_peak_is_and_the_notes() -> No
     estimate = make.exact().estimate
     assert estimate is not None
     said = estimate._repr_html_().split("<table>")[0]
-    assert "<p>fits on an empty NVIDIA H200 (139.801 GiB): yes</p>" in said
+    assert "<p>fits on NVIDIA H200 (139.801 GiB)</p>" in said
     assert "<p>peak at decoder.up_blocks.3.resnets.0.conv1: aten.convolution.default</p>" in said
     assert "<p>note: terms.context, peak.device_bytes: no context size known for this card</p>" in said
     full = dataclasses.replace(estimate, fits=False, first_call_fits=False)
-    assert "(139.801 GiB): NO; the figures are a roomy card&#x27;s</p>" in full._repr_html_()
+    assert "<p>does not fit on NVIDIA H200 (139.801 GiB); the figures are a roomy card&#x27;s</p>" in full._repr_html_()
 
 
 def test_a_dry_run_is_called_one() -> None:

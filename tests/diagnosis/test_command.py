@@ -20,7 +20,10 @@ def test_findings_come_first(latentmeter: Any) -> None:
 
 def test_the_first_lines_have_the_peak_and_what_lowers_it_most(latentmeter: Any) -> None:
     lines = latentmeter(*TINY).out.splitlines()
-    assert lines[1] == "8.8 MiB allocated at the peak, in decoder.up_blocks.3.resnets.1.conv2 (convolution)"
+    assert (
+        lines[1]
+        == "8.8 MiB allocated at the peak, in decoder.up_blocks.3.resnets.1.conv2 (convolution); fits on NVIDIA H200"
+    )
     assert lines[2].startswith("--dtype bf16: 4.4 MiB allocated instead of 8.8 MiB (-50%); numbers keep 2 to 3 digits")
     assert lines[3].startswith("estimated for NVIDIA H200, ")
     assert lines[4].startswith("next highest: ") and "decoder.up_blocks.3" not in lines[4]

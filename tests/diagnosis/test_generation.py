@@ -111,7 +111,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
         pipe, call = PIPELINES["flux"]()
         if options.tiling:
             pipe.vae.enable_tiling()
-        return pipe, call, {"steps": "few"}
+        return pipe, call, {}, {"steps": "few"}
 
     monkeypatch.setattr(generation, "made_ready", ready)
 

@@ -122,10 +122,41 @@ def test_the_context_takes_room_from_what_fits() -> None:
     peak = estimate(workload, spec, stack).peak
     assert peak.reserved_bytes is not None
     full = replace(stack, device_total_bytes=peak.reserved_bytes)
-    assert estimate(workload, spec, full).fits
+    assert estimate(workload, spec, full, context_bytes=0).fits
     assert estimate(workload, spec, full, context_bytes=peak.reserved_bytes // 2).fits is False
     roomy = replace(stack, device_total_bytes=peak.reserved_bytes + 1000)
     assert estimate(workload, spec, roomy, context_bytes=1000).fits
+    unknown = estimate(workload, spec, replace(stack, device_total_bytes=peak.reserved_bytes + 512 * MIB))
+    assert (unknown.fits, unknown.verdict) == (
+        False,
+        "does not fit",
+    )  # a context may take 0.55 GiB, where nobody measured
+    assert "563.0 MiB of CUDA context, the most that users report" in unknown.notes["capacity"]
+
+
+def test_what_is_kept_free_and_other_pasts_take_room_too() -> None:
+    """One estimate on cards of more and more memory does not fit, then fits but just, then fits."""
+    spec = find_model("tests/models/tiny-image.yaml")
+    workload = spec.workload("decode", height=512, width=512)
+    stack = assumed_stack(find_gpu("h200").model_copy(update={"reserve_bytes": 100 * MIB}))
+    needed = estimate(workload, spec, stack)
+    assert needed.capacity_bytes == stack.device_total_bytes - (563 + 100) * MIB  # type: ignore[operator]
+    assert "100.0 MiB kept free" in needed.notes["capacity"]
+    assert needed.safe_reserved_bytes is not None
+
+    def on_card(room: int) -> Estimate:
+        return estimate(workload, spec, replace(stack, device_total_bytes=room + 100 * MIB), context_bytes=0)
+
+    none, little = on_card(needed.peak.allocated_bytes // 2), on_card(needed.safe_reserved_bytes - MIB)  # type: ignore[operator]
+    enough = on_card(needed.safe_reserved_bytes)
+    assert [(found.verdict, found.fits) for found in (none, little, enough)] == [
+        ("does not fit", False),
+        ("tight", True),
+        ("fits", True),
+    ]
+    assert "crawl" in none.notes["fits"]
+    assert "a process of another past may reserve 158.0 MiB, 1.0 MiB more than there is" in little.notes["fits"]
+    assert "fits" not in enough.notes
 
 
 def test_tiling_saves_and_an_ignored_option_is_said() -> None:

@@ -7,31 +7,36 @@ import pytest
 pytest.importorskip("transformers")  # text encoders
 
 import torch
+from torch import nn
 
 import profiler
-from profiler.data.workload import Placement
+from profiler.data.workload import MemoryOptions, Placement
 from profiler.errors import ModelError, UserError
+from profiler.estimation.placed import estimate_generation
+from profiler.machine.target import target_stack
+from profiler.models.pipeline import call_arguments
+from profiler.models.pipeline_spec import Part, catalog_pipeline
 from tests.pipelines import PIPELINES
 
 # Dry CUDA, torch 2.13.0+cu130, rtx-4090, diffusers 0.42.1, transformers 5.24.0: the highest allocated and reserved bytes of
-# the load, of a first and of a second call, and the weights' pinned bytes at the end.
+# the load, of a first and of a second call, and the pinned bytes at the end: weights, and the numbers that code reads.
 TRUTH: dict[tuple[str, str], tuple[int, int, int, int, int, int, int]] = {
-    ("wan", "none"): (13588992, 14680064, 59421696, 90177536, 59421696, 90177536, 0),
-    ("wan", "model"): (0, 0, 58743808, 90177536, 58743808, 90177536, 0),
-    ("wan", "sequential"): (131072, 2097152, 46074880, 75497472, 46074880, 75497472, 0),
-    ("wan", "group-leaf"): (0, 0, 45943808, 75497472, 45943808, 77594624, 0),
-    ("wan", "group-leaf stream"): (0, 0, 45943808, 83886080, 45943808, 83886080, 16326480),
-    ("wan", "group-block stream"): (0, 0, 48243200, 83886080, 48243200, 83886080, 11054720),
+    ("wan", "none"): (13588992, 14680064, 59421696, 90177536, 59421696, 90177536, 5),
+    ("wan", "model"): (0, 0, 58743808, 90177536, 58743808, 90177536, 5),
+    ("wan", "sequential"): (131072, 2097152, 46074880, 75497472, 46074880, 75497472, 5),
+    ("wan", "group-leaf"): (0, 0, 45943808, 75497472, 45943808, 77594624, 5),
+    ("wan", "group-leaf stream"): (0, 0, 45943808, 83886080, 45943808, 83886080, 16326485),
+    ("wan", "group-block stream"): (0, 0, 48243200, 83886080, 48243200, 83886080, 11054725),
     ("flux", "none"): (2852864, 4194304, 24623616, 50331648, 24624640, 50331648, 0),
     ("flux", "model"): (0, 0, 22003200, 46137344, 22004224, 46137344, 0),
     ("flux", "sequential"): (1024, 2097152, 21771776, 46137344, 21772800, 46137344, 0),
     ("flux", "group-leaf"): (0, 0, 21770752, 46137344, 21771776, 46137344, 0),
     ("flux", "group-leaf stream"): (0, 0, 21770752, 54525952, 21772288, 54525952, 3915144),
     ("flux", "group-block stream"): (0, 0, 22003200, 50331648, 22004224, 50331648, 2105344),
-    ("cogvideox", "none"): (6232064, 6291456, 70841856, 85983232, 70841856, 85983232, 0),
-    ("cogvideox", "model"): (0, 0, 70252032, 83886080, 70252032, 83886080, 0),
-    ("cogvideox", "sequential"): (0, 0, 64609792, 77594624, 64609792, 77594624, 0),
-    ("cogvideox", "group-leaf stream"): (0, 0, 64609792, 85983232, 64609792, 85983232, 7367944),
+    ("cogvideox", "none"): (6232064, 6291456, 70841856, 85983232, 70841856, 85983232, 9),
+    ("cogvideox", "model"): (0, 0, 70252032, 83886080, 70252032, 83886080, 9),
+    ("cogvideox", "sequential"): (0, 0, 64609792, 77594624, 64609792, 77594624, 9),
+    ("cogvideox", "group-leaf stream"): (0, 0, 64609792, 85983232, 64609792, 85983232, 7367953),
 }
 
 
@@ -88,6 +93,102 @@ def test_a_weight_that_stays_behind_is_an_error_as_on_a_card() -> None:
         estimated("cogvideox", "group-block stream")
 
 
+def described(**changes: Any) -> Any:
+    """A small pipeline of the catalog's kind, with a safety checker, as a folder's would be."""
+    spec = catalog_pipeline("sd1.5")
+    small: dict[str, Any] = {
+        "unet": {"block_out_channels": [32, 64], "attention_head_dim": 8, "cross_attention_dim": 32, "layers_per_block": 1,
+                 "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D"],
+                 "up_block_types": ["CrossAttnUpBlock2D", "UpBlock2D"]},
+        "vae": {"block_out_channels": [32, 64, 64, 64], "layers_per_block": 1, "sample_size": 32,
+                "down_block_types": ["DownEncoderBlock2D"] * 4, "up_block_types": ["UpDecoderBlock2D"] * 4},
+        "text_encoder": {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2},
+        "safety_checker": {"vision_config": {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
+                                             "num_attention_heads": 2, "patch_size": 32}},
+    }  # fmt: skip
+    parts: dict[str, Any] = dict(spec.components)
+    for name, config in small.items():
+        part = spec.part(name)
+        assert isinstance(part, Part)
+        parts[name] = part.model_copy(update={"config": part.config | config, "parameters": None})
+    return spec.model_copy(update={"components": parts} | changes)
+
+
+def generated(options: MemoryOptions = MemoryOptions(), **call: Any) -> Any:  # noqa: B008
+    stack = target_stack("rtx-4090", "2.13.0", None)[0]
+    size = {"height": 128, "width": 128, "steps": 2}
+    placement = Placement(offload="model")
+    return estimate_generation(described(), stack, placement=placement, options=options, **size | call)
+
+
+def test_a_safety_checker_finds_nothing_and_stays_on_the_card(capfd: pytest.CaptureFixture[str]) -> None:
+    heard: list[str] = []
+    found = generated(tell=heard.append)
+    assert found.notes["safety_checker"].startswith("taken to find nothing")
+    assert all("safety_checker" in phase.weights for phase in found.phases)
+    assert "" not in {name for phase in found.phases for name in phase.weights}
+    assert capfd.readouterr() == ("", "")
+    told = ["building sd1.5", "load", "first call: text_encoder", "first call: scheduler", "second call: vae"]
+    assert [line for line in told if line not in heard] == []
+    assert heard[-1] == f"replaying {found.events:,} allocator events"
+
+
+def test_memory_options_go_to_the_component_that_takes_them() -> None:
+    options = MemoryOptions(tiling=True, tile=(64, 64), slicing=True, channels_last=True, attention="math")
+    found = generated(options, prompts=2)
+    assert found.options["tile"].detail == "tiles of 64x64 px"
+    assert {name: option.applied for name, option in found.options.items()} == dict.fromkeys(
+        ["tile", "tiling", "slicing", "channels_last", "attention"], True
+    )
+    assert {name for name in found.routes if name.startswith("attention")} == {"attention math"}
+    decode = [phase.peak.allocated_bytes for phase in found.phases if phase.name == "decode"]
+    plain = [phase.peak.allocated_bytes for phase in generated(prompts=2).phases if phase.name == "decode"]
+    assert decode < plain
+
+
+@pytest.mark.parametrize(
+    ("options", "call", "message"),
+    [
+        (
+            MemoryOptions(framewise=True),
+            {},
+            "no framewise switch; leave it out. AutoencoderKL takes tiling and slicing",
+        ),
+        (MemoryOptions(attention_backend="native"), {}, "nothing in StableDiffusionPipeline calls attention through"),
+        (MemoryOptions(autocast="bf16"), {}, "autocast: goes with a single stage; a whole generation takes tiling"),
+        (MemoryOptions(), {"decode_chunk": 4}, "StableDiffusionPipeline has no decode_chunk_size"),
+    ],
+)
+def test_an_option_that_cannot_be_applied_says_what_can(options: Any, call: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        generated(options, **call)
+
+
+def test_frames_are_decoded_in_the_chunks_asked_for() -> None:
+    assert call_arguments(catalog_pipeline("svd-xt"), decode_chunk=4)["decode_chunk_size"] == 4
+
+
+def test_a_stage_of_a_generation_is_one_that_there_is() -> None:
+    with pytest.raises(UserError, match="no stage 'patch-embed' of a generation; one of generate, text-encode, encode"):
+        profiler.generate("sd1.5", "patch-embed")
+    with pytest.raises(UserError, match="stepz: a generation has nothing of this name; it has frames, height"):
+        profiler.generate("sd1.5", stepz=3)
+
+
+def test_a_weight_that_a_pipeline_casts_stays_a_weight() -> None:
+    """As SVD's, which takes its VAE to fp32 and back around the encoding of the picture."""
+    pipe, call = PIPELINES["wan"]()
+
+    def cast_between(**given: Any) -> Any:
+        pipe(**given)
+        pipe.vae.to(torch.float16)
+        return pipe(**given)
+
+    found = profiler.estimate_call(cast_between, modules=pipe, inputs=call, gpu="rtx-4090", torch="2.13.0")
+    before, after = (next(p.weights["vae"] for p in found.phases if p.call == call) for call in (0, 2))
+    assert after < 0.6 * before
+
+
 def test_a_placement_needs_a_pipeline() -> None:
     with pytest.raises(UserError, match="placement: goes with a pipeline"):
         profiler.estimate_call(torch.nn.Linear(2, 2), inputs=[torch.empty(1, 2)], placement=Placement(offload="model"))
@@ -104,3 +205,30 @@ def test_a_placement_needs_a_pipeline() -> None:
 def test_a_placement_that_cannot_be_says_why(asked: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         Placement(**asked)
+
+
+def test_a_number_of_the_checkpoint_is_taken_as_zero_and_said() -> None:
+    found = profiler.estimate_call(Picky(), inputs=[], gpu="rtx-4090", torch="2.13.0")
+    assert found.notes["thresholds"] == "a number of the checkpoint is taken as 0; first in safety_checker"
+    assert found.host.pinned == 4
+
+
+class Picky:
+    """A pipeline whose checker compares with a number of its weights, as that of Stable Diffusion 1.5 does."""
+
+    def __init__(self) -> None:
+        checker = nn.Module()
+        checker.threshold = nn.Parameter(torch.empty(3, device="meta"))
+        checker.forward = lambda: checker.threshold[1].item() > 0.5
+        self.components = {"safety_checker": checker}
+
+    def set_progress_bar_config(self, **_: Any) -> None:
+        """Nothing to show."""
+
+    def to(self, device: torch.device) -> None:
+        """As a pipeline's."""
+        self.components["safety_checker"].to(device)
+
+    def __call__(self) -> None:
+        """Check."""
+        assert not self.components["safety_checker"]()

@@ -1,9 +1,25 @@
 """Cards by name, and the stack that is assumed on one: what a release of torch brings, unless another cuDNN is asked."""
 
-import pytest
+from dataclasses import replace
+from pathlib import Path
 
+import pytest
+import yaml
+
+from profiler.data.units import GIB, parse_bytes
 from profiler.errors import UserError
-from profiler.machine.cards import DEFAULT_GPU, assumed_stack, find_gpu, gpu_named, gpus
+from profiler.machine.cards import (
+    DEFAULT_GPU,
+    SHARED,
+    Gpu,
+    assumed_stack,
+    cards_of,
+    find_gpu,
+    gpu_named,
+    gpus,
+    sibling,
+)
+from profiler.machine.target import target_stack
 from profiler.machine.versions import bundled_cudnn
 
 
@@ -38,6 +54,7 @@ def test_a_stack_is_the_cards_with_the_asked_versions() -> None:
 def test_every_card_is_found_by_its_id_and_by_its_own_name() -> None:
     for gpu_id, card in gpus().items():
         assert find_gpu(gpu_id) is card
+        assert find_gpu(card.name, (card.box_gib or 0) * GIB) is card
         assert gpu_named(card.name) in [other for other in gpus().values() if other.name == card.name]
     assert gpu_named("Some other card") is None
     assert DEFAULT_GPU in gpus()
@@ -64,3 +81,102 @@ def test_a_cudnn_of_another_major_version_is_one_that_torch_refuses(torch: str, 
 @pytest.mark.parametrize("version", ["2.14.1", "2.15.0", "2.16.0", "2.17.0.dev20261101", "2.7.1", "2.13.0a0+git12"])
 def test_a_torch_that_may_well_be_is_taken(version: str) -> None:
     assert assumed_stack(find_gpu("h200"), version).torch == version.split("+")[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("NVIDIA GeForce RTX 4090", "rtx-4090"),
+        ("GeForce RTX 4070 Ti SUPER", "rtx-4070-ti-super"),
+        ("NVIDIA H100 80GB HBM3", "h100"),
+        ("Tesla T4", "t4"),
+        ("nvidia_a100", "a100"),
+    ],
+)
+def test_a_card_goes_by_what_people_call_it(name: str, found: str) -> None:
+    assert find_gpu(name).id == found
+
+
+@pytest.mark.parametrize("name", ["NVIDIA GeForce RTX 4090 Laptop GPU", "rtx-6090", "gtx-1080", "", "h-100-x"])
+def test_a_card_that_there_is_not_is_told_with_the_nearest(name: str) -> None:
+    with pytest.raises(UserError, match=r"^no card .*latentmeter cards.*--dump-card"):
+        find_gpu(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["AMD Radeon RX 7900 XTX", "rx 9070", "MI300X", "Apple M3 Max", "m4-pro", "Intel Arc B580"]
+)
+def test_another_vendors_card_is_not_covered(name: str) -> None:
+    with pytest.raises(UserError, match="not covered"):
+        find_gpu(name)
+
+
+def test_every_value_has_a_source_and_no_total_exceeds_the_box() -> None:
+    for card in gpus().values():
+        values = {name for name in Gpu.model_fields if name not in ("id", "sources", "reserve_bytes")}
+        assert values - card.sources.keys() <= {"context_bytes"}, card.id
+        assert card.box_gib
+        assert 0.8 * card.box_gib * GIB < card.total_bytes < card.box_gib * GIB, card.id
+
+
+def test_a_card_with_another_memory_lacks_as_much_of_it() -> None:
+    card = find_gpu("rtx-4090")
+    modified = find_gpu("rtx-4090", 48 * GIB, 2 * GIB)
+    assert modified.total_bytes - card.total_bytes == 24 * GIB
+    assert (modified.id, modified.name) == ("rtx-4090-49152mib-less-2048mib", card.name)
+    assert assumed_stack(modified).reserve_bytes == 2 * GIB
+    assert assumed_stack(card).settings == {}
+
+
+def test_a_memory_alone_stands_for_one_card_of_each_architecture() -> None:
+    found = cards_of(12 * GIB)
+    assert {card.capability for card in found} == {(7, 5), (8, 6), (8, 9), (12, 0)}
+    assert {card.box_gib for card in found} == {12}
+    assert {card.box_gib for card in cards_of(13 * GIB)} == {16}
+    assert all(card.capability >= (7, 5) for card in cards_of(16 * GIB))
+
+
+def test_a_file_of_a_card_is_as_good_as_its_id(tmp_path: Path) -> None:
+    card = find_gpu("l40s")
+    data = {
+        **card.model_dump(mode="json", exclude={"box_gib", "reserve_bytes"}),
+        "id": "mine",
+        "name": "Somebody's card",
+    }
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(data))
+    found = find_gpu(str(path))
+    assert (found.id, found.total_bytes) == ("mine", card.total_bytes)
+    assert gpu_named("Somebody's card") is found
+    assert find_gpu(str(path), 24 * GIB).total_bytes < 24 * GIB
+    with pytest.raises(UserError, match=r"nowhere\.yaml"):
+        find_gpu(str(tmp_path / "nowhere.yaml"))
+
+
+def test_a_sibling_has_the_same_architecture_multiprocessors_and_shared_memory() -> None:
+    assert [card.id for card in [sibling((8, 6), 80, {})] if card] == ["a10g"]
+    assert sibling((8, 6), 79, {}) is None
+    assert sibling((8, 6), 80, {SHARED: 1}) is None
+    assert sibling(None, None, {}) is None
+
+
+def test_a_size_that_would_not_be_applied_is_an_error() -> None:
+    stack = assumed_stack(find_gpu("h200"))
+    with pytest.raises(UserError, match="set its device_total_bytes"):
+        target_stack(None, None, None, stack, vram="12GiB")
+    with pytest.raises(UserError, match="no caching allocator"):
+        target_stack(None, None, None, replace(stack, device="cpu"), reserve="1GiB")
+    assert target_stack(None, None, None, stack, reserve="0.5 GiB")[0].reserve_bytes == GIB // 2
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("12", 12 * GIB), ("12GB", 12 * GIB), ("11.5 gib", 23 * GIB // 2), ("512MiB", GIB // 2)]
+)
+def test_a_memory_size_is_read_as_a_box_writes_it(text: str, size: int) -> None:
+    assert parse_bytes(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "GiB", "-1GiB", "1e3GiB", "12KiB", "12TiB", "nan", "12 G B", "1_0GiB"])
+def test_what_is_no_memory_size_is_refused(text: str) -> None:
+    with pytest.raises(UserError, match="no memory size; expected one such as 12GiB"):
+        parse_bytes(text)

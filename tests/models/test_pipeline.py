@@ -19,7 +19,8 @@ import transformers
 
 from profiler.errors import UserError
 from profiler.models.build import build
-from profiler.models.pipeline import build_pipeline, call_arguments, load_pipeline, part_class, set_guidance
+from profiler.models.find import find_model
+from profiler.models.pipeline import THRESHOLDS, build_pipeline, call_arguments, load_pipeline, part_class, set_guidance
 from profiler.models.pipeline_folder import find_pipeline
 from profiler.models.pipeline_spec import Part, PipelineSpec, catalog_pipeline, parts, pipeline_ids
 from profiler.models.spec import Size
@@ -56,7 +57,7 @@ def test_every_pipeline_is_built_without_data_and_has_the_published_parameters(n
     for component, module in modules(pipeline).items():
         part = spec.part(component)
         assert isinstance(part, Part)
-        assert {p.device.type for p in module.parameters()} == {"meta"}
+        assert {p.device.type for name, p in module.named_parameters() if name not in THRESHOLDS} == {"meta"}
         count = sum(p.numel() for p in module.parameters())
         assert part.parameters in (None, count), f"{component}: {count:,}"
         assert not module.training
@@ -297,8 +298,16 @@ def test_a_hub_that_gives_nothing_says_what_to_do(monkeypatch: pytest.MonkeyPatc
         raise Gated() if gated else LocalEntryNotFoundError("no connection")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
-    with pytest.raises(UserError, match=message):
-        find_pipeline("black-forest-labs/FLUX.1-dev")
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", refuse)
+    for find in (find_pipeline, find_model):
+        with pytest.raises(UserError, match=message) as told:
+            find("black-forest-labs/FLUX.1-dev")
+        assert "or give the catalog's flux.1-dev, which needs no hub" in str(told.value)
+
+
+def test_a_single_file_is_no_model_either() -> None:
+    with pytest.raises(UserError, match="a single file holds weights, not what"):
+        find_model("sd_xl_base_1.0.safetensors")
 
 
 def test_a_class_that_is_not_installed_is_named() -> None:

@@ -110,7 +110,7 @@ def test_unknown_models_and_cards_are_named_all_at_once() -> None:
     lines = str(caught.value).splitlines()
     assert [line.split(":")[0].strip() for line in lines[1:]] == ["cases.0", "cases.2", "cases.3"]
     assert "did you mean 'wan2.1-t2v-14b' or 'wan2.1-t2v-1.3b'" in lines[1]
-    assert "did you mean 'h200'? known: a100, a100-40gb" in lines[2]
+    assert "no card 'h201': did you mean 'h20' or 'h200'" in lines[2]
     assert "no/such.yaml: No such file" in lines[3]
 
 

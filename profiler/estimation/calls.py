@@ -1,0 +1,139 @@
+"""Two verbs: any call over real modules, and a whole generation. Nothing heavy is imported before it is needed."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
+
+from profiler.data.records import CallEstimate
+from profiler.data.spans import STAGES
+from profiler.data.stack import Stack
+from profiler.data.workload import MemoryOptions, Placement
+from profiler.errors import UserError
+from profiler.estimation.worst import worst_of
+from profiler.machine.target import target_stack
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+
+    from profiler.stages.call import Modules
+
+CALL = (
+    *("frames", "height", "width", "steps", "guidance", "prompts", "images_per_prompt", "text_length", "decode_chunk"),
+    "dtype",
+)
+
+
+def estimate_call(
+    function: Callable[..., Any],
+    *,
+    inputs: "Sequence[Any] | Mapping[str, Any]" = (),
+    modules: "Modules | DiffusionPipeline | None" = None,
+    placement: Placement | None = None,
+    gpu: str | None = None, torch: str | None = None, cudnn: int | None = None, alloc_conf: str | None = None,
+    stack: Stack | None = None,
+) -> CallEstimate:  # fmt: skip
+    """What any call over real modules needs on a card, without a GPU.
+
+    `function` is called once with `inputs`, by position (a sequence) or by name (a mapping), on tensors without data.
+    `modules` own the weights: a module, or several by name or in order; by default `function` itself, where it is one.
+    Their own weights are untouched, and may lie on `meta`. Module paths in the answer are relative to a single module, and
+    begin with the name or number of one of several. It runs without gradients, as diffusers' pipelines do: a training step
+    cannot be estimated yet. The stack is named as for `estimate`.
+
+        net = torch.nn.Conv2d(3, 64, 3)
+        found = profiler.estimate_call(net, inputs=[torch.empty(1, 3, 512, 512)], gpu="rtx-4090")
+        print(found.peak.allocated_bytes, found.terms, found.peak_at)
+
+    A pipeline of diffusers may be the function, or stand in the place of the modules. Then the whole generation is answered,
+    load and second call too, by `phases`, with its components where `placement` puts them:
+
+        found = profiler.estimate_call(pipe, inputs={"prompt": "a cat"}, placement=profiler.Placement(offload="model"))
+        print([(phase.name, phase.peak.allocated_bytes) for phase in found.phases], found.host)
+
+    Raises UserError for a card that is not known, or where no module is given; ModelError for a call that cannot be traced.
+    """
+    target, context = target_stack(gpu, torch, cudnn, stack, alloc_conf)
+    from profiler.estimation.estimator import estimate_run
+    from profiler.stages.call import Call, root_of, weights_kept
+    from profiler.stages.generation import is_pipeline
+
+    owner = function if modules is None else modules
+    if is_pipeline(owner):
+        from profiler.estimation.placed import estimate_placed
+
+        return estimate_placed(function, owner, inputs, placement or Placement(), target, context_bytes=context)
+    if placement is not None:
+        raise UserError("placement: goes with a pipeline of diffusers, as `modules` or as the function")
+    root = root_of(owner)
+    name = getattr(function, "__qualname__", type(function).__name__)
+    with weights_kept(root):
+        return estimate_run(lambda: Call(function, root, inputs), target, what=name, context_bytes=context)
+
+
+def generate(
+    pipeline: str,
+    stage: str = "generate",
+    *,
+    placement: Placement | None = None,
+    options: MemoryOptions | None = None,
+    gpu: str | None = None, torch: str | None = None, cudnn: int | None = None, alloc_conf: str | None = None,
+    vram: str | None = None, reserve: str | None = None,
+    stack: Stack | None = None,
+    cache: bool = True,
+    tell: Callable[[str], None] = lambda _: None,
+    **call: Any,
+) -> CallEstimate:  # fmt: skip
+    """What a whole generation of `pipeline` needs on a card, without a GPU: its load and two calls, phase by phase.
+
+    `pipeline` is a catalog id, a diffusers folder or a hub id. `call` takes `frames`, `height`, `width`, `steps`,
+    `guidance`, `prompts`, `images_per_prompt`, `text_length`, `decode_chunk`, `dtype`. With another `stage` the answer
+    has the phases of that alone, of the same generation: `text-encode`, `encode`, `sample` or `denoise` (the loop),
+    `decode`, `postprocess`. The card is named as for `estimate`. With `cache` the same question is answered from disk
+    the next time. `tell` hears what is done.
+
+    Raises UserError, ModelError.
+    """
+    from profiler.estimation.cache import find_answer, keep_answer
+    from profiler.files.cache import left_alone
+    from profiler.models.attention import environment_backend
+    from profiler.models.pipeline_folder import find_pipeline
+
+    if stage not in STAGES:
+        raise UserError(f"stage: no stage {stage!r} of a generation; one of {', '.join(STAGES)}")
+    check_call(call)
+    spec = find_pipeline(pipeline)
+    if vram is not None and gpu is None and stack is None:
+        how: dict[str, Any] = {"placement": placement, "options": options, "cache": cache, "tell": tell}
+        here: dict[str, Any] = {"torch": torch, "cudnn": cudnn, "alloc_conf": alloc_conf, "reserve": reserve}
+        return worst_of(vram, lambda card: generate(pipeline, stage, gpu=card, vram=vram, **how, **here, **call))[1]
+    target, context = target_stack(gpu, torch, cudnn, stack, alloc_conf, vram, reserve)
+    placed, asked = placement or Placement(), options or MemoryOptions()
+    question = [spec.digest, asdict(placed), asdict(asked), call, asdict(target), context, environment_backend()]
+    with left_alone(not cache):
+        found = find_answer(CallEstimate, question, target)
+        if found is None:
+            from profiler.estimation.placed import estimate_generation
+
+            how = {"placement": placed, "options": asked, "context_bytes": context, "tell": tell}
+            found = estimate_generation(spec, target, **how, **call)
+            keep_answer(question, target, found)
+    return _only(found, stage)
+
+
+def check_call(call: Mapping[str, Any]) -> None:
+    """Raise UserError for an argument that no generation has."""
+    for name in call:
+        if name not in CALL:
+            raise UserError(f"{name}: a generation has nothing of this name; it has {', '.join(CALL)}")
+
+
+def _only(found: CallEstimate, stage: str) -> CallEstimate:
+    """The answer with the phases of one stage. Raises UserError where the generation has none of them."""
+    if not STAGES[stage]:
+        return found
+    phases = tuple(phase for phase in found.phases if phase.name in STAGES[stage])
+    if not phases:
+        there = ", ".join(dict.fromkeys(phase.name for phase in found.phases))
+        raise UserError(f"stage: this generation has no phase of {stage}; it has {there}")
+    note = f"those of {stage}, as they are within a generation; every other figure is the whole generation's"
+    return replace(found, phases=phases, notes={"phases": note} | found.notes)

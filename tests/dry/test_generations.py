@@ -1,0 +1,47 @@
+"""Small pipelines in dry CUDA, recorded here and now, against their estimates: what the table of whole generations does."""
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+
+import profiler
+from profiler.data.workload import Placement
+from tests.dry.test_dry_cuda import ROOT, dry
+from tests.pipelines import PIPELINES
+
+pytest.importorskip("transformers")  # text encoders
+
+pytestmark = pytest.mark.dry
+
+
+@pytest.mark.parametrize(
+    ("name", "placement", "flags"),
+    [
+        ("flux", Placement(offload="model"), ("model",)),
+        ("wan", Placement(offload="sequential"), ("sequential",)),
+        ("cogvideox", Placement(offload="group-leaf", stream=True), ("group-leaf", "--use-stream")),
+    ],
+)
+def test_a_generation_takes_what_is_estimated(
+    name: str, placement: Placement, flags: tuple[str, ...], tmp_path: Path
+) -> None:
+    script, out = ROOT / "scripts" / "dry" / "record_pipeline.py", tmp_path / "out.json.gz"
+    factory = f"{ROOT / 'tests' / 'pipelines.py'}:{name}"
+    done = dry("python", script, factory, "--placement", *flags, "--out", out, gpu="rtx-4090")
+    assert done.returncode == 0, done.stderr
+    true = json.loads(gzip.decompress(out.read_bytes()))
+    pipe, call = PIPELINES[name]()
+    found = profiler.estimate_call(pipe, inputs=call, placement=placement, gpu="rtx-4090", torch="2.13.0")
+    for number in (0, 1, 2):
+        dry_peaks = [(p["allocated_peak"], p["reserved_peak"]) for p in true["phases"] if p["call"] == number]
+        peaks = [(p.peak.allocated_bytes, p.peak.reserved_bytes) for p in found.phases if p.call == number]
+        assert highest(peaks) == highest(dry_peaks)
+    assert found.host is not None
+    assert found.host.pinned == (true["phases"][-1]["pinned"] or 0)
+
+
+def highest(peaks: list[tuple[int, int]]) -> tuple[int, int]:
+    """The most allocated and the most reserved; a load of nothing has no phase."""
+    return max((a for a, _ in peaks), default=0), max((r for _, r in peaks), default=0)

@@ -1,0 +1,87 @@
+"""The recordings that come with the package: of today's code, equal to traces at sizes of their own, found without torch."""
+
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from profiler.data.workload import STAGES, StageName
+from profiler.estimation import shipped
+from profiler.estimation.estimator import trace_stage
+from profiler.estimation.recorder import at
+from profiler.estimation.recording import grid_of, replay
+from profiler.kernels.prices import Elsewhere
+from profiler.machine.cards import assumed_stack, gpu
+from profiler.models.catalog import catalog_model
+
+STACK = assumed_stack(gpu("h200"))
+TABLE = shipped.read_table()
+NOW = shipped.digest_of(shipped.made_by(STACK.torch_release))
+NAMES = sorted(name for name in TABLE["files"] if shipped.path_of(*name.split("/")).is_file())
+WITHOUT_TORCH = "import sys; sys.modules['torch'] = None; from profiler.__main__ import main; main()"
+
+
+def stage_of(name: str) -> tuple[str, StageName]:
+    model, stage = name.split("/")
+    return model, STAGES[STAGES.index(stage)]  # type: ignore[arg-type]
+
+
+def test_they_are_of_todays_code() -> None:
+    others = [name for name in NAMES if TABLE["files"][name] != NOW]
+    assert not others, f"scripts/make_recordings checks {len(others)} of {len(NAMES)} anew, and mends what differs"
+
+
+@pytest.mark.parametrize("name", random.Random(1).sample(NAMES, min(6, len(NAMES))))
+def test_a_sample_equals_a_trace(name: str) -> None:
+    model, stage = stage_of(name)
+    found = shipped.shipped(model, stage)
+    assert found is not None
+    rng = random.Random(name)
+    kind = rng.choice(sorted(found["of"]))
+    recording = rng.choice(shipped.recordings_of(found, kind))
+    grid = grid_of(recording)
+    height, width, frames = (
+        first + rng.randrange((last - first) // step + 1) * step
+        for first, step, last in zip(grid.first, grid.step, grid.last, strict=True)
+    )
+    size = (height, width, frames, grid.batch + (rng.randrange(3) if grid.most is None else 0))
+    spec = catalog_model(model)
+    for card in ("h200", "t4"):
+        stack = assumed_stack(gpu(card))
+        try:
+            again = replay(recording, size, stack).events
+        except Elsewhere:
+            continue
+        trace = trace_stage(at(spec.workload(stage, dtype=kind), size), spec, stack).trace
+        assert again.events == trace.events
+        facts = [[(b.bytes, b.shape, b.dtype, b.term) for b in stream.blocks] for stream in (again, trace)]
+        assert facts[0] == facts[1]
+        return
+    raise AssertionError("it serves neither card")
+
+
+@pytest.mark.skipif("sdxl/decode" not in NAMES, reason="sdxl is not recorded")
+def test_a_fresh_install_answers_without_torch_and_a_home_to_write_to(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir(mode=0o500)
+    environment = {k: v for k, v in os.environ.items() if k not in ("XDG_CACHE_HOME", "LATENTMETER_CACHE")}
+    words = ["estimate", "sdxl", "--height", "888", "--width", "1184", "--gpu", "rtx-4090"]
+    ran = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TORCH, *words],
+        capture_output=True, text=True, check=False, env=environment | {"HOME": str(home)},
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    assert "replayed from a recording" in ran.stdout
+
+
+def test_another_torch_is_traced_and_says_so() -> None:
+    import profiler
+
+    name = NAMES[0]
+    model, stage = stage_of(name)
+    found = profiler.estimate(model, stage, gpu="h200", torch="2.11.0")
+    if "seconds" not in found.notes:  # kept from before
+        assert "recordings are of torch" in found.notes["model.recording"]
