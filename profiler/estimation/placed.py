@@ -25,7 +25,7 @@ from profiler.stages.generation import Generation, kept, quiet
 from profiler.stages.generation_options import apply_to_pipeline
 from profiler.trace.placed import PlacedTrace
 
-STEPS = 3  # stand for any number: by then the longest history of a scheduler is full (UniPC's, of solver_order 2)
+STEPS = 3  # stand for any number: by then the loop's peak has stood, UniPC's too (docs/how-it-works.md, dry runs of 50)
 Tell = Callable[[str], None]
 NONE = MemoryOptions()
 CHECKED = "taken to find nothing: it would make a black picture of what it finds"
@@ -62,7 +62,7 @@ def estimate_generation(
         found = estimate_placed(pipe, pipe, inputs, placement, stack, **how)
     if steps == asked:
         return found
-    note = f"{steps} of {asked} steps are traced: from the second on each allocates what the one before it did"
+    note = f"{steps} of {asked} steps are traced: later ones allocate the same, but for a scheduler's small history"
     return replace(found, notes=found.notes | {"steps": note})
 
 
