@@ -6,7 +6,6 @@ Sizes are integer bytes. An unknown size is None, and `notes` holds its reason u
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cache
 from typing import Any, Literal
 
 from profiler.data.explanation import Explanation
@@ -293,15 +292,3 @@ class Record(Shown):
         for name, side in (("estimated", self.estimate), ("measured", self.measurement)):
             row |= {f"{name}_{field}": value for field, value in (side.row if side else {}).items()}
         return row
-
-
-def from_dict(kind: Any, data: dict[str, Any]) -> Any:
-    """Read `data` back into the dataclass `kind`, checking every type. Raises pydantic.ValidationError."""
-    return _reader(kind).validate_python(data)
-
-
-@cache  # to make one takes a hundred times as long as to read a record with it
-def _reader(kind: Any) -> Any:
-    from pydantic import TypeAdapter
-
-    return TypeAdapter(kind)

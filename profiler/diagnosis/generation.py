@@ -5,7 +5,8 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
-from profiler.allocator.histories import Histories
+from profiler.allocator.histories import Histories, allocator_of
+from profiler.allocator.replay import Replay
 from profiler.data.alloc_conf import VARIABLE
 from profiler.data.memory import Memory
 from profiler.data.records import AppliedOption
@@ -20,7 +21,7 @@ from profiler.diagnosis.remedies import CAUTIONS, EXPANDABLE, Remedy, make_remed
 from profiler.errors import LatentmeterError
 from profiler.estimation.answer import plans_on
 from profiler.estimation.calls import check_call
-from profiler.estimation.placed import made_ready, phases_of, placed_notes, trace_placed
+from profiler.estimation.placed import estimate_placed, made_ready, phases_of, trace_placed
 from profiler.models.build import TORCH_DTYPES
 from profiler.models.pipeline_spec import PipelineSpec
 from profiler.stages.generation import Generation
@@ -75,10 +76,11 @@ def profile_pipeline(
     context_bytes: int | None = None,
 ) -> Profile:
     """The profile of a pipeline's load and first call; `options` were `applied` before. Raises UserError, ModelError."""
-    run = Generation(pipe, pipe, inputs, placement)
+    how: dict[str, Any] = {"context_bytes": context_bytes, "options": options, "applied": applied}
+    whole = estimate_placed(pipe, pipe, inputs, placement, stack, **how)  # whether a second call gets through too
+    run, trace = Generation(pipe, pipe, inputs, placement), HeldTrace(stack)
     run.asked, run.options = options, applied
-    trace = HeldTrace(stack)
-    watched = trace_placed(run, trace, warm_calls=0)
+    trace_placed(run, trace, warm_calls=0)
     usage = usage_of(run, trace)
     usage = replace(usage, owners=dict(trace.owners) | usage.owners, held=trace.held)
     asked = Generated(
@@ -90,13 +92,14 @@ def profile_pipeline(
         options=options,
         placement=placement,
     )
-    unplanned = trace.prices.unplanned_bytes
-    histories = Histories(trace, stack, context_bytes, plans_on(stack), unplanned, phases_of(trace))
+    plan_of, spans = plans_on(stack), phases_of(trace)
+    histories = Histories(trace, stack, context_bytes, plan_of, spans=spans)
+    if whole.fits and histories.here and histories.here.refused:  # the first call anew, which no later one is
+        histories.fresh = Replay(trace, allocator_of(stack, histories.capacity), plan_of=plan_of, spans=spans)
     profile = make_profile(histories, asked, "estimated", usage)
     component = pipe.components.get(profile.ops[profile.peak_op][0].split(".")[0])
     dtype = next((name for name, its in TORCH_DTYPES.items() if its == getattr(component, "dtype", None)), "")
-    notes = watched.traced.notes | placed_notes(pipe, trace) | histories.notes()
-    return replace(profile, workload=replace(asked, dtype=dtype), notes=notes, verdict=histories.verdict()[0])
+    return replace(profile, workload=replace(asked, dtype=dtype), notes=whole.notes, verdict=whole.verdict)
 
 
 def _remedies(

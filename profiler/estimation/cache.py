@@ -17,7 +17,8 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from profiler.data.records import CallEstimate, Estimate, from_dict
+from profiler.data.read_back import from_dict
+from profiler.data.records import CallEstimate, Estimate
 from profiler.data.stack import Stack
 from profiler.data.workload import Workload
 from profiler.estimation import shipped

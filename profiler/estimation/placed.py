@@ -25,7 +25,7 @@ from profiler.stages.generation import Generation, kept, quiet
 from profiler.stages.generation_options import apply_to_pipeline
 from profiler.trace.placed import PlacedTrace
 
-STEPS = 3  # stand for any number: by then the longest history of a scheduler is full (UniPC's, of solver_order 2)
+STEPS = 3  # stand for any number: by then the loop's peak has stood, UniPC's too (docs/how-it-works.md, dry runs of 50)
 Tell = Callable[[str], None]
 NONE = MemoryOptions()
 CHECKED = "taken to find nothing: it would make a black picture of what it finds"
@@ -71,7 +71,7 @@ def made_ready(
         asked = call.pop("steps", None) or spec.call.get("num_inference_steps")
         steps = few_steps(spec, asked)
         inputs = call_arguments(spec, size=size, steps=steps, **call)
-    note = f"{steps} of {asked} steps are traced: from the second on each allocates what the one before it did"
+    note = f"{steps} of {asked} steps are traced: later ones allocate the same, but for a scheduler's small history"
     return pipe, inputs, applied, {} if steps == asked else {"steps": note}
 
 
@@ -118,7 +118,12 @@ def estimate_with_events(
     host = HostBytes(pinned=trace.host.pinned, pageable=trace.host.peak_pageable, peak=trace.host.peak)
     rest: dict[str, Any] = {"context_bytes": context_bytes, "started": started}
     found = answer(watched.traced, stack, **rest, spans=phases_of(trace), owners=trace.owners, host=host)
-    return replace(found, notes=found.notes | placed_notes(pipe, trace)), trace
+    notes = {}
+    if trace.thresholds:
+        notes["thresholds"] = f"a number of the checkpoint is taken as 0; first in {trace.thresholds[0]}"
+    if getattr(pipe, "safety_checker", None) is not None:
+        notes["safety_checker"] = CHECKED
+    return replace(found, notes=found.notes | notes), trace
 
 
 def trace_placed(run: Generation, trace: PlacedTrace, *, warm_calls: int) -> Watched[Generation]:
@@ -137,13 +142,3 @@ def trace_placed(run: Generation, trace: PlacedTrace, *, warm_calls: int) -> Wat
 def phases_of(trace: PlacedTrace) -> tuple[Span, ...]:
     """The phases of a load and of one call or two, as far as they were traced."""
     return spans_of(trace.marks, first_event(trace), first_later_event(trace), len(trace.events))
-
-
-def placed_notes(pipe: Any, trace: PlacedTrace) -> dict[str, str]:
-    """What is taken as if it were known, of numbers that only real weights or pictures have."""
-    notes = {}
-    if trace.thresholds:
-        notes["thresholds"] = f"a number of the checkpoint is taken as 0; first in {trace.thresholds[0]}"
-    if getattr(pipe, "safety_checker", None) is not None:
-        notes["safety_checker"] = CHECKED
-    return notes

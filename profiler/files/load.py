@@ -18,7 +18,7 @@ from typing import IO, Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from profiler.data.records import from_dict
+from profiler.data.read_back import from_dict
 from profiler.data.units import format_bytes
 from profiler.data.workload import renamed
 from profiler.errors import UserError

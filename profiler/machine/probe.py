@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, Literal
 
-from profiler.data.records import from_dict
+from profiler.data.read_back import from_dict
 from profiler.data.stack import Stack
 from profiler.errors import UserError
 from profiler.machine.child import child_command

@@ -16,7 +16,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
-from profiler.data.records import Failure, Measurement, Phase, Reading, Status, from_dict
+from profiler.data.read_back import from_dict
+from profiler.data.records import Failure, Measurement, Phase, Reading, Status
 from profiler.data.stack import DeviceName, Stack
 from profiler.data.workload import Workload
 from profiler.machine.child import child_command

@@ -20,7 +20,8 @@ import torch
 from torch import nn
 
 from profiler.data.memory import Memory, Terms
-from profiler.data.records import Failure, Measurement, Phase, from_dict
+from profiler.data.read_back import from_dict
+from profiler.data.records import Failure, Measurement, Phase
 from profiler.data.units import less
 from profiler.data.workload import Workload
 from profiler.errors import MODEL_FAILURES, LatentmeterError, UserError, first_line

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from profiler.data.records import from_dict
+from profiler.data.read_back import from_dict
 from profiler.data.units import format_bytes, format_percent
 from profiler.data.workload import ATTENTIONS, DTYPES, STAGES, MemoryOptions, Workload, fields_of, renamed
 from profiler.errors import UserError

@@ -3,6 +3,7 @@
 import gzip
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -42,6 +43,6 @@ def test_a_generation_takes_what_is_estimated(
     assert found.host.pinned == (true["phases"][-1]["pinned"] or 0)
 
 
-def highest(peaks: list[tuple[int, int]]) -> tuple[int, int]:
+def highest(peaks: list[tuple[Any, Any]]) -> tuple[int, int]:
     """The most allocated and the most reserved; a load of nothing has no phase."""
     return max((a for a, _ in peaks), default=0), max((r for _, r in peaks), default=0)

@@ -16,7 +16,7 @@ import pytest
 from profiler.allocator.caching import CachingAllocator, OutOfMemory
 from profiler.allocator.expandable import ExpandableAllocator
 from profiler.allocator.settings import parse_settings
-from profiler.data.records import from_dict
+from profiler.data.read_back import from_dict
 from profiler.data.stack import Stack
 from profiler.data.workload import Workload
 from profiler.estimation.estimator import estimate

@@ -210,6 +210,7 @@ def test_a_placement_that_cannot_be_says_why(asked: dict[str, Any], message: str
 def test_a_number_of_the_checkpoint_is_taken_as_zero_and_said() -> None:
     found = profiler.estimate_call(Picky(), inputs=[], gpu="rtx-4090", torch="2.13.0")
     assert found.notes["thresholds"] == "a number of the checkpoint is taken as 0; first in safety_checker"
+    assert found.host is not None
     assert found.host.pinned == 4
 
 
@@ -218,8 +219,8 @@ class Picky:
 
     def __init__(self) -> None:
         checker = nn.Module()
-        checker.threshold = nn.Parameter(torch.empty(3, device="meta"))
-        checker.forward = lambda: checker.threshold[1].item() > 0.5
+        checker.register_parameter("thresholds", nn.Parameter(torch.empty(3, device="meta")))
+        checker.forward = lambda: checker.get_parameter("thresholds")[1].item() > 0.5
         self.components = {"safety_checker": checker}
 
     def set_progress_bar_config(self, **_: Any) -> None:

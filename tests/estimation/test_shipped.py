@@ -10,6 +10,7 @@ import pytest
 
 from profiler.data.workload import STAGES, StageName
 from profiler.estimation import shipped
+from profiler.estimation.cache import EstimateCache
 from profiler.estimation.estimator import trace_stage
 from profiler.estimation.recorder import at
 from profiler.estimation.recording import grid_of, replay
@@ -77,11 +78,11 @@ def test_a_fresh_install_answers_without_torch_and_a_home_to_write_to(tmp_path: 
     assert "replayed from a recording" in ran.stdout
 
 
-def test_another_torch_is_traced_and_says_so() -> None:
-    import profiler
-
-    name = NAMES[0]
-    model, stage = stage_of(name)
-    found = profiler.estimate(model, stage, gpu="h200", torch="2.11.0")
-    if "seconds" not in found.notes:  # kept from before
-        assert "recordings are of torch" in found.notes["model.recording"]
+def test_another_torch_is_traced_and_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("LATENTMETER_CACHE", "on")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    spec = catalog_model("auraflow")
+    known = EstimateCache(spec.workload("decode"), spec, assumed_stack(gpu("h200"), "2.11.0"))
+    assert (known.find(), known.why_traced) == (None, "the recordings are of torch 2.13.0, not 2.11.0")
+    larger = EstimateCache(spec.workload("decode", height=8192, width=8192), spec, STACK)
+    assert (larger.find(), larger.why_traced) == (None, "this size lies outside the recordings")

@@ -12,7 +12,8 @@ from diffusers import AutoencoderKL
 
 import profiler
 from profiler.comparison.case import compare
-from profiler.data.records import Measurement, Record, from_dict
+from profiler.data.read_back import from_dict
+from profiler.data.records import Measurement, Record
 from profiler.data.workload import STAGES, DtypeName, MemoryOptions, StageName, Workload
 from profiler.estimation.estimator import estimate
 from profiler.measurement.cpu import CpuMeter

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from profiler.data.events import Stream
-from profiler.data.records import Measurement, from_dict
+from profiler.data.read_back import from_dict
+from profiler.data.records import Measurement
 from profiler.data.stack import Stack
 from profiler.data.workload import History, Workload
 from profiler.estimation.estimator import estimate

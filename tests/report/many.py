@@ -5,7 +5,8 @@ from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
-from profiler.data.records import Record, from_dict
+from profiler.data.read_back import from_dict
+from profiler.data.records import Record
 from profiler.data.workload import Workload
 
 RESULTS = Path(__file__).parents[2] / "results"

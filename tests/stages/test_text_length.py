@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import profiler
-from profiler.data.records import from_dict
+from profiler.data.read_back import from_dict
 from profiler.data.stack import Stack
 from profiler.data.workload import Workload
 from profiler.errors import UserError
