@@ -175,7 +175,7 @@ def run(
 
 def hotspots(
     model: str,
-    stage: StageName = "decode",
+    stage: StageName | Literal["generate"] = "decode",
     *,
     gpu: str | None = None, torch: str | None = None, cudnn: int | None = None, alloc_conf: str | None = None,
     vram: str | None = None, reserve: str | None = None,
@@ -187,11 +187,27 @@ def hotspots(
     """Hot spots of one stage, and the profile that they were read from.
 
     Without a GPU by default, arguments as for `profiler.estimate`; measured here on `device`, or taken from the run in
-    folder `run`. Raises UserError, ModelError, and LatentmeterError where a measurement fails.
+    folder `run`. With `stage="generate"` they are those of a whole generation's first call, arguments as for
+    `profiler.generate`. Raises UserError, ModelError, and LatentmeterError where a measurement fails.
     """
     named = [value for value in (gpu, vram, reserve, torch, cudnn, run and alloc_conf) if value is not None]
     if sum(map(bool, (device, run, named))) > 1:  # a run has its own stack
         raise UserError("--device, --measured and an estimate's stack (--gpu, --vram, --torch ...) exclude each other")
+    here: dict[str, Any] = {"torch": torch, "cudnn": cudnn, "alloc_conf": alloc_conf, "reserve": reserve}
+    said = {}
+    if vram is not None and gpu is None:
+        ask: Callable[..., Any] = generate if stage == "generate" else estimate
+        gpu, found = worst_of(vram, lambda card: ask(model, stage, gpu=card, vram=vram, **here, **workload))
+        said = {"stack.card": found.notes["stack.card"]}
+    if stage == "generate":
+        if device or run:
+            raise UserError("--device and --measured: go with a single stage; a whole generation is estimated")
+        from profiler.diagnosis.generation import generation_hotspots
+        from profiler.models.pipeline_folder import find_pipeline
+
+        target, context = target_stack(gpu, torch, cudnn, None, alloc_conf, vram, reserve)
+        how: dict[str, Any] = {"context_bytes": context, "remedies": remedies, "said": said}
+        return generation_hotspots(find_pipeline(model), target, **how, **workload)
     spec = find_model(model)
     asked = with_environment(spec.workload(stage, **workload), spec)
     from profiler.diagnosis.collect import estimated, measured
@@ -199,11 +215,6 @@ def hotspots(
     from profiler.diagnosis.sources import measure_events, read_events
 
     if device is None and run is None:
-        here: dict[str, Any] = {"torch": torch, "cudnn": cudnn, "alloc_conf": alloc_conf, "reserve": reserve}
-        said = {}
-        if vram is not None and gpu is None:
-            gpu, found = worst_of(vram, lambda card: estimate(model, stage, gpu=card, vram=vram, **here, **workload))
-            said = {"stack.card": found.notes["stack.card"]}
         profile, ran = estimated(asked, spec, *target_stack(gpu, torch, cudnn, None, alloc_conf, vram, reserve))
         profile.notes.update(said)
     else:

@@ -39,25 +39,31 @@ def estimate(model: str, no_cache: bool, as_json: bool, **values: Any) -> None:
     answer is traced and kept. After `latentmeter recordings make MODEL` other heights and widths are answered at once. With
     --offload a stage is answered as it is within a generation, as text-encode, sample and postprocess always are.
     """
-    own = {name: value for name in OF_GENERATION if (value := values.pop(name)) not in (None, False)}
-    asked = gather(values)
-    placed = {name: own.pop(name) for name in PLACEMENT if name in own}
-    if placed or asked["stage"] not in STAGES:
-        placement = Placement(**placed)
-        given = _of_generation(asked) | own
+    asked = generation_asked(values)
+    if placement := asked.get("placement"):
         with told_on_terminal() as tell:
-            whole = api.generate(model, placement=placement, cache=not no_cache, tell=tell, **given)
-        title = [model, "whole generation" if given["stage"] == "generate" else f"{given['stage']} in a generation"]
+            whole = api.generate(model, cache=not no_cache, tell=tell, **asked)
+        title = [model, "whole generation" if asked["stage"] == "generate" else f"{asked['stage']} in a generation"]
         emit(
             asdict(whole),
             as_json,
             lambda _: show_generation(", ".join([*title, *filter(None, [placement.key])]), whole),
         )
         return
-    for name in own:
-        raise UserError(f"{name}: goes with --stage generate, or with a stage and --offload")
     found = api.estimate(model, cache=not no_cache, **asked)
     emit(asdict(found), as_json, lambda _: show_estimate(found))
+
+
+def generation_asked(values: dict[str, Any]) -> dict[str, Any]:
+    """What `generation_options` ask for, as the verbs take it: with a `placement` where it is of a whole generation."""
+    own = {name: value for name in OF_GENERATION if (value := values.pop(name)) not in (None, False)}
+    asked = gather(values)
+    placed = {name: own.pop(name) for name in PLACEMENT if name in own}
+    if placed or asked["stage"] not in STAGES:
+        return _of_generation(asked) | own | {"placement": Placement(**placed)}
+    for name in own:
+        raise UserError(f"{name}: goes with --stage generate, or with a stage and --offload")
+    return asked
 
 
 def _of_generation(asked: dict[str, Any]) -> dict[str, Any]:

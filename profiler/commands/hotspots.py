@@ -7,14 +7,14 @@ from typing import Any
 import click
 
 from profiler import api
+from profiler.commands.estimate import generation_asked
 from profiler.commands.options import (
     card_options,
     emit,
     force_option,
-    gather,
+    generation_options,
     json_option,
     stack_options,
-    workload_options,
 )
 from profiler.commands.tables import console, print_table, show_first_notes, show_notes
 from profiler.data.units import ceil_div, format_bytes
@@ -23,6 +23,7 @@ from profiler.diagnosis.hotspots import SMALL, Hotspots
 from profiler.diagnosis.lives import count_and_size, group_alike, made_in, short_name
 from profiler.diagnosis.profile import ROLES, STANDING
 from profiler.diagnosis.remedies import describe_remedy
+from profiler.errors import UserError
 from profiler.files.outputs import check_output
 from profiler.files.write import write_atomically
 
@@ -33,7 +34,7 @@ TENSORS = 10
 
 @click.command()
 @click.argument("model")
-@workload_options
+@generation_options
 @stack_options
 @card_options
 @click.option("--device", type=click.Choice(["cuda", "cpu"]), help="Measure here instead of estimating.")
@@ -48,11 +49,21 @@ def hotspots(
     model: str, measured: Path | None, no_remedies: bool, out: Path | None, exports: tuple[str, ...],
     export_dir: Path | None, force: bool, as_json: bool, **values: Any,
 ) -> None:  # fmt: skip
-    """Where the peak of one stage of MODEL is, why its bytes are alive, and what would take them away."""
+    """Where the peak of one stage of MODEL is, why its bytes are alive, and what would take them away.
+
+    With --stage generate it is that of a whole generation, phase by phase, with the lines of Python that hold what nothing
+    reads again.
+    """
     paths = parse_exports(exports, export_dir)
     for path in [*paths.values(), *filter(None, [out])]:
         check_output(path, "file", force=force)
-    found, profile = api.hotspots(model, run=measured, remedies=not no_remedies, **gather(values))
+    asked = generation_asked(values)
+    if "placement" in asked and asked["stage"] != "generate":
+        stage = asked["stage"]
+        raise UserError(
+            f"stage: no hot spots of {stage} within a generation alone; --stage generate has them by phases"
+        )
+    found, profile = api.hotspots(model, run=measured, remedies=not no_remedies, **asked)
     write_exports(profile, paths)
     if out is not None:
         from profiler.report.hotspots import render_page
@@ -89,6 +100,10 @@ def _show_findings(found: Hotspots) -> None:
             out.print(f"   {line}")
         for remedy in found.remedies_of(finding):
             out.print(f"   -> {describe_remedy(remedy)}")
+    named = {name for finding in found.findings for name in finding.options}
+    for remedy in found.remedies:
+        if remedy.name not in named:
+            out.print(f"-> {describe_remedy(remedy)}")
     alone = " Each remedy was estimated by itself, on this workload." if found.remedies else ""
     out.print(f"Findings overlap.{alone}")
     for how, why in found.left_out.items():
@@ -98,11 +113,13 @@ def _show_findings(found: Hotspots) -> None:
 
 def _show_timeline(found: Hotspots) -> None:
     """A line a group, to one scale; columns are equal stretches of points, each with its highest moment."""
-    out, points, top = console(), found.timeline.points, found.allocated - found.baseline
+    out, points, base = console(), found.timeline.points, 0 if found.phases else found.baseline
+    top = found.allocated - base
     width = max(1, ceil_div(len(points), COLUMNS))
     moments = [max(points[n : n + width], key=lambda point: point.allocated) for n in range(0, len(points), width)]
-    out.print(f"bytes alive above the {format_bytes(found.baseline)} before the call, highest moments in order")
-    rows = {"all": [max(0, point.allocated - found.baseline) for point in moments]}
+    above = f" above the {format_bytes(base)} before the call" if base or not found.phases else ""
+    out.print(f"bytes alive{above}, highest moments in order")
+    rows = {"all": [max(0, point.allocated - base) for point in moments]}
     for n, name in enumerate(found.timeline.groups):
         if name not in STANDING:
             rows[name] = [point.by_group[n] for point in moments]
@@ -110,7 +127,15 @@ def _show_timeline(found: Hotspots) -> None:
     wide = max(map(len, rows), default=0)
     for name, values in rows.items():
         out.print(f"{name:{wide}}  {sparkline(values, top)}  {format_bytes(max(values))}")
+    if found.phases:
+        out.print(f"{'':{wide}}  {_phases_below(found, [point.event for point in moments])}")
     out.print()
+
+
+def _phases_below(found: Hotspots, events: list[int]) -> str:
+    """The name of each phase below its columns, as far as there is room."""
+    widths = [(phase.name, sum(phase.start <= event < phase.stop for event in events)) for phase in found.phases]
+    return "".join(f"|{name}"[:width].ljust(width) for name, width in widths)
 
 
 def sparkline(values: Sequence[int], top: int) -> str:

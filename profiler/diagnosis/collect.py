@@ -8,12 +8,13 @@ from profiler.data.events import Events
 from profiler.data.records import Measurement
 from profiler.data.stack import Stack
 from profiler.data.workload import Workload
-from profiler.diagnosis.profile import Profile, Source, Usage
+from profiler.diagnosis.profile import Generated, Profile, Source, Usage
 from profiler.diagnosis.usage import UsageTrace
 from profiler.estimation.answer import plans_on
 from profiler.estimation.estimator import trace_stage
 from profiler.estimation.stack_notes import stack_notes
 from profiler.models.spec import ModelSpec
+from profiler.stages.phases import Runnable
 from profiler.stages.stage import Stage
 
 
@@ -25,7 +26,7 @@ def estimated(
     stage, trace = watched.run, watched.trace
     assert isinstance(trace, UsageTrace)
     histories = Histories(trace, stack, context_bytes, plans_on(stack), trace.prices.unplanned_bytes)
-    profile = _profile(histories, workload, "estimated", _usage(stage, trace))
+    profile = make_profile(histories, workload, "estimated", usage_of(stage, trace))
     notes = stack_notes(stack, trace.routes, trace.prices.planner.sources) | histories.notes()
     verdict = histories.verdict()[0]
     return replace(profile, output_shapes=watched.output_shapes, notes=notes, verdict=verdict), stage
@@ -40,7 +41,7 @@ def measured(measurement: Measurement, spec: ModelSpec, stream: Events) -> tuple
     traced, stage = estimated(workload, spec, stack)
     usage = translated(traced, stream)
     kind: Source = "dry" if measurement.device_kind == "dry" else "measured"
-    profile = _profile(Histories(stream, stack, plan_of=plans_on(stack)), workload, kind, usage)
+    profile = make_profile(Histories(stream, stack, plan_of=plans_on(stack)), workload, kind, usage)
     counted = measurement.peak.allocated_bytes
     notes = {}
     if measurement.device_kind == "cpu":
@@ -52,7 +53,8 @@ def measured(measurement: Measurement, spec: ModelSpec, stream: Events) -> tuple
     ), stage
 
 
-def _profile(histories: Histories, workload: Workload, source: Source, usage: Usage) -> Profile:
+def make_profile(histories: Histories, workload: Workload | Generated, source: Source, usage: Usage) -> Profile:
+    """The profile of a stream, with the phases of a generation where its replay has spans."""
     found, replay = histories.events, histories.fresh  # on this card, if it fits there
     return Profile(
         workload=workload,
@@ -66,10 +68,12 @@ def _profile(histories: Histories, workload: Workload, source: Source, usage: Us
         reserved=replay.peak.reserved_bytes,
         cache_emptied_at=found.cache_emptied_at,
         usage=usage,
+        phases={span: event for span, (_, event) in replay.phases.items() if span.call},
     )
 
 
-def _usage(stage: Stage, trace: UsageTrace) -> Usage:
+def usage_of(stage: Runnable, trace: UsageTrace) -> Usage:
+    """What a trace noted of the use of its blocks, and whose weights they are."""
     owners = {
         number: name.rpartition(".")[0]
         for named in (stage.module.named_parameters(), stage.module.named_buffers())

@@ -37,6 +37,7 @@ REASONS: dict[Why, str] = {
     "held": "held, though no op reads it again",
     "unread": "made and kept, but no op reads it",
 }
+DEAD: tuple[Why, ...] = ("held", "unread")  # which a generation tells line by line
 LESS_RESOLUTION = ("tiling", "tile", "framewise", "slicing")
 
 
@@ -71,7 +72,8 @@ def find_all(profile: Profile) -> list[Finding]:
     """The findings of every rule that are worth a line, largest first; what is reserved beside the peak comes last."""
     scene = Scene(profile, alive_at_peak(profile))
     found = [rule(scene) for rule in RULES]
-    found += [make_finding(why, title, scene.because(why)) for why, title in REASONS.items()]
+    reasons = {why: title for why, title in REASONS.items() if not (profile.phases and why in DEAD)}
+    found += [make_finding(why, title, scene.because(why)) for why, title in reasons.items()]
     worth = WORTH * (profile.peak - profile.baseline)
     return sorted((f for f in found if f and f.bytes >= worth), key=lambda f: (f.rule == "reserved", -f.bytes))
 
@@ -88,14 +90,19 @@ def find_weights(scene: Scene) -> Finding | None:
         sums[item.module.split(".")[0]] += item.bytes
     lines = [f"{format_bytes(bytes_)} in {name or 'the model itself'}" for name, bytes_ in sums.most_common(EVIDENCE)]
     return Finding(
-        rule="weights", title=f"weights are {share} of the peak", bytes=size, evidence=lines, options=("bf16",)
+        rule="weights",
+        title=f"weights are {share} of the peak",
+        bytes=size,
+        evidence=lines,
+        options=("bf16", "placement"),
     )
 
 
 def find_fp32_stage(scene: Scene) -> Finding | None:
     """A stage that runs in float32 from end to end."""
     found = scene.pick(lambda item: item.dtype == "float32" and scene.profile.workload.dtype == "fp32")
-    return make_finding("fp32-stage", "the whole stage runs in float32", found, ("bf16",))
+    what = "what stands at the peak" if scene.profile.phases else "the whole stage"
+    return make_finding("fp32-stage", f"{what} runs in float32", found, ("bf16",))
 
 
 def find_heaviest_module(scene: Scene) -> Finding | None:

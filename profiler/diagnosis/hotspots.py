@@ -7,13 +7,15 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from profiler.data.memory import PeakAt, Verdict
+from profiler.data.spans import Span
 from profiler.data.stack import Stack
 from profiler.data.units import format_bytes
 from profiler.data.workload import Workload
 from profiler.diagnosis.borrowers import Borrower, worst_borrowers
+from profiler.diagnosis.dead_weight import find_dead_weight
 from profiler.diagnosis.findings import Finding, find_all
 from profiler.diagnosis.lives import Alive, alive_at_peak, short_name
-from profiler.diagnosis.profile import STANDING, Profile, Source
+from profiler.diagnosis.profile import STANDING, Generated, Profile, Source
 from profiler.diagnosis.remedies import Remedy, describe_remedy, estimate_remedies
 from profiler.diagnosis.timeline import Timeline, bytes_at_peak, make_timeline
 from profiler.diagnosis.tree import Node, make_tree
@@ -33,10 +35,11 @@ SMALL = 0.02  # of the peak: modules, and lines of the timeline, below it are le
 class Hotspots:
     """Where the bytes of one workload are. `by_module` adds up to `allocated`; `modules` begin with the stage itself.
 
-    `left_out` says of each option that is no remedy why it is none; `verdict` whether an estimate fits its card.
+    `left_out` says of each option that is no remedy why it is none; `phases` are those of a generation's first call;
+    `verdict` whether an estimate fits its card.
     """
 
-    workload: Workload
+    workload: Workload | Generated
     stack: Stack
     source: Source
     allocated: int
@@ -51,6 +54,7 @@ class Hotspots:
     findings: Sequence[Finding]
     remedies: Sequence[Remedy] = ()
     left_out: dict[str, str] = field(default_factory=dict)
+    phases: Sequence[Span] = ()
     verdict: Verdict | None = None
     notes: dict[str, str] = field(default_factory=dict)
 
@@ -71,6 +75,8 @@ class Hotspots:
     def answer(self) -> tuple[str, str]:
         """In two lines: the peak and where it is, and what lowers it most."""
         place = f"{self.peak_at.module or 'the stage itself'} ({short_name(self.peak_at.op)})"
+        peak = self.timeline.peak.event
+        place += "".join(f", {phase.name}" for phase in self.phases if phase.start <= peak < phase.stop)
         best = next((remedy for remedy in self.remedies if remedy.lowers == "allocated"), None)
         lower = describe_remedy(best) if best else "nothing that was tried lowers it" if self.left_out else ""
         fits = f"; {self.verdict} on {self.stack.gpu}" if self.verdict else ""
@@ -126,7 +132,8 @@ def summarize(profile: Profile, remedies: Sequence[Remedy] = (), left_out: dict[
         alive=alive_at_peak(profile),
         modules=make_tree(profile),
         workspace=worst_borrowers(profile),
-        findings=find_all(profile),
+        findings=[*find_all(profile), *find_dead_weight(profile)],
+        phases=[*profile.phases],
         remedies=remedies,
         left_out=left_out or {},
         verdict=profile.verdict,
@@ -140,6 +147,7 @@ def summarize_with_remedies(profile: Profile, spec: "ModelSpec", module: "nn.Mod
     if module is None:
         return summarize(profile)
     wanted = [name for finding in find_all(profile) for name in finding.options]
+    assert isinstance(profile.workload, Workload)
     return summarize(profile, *estimate_remedies(wanted, profile.workload, spec, profile.stack, module))
 
 

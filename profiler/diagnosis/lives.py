@@ -12,6 +12,7 @@ from profiler.diagnosis.profile import Profile
 BORROWED = "borrowed by this op"
 SPENT = "kept for the next call, not read again"
 RESIDENT = "stands before the call"
+PLACED = "brought by the placement"
 KEPT = "kept from its first use"
 Why = Literal[
     "weights", "inputs", "workspace", "written", "read", "residual", "cache", "waits", "output", "held", "unread"
@@ -29,22 +30,21 @@ class Alive(AliveTensor):
 def alive_at_peak(profile: Profile) -> list[Alive]:
     """Every block alive at the peak, largest first."""
     caches = find_cache_makers(profile)
-    found = []
-    for block in profile.alive:
-        why, because = reason_of(profile, block, caches)
-        found.append(
-            Alive(
-                bytes=profile.sizes[block.number],
-                shape=block.shape,
-                dtype=block.dtype,
-                term=block.term,
-                module=profile.module(block),
-                op=profile.op(block),
-                why=why,
-                because=because,
-            )
-        )
-    return found
+    return [as_alive(profile, block, *reason_of(profile, block, caches)) for block in profile.alive]
+
+
+def as_alive(profile: Profile, block: Block, why: Why, because: str) -> Alive:
+    """A block with the reason why it is alive."""
+    return Alive(
+        bytes=profile.sizes[block.number],
+        shape=block.shape,
+        dtype=block.dtype,
+        term=block.term,
+        module=profile.module(block),
+        op=profile.op(block),
+        why=why,
+        because=because,
+    )
 
 
 def group_alike(found: Iterable[Alive]) -> list[list[Alive]]:
@@ -71,14 +71,14 @@ def made_in(group: list[Alive]) -> str:
 def reason_of(profile: Profile, block: Block, caches: set[tuple[str, str]]) -> tuple[Why, str]:
     """Why `block` is alive at the peak, in a word and in words. `caches` as `find_cache_makers` gives them."""
     if block.term == "weights":
-        return "weights", RESIDENT
+        return "weights", RESIDENT if block.phase != "cold" else PLACED
     if block.term == "inputs":
         return "inputs", RESIDENT
     if block.term == "workspace":
         return "workspace", BORROWED if block.op == profile.peak_op and block.phase == "cold" else KEPT
     reads = profile.usage.reads.get(block.number, [])
     following = next((op for op in reads if op > profile.peak_op), None)
-    later = _name_op(profile, following)
+    later = name_op(profile, following)
     if (profile.module(block), profile.op(block)) in caches:
         return "cache", f"kept for the next call: read by {later}" if later else SPENT
     if block.op == profile.peak_op:
@@ -92,7 +92,7 @@ def reason_of(profile: Profile, block: Block, caches: set[tuple[str, str]]) -> t
         holder = (profile.usage.calls[call].path if call >= 0 else "") or "the stage"
         if not reads:
             return "unread", f"never read; held by {holder}"
-        return "held", f"last read by {_name_op(profile, reads[-1])}; held by {holder}"
+        return "held", f"last read by {name_op(profile, reads[-1])}; held by {holder}"
     adds = short_name(profile.ops[following][1]) in ("add", "add_")
     if adds and reads[0] < profile.peak_op and _is_branch_of(profile, following):
         return "residual", f"added by {later}"
@@ -125,7 +125,7 @@ def calls_around(profile: Profile, op: int) -> dict[str, int]:
     return stack
 
 
-def _name_op(profile: Profile, op: int | None) -> str:
+def name_op(profile: Profile, op: int | None) -> str:
     if op is None:
         return ""
     module, name = profile.ops[op]

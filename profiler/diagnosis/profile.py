@@ -3,12 +3,14 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from types import CodeType
 from typing import Literal
 
 from profiler.data.events import Block, alive_at, first_event
 from profiler.data.memory import Verdict
+from profiler.data.spans import Span
 from profiler.data.stack import Stack
-from profiler.data.workload import Workload
+from profiler.data.workload import MemoryOptions, Placement, Workload
 
 Source = Literal["estimated", "measured", "dry"]
 ROLES: dict[Source, str] = {"estimated": "estimated for", "measured": "measured on", "dry": "dry run of"}
@@ -36,7 +38,10 @@ class Kernel:
 
 @dataclass(frozen=True, kw_only=True)
 class Usage:
-    """What only a trace of the stage can know; see `UsageTrace`. `owners[block]` is the module that a weight belongs to."""
+    """What only a trace can know; see `UsageTrace`, and `HeldTrace` for `held`, of a generation alone.
+
+    `owners[block]` is the module that a weight belongs to.
+    """
 
     reads: dict[int, list[int]]
     calls: list[Call]
@@ -45,6 +50,30 @@ class Usage:
     freed_in: dict[int, int]
     owners: dict[int, str]
     classes: dict[str, str]
+    held: dict[int, tuple[CodeType, int]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generated:
+    """A whole generation, with what is asked of a workload. Sizes are pixels, None where the pipeline has no such size.
+
+    `dtype` is that of the component in which the peak stands.
+    """
+
+    pipeline: str
+    dtype: str
+    frames: int | None
+    height: int | None
+    width: int | None
+    options: MemoryOptions
+    placement: Placement
+    stage: Literal["generate"] = "generate"
+
+    @property
+    def key(self) -> str:
+        """As of a workload."""
+        size = "x".join(str(side) for side in (self.frames, self.height, self.width) if side)
+        return "/".join(filter(None, [self.pipeline, self.stage, size, self.options.key, self.placement.key]))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,10 +82,11 @@ class Profile:
 
     `sizes[n]` are the bytes that the allocator hands out for block `n`; `ops[i]` is (module path, op name); `peak_event`
     the birth by which allocated bytes are highest; `reserved` the peak of reserved bytes, None on the CPU;
-    `cache_emptied_at` the events before which cached segments were given back.
+    `cache_emptied_at` the events before which cached segments were given back; `phases` are those of a generation, each with
+    the event of its own peak.
     """
 
-    workload: Workload
+    workload: Workload | Generated
     stack: Stack
     source: Source
     blocks: list[Block]
@@ -67,6 +97,7 @@ class Profile:
     reserved: int | None
     cache_emptied_at: set[int] = field(default_factory=set)
     usage: Usage
+    phases: dict[Span, int] = field(default_factory=dict)
     output_shapes: tuple[tuple[int, ...], ...] = ()
     verdict: Verdict | None = None
     notes: dict[str, str] = field(default_factory=dict)
@@ -102,9 +133,8 @@ class Profile:
 
     def module(self, block: Block) -> str:
         """The module that made the block, or that owns it; the stage itself is empty."""
-        if block.phase == "cold":
-            return self.ops[block.op][0]
-        return self.usage.owners.get(block.number, "")
+        owner = self.usage.owners.get(block.number, "")
+        return self.ops[block.op][0] if block.phase == "cold" and not (owner and block.term == "weights") else owner
 
     def op(self, block: Block) -> str:
         """The op that made the block; the phase for what stood there before the call."""

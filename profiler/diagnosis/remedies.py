@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from profiler.data.alloc_conf import VARIABLE, alloc_conf_of, with_alloc_conf
+from profiler.data.memory import Memory
 from profiler.data.stack import Stack
 from profiler.data.units import format_bytes
 from profiler.data.workload import VAE_STAGES, MemoryOptions, Workload
@@ -93,22 +94,41 @@ def estimate_remedies(
         except LatentmeterError as error:
             left_out[how] = str(error)
             continue
-        assert after.allocated_bytes is not None and before.allocated_bytes is not None
-        remedy = Remedy(
-            name=name,
-            how=how,
-            allocated=after.allocated_bytes,
-            allocated_before=before.allocated_bytes,
-            reserved=after.reserved_bytes,
-            reserved_before=before.reserved_bytes,
-            caution=CAUTIONS.get(name, ""),
-        )
-        lower, higher = remedy.peaks
-        if remedy.saving >= WORTH * higher:
-            found.append(remedy)
-        else:
-            left_out[how] = f"does not help: {format_bytes(lower)} {remedy.lowers} instead of {format_bytes(higher)}"
+        found.append(make_remedy(name, how, before, after))
+    return sort_out(found, left_out)
+
+
+def make_remedy(name: str, how: str, before: Memory, after: Memory, caution: str = "") -> Remedy:
+    """An option by the peaks without it and with it."""
+    assert after.allocated_bytes is not None and before.allocated_bytes is not None
+    return Remedy(
+        name=name,
+        how=how,
+        allocated=after.allocated_bytes,
+        allocated_before=before.allocated_bytes,
+        reserved=after.reserved_bytes,
+        reserved_before=before.reserved_bytes,
+        caution=caution or CAUTIONS.get(name, ""),
+    )
+
+
+def sort_out(tried: list[Remedy], left_out: dict[str, str]) -> tuple[list[Remedy], dict[str, str]]:
+    """Those that help, allocated before reserved, best first; the others are left out, each with its figures."""
+    helps = {remedy.how: remedy.saving >= WORTH * remedy.peaks[1] for remedy in tried}
+    for remedy in tried:
+        if not helps[remedy.how]:
+            lower, higher = map(format_bytes, remedy.peaks)
+            left_out[remedy.how] = f"does not help: {lower} {remedy.lowers} instead of {higher}"
+    found = [remedy for remedy in tried if helps[remedy.how]]
     return sorted(found, key=lambda remedy: (remedy.lowers, -remedy.saving)), left_out
+
+
+def with_expandable(stack: Stack) -> Stack | None:
+    """The stack with expandable segments switched on; None where they are on already."""
+    conf = alloc_conf_of(stack.settings, stack.torch_release)
+    if EXPANDABLE in conf:
+        return None
+    return replace(stack, settings=with_alloc_conf(stack.settings, ",".join(filter(None, [conf, EXPANDABLE]))))
 
 
 def _candidates(
@@ -137,10 +157,8 @@ def _candidates(
     if skips_cudnn_conv3d(stack):
         yield "newer_torch", f"--torch {NEWER_TORCH}", workload, with_torch(stack, NEWER_TORCH)
         yield "newer_cudnn", f"--cudnn {NEWER_CUDNN}", workload, replace(stack, cudnn=NEWER_CUDNN)
-    conf = alloc_conf_of(stack.settings, stack.torch_release)
-    if EXPANDABLE not in conf:
-        settings = with_alloc_conf(stack.settings, ",".join(filter(None, [conf, EXPANDABLE])))
-        yield "expandable_segments", f"{VARIABLE}={EXPANDABLE}", workload, replace(stack, settings=settings)
+    if expandable := with_expandable(stack):
+        yield "expandable_segments", f"{VARIABLE}={EXPANDABLE}", workload, expandable
 
 
 def _half_tile(options: MemoryOptions, spec: "ModelSpec", module: "nn.Module") -> tuple[int, int] | None:

@@ -43,9 +43,10 @@ class Timeline:
 def make_timeline(profile: Profile, points: int = 400) -> Timeline:
     """The first call as at most `points` moments; the peak is one of them."""
     group_of = Grouping(profile)
-    largest = bytes_at_peak(profile)
+    largest = highest_by_group(profile) if profile.phases else bytes_at_peak(profile)
     named = [name for name in RESIDENT if name in largest]
     named += [name for name in largest if name not in RESIDENT][: FEW - len(named)]
+    named.sort(key=lambda name: not name.endswith("weights"))
     column = {name: number for number, name in enumerate(named)}
     alive = [0] * (len(named) + 1)
     stretch = max(1, ceil_div(len(profile.events) - profile.first_event, points))
@@ -70,9 +71,20 @@ def bytes_at_peak(profile: Profile) -> dict[str, int]:
     return dict(sums.most_common())
 
 
+def highest_by_group(profile: Profile) -> dict[str, int]:
+    """The most bytes that each group ever has, largest first."""
+    group_of, now, most = Grouping(profile), Counter[str](), Counter[str]()
+    for event, block, birth, _ in profile.steps():
+        size, group = profile.sizes[block.number], group_of(block)
+        now[group] += size if birth else -size
+        most[group] = max(most[group], now[group]) if event >= profile.first_event else now[group]
+    return dict(most.most_common())
+
+
 class Grouping:
     """Names the group of a block: its term where that is weights, inputs or workspace, else the head of its module's path.
 
+    In a whole generation it is the component, its weights apart.
     Where more than eight modules are numbered siblings, they are one group: `blocks.7.attn.to_q` is in `blocks.*`.
     """
 
@@ -87,12 +99,16 @@ class Grouping:
 
     def __call__(self, block: Block) -> str:
         """The name of the group."""
+        if block.term == "weights" and self.profile.phases:
+            return f"{self.head(self.profile.module(block))} weights"
         if block.term in RESIDENT:
             return block.term
         return self.head(self.profile.module(block))
 
     def head(self, module: str) -> str:
         """The part of the model that a module belongs to: the first names of its path."""
+        if self.profile.phases:
+            return module.split(".")[0] or "the stage itself"
         parts = self.pattern(module).split(".")[:DEPTH]
         if "*" in parts:
             parts = parts[: parts.index("*") + 1]

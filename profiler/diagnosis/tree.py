@@ -34,7 +34,8 @@ def make_tree(profile: Profile) -> list[Node]:
         module, size = profile.module(block), profile.sizes[block.number]
         above = ancestors(module)
         if block.term in STANDING:
-            weights.update(dict.fromkeys(above if birth else (), size))
+            change = size if birth else -size
+            weights.update(dict.fromkeys(above if event <= profile.peak_event else (), change))
             continue
         places: list[Place] = [*above, (module,)]
         for place in places:

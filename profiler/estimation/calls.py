@@ -100,9 +100,7 @@ def generate(
 
     if stage not in STAGES:
         raise UserError(f"stage: no stage {stage!r} of a generation; one of {', '.join(STAGES)}")
-    for name in call:
-        if name not in CALL:
-            raise UserError(f"{name}: a generation has nothing of this name; it has {', '.join(CALL)}")
+    check_call(call)
     spec = find_pipeline(pipeline)
     if vram is not None and gpu is None and stack is None:
         how: dict[str, Any] = {"placement": placement, "options": options, "cache": cache, "tell": tell}
@@ -120,6 +118,13 @@ def generate(
             found = estimate_generation(spec, target, **how, **call)
             keep_answer(question, target, found)
     return _only(found, stage)
+
+
+def check_call(call: Mapping[str, Any]) -> None:
+    """Raise UserError for an argument that no generation has."""
+    for name in call:
+        if name not in CALL:
+            raise UserError(f"{name}: a generation has nothing of this name; it has {', '.join(CALL)}")
 
 
 def _only(found: CallEstimate, stage: str) -> CallEstimate:

@@ -11,12 +11,12 @@ from typing import Any
 from profiler.data.events import first_event, first_later_event
 from profiler.data.memory import HostBytes
 from profiler.data.records import AppliedOption, CallEstimate
-from profiler.data.spans import spans_of
+from profiler.data.spans import Span, spans_of
 from profiler.data.stack import Stack
 from profiler.data.workload import DtypeName, MemoryOptions, Placement
 from profiler.errors import MODEL_FAILURES, LatentmeterError, ModelError, first_line
 from profiler.estimation.answer import answer
-from profiler.estimation.estimator import trace_calls
+from profiler.estimation.estimator import Watched, trace_calls
 from profiler.machine.environment import check_settings
 from profiler.models.pipeline import build_pipeline, call_arguments, pipeline_class, set_guidance
 from profiler.models.pipeline_spec import PipelineSpec
@@ -42,11 +42,24 @@ def estimate_generation(
     tell: Tell = lambda _: None,
     **call: Any,
 ) -> CallEstimate:
-    """Estimate the pipeline that `spec` describes. `call` are arguments of `call_arguments`, with `frames` and sides alone.
+    """Estimate the pipeline that `spec` describes; `call` as for `made_ready`. `tell` hears what is done.
 
     Raises UserError for an argument or option that it does not take, ModelError where the call fails.
     """
     tell(f"building {spec.id}")
+    pipe, inputs, applied, notes = made_ready(spec, options, dtype, **call)
+    how: dict[str, Any] = {"context_bytes": context_bytes, "tell": tell, "options": options, "applied": applied}
+    found = estimate_placed(pipe, pipe, inputs, placement, stack, **how)
+    return replace(found, notes=found.notes | notes)
+
+
+def made_ready(
+    spec: PipelineSpec, options: MemoryOptions, dtype: DtypeName | None = None, **call: Any
+) -> tuple[Any, dict[str, Any], dict[str, AppliedOption], dict[str, str]]:
+    """The pipeline that `spec` describes, what it is called with, how `options` were applied, and notes of all that.
+
+    `call` are arguments of `call_arguments`, with `frames` and sides alone. Raises UserError as `estimate_generation` does.
+    """
     sides = {name: call.pop(name, None) for name in ("frames", "height", "width")}
     size = spec.default or Size(frames=1, height=512, width=512)
     size = size.model_copy(update={name: value for name, value in sides.items() if value is not None})
@@ -58,12 +71,8 @@ def estimate_generation(
         asked = call.pop("steps", None) or spec.call.get("num_inference_steps")
         steps = few_steps(spec, asked)
         inputs = call_arguments(spec, size=size, steps=steps, **call)
-        how: dict[str, Any] = {"context_bytes": context_bytes, "tell": tell, "options": options, "applied": applied}
-        found = estimate_placed(pipe, pipe, inputs, placement, stack, **how)
-    if steps == asked:
-        return found
     note = f"{steps} of {asked} steps are traced: later ones allocate the same, but for a scheduler's small history"
-    return replace(found, notes=found.notes | {"steps": note})
+    return pipe, inputs, applied, {} if steps == asked else {"steps": note}
 
 
 def few_steps(spec: PipelineSpec, asked: int | None = None) -> int | None:
@@ -101,27 +110,35 @@ def estimate_with_events(
     the call fails, as it may on a card too: a weight that stays behind, for one.
     """
     started = time.perf_counter()
-    check_settings(stack)
     trace = PlacedTrace(stack, tell=tell)
     run = Generation(function, pipe, inputs, placement)
     run.asked, run.options = options, applied
-    try:
-        with kept(pipe), quiet():
-            watched = trace_calls(run, trace, warm_calls=1)
-    except LatentmeterError:
-        raise
-    except MODEL_FAILURES as error:
-        what = f"{type(pipe).__name__} with {placement.key or 'all on the card'}"
-        raise ModelError(f"{what}: the call fails without data: {first_line(error)}") from error
+    watched = trace_placed(run, trace, warm_calls=1)
     tell(f"replaying {len(trace.events):,} allocator events")
-    ends = first_event(trace), first_later_event(trace), len(trace.events)
     host = HostBytes(pinned=trace.host.pinned, pageable=trace.host.peak_pageable, peak=trace.host.peak)
-    spans = spans_of(trace.marks, *ends)
+    rest: dict[str, Any] = {"context_bytes": context_bytes, "started": started}
+    found = answer(watched.traced, stack, **rest, spans=phases_of(trace), owners=trace.owners, host=host)
     notes = {}
     if trace.thresholds:
         notes["thresholds"] = f"a number of the checkpoint is taken as 0; first in {trace.thresholds[0]}"
     if getattr(pipe, "safety_checker", None) is not None:
         notes["safety_checker"] = CHECKED
-    rest: dict[str, Any] = {"context_bytes": context_bytes, "started": started}
-    found = answer(watched.traced, stack, **rest, spans=spans, owners=trace.owners, host=host)
     return replace(found, notes=found.notes | notes), trace
+
+
+def trace_placed(run: Generation, trace: PlacedTrace, *, warm_calls: int) -> Watched[Generation]:
+    """Trace a generation, its load and its calls. Raises as `estimate_placed` does, and leaves the pipeline as it was."""
+    check_settings(trace.stack)
+    try:
+        with kept(run.pipe), quiet():
+            return trace_calls(run, trace, warm_calls=warm_calls)
+    except LatentmeterError:
+        raise
+    except MODEL_FAILURES as error:
+        what = f"{type(run.pipe).__name__} with {run.placement.key or 'all on the card'}"
+        raise ModelError(f"{what}: the call fails without data: {first_line(error)}") from error
+
+
+def phases_of(trace: PlacedTrace) -> tuple[Span, ...]:
+    """The phases of a load and of one call or two, as far as they were traced."""
+    return spans_of(trace.marks, first_event(trace), first_later_event(trace), len(trace.events))

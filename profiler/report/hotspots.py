@@ -17,6 +17,7 @@ from profiler.report.html import policy
 MOSTLY_RESIDENT = 0.6  # of the peak: then the axis starts there, and says so
 TICKS = 4
 TENSORS = 40
+LETTER = 6.5  # units that a letter of a phase's name takes
 
 
 def render_page(found: Hotspots) -> str:
@@ -41,11 +42,14 @@ def timeline_chart(found: Hotspots, name: str, width: int, height: int) -> dict[
     """What `areas.svg` draws: stacked areas, allocator events to the right, bytes upwards from `floor`. Text does not
     scale well, so the page has a drawing for a screen and one for a phone, `width` by `height` units each.
 
-    A layer is a group of modules: its upper and its lower edge as (x, bytes), and its bytes at the peak for the legend.
-    A mark is where the peak or the highest moment elsewhere stands, its label, and the class of its line.
+    A layer is a group of modules: its upper and its lower edge as (x, bytes), and its bytes for the legend: those at the
+    peak, of a generation the most that it ever has.
+    A mark is where the peak or the highest moment elsewhere stands, its label, and the class of its line. A phase of a
+    generation is where it begins, its width, and its name, with that text where there is room for it.
     """
     points, groups, peak = found.timeline.points, found.timeline.groups, found.timeline.peak
-    floor = found.baseline if found.baseline > MOSTLY_RESIDENT * found.allocated else 0
+    is_resident = found.baseline > MOSTLY_RESIDENT * found.allocated and not found.phases
+    floor = found.baseline if is_resident else 0
     first, last = points[0].event, points[-1].event
     events = Axis(first, max(last, first + 1), 0, width)
     sizes = Axis(floor, max(found.allocated, floor + 1), height - 20, 40)
@@ -55,11 +59,17 @@ def timeline_chart(found: Hotspots, name: str, width: int, height: int) -> dict[
         above = [base + point.by_group[n] for base, point in zip(below, points, strict=True)]
         if not floor or group not in STANDING:
             edges = {"upper": list(zip(x, above, strict=True)), "lower": list(zip(x, below, strict=True))}
-            layers.append({"name": group, "at_peak": peak.by_group[n], **edges})
+            most = max(point.by_group[n] for point in points) if found.phases else peak.by_group[n]
+            layers.append({"name": group, "bytes": most, **edges})
         below = above
     marks = [(events.at(peak.event), f"peak {format_bytes(peak.allocated)}", "peak")]
     if (second := found.timeline.second) and found.second:
         marks.append((events.at(second.event), f"next {format_bytes(second.allocated)}", "next"))
+    phases = []
+    for phase in found.phases:
+        left, right = (events.at(min(max(event, first), last)) for event in (phase.start, phase.stop))
+        label = phase.name if right - left > LETTER * len(phase.name) else ""
+        phases.append((left, right - left, phase.name, label))
     ticks = [floor + (found.allocated - floor) * n // TICKS for n in range(TICKS + 1)]
     return {
         "layers": layers,
@@ -67,6 +77,7 @@ def timeline_chart(found: Hotspots, name: str, width: int, height: int) -> dict[
         "floor": floor,
         "y": lambda size: sizes.at(max(size, floor)),
         "marks": marks,
+        "phases": phases,
         "name": name,
         "width": width,
         "height": height,

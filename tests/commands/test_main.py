@@ -313,7 +313,7 @@ def test_a_generation_is_told_in_one_line_and_then_by_phases_and_kept(
     lines = answer.out.splitlines()
     assert lines[0].startswith("wan2.1-t2v-1.3b, whole generation, offload-model: peak 10.7")
     assert "allocated in text encode" in lines[0]
-    assert lines[0].endswith("fits on an empty NVIDIA GeForce RTX 4090 (23.516 GiB): yes")
+    assert lines[0].endswith("fits on NVIDIA GeForce RTX 4090 (23.516 GiB, 22.967 GiB of it for torch)")
     phases = ("text encode", "first step", "later steps", "decode", "post-process")
     rows = [line for line in lines if line.startswith(phases)]
     assert [row.split("  ")[0] for row in rows[:6]] == [*phases, "text encode, again"]
@@ -329,7 +329,9 @@ def test_a_generation_is_told_in_one_line_and_then_by_phases_and_kept(
     )
     kept = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.splitlines()
     assert kept[0].startswith("wan2.1-t2v-1.3b, sample in a generation, offload-model: peak 2.6")
-    assert kept[0].endswith("; the whole generation fits on an empty NVIDIA GeForce RTX 4090 (23.516 GiB): yes")
+    assert kept[0].endswith(
+        "; the whole generation fits on NVIDIA GeForce RTX 4090 (23.516 GiB, 22.967 GiB of it for torch)"
+    )
     assert [line.split() for line in kept if line.startswith(phases)] == [row.split() for row in rows if "step" in row]
     assert any("kept from the same estimate of" in line for line in kept)
     assert not any(line.startswith("peak of the first call") for line in kept), "it stands in another phase"

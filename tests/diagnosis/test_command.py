@@ -60,3 +60,10 @@ def test_files_are_written_and_not_overwritten(latentmeter: Any, tmp_path: Path)
 def test_an_export_of_no_kind(latentmeter: Any) -> None:
     answer = latentmeter(*TINY, "--export", "flame=x")
     assert answer.code == 2 and "snapshot, chrome, csv, stacks" in answer.err
+
+
+def test_a_generation_is_estimated_alone(latentmeter: Any) -> None:
+    answer = latentmeter("hotspots", "sdxl", "--stage", "generate", "--device", "cpu")
+    assert answer.code == 2 and "a whole generation is estimated" in answer.err
+    answer = latentmeter(*TINY, "--offload", "model")
+    assert answer.code == 2 and "--stage generate has them by phases" in answer.err

@@ -1,0 +1,89 @@
+"""A trace of a whole generation that also notes by which line of Python each tensor is held."""
+
+import sys
+from itertools import count
+from pathlib import Path
+from types import CodeType, FrameType
+from typing import Any, NamedTuple
+
+from profiler.diagnosis.usage import UsageTrace
+from profiler.stages.generation import Generation
+from profiler.trace.placed import PlacedTrace
+
+PACKAGE = str(Path(__file__).parents[1])
+OUTERMOST = Generation.__call__.__code__
+
+
+class Running(NamedTuple):
+    """A call that is running: a number of its own, its code, the instruction that it is at, its frame's address."""
+
+    number: int
+    code: CodeType
+    at: int
+    frame: int
+
+
+class HeldTrace(UsageTrace, PlacedTrace):
+    """`held[block]` is the code and the instruction that made it and outside of which it lived on.
+
+    Of the calls that were running when a tensor was made, outermost first, the first one that has moved on when it dies is
+    the one that held it: in a variable of its own, or in something that it holds. A call that stands where it stood, but
+    has there called anew, as a loop does, had put it somewhere: it is the one.
+    """
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*args)
+        self.held: dict[int, tuple[CodeType, int]] = {}
+        self._made: dict[int, list[Running]] = {}
+        self._now: list[Running] = []
+        self._numbers = count()
+
+    def enter(self, path: str) -> None:
+        """Note the calls that are running, so that a module's next call is told from this one."""
+        super().enter(path)
+        self._look()
+
+    def allocate(self, size: int, shape: tuple[int, ...], dtype: str, term: str) -> int:
+        """Note the calls that are running."""
+        number = super().allocate(size, shape, dtype, term)
+        if term == "activations":
+            self._made[number] = self._look()
+        return number
+
+    def release(self, number: int) -> None:
+        """Note which of them held it."""
+        super().release(number)
+        if made := self._made.pop(number, []):
+            now = self._look()
+            same = next((n for n, (old, new) in enumerate(zip(made, now, strict=False)) if old != new), len(now))
+            anew = 0 < same < min(len(now), len(made)) and now[same].number != made[same].number
+            holder = made[same - 1] if anew else next((c for c in made[same:] if not _is_own(c.code)), made[-1])
+            self.held[number] = holder.code, holder.at
+
+    def _move(self, x: Any, *how: Any) -> Any:
+        """As the placed trace's; a move reads what it copies."""
+        if (number := self.number_of(x)) is not None:
+            self.reads[number].append(len(self.ops))
+        return super()._move(x, *how)
+
+    def _look(self) -> list[Running]:
+        """The calls below the pipeline's, outermost first. No frame is kept: it would keep its variables."""
+        frame: FrameType | None = sys._getframe()
+        found = []
+        while frame is not None and _is_own(frame.f_code) and frame.f_code is not OUTERMOST:  # who looks on
+            frame = frame.f_back
+        while frame is not None and frame.f_code is not OUTERMOST:
+            found.append((frame.f_code, frame.f_lasti, id(frame)))
+            frame = frame.f_back
+        now: list[Running] = []
+        is_same = True  # a call goes on for as long as those around it stand where they stood
+        for (code, at, address), before in zip(reversed(found), [*self._now, *[None] * len(found)], strict=False):
+            is_same = is_same and before is not None and before.frame == address and before.code is code
+            now.append(Running(before.number if is_same and before else next(self._numbers), code, at, address))
+            is_same = is_same and before is not None and before.at == at
+        self._now = now
+        return now
+
+
+def _is_own(code: CodeType) -> bool:
+    return code.co_filename.startswith(PACKAGE)
