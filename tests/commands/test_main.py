@@ -321,7 +321,7 @@ def test_a_generation_is_told_in_one_line_and_then_by_phases_and_kept(
     assert max(map(len, rows)) <= 100
     assert "transformer 2.6" in rows[1]
     assert "vae" in rows[3]
-    assert any(line.startswith("host: pinned 0 B, pageable 13.7") for line in lines)
+    assert any(line.startswith("host: pinned 1 B, pageable 13.7") for line in lines)
     assert any(line.split()[2:] == ["all", "-", "weights", "text_encoder"] for line in lines)
 
     code = f"import sys; sys.argv = {['latentmeter', 'estimate', *arguments, '--stage', 'sample']}\n" + (
