@@ -1,7 +1,7 @@
 """Makes the recordings of one workload: traces it at a handful of sizes, corners of a box of sizes first.
 
 A wide box is tried first. Where a model takes another path through its code at a size far away, the box is cut at the
-published size, and so are its parts once more; where it takes another path for one sample than for several, each has boxes.
+published size; where it takes another path for one sample than for several, each has boxes.
 """
 
 import copy
@@ -28,7 +28,6 @@ from profiler.stages.stage import Stage
 from profiler.trace.trace import Trace
 
 BELOW, ABOVE = 4, 2  # a box reaches from the smallest known side divided by one to the largest times the other
-CUTS = 2  # how often a box is cut
 SLOTS: Tracer = partial(Trace, slots=True)
 Tell = Callable[[str], None]
 Side = tuple[int, int, int]  # first, step, last
@@ -98,7 +97,7 @@ class Recorder:
             grid = Grid(first, step, last)
             batches = [(1, None)] if self._alike(asked, 2) else [(1, 1), (2, None)]
             for batch, most in batches:
-                made += self._within(replace(grid, batch=batch, most=most), CUTS)
+                made += self._within(replace(grid, batch=batch, most=most))
         except LatentmeterError as error:
             return str(error)
         return made or "at other heights and widths the model runs other operations"
@@ -157,14 +156,17 @@ class Recorder:
         except Elsewhere:
             return False
 
-    def _within(self, grid: Grid, cuts: int) -> list[dict[str, Any]]:
+    def _within(self, grid: Grid) -> list[dict[str, Any]]:
         """Recordings of a box: one, or those of its parts."""
+        found = self._recording(grid)
+        return found or [made for part in self._parts(grid) for made in self._recording(part)]
+
+    def _recording(self, grid: Grid) -> list[dict[str, Any]]:
+        """The recording of a box; nothing where there is none."""
         try:
             return [record(grid, {size: self._checked(grid, size) for size in self._sizes(grid)})]
         except Elsewhere:
-            if not cuts:
-                return []
-        return [made for part in self._parts(grid) for made in self._within(part, cuts - 1)]
+            return []
 
     def _checked(self, grid: Grid, size: Size) -> Traced:
         """The trace at a size of the box. Raises Elsewhere where it has other events than that at the first."""
