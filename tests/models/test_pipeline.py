@@ -304,3 +304,9 @@ def test_a_hub_that_gives_nothing_says_what_to_do(monkeypatch: pytest.MonkeyPatc
 def test_a_class_that_is_not_installed_is_named() -> None:
     with pytest.raises(UserError, match="no class 'NoSuchModel' in diffusers, transformers"):
         part_class(Part.model_validate({"class": "NoSuchModel"}))
+
+
+def test_without_transformers_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("profiler.models.pipeline.find_spec", lambda name: None)
+    with pytest.raises(UserError, match="FluxPipeline needs transformers"):
+        build_pipeline(catalog_pipeline("flux.1-dev"))
