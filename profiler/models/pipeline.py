@@ -5,6 +5,7 @@ The catalog's pipelines and any folder with a model_index.json are made the same
 
 import importlib
 import inspect
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -24,6 +25,9 @@ LIBRARIES = ("diffusers", "transformers")
 def pipeline_class(name: str) -> Any:
     """The pipeline class `name` of diffusers. Raises UserError where the installed one has none."""
     import diffusers
+
+    if find_spec("transformers") is None:  # diffusers has a dummy in place of each pipeline then
+        raise UserError(f"{name} needs transformers, which is not installed: pip install transformers")
 
     found = getattr(diffusers, name, None)
     if not isinstance(found, type) or not issubclass(found, diffusers.DiffusionPipeline):

@@ -313,3 +313,9 @@ def test_a_single_file_is_no_model_either() -> None:
 def test_a_class_that_is_not_installed_is_named() -> None:
     with pytest.raises(UserError, match="no class 'NoSuchModel' in diffusers, transformers"):
         part_class(Part.model_validate({"class": "NoSuchModel"}))
+
+
+def test_without_transformers_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("profiler.models.pipeline.find_spec", lambda name: None)
+    with pytest.raises(UserError, match="FluxPipeline needs transformers"):
+        build_pipeline(catalog_pipeline("flux.1-dev"))
