@@ -78,11 +78,9 @@ class EstimateCache:
     @cached_property
     def key(self) -> str:
         """Names what a recording is of: everything but the size and the card."""
-        return _digest(self.spec.digest, self.workload.stage, kind_of(self.workload), self._made_by)
-
-    @property
-    def _made_by(self) -> dict[str, str]:
-        return dict(shipped.made_by(self.stack.torch_release))
+        return _digest(
+            self.spec.digest, self.workload.stage, kind_of(self.workload), shipped.made_by(self.stack.torch_release)
+        )
 
     @property
     def unrecordable(self) -> str | None:
@@ -197,7 +195,7 @@ def _answer_name(question: Any, stack: Stack) -> str:
     libraries = [installed(name) for name in ("transformers", "accelerate")]
     card = gpu_named(stack.gpu)  # of a user's own file, perhaps
     record = digest(card.properties if card else None)
-    code = dict(shipped.made_by(stack.torch_release)), _own_files(), libraries
+    code = shipped.made_by(stack.torch_release), _own_files(), libraries
     return _digest(question, record, code, front_end_version())
 
 

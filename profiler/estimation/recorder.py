@@ -7,8 +7,10 @@ published size; where it takes another path for one sample than for several, eac
 import copy
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from random import Random
 from typing import Any
 
 from torch import nn
@@ -92,10 +94,14 @@ class Recorder:
         asked = size_of(self.workload)
         made: list[dict[str, Any]] = []
         try:
+            self.traced(asked)
+        except Elsewhere as error:
+            return str(error.__cause__)
+        try:
             height, width, frames = self._sides(asked)
             first, step, last = zip(height, width, frames, strict=True)
             grid = Grid(first, step, last)
-            batches = [(1, None)] if self._alike(asked, 2) else [(1, 1), (2, None)]
+            batches = [(1, None)] if self._alike((*asked[:3], 2), asked) else [(1, 1), (2, None)]
             for batch, most in batches:
                 made += self._within(replace(grid, batch=batch, most=most))
         except LatentmeterError as error:
@@ -125,14 +131,10 @@ class Recorder:
         vars(stage)["module"] = copy.deepcopy(self._module)
         return stage
 
-    def _alike(self, size: Size, batch: int) -> bool:
-        """Whether the events at a size are those of another batch there. Raises LatentmeterError where it has no trace."""
+    def _alike(self, size: Size, other: Size) -> bool:
+        """Whether the events at a size are those at another. One that the model refuses has none."""
         try:
-            one = self.traced(size)
-        except Elsewhere as error:
-            raise error.__cause__ or error from None
-        try:
-            return one.events.events == self.traced((*size[:3], batch)).events.events
+            return self.traced(size).events.events == self.traced(other).events.events
         except Elsewhere:
             return False
 
@@ -145,16 +147,11 @@ class Recorder:
             low, high = min(size[place] for size in sizes) // BELOW, max(size[place] for size in sizes) * ABOVE
             first, last = here - (here - low) // step * step, here + (high - here) // step * step
             first = max(first, here % step or step)
-            if place == 2 and (self.workload.stage in VAE_STAGES or not self._goes(asked, last)):
+            if place == 2 and (
+                self.workload.stage in VAE_STAGES or not self._alike((*asked[:2], last, asked[3]), asked)
+            ):
                 first = last = here
             yield first, step, last
-
-    def _goes(self, asked: Size, frames: int) -> bool:
-        try:
-            other = self.traced((asked[0], asked[1], frames, asked[3]))
-            return other.events.events == self.traced(asked).events.events
-        except Elsewhere:
-            return False
 
     def _within(self, grid: Grid) -> list[dict[str, Any]]:
         """Recordings of a box: one, or those of its parts."""
@@ -163,17 +160,11 @@ class Recorder:
 
     def _recording(self, grid: Grid) -> list[dict[str, Any]]:
         """The recording of a box; nothing where there is none."""
-        try:
-            return [record(grid, {size: self._checked(grid, size) for size in self._sizes(grid)})]
-        except Elsewhere:
-            return []
-
-    def _checked(self, grid: Grid, size: Size) -> Traced:
-        """The trace at a size of the box. Raises Elsewhere where it has other events than that at the first."""
-        found = self.traced(size)
-        if found.events.events != self.traced((*grid.first, grid.batch)).events.events:
-            raise Elsewhere
-        return found
+        sizes = self._sizes(grid)
+        with suppress(Elsewhere):  # a number that is no function of the size
+            if all(self._alike(size, sizes[0]) for size in sizes):  # the first of them that is not ends it
+                return [record(grid, {size: self.traced(size) for size in sizes})]
+        return []
 
     def _sizes(self, grid: Grid) -> list[Size]:
         """The sizes that decide, the known ones in the box, and two that share no factor with its corners."""
@@ -200,6 +191,14 @@ class Recorder:
         for low_h, high_h in cuts[0]:
             for low_w, high_w in cuts[1]:
                 yield replace(grid, first=(low_h, low_w, grid.first[2]), last=(high_h, high_w, grid.last[2]))
+
+
+def drawn(recording: dict[str, Any], rng: Random) -> Size:
+    """Any size that a recording holds for, of which the batch is at most three more than its least."""
+    grid = grid_of(recording)
+    sides = zip(grid.first, grid.step, grid.last, strict=True)
+    height, width, frames = (first + rng.randrange((last - first) // step + 1) * step for first, step, last in sides)
+    return height, width, frames, grid.batch + (rng.randrange(4) if grid.most is None else 0)
 
 
 def at(workload: Workload, size: Size) -> Workload:

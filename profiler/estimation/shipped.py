@@ -7,7 +7,7 @@ import hashlib
 import importlib.util
 import json
 import lzma
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ def kind_of(workload: Workload) -> str:
 
 
 @cache
-def made_by(release: tuple[int, int, int]) -> Mapping[str, str]:
+def made_by(release: tuple[int, int, int]) -> dict[str, str]:
     """The code that decides what a trace of a torch release finds: by content, so that times and places play no part."""
     package = Path(__file__).parents[1]
     diffusers = importlib.util.find_spec("diffusers")  # which is not imported by that
@@ -51,9 +51,9 @@ def made_by(release: tuple[int, int, int]) -> Mapping[str, str]:
 
 
 def shipped(model: str, stage: str) -> dict[str, Any] | None:
-    """What is shipped for a stage of a catalog model; None for nothing."""
-    path = path_of(model, stage)
-    return json.loads(lzma.decompress(path.read_bytes())) if path.is_file() else None
+    """What is shipped for a stage of a catalog model; None for nothing, and for a model of another name."""
+    path = path_of(model, stage) if f"{model}/{stage}" in read_table()["files"] else None
+    return json.loads(lzma.decompress(path.read_bytes())) if path and path.is_file() else None
 
 
 def path_of(model: str, stage: str) -> Path:
@@ -69,14 +69,14 @@ def recordings_of(found: dict[str, Any], kind: str) -> list[dict[str, Any]]:
 
 
 def in_dtype(recordings: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
-    """Recordings of bf16 as those of fp16."""
-    text = json.dumps(recordings).replace(f'"{NAMES["bf16"]}"', f'"{NAMES[kind.partition("/")[0]]}"')
-    return list(json.loads(text))
+    """Recordings of bf16 as those of fp16. Only what describes blocks, the smallest part of them, names a dtype."""
+    bf16, other = (f'"{NAMES[dtype]}"' for dtype in ("bf16", kind.partition("/")[0]))
+    return [one | {"kinds": json.loads(json.dumps(one["kinds"]).replace(bf16, other))} for one in recordings]
 
 
-def digest_of(made: Mapping[str, str]) -> str:
+def digest_of(made: dict[str, str]) -> str:
     """The code as one text."""
-    return hashlib.sha256(json.dumps(dict(made), sort_keys=True).encode()).hexdigest()[:12]
+    return hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def why_not(found: dict[str, Any], workload: Workload, spec: ModelSpec, release: tuple[int, int, int]) -> str | None:

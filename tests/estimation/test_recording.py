@@ -27,7 +27,7 @@ from profiler.estimation import estimator, recording
 from profiler.estimation.answer import Traced, answer, estimate_of
 from profiler.estimation.estimator import trace_stage
 from profiler.estimation.fit import Fit, Grid, Size, size_of, value_at
-from profiler.estimation.recorder import Recorder, at
+from profiler.estimation.recorder import Recorder, at, drawn
 from profiler.estimation.recording import grid_of, replay
 from profiler.kernels.prices import Elsewhere
 from profiler.machine.cards import assumed_stack, find_gpu
@@ -85,20 +85,12 @@ def compare(workload: Workload, spec: ModelSpec, made: dict[str, Any], size: Siz
     del watched
 
 
-def drawn(made: dict[str, Any], seed: int) -> Size:
-    """A size that a recording holds for."""
-    grid, rng = grid_of(made), random.Random(seed)
-    sides = zip(grid.first, grid.step, grid.last, strict=True)
-    height, width, frames = (first + rng.randrange((last - first) // step + 1) * step for first, step, last in sides)
-    return height, width, frames, grid.batch + (rng.randrange(4) if grid.most is None else 0)
-
-
 @pytest.mark.parametrize("number", range(len(CASES)))
 def test_a_replay_equals_a_trace_at_sizes_that_were_not_recorded(number: int) -> None:
     workload, spec, made = case(number)
     assert any(grid_of(one).holds(size_of(workload)) for one in made)
     for one in made:
-        compare(workload, spec, one, drawn(one, number))
+        compare(workload, spec, one, drawn(one, random.Random(number)))
 
 
 @pytest.mark.parametrize("card", ["l40s", "t4", "b200"])
@@ -107,7 +99,7 @@ def test_one_recording_serves_every_card(card: str) -> None:
     other = assumed_stack(find_gpu(card), "2.13.0")
     for number in (2, 6) if card == "t4" else (2, 3, 6):  # a T4 takes another path through attention
         workload, spec, made = case(number)
-        compare(workload, spec, made[0], drawn(made[0], 5), other)
+        compare(workload, spec, made[0], drawn(made[0], random.Random(5)), other)
 
 
 def test_a_reduction_is_asked_again_where_it_takes_more_buffers_or_none() -> None:

@@ -12,8 +12,8 @@ from profiler.data.workload import STAGES, StageName
 from profiler.estimation import shipped
 from profiler.estimation.cache import EstimateCache
 from profiler.estimation.estimator import trace_stage
-from profiler.estimation.recorder import at
-from profiler.estimation.recording import grid_of, replay
+from profiler.estimation.recorder import at, drawn
+from profiler.estimation.recording import replay
 from profiler.kernels.prices import Elsewhere
 from profiler.machine.cards import assumed_stack, gpu
 from profiler.models.catalog import catalog_model
@@ -43,12 +43,7 @@ def test_a_sample_equals_a_trace(name: str) -> None:
     rng = random.Random(name)
     kind = rng.choice(sorted(found["of"]))
     recording = rng.choice(shipped.recordings_of(found, kind))
-    grid = grid_of(recording)
-    height, width, frames = (
-        first + rng.randrange((last - first) // step + 1) * step
-        for first, step, last in zip(grid.first, grid.step, grid.last, strict=True)
-    )
-    size = (height, width, frames, grid.batch + (rng.randrange(3) if grid.most is None else 0))
+    size = drawn(recording, rng)
     spec = catalog_model(model)
     for card in ("h200", "t4"):
         stack = assumed_stack(gpu(card))
