@@ -16,7 +16,7 @@ MIB = 1 << 20
 def record(placement: str = "model", **estimated: Any) -> dict[str, Any]:
     levels: dict[str, Any] = {"allocated": [0, 1000, 1000], "reserved": [0, 2000, 2000], "pinned": 8}
     case = {"pipeline": "sdxl", "placement": placement, "card": "t4"}
-    return case | {"dry": levels, "estimated": levels | estimated}
+    return case | {"kind": "dry", "measured": levels, "estimated": levels | estimated}
 
 
 def test_a_cell_says_what_the_estimate_is_above_the_dry_run_and_nothing_where_it_is_equal() -> None:
@@ -54,7 +54,7 @@ def test_what_is_there_is_left_alone(tmp_path: Any, monkeypatch: pytest.MonkeyPa
 
     def case(name: str, *_: Any) -> dict[str, Any]:
         ran.append(name)
-        return {key: record()[key] for key in ("dry", "estimated")}
+        return {key: record()[key] for key in ("measured", "estimated")}
 
     monkeypatch.setattr(SCRIPT, "case", case)
     for asked in (["sdxl"], ["sdxl", "sd1.5"], ["sdxl", "--force"]):
