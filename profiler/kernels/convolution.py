@@ -101,6 +101,8 @@ def workspace_bytes(conv: Convolution, stack: Stack) -> int:
     if is_beyond_32_bit(conv):
         return _runtime_compiled_bytes(conv, stack)
     conv = within_32_bit(conv)
+    if conv.kernel_volume == 1 == max(conv.stride) == conv.groups and not any(conv.padding):
+        return 0  # a matrix product that cuDNN hands to cuBLASLt (profiler/kernels/no_driver.py)
     header = HOPPER_HEADER if stack.capability == (9, 0) else 0
     if conv.channels_last:
         return _channels_last_bytes(conv, stack) or (header if conv.x[1] >= 8 else 0)
@@ -138,8 +140,7 @@ def _channels_last_bytes(conv: Convolution, stack: Stack) -> int:
     """16 bits are read as they lie. Engines of fp32 without tensor cores want planes, so all three are copied.
 
     With TF32 input and weights are copied, rounded, in the order they have; Hopper and data-centre Blackwell round as
-    they read. A pointwise image is a matrix product that cuBLAS's kernels read as it lies on some cards and sizes; the
-    copies are counted, being the larger need.
+    they read.
     """
     if conv.dtype in HALF:
         return 0
@@ -166,19 +167,12 @@ def _staged_16_bit(conv: Convolution) -> Copies:
 def _staged_32_bit(conv: Convolution, stack: Stack) -> Copies:
     """fp32 runs as TF32 by default. Data-centre engines from Hopper on stage both sides, others the input alone, unless
     there are few outputs. Pixels and latents are read by direct kernels, but on data-centre Blackwell."""
-    major, minor = stack.capability or (8, 0)
+    major = (stack.capability or (8, 0))[0]
     if not _has_tensor_cores(conv, stack):
         return None
     if conv.x[1] < 16:
         return "both" if major == 10 else None
-    rank, outputs = len(conv.x), conv.y[1]
-    if conv.kernel_volume == 1:
-        # Images on Ada and clips on consumer Blackwell are a matrix product that reads the planes as they lie.
-        if ((major, minor), rank) in (((8, 9), 4), ((12, 0), 5)):
-            return None
-        if outputs <= min(128, conv.x[1] - 1):  # a narrow result is written as planes at once
-            return "both" if major == 10 and rank == 5 else "input"
-    return "both" if major in (9, 10) or outputs < 16 else "input"
+    return "both" if major in (9, 10) or conv.y[1] < 16 else "input"
 
 
 def _copies_bytes(conv: Convolution, *, output: bool) -> int:

@@ -44,6 +44,19 @@ def library() -> Library | None:
 
 
 @cache
+def cublas_lt() -> Path | None:
+    """The file of the cuBLASLt that belongs to `library()`, or None where there is none."""
+    found = library()
+    if found is None:
+        return None
+    nvidia = found.folder.parent.parent  # of wheels: each of NVIDIA's has a folder in it, and CUDA 13's share one
+    folders = (
+        (nvidia / "cu13" / "lib", nvidia / "cublas" / "lib") if found.wheel else (found.folder, *map(Path, SYSTEM))
+    )
+    return next((file for folder in folders for file in sorted(folder.glob("libcublasLt.so.1?"))), None)
+
+
+@cache
 def front_end_version() -> str | None:
     """The versions of cuDNN's front-end and library, as text; None where one of them is missing."""
     found = library()
@@ -69,4 +82,6 @@ def missing() -> str | None:
         return f"cuDNN {found.version} is installed, its front-end is not: pip install {FRONT_END}"
     if (installed_cudnn() or 0) < FIRST_WITHOUT_DEVICE:
         return f"cuDNN {found.version} is installed and cannot plan without a GPU, as 9.8 and later do"
+    if cublas_lt() is None:
+        return f"cuDNN {found.version} is installed, cuBLAS, which it asks, is not: pip install nvidia-cublas"
     return None

@@ -157,8 +157,8 @@ class Planner:
 
     @property
     def _name(self) -> str:
-        """Names what was asked of one front-end and library beside a driver, for one property record."""
-        return f"{front_end_version()}-driver-{digest(self._record)}"
+        """Names what was asked of one front-end and library beside stand-ins, for one property record."""
+        return f"{front_end_version()}-cublas-{digest(self._record)}"
 
     def _ask(self, question: str) -> int | None:
         """One question to the process with cuDNN; None where no plan builds, or, as `_silent` then says, it is no more."""

@@ -12,14 +12,14 @@ from math import prod
 from typing import Any
 
 from profiler.kernels.convolution import output_size
-from profiler.kernels.cudnn_library import library
-from profiler.kernels.no_driver import load_without_driver
+from profiler.kernels.cudnn_library import cublas_lt, library
+from profiler.kernels.no_driver import load_stand_ins
 
 # The front-end takes a cuDNN that is loaded already. It would look in one folder of this Python for a wheel, and a wheel may
 # lie in another: that of the Python below a virtual environment, or one of PYTHONPATH.
-if found := library():
+if (found := library()) and (products := cublas_lt()):
     ctypes.CDLL(str(found.folder / "libcudnn.so.9"), mode=os.RTLD_GLOBAL)
-    load_without_driver(found.folder)
+    load_stand_ins(found.folder, products)
 
 import cudnn
 

@@ -16,6 +16,8 @@ from pathlib import Path
 from environment import SetupError, lock, renamed_when_complete, say
 
 HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+STAND_INS = (ROOT / "profiler" / "kernels" / "elf.py", ROOT / "profiler" / "kernels" / "no_driver.py")
 COMMON = (
     "books.c",
     "card.c",
@@ -76,7 +78,7 @@ def check() -> None:
 
 def make(environment: Path) -> Path:
     """The folder of the stubs, in the environment's: `lib`, `cudnn_server`, `helper`. Compiled where it is not there."""
-    sources = sorted([*HERE.glob("*.[ch]*"), Path(__file__)])
+    sources = sorted([*HERE.glob("*.[ch]*"), Path(__file__), *STAND_INS])
     digest = hashlib.sha256(b"\0".join(source.read_bytes() for source in sources)).hexdigest()[:12]
     folder = environment / f"stubs-{digest}"
     if folder.is_dir():
@@ -102,7 +104,7 @@ def compile_all(environment: Path, folder: Path) -> None:
     for name, library in imports(torch).items():
         compile_library(lib, name, library, includes)
     compile_values(lib, torch)
-    make_helper(folder, nvidia, includes)
+    make_helper(folder, environment, includes)
 
 
 def architectures(torch: Path) -> str:
@@ -172,18 +174,26 @@ static long absent(const char *name, int *said, long error) {
     return text
 
 
-def make_helper(folder: Path, nvidia: Path, includes: list[str]) -> None:
-    """The program that holds the real cuDNN, and `helper`, the folder of all libraries that it may find."""
-    helper = folder / "helper"
+def make_helper(folder: Path, environment: Path, includes: list[str]) -> None:
+    """The program that holds the real cuDNN, and `helper`, the folder of all libraries that it may find.
+
+    What cuDNN finds beside a GPU stands in here as for the estimate's planner: a driver and a cuBLASLt.
+    """
+    helper, nvidia = folder / "helper", environment / "nvidia" / "nvidia"
     helper.mkdir()
     for library in nvidia.glob("*/lib/*.so*"):
-        if library.name.startswith(("libcudnn", "libcublas", "libnvrtc")):
+        if library.name.startswith(("libcudnn", "libcublas.so", "libnvrtc")):
             (helper / library.name).symlink_to(library)
-    # cuDNN looks for a driver, and takes one in which every function answers "not initialized" (3).
-    names = sorted(set(re.findall(r"\bcu[A-Z]\w*", next(nvidia.glob("*/include/cuda.h")).read_text())))
-    source = folder / "work" / "driverless.c"
-    source.write_text("".join(f"int {name}(void) {{ return 3; }}\n" for name in names))
-    compile_c(helper / "libcuda.so.1", [source], ["-shared"])
+    functions = sorted(set(re.findall(r"\bcu[A-Z]\w*", next(nvidia.glob("*/include/cuda.h")).read_text())))
+    products = next(nvidia.glob("*/lib/libcublasLt.so*"))
+    program = f"""
+import pathlib
+from profiler.kernels.no_driver import DRIVER, MACHINES, cublas, driver
+helper, products, machine = pathlib.Path({str(helper)!r}), pathlib.Path({str(products)!r}), MACHINES["x86_64"]
+(helper / products.name).write_bytes(cublas(machine, products))
+(helper / DRIVER).write_bytes(driver(machine, {functions}))
+"""
+    subprocess.run([environment / "venv" / "bin" / "python", "-c", program], check=True, cwd=ROOT)
     flags = [*includes, f"-L{helper}", "-l:libcudnn.so.9"]
     compile_c(folder / "cudnn_server", ["cudnn_server.c", "card.c"], flags)
 

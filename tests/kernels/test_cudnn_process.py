@@ -17,7 +17,6 @@ from profiler.kernels import cudnn_library, cudnn_plans, cudnn_process
 from profiler.kernels.cudnn_library import Library
 from profiler.kernels.cudnn_plans import SHIPPED_BY, Planner
 from profiler.kernels.cudnn_process import CudnnProcess, try_planner
-from profiler.kernels.no_driver import MACHINES, stand_in
 from profiler.machine.cards import assumed_stack, find_gpu
 from profiler.measurement import doctor
 from profiler.measurement.doctor import examine
@@ -170,7 +169,8 @@ def test_the_process_gets_no_setting_that_changes_answers(monkeypatch: pytest.Mo
 @pytest.fixture
 def fresh() -> Iterator[None]:
     """Nothing is remembered of what is installed."""
-    known = (cudnn_library.library, cudnn_library.front_end_version, cudnn_library.installed_cudnn)
+    lib = cudnn_library
+    known = (lib.library, lib.cublas_lt, lib.front_end_version, lib.installed_cudnn)
     for function in known:
         function.cache_clear()
     yield
@@ -226,20 +226,57 @@ def test_engines_compiled_at_run_time_are_named_without_a_driver() -> None:
     process.close()
 
 
-def test_a_library_of_one_function_stands_in_for_another() -> None:
-    """Loaded from memory, it is found by its name: a library that needs that name loads."""
+@pytest.mark.skipif(cudnn_library.installed_cudnn() != SHIPPED_BY, reason="cuDNN 9.20 is not installed to be asked")
+def test_a_pointwise_convolution_is_handed_to_cublas() -> None:
+    """On a real H200 (cuDNN 9.19.0) these borrowed 272 bytes; where cuBLASLt does not start, 201,326,739 are planned."""
+    process = CudnnProcess(find_gpu("h200").properties)
+    assert process.ask("float16 1,256,512,512 128,256,1,1 0,0 1,1 1,1 1 contiguous half") == 0
+    process.close()
+
+
+def test_without_cublas_nobody_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cudnn_library, "library", lambda: Library("9.20.0", Path("absent"), wheel=True))
+    monkeypatch.setattr(cudnn_library, "installed_cudnn", lambda: SHIPPED_BY)
+    monkeypatch.setattr(cudnn_library, "cublas_lt", lambda: None)
+    monkeypatch.setattr(cudnn_library.importlib.util, "find_spec", lambda name: object())
+    assert "pip install nvidia-cublas" in (cudnn_library.missing() or "")
+
+
+def test_a_library_made_in_memory_stands_in_for_another() -> None:
+    """It is found by its name: a library that needs that name loads. What it lacks is looked up in the one it needs."""
     name = "libabsent.so.7"
     program = f"""
 import ctypes, os, platform
-from profiler.kernels.no_driver import MACHINES, stand_in
+from profiler.kernels.elf import MACHINES, shared_library
+from profiler.kernels.no_driver import ENDS, NOT_INITIALIZED
+machine = MACHINES[platform.machine()]
 file = os.memfd_create("x")
-os.write(file, stand_in({name!r}, MACHINES[platform.machine()], ["cuFirst", "cuInit"]))
+functions = {{"cuFirst": NOT_INITIALIZED[machine], "cuInit": ENDS[machine]}}
+os.write(file, shared_library({name!r}, machine, functions, "libm.so.6"))
 ctypes.CDLL(f"/proc/self/fd/{{file}}", mode=os.RTLD_GLOBAL)
 found = ctypes.CDLL({name!r})
-print(found.cuFirst(), found.cuInit(0), hasattr(found, "cuGone"))
+print(found.cuFirst(), found.cuInit(0), hasattr(found, "cbrt"), hasattr(found, "cuGone"))
 """
     with pytest.raises(OSError, match=name):
         ctypes.CDLL(name)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=os.environ)
-    assert done.stdout == "3 3 False\n", done.stderr
-    assert len({len(stand_in("libcuda.so.1", machine, ["cuInit"])) for machine in MACHINES.values()}) == 1
+    assert done.stdout == "3 0 True False\n", done.stderr
+
+
+def test_the_stand_in_of_cublas_has_as_many_algorithms_as_are_asked_for() -> None:
+    """Its machine code is called as cuDNN calls it: two results of 96 bytes, written with success and no workspace."""
+    program = """
+import ctypes, os, platform
+from profiler.kernels.elf import MACHINES, shared_library
+from profiler.kernels.no_driver import CUBLAS_LT
+machine = MACHINES[platform.machine()]
+file = os.memfd_create("x")
+os.write(file, shared_library("libx.so", machine, {name: code[machine] for name, code in CUBLAS_LT.items()}))
+found = ctypes.CDLL(f"/proc/self/fd/{file}")
+handle, count, results = ctypes.c_void_p(), ctypes.c_int(), (ctypes.c_ubyte * 200)(*[7] * 200)
+print(found.cublasLtCreate(ctypes.byref(handle)), bool(handle))
+print(found.cublasLtMatmulAlgoGetHeuristic(handle, *[None] * 6, 2, results, ctypes.byref(count)), count.value)
+print(set(results[:192]), set(results[192:]), found.cublasLtDestroy(handle))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=os.environ)
+    assert done.stdout.split("\n")[:3] == ["0 True", "0 2", "{0} {7} 0"], done.stderr
