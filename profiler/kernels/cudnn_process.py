@@ -34,13 +34,16 @@ class SilentError(Exception):
 
 
 class CudnnProcess:
-    """A process of our own that answers questions for one card's property record. Raises SilentError where none can be."""
+    """A process of our own that answers questions for one card's property record, or on this machine's card itself.
 
-    def __init__(self, record: dict[str, Any] | None) -> None:
+    Raises SilentError where none can be.
+    """
+
+    def __init__(self, record: dict[str, Any] | None, *, on_card: bool = False) -> None:
         if reason := missing():
             raise SilentError(reason)
         self._late = False
-        command = child_command("profiler.kernels.cudnn_server")
+        command = child_command("profiler.kernels.cudnn_server", *["--on-card"] * on_card)
         logger.debug("cuDNN's front-end starts: %s", " ".join(command))
         self._errors = os.fdopen(os.memfd_create("stderr"), "w+b")  # a pipe that nobody reads would fill
         self._process = subprocess.Popen(

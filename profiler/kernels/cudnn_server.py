@@ -1,7 +1,8 @@
 """Answers the planner's questions with cuDNN in this process: `python -m profiler.kernels.cudnn_server`.
 
 The first line is a card's property record, each further line a question of `cudnn_plans.question_of`; each answer is a line:
-workspace bytes, or null where cuDNN builds no plan. Never imports torch, whose own cuDNN would be the one loaded.
+workspace bytes, or null where cuDNN builds no plan. With `--on-card` this machine's card plans, and the first line is read
+past. Never imports torch, whose own cuDNN would be the one loaded.
 """
 
 import ctypes
@@ -17,9 +18,11 @@ from profiler.kernels.no_driver import load_stand_ins
 
 # The front-end takes a cuDNN that is loaded already. It would look in one folder of this Python for a wheel, and a wheel may
 # lie in another: that of the Python below a virtual environment, or one of PYTHONPATH.
+ON_CARD = "--on-card" in sys.argv[1:]
 if (found := library()) and (products := cublas_lt()):
     ctypes.CDLL(str(found.folder / "libcudnn.so.9"), mode=os.RTLD_GLOBAL)
-    load_stand_ins(found.folder, products)
+    if not ON_CARD:
+        load_stand_ins(found.folder, products)
 
 import cudnn
 
@@ -36,17 +39,20 @@ ALSO_ASKED_FOR = {"memoryBusWidth": 6144}
 def main() -> None:
     """Serve until standard input ends."""
     record = ALSO_ASKED_FOR | (json.loads(sys.stdin.readline()) or {})
-    device = cudnn.create_device_properties(json.dumps(record))
+    if ON_CARD:
+        planner = {"handle": cudnn.create_handle()}
+    else:
+        planner = {"device_property": cudnn.create_device_properties(json.dumps(record))}
     for line in sys.stdin:
         try:
-            answer = workspace(device, line)
+            answer = workspace(planner, line)
         except cudnn.cudnnGraphNotSupportedError:
             answer = None
         sys.stdout.write(json.dumps(answer) + "\n")
         sys.stdout.flush()
 
 
-def workspace(device: Any, question: str) -> int:
+def workspace(planner: dict[str, Any], question: str) -> int:
     """Workspace bytes of the plan that ATen would take.
 
     ATen (native/cudnn/Conv_v8.cpp) asks the instant heuristics, drops engines that round their inputs down, and for fp32
@@ -61,7 +67,7 @@ def workspace(device: Any, question: str) -> int:
         io_data_type=dtype,
         compute_data_type=cudnn.data_type.FLOAT,
         intermediate_data_type=cudnn.data_type.FLOAT,
-        device_property=device,
+        **planner,
     )
     image = graph.tensor(name="x", dim=x, stride=strides(x, memory_order), data_type=dtype)
     weight = graph.tensor(name="w", dim=w, stride=strides(w, memory_order), data_type=dtype)
