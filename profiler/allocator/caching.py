@@ -8,6 +8,7 @@ from bisect import bisect_left, insort
 from collections import defaultdict
 from dataclasses import dataclass
 
+from profiler.allocator.addresses import Addresses
 from profiler.allocator.settings import MIN_BLOCK, ROUND_LARGE, SMALL_SIZE, AllocatorSettings
 from profiler.data.units import round_up
 
@@ -55,8 +56,7 @@ class CachingAllocator:
     """Counts allocated, reserved and requested bytes, and their peaks.
 
     `capacity` is the memory that the device has for segments, or a fraction allows of it; with more than `garbage_above`
-    bytes reserved, cached segments are collected before a new one is asked for. Each new segment lies above the last one,
-    or below it if addresses are `falling`: of equal free blocks, best fit takes the lowest.
+    bytes reserved, cached segments are collected before a new one is asked for. Segments' addresses are `falling`, or rise.
     """
 
     def __init__(
@@ -65,10 +65,10 @@ class CachingAllocator:
         settings: AllocatorSettings | None = None,
         garbage_above: int | None = None,
         *,
-        falling: bool = False,
+        falling: bool = True,
     ) -> None:
         self.capacity = capacity
-        self.falling = falling
+        self._addresses = Addresses(falling=falling)
         self.garbage_above = garbage_above
         self._rounded: dict[int, int] = {}  # of each size that was asked for
         self._searches = 0  # of the large pool: the clock by which garbage ages
@@ -79,7 +79,6 @@ class CachingAllocator:
         # Best fit takes the smallest sufficient block, at the lowest address among equals: (size, address, block), sorted.
         self._pools: defaultdict[Pool, list[tuple[int, int, Piece]]] = defaultdict(list)
         self._awaited: list[Piece] = []
-        self._next_address = 1 << 40
 
     def malloc(self, size: int, queue: int = 0) -> Piece:
         """Allocate `size` > 0 bytes for the CUDA stream `queue`. Raises OutOfMemory."""
@@ -173,10 +172,7 @@ class CachingAllocator:
         segment = self.settings.segment_size(size)
         if not self._has_room(segment):
             return None
-        taken = round_up(segment, ROUND_LARGE)
-        self._next_address -= taken * self.falling
-        block = Piece(self._next_address, segment, pool[0], queue=pool[1])
-        self._next_address += taken * (not self.falling)
+        block = Piece(self._addresses.take(round_up(segment, ROUND_LARGE)), segment, pool[0], queue=pool[1])
         self.segments += 1
         self._reserve(segment)
         return block
@@ -190,6 +186,7 @@ class CachingAllocator:
 
     def _release(self, block: Piece) -> None:
         self._remove(block)
+        self._addresses.give_back(block.address, round_up(block.size, ROUND_LARGE))
         self.reserved -= block.size
         self.segments -= 1
 

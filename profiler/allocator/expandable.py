@@ -76,9 +76,8 @@ class ExpandableAllocator(CachingAllocator):
         small, queue = pool
         unit = SMALL_SEGMENT if small else self.settings.large_segment
         length = round_up(self._device_total + self._device_total // 8, unit)
-        base = self._next_address
+        base = self._addresses.take(length + 2 * SMALL_SEGMENT)
         fresh = Piece(base, length, small, mapped=False, unit=unit, base=base, queue=queue)
-        self._next_address += length + 2 * SMALL_SEGMENT
         self._insert(fresh)
         return fresh
 

@@ -15,11 +15,9 @@ from profiler.data.stack import Stack
 from profiler.data.units import MIB, format_bytes
 
 PlanOf = Callable[[Block], Hashable | None]
-# Whether segments' addresses fall, and the smaller calls before. Rising or falling: which of two equal free blocks is taken
-# is the driver's choice, as it places segments. On Linux a mapping lies below the one before, and so do the segments of a
-# real H200 and an RTX 3090, but for small ones; dry CUDA's rise. Half the bytes is a clip of half the frames; a sixteenth,
-# then a quarter are pictures whose sides double, as of somebody who tries a small one first.
-PASTS: tuple[tuple[bool, tuple[int, ...]], ...] = ((True, ()), (False, (2,)), (True, (16, 4)))
+# Smaller calls before. Half the bytes is a clip of half the frames; a sixteenth, then a quarter are pictures whose sides
+# double, as of somebody who tries a small one first.
+PASTS: tuple[tuple[int, ...], ...] = ((2,), (16, 4))
 # What a CUDA context takes where nobody measured it: the upper end of the 0.25 to 0.55 GiB that users report of stacks that
 # load modules lazily; loading all at once took 362 MiB more (a card with CUDA 11.7).
 CONTEXT_AT_MOST, EAGER_MORE = 563 * MIB, 362 * MIB
@@ -28,15 +26,19 @@ MOST_CALLS = 20  # to look for a state that repeats: the second call's was the f
 
 
 def allocator_of(
-    stack: Stack, capacity: int | None = None, *, falling: bool = False
+    stack: Stack, capacity: int | None = None, *, falling: bool | None = None
 ) -> CachingAllocator | PlainAllocator:
-    """The allocator of `stack`, with the settings of its environment. Raises UserError for settings without a model."""
+    """The allocator of `stack`, with the settings of its environment. Raises UserError for settings without a model.
+
+    Segments' addresses are `falling` on a card and rise in a dry run, unless said otherwise.
+    """
     if stack.device == "cpu":
         return PlainAllocator()
     settings = settings_of(stack)
     if settings.expandable:
         return ExpandableAllocator(stack.device_total_bytes or capacity or 1 << 37, capacity, settings=settings)
     garbage_above = settings.garbage_above(stack.device_total_bytes)
+    falling = not stack.dry if falling is None else falling
     return CachingAllocator(capacity, settings, garbage_above=garbage_above, falling=falling)
 
 
@@ -148,16 +150,18 @@ class Histories:
 
     @cached_property
     def safe_reserved_bytes(self) -> int | None:
-        """The highest reserved peak on a roomy card: of a fresh process, of later calls, and of `PASTS`.
+        """The highest reserved peak on a roomy card: of a fresh process, of later calls, of `PASTS`, and of addresses in the
+        other order, which is the driver's choice.
 
         With `unplanned_bytes` comes one more segment, of that size. Not a proof: the worst of those replayed. None on the
         CPU, whose allocator reserves nothing.
         """
         if self.roomy.reserved is None:
             return None
+        others = [(self.stack.dry, ()), *((falling, past) for past, falling in zip(PASTS, (False, True), strict=True))]
         replays = [
             Replay(self.events, allocator_of(self.stack, falling=falling), earlier=earlier)
-            for falling, earlier in PASTS
+            for falling, earlier in others
         ]
         highest = max(self.roomy.reserved, *(replay.peak.reserved_bytes or 0 for replay in replays))
         return highest + (settings_of(self.stack).segment_size(self.unplanned_bytes) if self.unplanned_bytes else 0)

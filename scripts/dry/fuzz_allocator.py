@@ -40,7 +40,7 @@ def make_model(settings: AllocatorSettings, capacity: int, total: int) -> Cachin
     capacity = min(capacity, settings.allowed(total))
     if settings.expandable:
         return ExpandableAllocator(total, capacity, settings=settings)
-    return CachingAllocator(capacity, settings, settings.garbage_above(total))
+    return CachingAllocator(capacity, settings, settings.garbage_above(total), falling=False)
 
 
 def of_torch() -> dict[str, int]:

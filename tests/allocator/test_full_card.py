@@ -37,7 +37,7 @@ def calls_on(name: str, card_mib: int) -> Calls:
         planned = block.term == "workspace" and block.op >= 0 and found.ops[block.op][1] == "aten.convolution.default"
         return block.bytes if planned else None
 
-    return Calls(found, CachingAllocator((card_mib - CONTEXT) * MIB), plan_of)
+    return Calls(found, CachingAllocator((card_mib - CONTEXT) * MIB, falling=False), plan_of)
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_a_full_card_reserves_what_it_has(
 
 
 def test_a_workspace_that_is_no_plan_of_cudnn_cannot_give_way() -> None:
-    found = Calls(of(SDXL), CachingAllocator((3200 - CONTEXT) * MIB), lambda _: None)
+    found = Calls(of(SDXL), CachingAllocator((3200 - CONTEXT) * MIB, falling=False), lambda _: None)
     assert found.refused is not None
     assert not found.peaks
 

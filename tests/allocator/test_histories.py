@@ -71,7 +71,6 @@ def test_the_safe_bound_covers_pictures_whose_sides_doubled(height: int, known: 
 
 
 def test_the_safe_bound_has_room_for_what_cudnn_may_take_beyond_the_closed_form() -> None:
-    """SD 1.5 decode in fp32 and channels-last: with plans reserved is that of a dry run (2026-11-20, torch 2.13.0+cu130)."""
     options = MemoryOptions(channels_last=True)
     planned = on_h200(dtype="fp32", options=options)
     token = CLOSED_FORM.set(True)
@@ -81,7 +80,7 @@ def test_the_safe_bound_has_room_for_what_cudnn_may_take_beyond_the_closed_form(
         CLOSED_FORM.reset(token)
     assert planned.safe_reserved_bytes is not None
     assert found.safe_reserved_bytes is not None
-    assert reserved(planned.peak) == 2_340_421_632 < planned.safe_reserved_bytes < found.safe_reserved_bytes
+    assert reserved(planned.peak) < planned.safe_reserved_bytes < found.safe_reserved_bytes
 
 
 def test_the_cpu_has_no_reserved_memory_to_bound() -> None:
