@@ -194,8 +194,13 @@ def shipped_plans(card: str, record: str) -> dict[str, int | None]:
     data = json.loads(path.read_text(encoding="utf-8"))
     if data["record"] != record:
         return {}
-    questions = (CONFIGS / "plans" / "questions.txt").read_text(encoding="utf-8").splitlines()
-    return dict(zip(questions, data["bytes"], strict=False))
+    return dict(zip(shipped_questions(), data["bytes"], strict=False))
+
+
+@cache
+def shipped_questions() -> list[str]:
+    """What `configs/plans` has answers to. The file is read once for all cards."""
+    return (CONFIGS / "plans" / "questions.txt").read_text(encoding="utf-8").splitlines()
 
 
 def question_of(conv: Convolution, *, tf32: bool) -> str:
