@@ -17,7 +17,7 @@ import pytest
 from click.testing import CliRunner
 
 import profiler
-from profiler.commands.main import cli
+from profiler.commands.main import NAMES, cli
 from profiler.data.workload import DTYPES, STAGES, History, MemoryOptions
 from profiler.machine.environment import VARIABLES
 from profiler.sweeps.plan import Entry, Sweep, find_sweep, plan_sweep
@@ -40,8 +40,9 @@ OUR_FOLDERS = r"(?:profiler|configs|scripts|tests|docs|results|benchmarks)"
 def commands(group: click.Group = cli, before: tuple[str, ...] = ()) -> dict[str, click.Command]:
     """Every command by what one types, `recordings make` for one in a group of its own."""
     found = {}
-    for name, command in group.commands.items():
-        typed = (*before, name)
+    for name in NAMES if group is cli else group.commands:
+        command, typed = group.get_command(click.Context(group), name), (*before, name)
+        assert command
         found |= commands(command, typed) if isinstance(command, click.Group) else {" ".join(typed): command}
     return found
 

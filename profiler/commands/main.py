@@ -44,19 +44,32 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM, as Slurm and CI send it: all that Ctrl-C does."""
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXIT_CODES)
+NAMES = (  # each the name of a file and of the command in it
+    *("latent", "models", "estimate", "recordings", "measure", "hotspots", "run", "report", "explain", "compare"),
+    *("accuracy", "coverage", "cards", "doctor"),
+)
+
+
+class Commands(click.Group):
+    """Reads the file of a command when that is asked for, and all of them only for the help."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Their names, in alphabetical order."""
+        return sorted(NAMES)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of a name; None where there is none."""
+        if cmd_name in NAMES and cmd_name not in self.commands:
+            command = getattr(import_module(f"profiler.commands.{cmd_name}"), cmd_name)
+            self.add_command(verbose_option(command))  # of each command too: it is typed last
+        return super().get_command(ctx, cmd_name)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXIT_CODES)
 @click.version_option(__version__, prog_name="latentmeter")
 @verbose_option
 def cli() -> None:
     """How much GPU memory a latent diffusion model needs: estimated, measured, compared."""
-
-
-for name in (  # each the name of a file and of the command in it
-    *("latent", "models", "estimate", "recordings", "measure", "hotspots", "run", "report", "explain", "compare"),
-    *("accuracy", "coverage", "cards", "doctor"),
-):
-    command = getattr(import_module(f"profiler.commands.{name}"), name)
-    cli.add_command(verbose_option(command))  # of each command too: it is typed last
 
 
 def _terminate(number: int, frame: object) -> None:

@@ -14,8 +14,8 @@ from profiler.data.units import format_bytes
 
 if TYPE_CHECKING:
     from profiler.estimation.cache import Kept
-    from profiler.estimation.fit import Grid
     from profiler.estimation.recorder import Recorded
+    from profiler.estimation.size_functions import Grid
 
 
 @click.group()

@@ -23,9 +23,9 @@ from profiler.data.stack import Stack
 from profiler.data.workload import Workload
 from profiler.estimation import shipped
 from profiler.estimation.answer import answer, closed_form, estimate_of
-from profiler.estimation.fit import size_of
 from profiler.estimation.recording import grid_of, replay
 from profiler.estimation.shipped import kind_of
+from profiler.estimation.size_functions import size_of
 from profiler.files import cache as disk
 from profiler.files.paths import CONFIGS, installed
 from profiler.kernels.cudnn_library import front_end_version

@@ -21,8 +21,8 @@ from profiler.errors import LatentmeterError, UserError
 from profiler.estimation.answer import Traced
 from profiler.estimation.cache import EstimateCache
 from profiler.estimation.estimator import Tracer, trace_run
-from profiler.estimation.fit import Grid, Size, size_of
 from profiler.estimation.recording import grid_of, record
+from profiler.estimation.size_functions import Grid, Size, size_of
 from profiler.files.cache import is_on
 from profiler.kernels.prices import Elsewhere
 from profiler.models.spec import ModelSpec

@@ -1,21 +1,25 @@
 """A trace as a function of size and batch: made of traces at a few sizes, replayed at any other without torch.
 
 A trace at another size has the same events with other shapes, as long as no decision inside the model or a kernel depends
-on the size. `fit.py` writes every dimension as a function. What rules compute from a whole call (`prices.py`) is not fitted
-but asked again, which also makes a recording one for every card; another path than recorded is `Elsewhere`.
+on the size. `size_functions.py` writes every dimension as a function. What rules compute from a whole call (`prices.py`) is
+asked again instead, which also makes a recording one for every card; another path than recorded is `Elsewhere`.
+
+A block has a kind, which says all but its birth's op. A birth is `~kind`, a death how many births ago the block was born,
+a birth's op how many ops after that of the birth before: the layers of a model then repeat the same numbers, and pack well.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from itertools import accumulate, pairwise
 from math import prod
 from typing import Any
 
-from profiler.data.events import Block, Events, Stream
+from profiler.data.events import Block, Stream
 from profiler.data.records import AppliedOption
 from profiler.data.stack import Stack
 from profiler.estimation.answer import Traced
-from profiler.estimation.fit import Fit, Grid, Size, value_at
+from profiler.estimation.size_functions import Grid, Size, SizeFunctions, value_at
 from profiler.kernels.attention import Attention
 from profiler.kernels.convolution import Convolution
 from profiler.kernels.gemm import Product
@@ -39,51 +43,63 @@ def record(grid: Grid, found: Mapping[Size, Traced]) -> dict[str, Any]:
     for other in others:
         if other.events.events != first.events.events or (other.options, other.notes) != (first.options, first.notes):
             raise Elsewhere
-    fit = Fit(grid, list(found))
+    functions = SizeFunctions(grid, list(found))
     ops: dict[tuple[str, str], int] = {}
     kinds: dict[Any, int] = {}
     described: list[Any] = []
-    blocks = []
+    kind_of, op_of = [], []
     for same in zip(*(o.events.blocks for o in seen), strict=True):
-        key = tuple(_facts(block, o.events) for block, o in zip(same, seen, strict=True))
+        key = tuple((b.bytes, b.shape, b.dtype, b.term, b.phase, b.price) for b in same)
         if key not in kinds:
             kinds[key] = len(kinds)
-            described.append(_kind(fit, same, key, ops))
-        blocks.append(kinds[key])
+            described.append(_kind(functions, same, key))
+        kind_of.append(kinds[key])
+        op_of.append(_op(same, seen, ops))
     return {
         "grid": asdict(grid),
         "kinds": described,
-        "blocks": blocks,
-        "events": [*first.events.events],
+        "events": list(_relative(first.events.events, kind_of)),
+        "op_steps": [op - before for before, op in pairwise([0, *op_of])],
         "ops": list(ops),
         "options": {name: asdict(option) for name, option in first.options.items()},
         "notes": first.notes,
-        "output_shapes": fit.of([o.output_shapes for o in seen]),
-        "functions": fit.functions,
+        "output_shapes": functions.of([o.output_shapes for o in seen]),
+        "functions": functions.functions,
     }
 
 
-def _facts(block: Block, events: Events) -> Any:
-    op = events.ops[block.op] if block.op >= 0 else None
-    return (block.bytes, block.shape, block.dtype, block.term, block.phase, op, block.price)
+def _relative(events: Iterable[int], kind_of: Sequence[int]) -> Iterator[int]:
+    """Births by their kinds, deaths by the number of births since the block's own."""
+    births = 0
+    for event in events:
+        births += event >= 0
+        yield ~kind_of[event] if event >= 0 else births - ~event
 
 
-def _kind(fit: Fit, same: Sequence[Block], key: Sequence[Any], ops: dict[tuple[str, str], int]) -> list[Any]:
-    """What births of one kind have in common: bytes, shape, dtype, term, phase, op, price."""
-    labels = {fact[2:6] for fact in key}
+def _op(same: Sequence[Block], seen: Sequence[Traced], ops: dict[tuple[str, str], int]) -> int:
+    """The number of the op of a birth, which is the same at every size; -1 for none. Raises Elsewhere."""
+    found = {traced.events.ops[block.op] if block.op >= 0 else None for block, traced in zip(same, seen, strict=True)}
+    if len(found) > 1:
+        raise Elsewhere
+    op = found.pop()
+    return -1 if op is None else ops.setdefault(op, len(ops))
+
+
+def _kind(functions: SizeFunctions, same: Sequence[Block], key: Sequence[Any]) -> list[Any]:
+    """What births of one kind have in common: bytes, shape, dtype, term, phase, price."""
+    labels = {fact[2:5] for fact in key}
     if len(labels) > 1:
         raise Elsewhere
-    dtype, term, phase, op = labels.pop()
-    op = -1 if op is None else ops.setdefault(op, len(ops))
+    dtype, term, phase = labels.pop()
     if same[0].price is not None:
-        return [0, [0], dtype, term, phase, op, fit.of([_plain(block.price) for block in same])]
-    shape = fit.of([block.shape for block in same])
+        return [0, [0], dtype, term, phase, functions.of([_plain(block.price) for block in same])]
+    shape = functions.of([block.shape for block in same])
     # Bytes are so many for each element: those of attention scores are no function of the four.
     elements = [prod(block.shape) for block in same]
     item, rest = divmod(same[0].bytes, elements[0] or 1)
     if not rest and all(block.bytes == item * n for block, n in zip(same, elements, strict=True)):
-        return [[item], shape, dtype, term, phase, op, None]
-    return [fit.of([block.bytes for block in same]), shape, dtype, term, phase, op, None]
+        return [[item], shape, dtype, term, phase, None]
+    return [functions.of([block.bytes for block in same]), shape, dtype, term, phase, None]
 
 
 def _plain(price: Price) -> dict[str, Any]:
@@ -117,19 +133,19 @@ def replay(recording: dict[str, Any], size: Size, stack: Stack) -> Traced:
     return Traced(stream, routes, options, shapes, recording["notes"], *answered)
 
 
-Kind = tuple[int, tuple[int, ...], str, str, str, int, Price | None]
+Kind = tuple[int, tuple[int, ...], str, str, str, Price | None]
 
 
 def _evaluate(kind: list[Any], values: list[int]) -> Kind:
-    size, shape, dtype, term, phase, op, price = kind
+    size, shape, dtype, term, phase, price = kind
     if price is not None:
         asked = _resolved(price, values)
         call = CALLS[asked.pop("rule")](**asked.pop("call"))
-        return 0, (), dtype, term, phase, op, Price(call, **asked)
+        return 0, (), dtype, term, phase, Price(call, **asked)
     shape = _resolved(shape, values)
     if isinstance(size, list):
         size = size[0] * prod(shape)
-    return size if size >= 0 else values[~size], shape, dtype, term, phase, op, None
+    return size if size >= 0 else values[~size], shape, dtype, term, phase, None
 
 
 def _blocks(recording: dict[str, Any], kinds: list[Kind], prices: Prices) -> tuple[list[Block], list[int]]:
@@ -137,18 +153,19 @@ def _blocks(recording: dict[str, Any], kinds: list[Kind], prices: Prices) -> tup
     blocks: list[Block] = []
     events: list[int] = []
     taken: list[list[int]] = []  # in each slot
-    kind_of = recording["blocks"]
+    op_of = accumulate(recording["op_steps"])
 
     def release(number: int) -> None:
         blocks[number].died = len(events)
         events.append(~number)
 
-    for slot in recording["events"]:
-        if slot < 0:
-            for number in reversed(taken[~slot]):
+    for event in recording["events"]:
+        if event > 0:
+            for number in reversed(taken[-event]):
                 release(number)
             continue
-        size, shape, dtype, term, phase, op, price = kinds[kind_of[slot]]
+        size, shape, dtype, term, phase, price = kinds[~event]
+        op = next(op_of)
         taken.append([])
         for one in prices.sizes(price) if price else (size,) if size else ():
             if not one:

@@ -1,24 +1,28 @@
-"""Recordings that come with the package: `configs/recordings/<model>/<stage>.json.xz`, made by `scripts/make_recordings`.
+"""Recordings that come with the package: `configs/recordings/<model>/<stage>.jsonl.xz`, made by `scripts/make_recordings`.
+
+A file's first line says of which kinds its other lines are, one each; of those an answer reads its own.
 
 They serve the catalog, every card, and one set of the code that was traced: `made_by.json` says which.
 """
 
+import base64
 import hashlib
 import importlib.util
 import json
 import lzma
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from profiler.data.workload import Workload
 from profiler.files.paths import CONFIGS, installed
+from profiler.files.write import write_atomically
 from profiler.models.spec import ModelSpec
 
 RECORDINGS = CONFIGS / "recordings"
 # What a stage's trace goes through, and what lies beside it: whole generations, and the ways in which a model is found.
-TRACED = ("trace", "stages", "models", "estimation/fit.py", "estimation/recording.py", "kernels/prices.py")
+TRACED = ("trace", "stages", "models", "estimation/size_functions.py", "estimation/recording.py", "kernels/prices.py")
 UNTRACED = frozenset(
     """trace/parts.py trace/placed.py trace/stand_in_cuda.py stages/generation.py stages/generation_options.py stages/call.py
     models/find.py models/folder.py models/catalog.py models/pipeline.py models/pipeline_folder.py
@@ -38,13 +42,15 @@ def made_by(release: tuple[int, int, int]) -> dict[str, str]:
     """The code that decides what a trace of a torch release finds: by content, so that times and places play no part."""
     package = Path(__file__).parents[1]
     diffusers = importlib.util.find_spec("diffusers")  # which is not imported by that
-    models = Path(diffusers.origin or "").parent / "models" if diffusers else None
+    folder = Path(diffusers.origin or "").parent if diffusers else None
+    version = installed("diffusers") or ""
+    record = folder and folder.parent / f"diffusers-{version}.dist-info" / "RECORD"
     return {
         "torch": ".".join(map(str, release)),
         "traced on torch": (installed("torch") or "").partition("+")[0],
-        "diffusers": installed("diffusers") or "",
-        "models": _content(models.rglob("*.py")) if models else "",
-        "latentmeter": _content(
+        "diffusers": version,
+        "models": content_of((folder / "models").rglob("*.py"), record) if folder else "",
+        "latentmeter": content_of(
             file for part in TRACED for file in _files(package / part) if _told(file) not in UNTRACED
         ),
     }
@@ -53,19 +59,30 @@ def made_by(release: tuple[int, int, int]) -> dict[str, str]:
 def shipped(model: str, stage: str) -> dict[str, Any] | None:
     """What is shipped for a stage of a catalog model; None for nothing, and for a model of another name."""
     path = path_of(model, stage) if f"{model}/{stage}" in read_table()["files"] else None
-    return json.loads(lzma.decompress(path.read_bytes())) if path and path.is_file() else None
+    if path is None or not path.is_file():
+        return None
+    head, *lines = lzma.decompress(path.read_bytes()).decode().splitlines()
+    found: dict[str, Any] = json.loads(head)
+    return found | {"of": dict(zip(found["of"], lines, strict=True))}
+
+
+def ship(model: str, stage: str, digest: str, made: str, of: Mapping[str, list[dict[str, Any]] | str]) -> Path:
+    """Write what is shipped for a stage: by kind its recordings, or the kind that has the same."""
+    data = [{"spec": digest, "made": made, "of": list(of)}, *of.values()]
+    text = "\n".join(json.dumps(part, separators=(",", ":")) for part in data)
+    write_atomically(path_of(model, stage), lzma.compress(text.encode(), preset=9 | lzma.PRESET_EXTREME))
+    return path_of(model, stage)
 
 
 def path_of(model: str, stage: str) -> Path:
     """The file for a stage of a catalog model."""
-    return RECORDINGS / model / f"{stage}.json.xz"
+    return RECORDINGS / model / f"{stage}.jsonl.xz"
 
 
 def recordings_of(found: dict[str, Any], kind: str) -> list[dict[str, Any]]:
     """The recordings of one kind. In 16 bit they are kept once, where the other dtype has the same but for its name."""
-    of: dict[str, Any] = found["of"]
-    recordings = of.get(kind, [])
-    return in_dtype(of[recordings], kind) if isinstance(recordings, str) else recordings
+    told: list[dict[str, Any]] | str = json.loads(found["of"].get(kind, "[]"))
+    return in_dtype(recordings_of(found, told), kind) if isinstance(told, str) else told
 
 
 def in_dtype(recordings: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
@@ -107,9 +124,22 @@ def _told(path: Path) -> str:
     return f"{path.parent.name}/{path.name}"
 
 
-def _content(files: Iterator[Path]) -> str:
-    """A digest of the files' names and contents."""
+def content_of(files: Iterable[Path], record: Path | None = None) -> str:
+    """A digest of the files' names and contents.
+
+    `record` is the list of a package's files that an installer wrote beside it, last of all. What it says of a file that
+    is no newer, and as long as it says, is believed, and the file is not read.
+    """
+    rows, written = {}, 0
+    if record is not None and record.is_file():
+        rows = dict(line.partition(",")[::2] for line in record.read_text(encoding="utf-8").splitlines())
+        written = record.stat().st_mtime_ns
     told = hashlib.sha256()
-    for path in sorted(files, key=_told):
-        told.update(f"{_told(path)}\n".encode() + path.read_bytes())
+    for path in sorted(files):
+        status = path.stat()
+        row = rows.get(path.relative_to(record.parents[1]).as_posix(), "") if record else ""
+        if status.st_mtime_ns > written or not row.endswith(f",{status.st_size}"):
+            digest = hashlib.sha256(path.read_bytes()).digest()
+            row = f"sha256={base64.urlsafe_b64encode(digest).decode().rstrip('=')},{status.st_size}"
+        told.update(f"{_told(path)} {row}\n".encode())
     return told.hexdigest()[:20]

@@ -226,8 +226,13 @@ def _read_plans(path: Path) -> dict[str, Any]:
 
 
 def _by_question(data: dict[str, Any]) -> dict[str, int | None]:
-    questions = (CONFIGS / "plans" / "questions.txt").read_text(encoding="utf-8").splitlines()
-    return dict(zip(questions, data["bytes"], strict=False))
+    return dict(zip(shipped_questions(), data["bytes"], strict=False))
+
+
+@cache
+def shipped_questions() -> list[str]:
+    """What `configs/plans` has answers to. The file is read once for all cards."""
+    return (CONFIGS / "plans" / "questions.txt").read_text(encoding="utf-8").splitlines()
 
 
 def question_of(conv: Convolution, *, tf32: bool) -> str:

@@ -14,7 +14,7 @@ from math import log, prod
 from profiler.data.stack import Stack
 from profiler.data.units import round_up
 from profiler.kernels.convolution import Convolution, is_beyond_32_bit, output_of, within_32_bit
-from profiler.kernels.cudnn_plans import CLOSED_FORM, digest, question_of, shipped_plans
+from profiler.kernels.cudnn_plans import CLOSED_FORM, digest, question_of, shipped_plans, shipped_questions
 from profiler.machine.cards import planned as planned_cards
 
 COPIES = tuple("".join(parts) for count in (3, 2, 1, 0) for parts in combinations("xyw", count))
@@ -85,7 +85,8 @@ def near_plan(conv: Convolution, stack: Stack) -> int | None:
     if stack.capability is None or conv.transposed or is_beyond_32_bit(conv):
         return None
     conv = within_32_bit(conv)
-    found = _index(stack.capability, stack.gpu).get(_kind(question_of(conv, tf32=stack.tf32).split()), {})
+    dtype, _, alike = question_of(conv, tf32=stack.tf32).split(" ", 2)
+    found = _plans(stack.capability, stack.gpu, dtype, alike)
     shape = (conv.x[0], *conv.x[2:])
     sizes = [size for size in found if size != shape or not CLOSED_FORM.get()]
     if not sizes:
@@ -106,21 +107,25 @@ def _distance(a: tuple[int, ...], b: tuple[int, ...]) -> float:
     return abs(log(prod(a) / prod(b))) + 0.35 * samples + 0.1 * sum(sides)
 
 
-def _kind(fields: list[str]) -> tuple[str, ...]:
-    """All of a question but batch and size."""
-    dtype, x, *rest = fields
-    return (dtype, x.split(",")[1], *rest)
+@cache
+def _plans(capability: tuple[int, int], gpu: str | None, dtype: str, alike: str) -> dict[tuple[int, ...], int]:
+    """Shipped plans of one architecture, the card's own before others', for one kind of convolution: by batch and size."""
+    cards = [card for card in planned_cards() if card.capability == capability]
+    found: dict[tuple[int, ...], int] = {}
+    for card in sorted(cards, key=lambda card: card.name == gpu):
+        plans = shipped_plans(card.id, digest(card.properties))
+        for x in _sizes().get((dtype, alike), ()):
+            if (planned := plans.get(f"{dtype} {x} {alike}")) is not None:
+                batch, _, *size = map(int, x.split(","))
+                found[batch, *size] = planned
+    return found
 
 
 @cache
-def _index(capability: tuple[int, int], gpu: str | None) -> dict[tuple[str, ...], dict[tuple[int, ...], int]]:
-    """Shipped plans of one architecture, the card's own before others', by everything but the size, then by that."""
-    cards = [card for card in planned_cards() if card.capability == capability]
-    index: dict[tuple[str, ...], dict[tuple[int, ...], int]] = {}
-    for card in sorted(cards, key=lambda card: card.name == gpu):
-        for question, planned in shipped_plans(card.id, digest(card.properties)).items():
-            if planned is not None:
-                fields = question.split()
-                batch, _, *size = map(int, fields[1].split(","))
-                index.setdefault(_kind(fields), {})[batch, *size] = planned
-    return index
+def _sizes() -> dict[tuple[str, str], list[str]]:
+    """The sizes of x in the shipped questions, by dtype and what follows x, which says the channels as well."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for question in shipped_questions():
+        dtype, x, alike = question.split(" ", 2)
+        found.setdefault((dtype, alike), []).append(x)
+    return found

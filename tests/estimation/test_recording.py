@@ -26,9 +26,9 @@ from profiler.errors import UserError
 from profiler.estimation import estimator, recording
 from profiler.estimation.answer import Traced, answer, estimate_of
 from profiler.estimation.estimator import trace_stage
-from profiler.estimation.fit import Fit, Grid, Size, size_of, value_at
 from profiler.estimation.recorder import Recorder, at, drawn
 from profiler.estimation.recording import grid_of, replay
+from profiler.estimation.size_functions import Grid, Size, SizeFunctions, size_of, value_at
 from profiler.kernels.prices import Elsewhere
 from profiler.machine.cards import assumed_stack, find_gpu
 from profiler.models.find import find_model
@@ -176,10 +176,10 @@ def test_a_branch_on_the_size_is_not_bridged(monkeypatch: pytest.MonkeyPatch) ->
 def test_dimensions_are_functions_of_the_size(function: Any) -> None:
     grid = Grid((8, 16, 1), (8, 8, 4), (520, 1040, 81))
     sizes = [*grid.deciding(), (104, 216, 21, 3), (40, 72, 33, 1), (312, 24, 5, 2)]
-    fit = Fit(grid, sizes)
-    number = fit.of([function(*size) for size in sizes])
+    found = SizeFunctions(grid, sizes)
+    number = found.of([function(*size) for size in sizes])
     for size in ((136, 200, 25, 5), (72, 328, 41, 2)):
-        assert value_at(grid, fit.functions[~number], size) == function(*size)
+        assert value_at(grid, found.functions[~number], size) == function(*size)
 
 
 @pytest.mark.parametrize(
@@ -190,7 +190,7 @@ def test_other_dimensions_are_refused(wrong: Any) -> None:
     grid = Grid((8, 16, 1), (8, 8, 4), (520, 1040, 81))
     sizes = [*grid.deciding(), (104, 216, 21, 3), (40, 72, 33, 1), (312, 24, 5, 2)]
     with pytest.raises(Elsewhere):
-        Fit(grid, sizes).of([wrong(*size) for size in sizes])
+        SizeFunctions(grid, sizes).of([wrong(*size) for size in sizes])
 
 
 @pytest.fixture

@@ -1,5 +1,7 @@
 """The recordings that come with the package: of today's code, equal to traces at sizes of their own, found without torch."""
 
+import base64
+import hashlib
 import os
 import random
 import subprocess
@@ -33,6 +35,37 @@ def stage_of(name: str) -> tuple[str, StageName]:
 def test_they_are_of_todays_code() -> None:
     others = [name for name in NAMES if TABLE["files"][name] != NOW]
     assert not others, f"scripts/make_recordings checks {len(others)} of {len(NAMES)} anew, and mends what differs"
+
+
+def test_all_of_them_will_pack_into_12_mb() -> None:
+    """Of some 416 stages each may have so much: without what layers share they took twice that in the mean."""
+    assert sum(shipped.path_of(*name.split("/")).stat().st_size for name in NAMES) / len(NAMES) < 12e6 / 416
+
+
+def test_an_edit_of_what_is_traced_is_noticed_and_else_its_record_believed(tmp_path: Path) -> None:
+    package, record = tmp_path / "models", tmp_path / "some-1.0.dist-info" / "RECORD"
+    package.mkdir()
+    record.parent.mkdir()
+    a, b = package / "a.py", package / "b.py"
+    a.write_text("x = 1\n")
+    b.write_text("y = 1\n")
+    digest = base64.urlsafe_b64encode(hashlib.sha256(a.read_bytes()).digest()).decode().rstrip("=")
+    record.write_text(f"models/a.py,sha256={digest},6\nmodels/b.py,sha256=believed,6\nsome-1.0.dist-info/RECORD,,\n")
+
+    def found(*, read: bool = False) -> str:
+        return shipped.content_of(package.rglob("*.py"), None if read else record)
+
+    first = found()
+    assert first != found(read=True)  # b is not read: the list names other content, which stands for an old, whole one
+    later = record.stat().st_mtime_ns + 1_000_000
+    os.utime(b, ns=(later, later))
+    assert first != found() == found(read=True)
+    a.write_text("x = 2\n")  # as long as before
+    os.utime(a, ns=(later, later))
+    second = found()
+    assert second == found(read=True)
+    (package / "c.py").write_text("")
+    assert found() not in (first, second)
 
 
 @pytest.mark.parametrize("name", random.Random(1).sample(NAMES, min(6, len(NAMES))))

@@ -69,11 +69,11 @@ def command_line(random: Random) -> list[str]:
     """Words: mostly a command with some of its options, some of them with a value of their kind."""
     if random.random() < 0.1:
         return [_word(random) for _ in range(random.randrange(4))]
-    name = random.choice(sorted(cli.commands))
-    command, words = cli.commands[name], [name]
+    command, words = cli, []
     while isinstance(command, click.Group):
-        words.append(random.choice(sorted(command.commands)))
-        command = command.commands[words[-1]]
+        context = click.Context(command)
+        words.append(random.choice(sorted(command.list_commands(context))))
+        command = command.get_command(context, words[-1])
     arguments = [parameter for parameter in command.params if isinstance(parameter, click.Argument)]
     words += [random.choice(RIGHT) if random.random() < 0.7 else _value(random, argument) for argument in arguments]
     options = [parameter for parameter in command.params if isinstance(parameter, click.Option)]
