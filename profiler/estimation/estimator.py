@@ -8,6 +8,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from profiler.allocator.histories import Histories
@@ -131,13 +132,24 @@ def trace_calls(run: Run, trace: Trace, mode: Any = None, warm_calls: int = 0) -
     """Take `run` through its phases under `trace`, within `mode`. What its code raises goes through."""
     run.module  # noqa: B018 - built before the trace looks: building is no part of the call
     try:
-        with _uncollected(), mode or nullcontext():
+        with _uncollected(), _alone(), mode or nullcontext():
             shapes = run_phases(run, trace, warm_calls)
         trace.end()
         check_reached(run.asked, trace.ops)
         return Watched(run, trace, shapes)
     finally:
         trace.prices.planner.close()
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """One thread meanwhile: contents are small, and threads that wait for their part of them take more than the work."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 @contextmanager

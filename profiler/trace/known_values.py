@@ -32,6 +32,9 @@ class Values:
     def __init__(self) -> None:
         self.masks: list[str] = []
         self.choices: list[str] = []
+        self.read: frozenset[int] = frozenset()  # the sources of what decided something, or was written over
+        self._sources: dict[int, frozenset[int]] = {}  # by storage: what its content was computed from
+        self._latest: frozenset[int] = frozenset()  # the sources of what was computed last
         self._shadows: dict[int, torch.UntypedStorage] = {}
         self._kinds: dict[Any, str] = {}
 
@@ -57,8 +60,20 @@ class Values:
             content = torch.empty(tensor.numel(), dtype=tensor.dtype).copy_(self._contents(tensor).flatten())
             return hash(content.view(torch.uint8).numpy().tobytes())
 
+    def name_source(self, tensor: torch.Tensor, name: int) -> None:
+        """From now on `read` has `name` where something is decided by the content of `tensor`, or by what comes of it."""
+        key = tensor.untyped_storage()._cdata
+        self._sources[key] = self._sources.get(key, frozenset()) | {name}
+
+    def decide(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """`func` on contents, for an answer by which code may decide."""
+        result = self.compute(func, args, kwargs)
+        self.read |= self._latest
+        return result
+
     def compute(self, func: Any, args: Any, kwargs: Any) -> Any:
         """`func` on the contents of its arguments, which are known."""
+        self._latest = frozenset()
         with unset_fake_temporarily():
             return func(*self._contents(args), **{name: self._contents(value) for name, value in kwargs.items()})
 
@@ -75,7 +90,7 @@ class Values:
             if kind in ("write", "scramble"):
                 self._forget_written(func, args, kwargs)
         elif kind == "write":
-            self.compute(func, args, kwargs)
+            self.decide(func, args, kwargs)
         elif _is_small(result, args):
             # 0.5 stands for every number of `randn`: like them it is neither 0 nor 1, which padding and masks are made of.
             self.know(result, self.compute(*(func, args, kwargs) if kind != "random" else (torch.tensor, (0.5,), {})))
@@ -90,11 +105,13 @@ class Values:
             if storage.nbytes() and storage._cdata not in self._shadows:
                 with unset_fake_temporarily():
                     self._shadows[storage._cdata] = torch.UntypedStorage(storage.nbytes(), device="cpu")
+                    self._sources[storage._cdata] = self._latest
                     self._contents(result).copy_(content)
 
     def forget(self, key: int) -> None:
         """The storage died, or now holds what is not known."""
         self._shadows.pop(key, None)
+        self._sources.pop(key, None)
 
     def _contents(self, value: Any) -> Any:
         """`value` with every tensor replaced by its content, and every device by the CPU."""
@@ -104,7 +121,9 @@ class Values:
             return CPU
         if not isinstance(value, torch.Tensor) or is_real(value):
             return value
-        shadow = self._shadows.get(value.untyped_storage()._cdata)
+        key = value.untyped_storage()._cdata
+        shadow = self._shadows.get(key)
+        self._latest |= self._sources.get(key, frozenset())
         if shadow is None:  # no elements
             return torch.empty(value.shape, dtype=value.dtype)
         content = torch.empty(0, dtype=value.dtype)

@@ -6,9 +6,11 @@ root itself calls is looked at: its children, such as `decoder`, and its methods
 A call is copied only where all that it depends on and all that it does is known:
 
 - arguments and results are plain values and tensors, or tuples, lists and dicts of these;
+- what decided something in the first call has the content that it had there (a mask; of a timestep nobody asks);
 - the attributes of the module, and of all in it, are those of the first call, which changed none of them;
 - what the first call made and left alive lies in its result, or in a list or dict that it was given (a cache of features);
-- what it freed and had not made lay in such a list or dict.
+- what it freed and had not made lay in such a list or dict;
+- it emptied no cache. Weights that a hook brings stay, so a call that they come with is no such one, but those after it.
 
 Any other call is traced. The events are those of `Trace(..., repeats=False)`, which traces every call.
 """
@@ -17,23 +19,14 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from inspect import isclass, isroutine
-from itertools import chain
-from operator import is_
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import nn
 
+from profiler.trace.attributes import PLAIN, Attributes, Unrepeatable
 from profiler.trace.observer import dtype_name
 from profiler.trace.tracing import Tracing
-
-PLAIN = frozenset({bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.memory_format})
-
-
-class Unrepeatable(Exception):
-    """A call that depends on something, or does something, that cannot be copied."""
 
 
 class Nest(NamedTuple):
@@ -67,10 +60,17 @@ class Tree:
             self._read(story, value, None, None, False)
 
     def key(self) -> Hashable:
-        """Equal where plain values are equal and tensors look alike. Raises Unrepeatable where two lie in one block."""
-        if len(self.views) < sum(type(item) is View for item in self.items):
+        """Equal where plain values are equal, tensors look alike and share blocks alike.
+
+        Raises Unrepeatable where two that may be replaced lie in one block.
+        """
+        return tuple([self._look(p, i) if type(i) is View else (type(i), i) for p, i in enumerate(self.items)])
+
+    def _look(self, place: int, view: View) -> Hashable:
+        first = self.views[view.block]
+        if place != first and not self.open.isdisjoint((place, first)):
             raise Unrepeatable
-        return tuple([item[2:] if type(item) is View else (type(item), item) for item in self.items])
+        return (*view[2:-1], view.content is None, first, view.offset - self.items[first].offset)
 
     def _read(self, story: Tracing, value: Any, holder: Any, name: Any, is_open: bool) -> None:
         if is_open:
@@ -88,6 +88,8 @@ class Tree:
             is_real = content is None and not story.values.unknown([value])
             if block is None or is_real or value.is_complex() or dtype_name(value.dtype) != story.blocks[block].dtype:
                 raise Unrepeatable
+            if content is not None:
+                story.values.name_source(value, block)
             self.views.setdefault(block, len(self.items))
             layout = (value.dtype, value.device, value.shape, value.stride())
             self.items.append(View(block, int(value.storage_offset()), *layout, content))
@@ -107,6 +109,11 @@ class Call(NamedTuple):
     before: list[Any]  # arguments
     after: list[Any]  # arguments, then the result
     views: dict[int, int]  # of arguments
+    read: frozenset[int]  # the places of arguments whose content decided something
+
+    def agrees(self, given: list[Any]) -> bool:
+        """Whether what decided something is in `given` as it was."""
+        return all(self.before[place].content == given[place].content for place in self.read)
 
 
 class Repeats:
@@ -114,7 +121,7 @@ class Repeats:
 
     def __init__(self, story: Tracing) -> None:
         self.story = story
-        self._calls: dict[Hashable, Call] = {}
+        self._calls: dict[Hashable, list[Call]] = {}
         self._looked: dict[Any, Attributes] = {}
 
     @contextmanager
@@ -140,21 +147,25 @@ class Repeats:
             key = (state, given.key())
         if key is None:
             return function()
-        if key in self._calls:
-            return self._copy(self._calls[key], given)
-        first, begin, routes = len(story.blocks), len(story.events), Counter(story.routes)
+        if call := next((call for call in self._calls.get(key, ()) if call.agrees(given.items)), None):
+            story.values.read |= {given.items[place].block for place in call.read}
+            return self._copy(call, given)
+        first, begin, routes, values = len(story.blocks), len(story.events), Counter(story.routes), story.values
         given.places.clear()  # what they hold is the call's to drop
+        before, values.read = values.read, frozenset()
         result = function()
+        read, values.read = values.read, values.read | before
         with suppress(Unrepeatable):
             after = Tree(story, (*arguments, result))
             unchanged = (called, story.state, self._attributes(called)) == state
             if unchanged and self._is_explained(given, after, first, begin):
                 did = (first, begin, len(story.events), story.routes - routes)
+                places = frozenset(p for p, i in enumerate(given.items) if type(i) is View and i.block in read)
                 self._looked[called] = state[2].keep()
-                self._calls[key] = Call(*did, given.items, after.items, given.views)
+                self._calls.setdefault(key, []).append(Call(*did, given.items, after.items, given.views, places))
         return result
 
-    def _attributes(self, called: Any) -> "Attributes":
+    def _attributes(self, called: Any) -> Attributes:
         known = self._looked.get(called)
         return known if known and known.unchanged() else Attributes(self.story, called)
 
@@ -165,7 +176,8 @@ class Repeats:
         freed = {~event for event in events[begin:] if 0 <= ~event < first}
         changed = [p for p, (old, new) in enumerate(zip(given.items, after.items, strict=False)) if p and old != new]
         return (
-            alive <= after.views.keys()
+            max(self.story.cache_emptied_at, default=-1) < begin
+            and alive <= after.views.keys()
             and freed <= {block for block, position in given.views.items() if position in given.open}
             and given.open.issuperset(changed)
             and not any(Nest in (type(given.items[p]), type(after.items[p])) for p in changed)
@@ -218,58 +230,3 @@ def _nested(items: Iterator[Any]) -> Any:
         return item
     inner = {name: _nested(items) for name in item.names}
     return inner if item.kind is dict else item.kind(inner.values())
-
-
-class Attributes:
-    """What the attributes of a module hold, of the modules in it and of its attention processors, one after the other.
-
-    Two are equal where `found` is. Nothing has to be read anew while the very same objects stand there as when they were
-    kept, which is after a call that left all as it was: before, keeping them could let a tensor outlive its module's use.
-    """
-
-    def __init__(self, story: Tracing, called: Any) -> None:
-        self.views: list[Any] = [vars(called).values()] if isinstance(called, nn.Module) else []
-        self.found = _read_attributes(story, self.views)
-        self._hash = hash(self.found)
-
-    def keep(self) -> "Attributes":
-        """This, with the objects that stand there now."""
-        self._held, self._lengths = [*chain.from_iterable(self.views)], [*map(len, self.views)]
-        return self
-
-    def unchanged(self) -> bool:
-        """Whether each dict, list and set in `views` holds the same objects as when they were kept."""
-        return [*map(len, self.views)] == self._lengths and all(map(is_, chain.from_iterable(self.views), self._held))
-
-    def __hash__(self) -> int:
-        return self._hash
-
-    def __eq__(self, other: object) -> bool:
-        return self is other or (isinstance(other, Attributes) and self.found == other.found)
-
-
-def _read_attributes(story: Tracing, todo: list[Any]) -> Hashable:
-    """What the containers in `todo` hold; those that are found in them are added to it."""
-    found: list[Any] = []
-    seen = set()
-    for container in todo:
-        found.append(len(container))
-        for value in container:
-            if type(value) in PLAIN:
-                found.append(value)
-            elif isinstance(value, (tuple, list, dict, set)):
-                todo.append(value.values() if isinstance(value, dict) else value)
-            elif isinstance(value, torch.Tensor):
-                block = story.number_of(value)
-                if block is None or story.blocks[block].term != "weights" or story.values.knows(value):
-                    raise Unrepeatable
-                found.append((block, value.dtype, value.shape, value.stride(), value.storage_offset()))
-            elif isinstance(value, nn.Module) or type(value).__module__.startswith("diffusers."):
-                if id(value) not in seen:
-                    seen.add(id(value))
-                    todo.append(vars(value).values())
-            elif isroutine(value) or isclass(value) or isinstance(value, np.generic):
-                found.append(value)
-            else:
-                raise Unrepeatable
-    return tuple(found)

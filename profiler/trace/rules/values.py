@@ -23,7 +23,7 @@ def _content(trace: Tracing, func: Any, args: Any, kwargs: Any) -> Any:
             raise ModelError(f"{place} reads a number that follows from weights: no estimate without data")
         trace.values.masks.append(place)
         trace.values.know(unknown[0], trace.values.compute(torch.ones, ((),), {"dtype": torch.bool}))
-    return trace.values.compute(func, args, kwargs)
+    return trace.values.decide(func, args, kwargs)
 
 
 def _placed(trace: Tracing, content: Any) -> Any:

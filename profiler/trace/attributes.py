@@ -1,0 +1,101 @@
+"""What the attributes of a module hold: whether a later call of it would find all as the first one did."""
+
+from collections.abc import Hashable
+from functools import partial
+from inspect import isclass, isroutine
+from itertools import chain
+from operator import is_
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from profiler.trace.known_values import true_device
+from profiler.trace.tracing import Tracing
+
+PLAIN = frozenset({bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.memory_format})
+OWN = ("diffusers.", "accelerate.hooks")  # whose objects are what their attributes are
+
+
+class Unrepeatable(Exception):
+    """A call that depends on something, or does something, that cannot be copied."""
+
+
+class Attributes:
+    """What the attributes of a module hold, of the modules in it, its attention processors and hooks, one after the other.
+
+    Two are equal where `found` is. Nothing has to be read anew while the very same objects stand there as when they were
+    kept, weights in the same blocks, which is after a call that left all as it was: before, keeping them could let a tensor
+    outlive its module's use.
+    """
+
+    def __init__(self, story: Tracing, called: Any) -> None:
+        self._story = story
+        self.views: list[Any] = [vars(called).values()] if isinstance(called, nn.Module) else []
+        self.found = _read_attributes(story, self.views)
+        self._hash = hash(self.found)
+
+    def keep(self) -> "Attributes":
+        """This, with the objects that stand there now."""
+        self._held, self._blocks = self._read()
+        self._lengths = [*map(len, self.views)]
+        return self
+
+    def unchanged(self) -> bool:
+        """Whether each dict, list and set in `views` holds the same objects as when they were kept, in the same blocks."""
+        if [*map(len, self.views)] != self._lengths:
+            return False
+        held, blocks = self._read()
+        return blocks == self._blocks and all(map(is_, held, self._held))
+
+    def _read(self) -> tuple[list[Any], list[int | None]]:
+        """What stands there, tensors apart, by their blocks: to hold one could keep a weight that an offload takes away."""
+        there = [*chain.from_iterable(self.views)]
+        tensors = [value for value in there if isinstance(value, torch.Tensor)]
+        return [value for value in there if not isinstance(value, torch.Tensor)], [*map(self._story.number_of, tensors)]
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, Attributes) and self.found == other.found)
+
+
+def _read_attributes(story: Tracing, todo: list[Any]) -> Hashable:
+    """What the containers in `todo` hold; those that are found in them are added to it."""
+    found: list[Any] = []
+    seen = set()
+    for container in todo:
+        found.append(len(container))
+        for value in container:
+            if type(value) in PLAIN:
+                found.append(value)
+            elif isinstance(value, (tuple, list, dict, set)):
+                todo.append(value.values() if isinstance(value, dict) else value)
+            elif isinstance(value, torch.Tensor):
+                block = _weight(story, value)
+                found.append((block, value.dtype, value.shape, value.stride(), value.storage_offset()))
+            elif type(value).__name__ == "UserCpuOffloadHook":  # accelerate's: it asks where the model before this lies
+                todo.append(next(m._parameters for m in value.model.modules() if m._parameters).values())
+            elif isinstance(value, nn.Module) or type(value).__module__.startswith(OWN):
+                if id(value) not in seen:
+                    seen.add(id(value))
+                    todo.append(vars(value).values())
+            elif isinstance(value, partial):
+                found.append(value.func)
+                todo.append(value.args)
+            elif isroutine(value) or isclass(value) or isinstance(value, np.generic):
+                found.append(value)
+            else:
+                raise Unrepeatable
+    return tuple(found)
+
+
+def _weight(story: Tracing, value: torch.Tensor) -> int | None:
+    """The block of a weight; None where it waits on the host. Raises Unrepeatable for a tensor that is none, or is known."""
+    block = story.number_of(value)
+    waits = value.device.type == "cpu" and true_device(value).type == "meta"
+    if story.values.knows(value) or not (waits if block is None else story.blocks[block].term == "weights"):
+        raise Unrepeatable
+    return block

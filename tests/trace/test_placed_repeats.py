@@ -1,0 +1,55 @@
+"""Calls of an offloaded pipeline's components that are copied leave the story of calls that are traced."""
+
+from typing import Any
+
+import pytest
+
+pytest.importorskip("transformers")  # text encoders
+
+from profiler.data.workload import Placement
+from profiler.estimation.placed import trace_placed
+from profiler.machine.target import target_stack
+from profiler.stages.generation import Generation
+from profiler.trace.placed import PlacedTrace
+from tests.pipelines import PIPELINES
+
+PLACEMENTS = {
+    "none": Placement(),
+    "model": Placement(offload="model"),
+    "sequential": Placement(offload="sequential"),
+    "block": Placement(offload="group-block"),
+    "leaf": Placement(offload="group-leaf"),
+    "leaf and stream": Placement(offload="group-leaf", stream=True),
+}
+
+
+def traced(name: str, how: str, *, repeats: bool) -> tuple[PlacedTrace, int]:
+    """The trace of two calls of four steps, and how many ops were looked at."""
+    trace = PlacedTrace(target_stack("rtx-4090", "2.13.0", None)[0], repeats=repeats)
+    pipe, call = PIPELINES[name]()
+    seen, execute = [], trace.execute
+
+    def counted(func: Any, args: Any, kwargs: Any) -> Any:
+        seen.append(func)
+        return execute(func, args, kwargs)
+
+    trace.execute = counted  # type: ignore[method-assign]
+    trace_placed(Generation(pipe, pipe, call | {"num_inference_steps": 4}, PLACEMENTS[how]), trace, warm_calls=1)
+    return trace, len(seen)
+
+
+def told(trace: PlacedTrace) -> tuple[Any, ...]:
+    """Everything that a trace says."""
+    blocks = [
+        (b.bytes, b.shape, b.dtype, b.term, b.phase, b.born, b.died, b.queue, b.awaited, trace.ops[b.op])
+        for b in trace.blocks
+    ]
+    host = (trace.host.pinned, trace.host.peak_pageable, trace.host.peak)
+    return [*trace.events], blocks, dict(trace.routes), trace.owners, trace.cache_emptied_at, trace.marks, host
+
+
+@pytest.mark.parametrize(("name", "how"), [("wan", how) for how in PLACEMENTS] + [("flux", "model"), ("flux", "block")])
+def test_a_pipeline_tells_the_same_story(name: str, how: str) -> None:
+    (copied, few), (whole, many) = (traced(name, how, repeats=repeats) for repeats in (True, False))
+    assert told(copied) == told(whole)
+    assert few < many * (0.8 if how in ("none", "model") else 1.01)
