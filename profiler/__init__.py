@@ -1,7 +1,7 @@
 """latentmeter: how much GPU memory a latent diffusion model needs, estimated, measured and compared.
 
-Each name is imported when it is first asked for: pytest imports this package at its start, in every project of an environment
-that has it, for the sake of `testing/plugin.py`.
+Each name is imported when it is first asked for: for the sake of `testing/plugin.py` pytest imports this package at its
+start, in every project of an environment that has it.
 """
 
 from importlib import import_module
