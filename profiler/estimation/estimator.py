@@ -8,6 +8,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+import torch._dynamo  # noqa: F401 - torch imports it at some op's first call; that keeps the callers' frames, and tensors
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from profiler.allocator.histories import Histories
