@@ -4,17 +4,13 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import torch
-
-from profiler.allocator.histories import Histories
 from profiler.data.stack import Stack
 from profiler.data.workload import MemoryOptions, Placement
-from profiler.diagnosis.collect import make_profile, usage_of
+from profiler.diagnosis.collect import profile_of
 from profiler.diagnosis.generation import profile_pipeline
 from profiler.diagnosis.hotspots import Hotspots, summarize
-from profiler.diagnosis.profile import Generated, Profile
+from profiler.diagnosis.profile import Generated
 from profiler.diagnosis.usage import UsageTrace
-from profiler.estimation.answer import plans_on
 from profiler.estimation.estimator import trace_run
 from profiler.models.build import TORCH_DTYPES
 from profiler.stages.call import Call, root_of, weights_kept
@@ -41,17 +37,6 @@ def call_hotspots(
         at = placement or Placement()
         return summarize(profile_pipeline(owner, inputs, at, stack, context_bytes=context_bytes, **how))
     root = root_of(owner)
-    with weights_kept(root):
-        return summarize(_profile(function, root, inputs, stack, name, context_bytes))
-
-
-def _profile(
-    function: Callable[..., Any], root: torch.nn.Module, inputs: Any, stack: Stack, name: str, context: int | None
-) -> Profile:
-    watched = trace_run(lambda: Call(function, root, inputs), stack, name, UsageTrace)
-    trace = watched.trace
-    assert isinstance(trace, UsageTrace)
-    histories = Histories(trace, stack, context, plans_on(stack), trace.prices.unplanned_bytes)
     counts = Counter[str]()
     for weight in root.parameters():
         counts[NAMES.get(weight.dtype, "fp32")] += weight.numel()
@@ -61,4 +46,6 @@ def _profile(
         frames=None, height=None, width=None,
         options=MemoryOptions(), placement=Placement(), stage="call",
     )  # fmt: skip
-    return make_profile(histories, asked, "estimated", usage_of(watched.run, trace))
+    with weights_kept(root):
+        watched = trace_run(lambda: Call(function, root, inputs), stack, name, UsageTrace)
+        return summarize(profile_of(watched, asked, stack, context_bytes))

@@ -6,6 +6,7 @@ process that started them, which alone writes: nobody overwrites another, and no
 
 import json
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,10 +18,12 @@ from profiler.errors import UserError
 
 if TYPE_CHECKING:
     from profiler.data.records import CallEstimate
+    from profiler.diagnosis.hotspots import Hotspots
 
 SCHEMA = 1
 PEAK, SHRANK = "peak_memory", "peak_memory_shrank"  # of a report: for the file, and for the terminal
 REST = "everything else"
+WORTH = 0.01  # of the peak: whoever owns less is part of the rest
 SHOWN = 4  # owners of a growth
 
 
@@ -59,33 +62,40 @@ def highest(found: "CallEstimate", level: str) -> int:
     return max(getattr(moment, f"{level}_bytes") or 0 for moment in moments if moment is not None)
 
 
-def peak_of(found: "CallEstimate") -> Peak:
-    """What the file keeps of an estimate."""
-    from profiler.data.shown import first_notes
-
+def peak_of(found: "CallEstimate", spot: "Hotspots") -> Peak:
+    """What the file keeps of an estimate and its hot spot: whoever owns little there is part of the rest."""
+    owners, least = alive_by_owner(spot), WORTH * spot.allocated
+    alive = {owner: size for owner, size in owners.items() if size >= least}
     return Peak(
         gpu=found.stack.gpu or "",
-        stack=(found.stack.title, *first_notes(found.notes).values()),
+        stack=rests_on(found),
         allocated_bytes=highest(found, "allocated"),
         reserved_bytes=highest(found, "reserved"),
-        alive=alive_by_owner(found),
+        alive=alive | {REST: spot.allocated - sum(alive.values())},
     )
 
 
-def alive_by_owner(found: "CallEstimate") -> dict[str, int]:
-    """Bytes alive at the peak of the first call: weights, those of a pipeline by component, inputs, the largest makers."""
-    from profiler.diagnosis.lives import short_name
+def rests_on(found: "CallEstimate") -> tuple[str, ...]:
+    """Card and versions, and what has to be said of them before any figure."""
+    from profiler.data.shown import first_notes
 
-    allocated, terms = found.peak.allocated_bytes or 0, found.terms
-    phase = next((p for p in found.phases if p.call < 2 and p.peak.allocated_bytes == allocated), None)
-    weights = {f"weights of {name}": size for name, size in phase.weights.items()} if phase else {}
-    sums = Counter(weights or {"weights": terms.weights or 0}) + Counter({"inputs": terms.inputs or 0})
-    for tensor in found.largest:
-        if tensor.term not in ("weights", "inputs"):
-            what = ", borrowed" if tensor.term == "workspace" else ""
-            sums[f"{tensor.module or 'the call itself'} ({short_name(tensor.op)}{what})"] += tensor.bytes
-    sums[REST] = allocated - sums.total()
-    return {owner: size for owner, size in sums.items() if size}
+    return (found.stack.title, *first_notes(found.notes).values())
+
+
+def alive_by_owner(spot: "Hotspots") -> dict[str, int]:
+    """Bytes alive at the peak of the first call, added up: weights by component or child, inputs, the rest by its maker."""
+    from profiler.diagnosis.lives import made_in
+
+    sums = Counter[str]()
+    for item in spot.alive:
+        maker = made_in([item]) + (", borrowed" if item.term == "workspace" else "")
+        part = f"weights of {item.module.split('.')[0] or 'the module itself'}"
+        sums[{"weights": part, "inputs": "inputs"}.get(item.term, maker)] += item.bytes
+    return dict(sums)
+
+
+Spot = Callable[[], "Hotspots"]
+Properties = list[tuple[str, object]]
 
 
 class Baseline:
@@ -102,21 +112,23 @@ class Baseline:
         if update:
             check_output(path, "file")
 
-    def judge(self, key: str, found: "CallEstimate", level: str, properties: list[tuple[str, object]]) -> list[str]:
+    def judge(self, key: str, found: "CallEstimate", level: str, spot: Spot, properties: Properties) -> list[str]:
         """How the peak of test `key` grew beyond the known one, in lines; none where it did not.
 
-        What is to be written, and that a peak shrank, goes into `properties` of the test's report. Raises UserError where
-        no peak is known, or another card's.
+        What is to be written, and that a peak shrank, goes into `properties` of the test's report. `spot` makes the hot
+        spot, where that is wanted. Raises UserError where no peak is known, or another card's.
         """
-        now, known = peak_of(found), self.peaks.get(key)
         if self.update:
-            properties.append((PEAK, json.dumps({key: asdict(now)})))
+            properties.append((PEAK, json.dumps({key: asdict(peak_of(found, spot()))})))
             return []
+        known = self.peaks.get(key)
         if known is None:
             raise UserError(f"{key} is not in the baseline {self.path}; the same pytest with --memory-update adds it")
-        if known.gpu != now.gpu:
-            raise UserError(f"the baseline of {key} is for {known.gpu}, not {now.gpu}; --memory-update replaces it")
-        before, after = (getattr(peak, f"{level}_bytes") for peak in (known, now))
+        if known.gpu != found.stack.gpu:
+            raise UserError(
+                f"the baseline of {key} is for {known.gpu}, not {found.stack.gpu}; --memory-update replaces it"
+            )
+        before, after = getattr(known, f"{level}_bytes"), highest(found, level)
         change = after / before - 1 if before else float(after > 0)
         sizes = f"{format_bytes(before)} -> {format_bytes(after)} {level}"
         if change < -self.tolerance:
@@ -126,18 +138,20 @@ class Baseline:
             return []
         share = f"{format_percent(change)}, {self.tolerance * 100:g} % allowed"
         grown = f"peak memory: grew by {format_bytes(after - before)} ({share}): {sizes}"
-        return [grown, *_owners(known, now), "--memory-update makes it the baseline"]
+        return [grown, *_changes(known, found, spot()), "--memory-update makes it the baseline"]
 
 
-def _owners(known: Peak, now: Peak) -> list[str]:
+def _changes(known: Peak, found: "CallEstimate", spot: "Hotspots") -> list[str]:
     """Whose bytes grew or shrank most at the peak of the first call, and what else changed since; a line each."""
-    changes = {owner: now.alive.get(owner, 0) - known.alive.get(owner, 0) for owner in {**known.alive, **now.alive}}
-    largest = sorted((change for change in changes.items() if change[1]), key=lambda change: -abs(change[1]))[:SHOWN]
-    lines = [f"  {'+' * (size > 0)}{format_bytes(size)}  {owner}" for owner, size in largest]
-    if known.stack != now.stack:
-        lines += [f"  the baseline rests on: {line}" for line in known.stack if line not in now.stack]
-        lines += [f"  this estimate rests on: {line}" for line in now.stack if line not in known.stack]
-    return lines
+    now, before = alive_by_owner(spot), {owner: size for owner, size in known.alive.items() if owner != REST}
+    new = {owner: size for owner, size in now.items() if owner not in before and size >= WORTH * spot.allocated}
+    changes = {owner: now.get(owner, 0) - size for owner, size in before.items()} | new
+    changes[REST] = spot.allocated - sum(known.alive.values()) - sum(changes.values())
+    largest = sorted((change for change in changes.items() if change[1]), key=lambda change: -abs(change[1]))
+    lines = [f"  {'+' * (size > 0)}{format_bytes(size)}  {owner}" for owner, size in largest[:SHOWN]]
+    stack = rests_on(found)
+    lines += [f"  the baseline rests on: {line}" for line in known.stack if line not in stack]
+    return lines + [f"  this estimate rests on: {line}" for line in stack if line not in known.stack]
 
 
 class Keeper:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
+from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
@@ -100,19 +101,23 @@ class PeakMemory:
         self.called.add(name)
         asked = self._asked
         card: dict[str, Any] = {"torch": asked.torch, "cudnn": asked.cudnn, "alloc_conf": asked.alloc_conf}
+
+        @cache
+        def spot() -> "Hotspots":
+            from profiler.diagnosis.call import call_hotspots
+            from profiler.machine.target import target_stack
+
+            on = target_stack(asked.gpu, asked.torch, asked.cudnn, None, asked.alloc_conf)
+            return call_hotspots(function, inputs, modules, placement, *on)
+
         with mistakes_told():
             found = estimate_call(function, inputs=inputs, modules=modules, placement=placement, gpu=asked.gpu, **card)
             wrong = [*_above(found, asked)]
             if self._baseline is not None:
                 key = f"{node_id(self._item)} {name}".rstrip()
-                wrong += self._baseline.judge(key, found, asked.level, self._item.user_properties)
+                wrong += self._baseline.judge(key, found, asked.level, spot, self._item.user_properties)
         if wrong:
-            from profiler.diagnosis.call import call_hotspots
-            from profiler.machine.target import target_stack
-
-            on = target_stack(asked.gpu, asked.torch, asked.cudnn, None, asked.alloc_conf)
-            spot = call_hotspots(function, inputs, modules, placement, *on)
-            pytest.fail("\n".join([*wrong, *tell_hotspot(spot)]), pytrace=False)
+            pytest.fail("\n".join([*wrong, *tell_hotspot(spot())]), pytrace=False)
         return found
 
 
