@@ -26,6 +26,7 @@ FLOORS = (
     ("report",),
     ("sweeps",),
     ("api",),
+    ("testing",),
     ("__init__",),
     ("commands",),
     ("__main__",),
@@ -34,7 +35,7 @@ NEIGHBOURS = {("files", "data"), ("evidence", "diagnosis")}  # who may use whom 
 STRANGERS = {("estimation", "measurement"), ("measurement", "estimation")}
 MOST_LINES, MOST_LINES_A_FILE, MOST_FILES_AT_THE_TOP = 21_700, 300, 5
 # Rooms of which no module imports torch, whether at its top or by what it imports.
-WITHOUT_TORCH = ("data", "files", "allocator", "kernels", "comparison", "commands", "report")
+WITHOUT_TORCH = ("data", "files", "allocator", "kernels", "comparison", "commands", "report", "testing")
 
 
 def module_of(path: Path) -> str:

@@ -1,6 +1,7 @@
 """Makes a profile of a workload: traced and replayed, or of a measured stream, which the trace of the same call explains."""
 
 from dataclasses import replace
+from typing import Any
 
 from profiler.allocator.histories import Histories
 from profiler.data.align import align, pair
@@ -11,7 +12,7 @@ from profiler.data.workload import Workload
 from profiler.diagnosis.profile import Generated, Profile, Source, Usage
 from profiler.diagnosis.usage import UsageTrace
 from profiler.estimation.answer import plans_on
-from profiler.estimation.estimator import trace_stage
+from profiler.estimation.estimator import Watched, trace_stage
 from profiler.estimation.stack_notes import stack_notes
 from profiler.models.spec import ModelSpec
 from profiler.stages.phases import Runnable
@@ -23,13 +24,19 @@ def estimated(
 ) -> tuple[Profile, Stage]:
     """The profile without a GPU, and the stage that was run. Raises UserError, ModelError."""
     watched = trace_stage(workload, spec, stack, UsageTrace)
-    stage, trace = watched.run, watched.trace
+    return profile_of(watched, workload, stack, context_bytes), watched.run
+
+
+def profile_of(
+    watched: Watched[Any], workload: Workload | Generated, stack: Stack, context_bytes: int | None
+) -> Profile:
+    """The profile of what a `UsageTrace` watched."""
+    trace = watched.trace
     assert isinstance(trace, UsageTrace)
     histories = Histories(trace, stack, context_bytes, plans_on(stack), trace.prices.unplanned_bytes)
-    profile = make_profile(histories, workload, "estimated", usage_of(stage, trace))
+    profile = make_profile(histories, workload, "estimated", usage_of(watched.run, trace))
     notes = stack_notes(stack, trace.routes, trace.prices.planner.sources) | histories.notes()
-    verdict = histories.verdict()[0]
-    return replace(profile, output_shapes=watched.output_shapes, notes=notes, verdict=verdict), stage
+    return replace(profile, output_shapes=watched.output_shapes, notes=notes, verdict=histories.verdict()[0])
 
 
 def measured(measurement: Measurement, spec: ModelSpec, stream: Events) -> tuple[Profile, Stage]:

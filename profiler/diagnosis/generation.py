@@ -66,29 +66,36 @@ def generation_hotspots(
 
 def profile_pipeline(
     pipe: Any,
-    inputs: dict[str, Any],
+    inputs: Any,
     placement: Placement,
     stack: Stack,
     *,
     options: MemoryOptions,
     name: str,
+    function: Any = None,
     applied: Mapping[str, AppliedOption] = NOTHING,
     context_bytes: int | None = None,
 ) -> Profile:
-    """The profile of a pipeline's load and first call; `options` were `applied` before. Raises UserError, ModelError."""
+    """The profile of a pipeline's load and first call; `options` were `applied` before. Raises UserError, ModelError.
+
+    `function` is what calls the pipeline, by default itself.
+    """
     how: dict[str, Any] = {"context_bytes": context_bytes, "options": options, "applied": applied}
-    whole = estimate_placed(pipe, pipe, inputs, placement, stack, **how)  # whether a second call gets through too
-    run, trace = Generation(pipe, pipe, inputs, placement), HeldTrace(stack)
+    whole = estimate_placed(
+        function or pipe, pipe, inputs, placement, stack, **how
+    )  # if a second call gets through too
+    run, trace = Generation(function or pipe, pipe, inputs, placement), HeldTrace(stack)
     run.asked, run.options = options, applied
     trace_placed(run, trace, warm_calls=0)
     usage = usage_of(run, trace)
     usage = replace(usage, owners=dict(trace.owners) | usage.owners, held=trace.held)
+    named = inputs if isinstance(inputs, Mapping) else NOTHING
     asked = Generated(
         pipeline=name,
         dtype="",
-        frames=inputs.get("num_frames"),
-        height=inputs.get("height"),
-        width=inputs.get("width"),
+        frames=named.get("num_frames"),
+        height=named.get("height"),
+        width=named.get("width"),
         options=options,
         placement=placement,
     )

@@ -57,7 +57,7 @@ class Usage:
 class Generated:
     """A whole generation, with what is asked of a workload. Sizes are pixels, None where the pipeline has no such size.
 
-    `dtype` is that of the component in which the peak stands.
+    `dtype` is that of the component in which the peak stands. A call of the user's own has one too, under its own name.
     """
 
     pipeline: str
@@ -67,7 +67,7 @@ class Generated:
     width: int | None
     options: MemoryOptions
     placement: Placement
-    stage: Literal["generate"] = "generate"
+    stage: Literal["generate", "call"] = "generate"
 
     @property
     def key(self) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import torch
+import torch._dynamo  # torch imports it at some op's first call; that keeps the callers' frames, and tensors
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from profiler.allocator.histories import Histories

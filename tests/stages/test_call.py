@@ -1,5 +1,8 @@
 """`estimate_call`: any call over real modules answers as a stage does, and leaves the modules as they were."""
 
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +16,7 @@ from profiler.errors import ModelError, NoKernelError, UserError
 from profiler.models.find import find_model
 from profiler.stages.stage import Stage
 
+ROOT = Path(__file__).parents[2]
 IMAGE = "tests/models/tiny-image.yaml"
 BIG = (8, 4096, 64)
 
@@ -131,3 +135,22 @@ def test_sdpa_kernel_pins_in_a_call_of_ones_own() -> None:
     with pytest.raises(NoKernelError, match=r"flash needs architecture 8\.0.*Kernels that can: math"):
         profiler.estimate_call(attend(flash), gpu="t4", **given)
     assert profiler.estimate_call(attend(flash, fallback=True), gpu="t4", **given).routes == {"attention math": 1}
+
+
+def test_the_first_estimate_of_a_process_is_that_of_later_ones() -> None:
+    """torch imports its compiler at the first linear layer, and a cycle of that import's frames would keep the tensors."""
+    code = """
+import torch, profiler
+net = torch.nn.Sequential(torch.nn.Linear(64, 1024), torch.nn.ReLU(), torch.nn.Linear(1024, 64))
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = net
+    def forward(self, x):
+        return net[2](net[1](net[0](x)))
+for _ in range(2):
+    print(profiler.estimate_call(Net(), inputs=[torch.empty(4096, 64)], gpu="rtx-4090", torch="2.13.0").peak)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    first, second = done.stdout.splitlines()
+    assert first == second

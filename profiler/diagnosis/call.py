@@ -1,0 +1,51 @@
+"""Hot spots of a call of the user's own, which `estimate_call` takes: any function over real modules, or a pipeline's."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from profiler.data.stack import Stack
+from profiler.data.workload import MemoryOptions, Placement
+from profiler.diagnosis.collect import profile_of
+from profiler.diagnosis.generation import profile_pipeline
+from profiler.diagnosis.hotspots import Hotspots, summarize
+from profiler.diagnosis.profile import Generated
+from profiler.diagnosis.usage import UsageTrace
+from profiler.estimation.estimator import trace_run
+from profiler.models.build import TORCH_DTYPES
+from profiler.stages.call import Call, root_of, weights_kept
+from profiler.stages.generation import is_pipeline
+
+NAMES = {dtype: name for name, dtype in TORCH_DTYPES.items()}
+
+
+def call_hotspots(
+    function: Callable[..., Any],
+    inputs: Sequence[Any] | Mapping[str, Any],
+    modules: Any,
+    placement: Placement | None,
+    stack: Stack,
+    context_bytes: int | None,
+) -> Hotspots:
+    """Where the peak of the first call is, and why its bytes are alive. Arguments and errors as of `estimate_call`.
+
+    It is traced anew, with who reads each tensor and without the shortcut of repeated calls, and takes the longer for it.
+    """
+    owner, name = function if modules is None else modules, getattr(function, "__qualname__", type(function).__name__)
+    if is_pipeline(owner):
+        how: dict[str, Any] = {"options": MemoryOptions(), "name": name, "function": function}
+        at = placement or Placement()
+        return summarize(profile_pipeline(owner, inputs, at, stack, context_bytes=context_bytes, **how))
+    root = root_of(owner)
+    counts = Counter[str]()
+    for weight in root.parameters():
+        counts[NAMES.get(weight.dtype, "fp32")] += weight.numel()
+    asked = Generated(
+        pipeline=name,
+        dtype=max(counts, key=counts.__getitem__, default="fp32"),
+        frames=None, height=None, width=None,
+        options=MemoryOptions(), placement=Placement(), stage="call",
+    )  # fmt: skip
+    with weights_kept(root):
+        watched = trace_run(lambda: Call(function, root, inputs), stack, name, UsageTrace)
+        return summarize(profile_of(watched, asked, stack, context_bytes))

@@ -1,0 +1,1 @@
+"""Tests of memory, without a GPU: the pytest plugin."""
