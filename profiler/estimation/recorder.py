@@ -1,7 +1,8 @@
 """Makes the recordings of one workload: traces it at a handful of sizes, corners of a box of sizes first.
 
 A wide box is tried first. Where a model takes another path through its code at a size far away, the box is cut at the
-published size; where it takes another path for one sample than for several, each has boxes.
+published size, and its parts, where that may help, in the middle again; where it takes another path for one sample than for
+several, each has boxes.
 """
 
 import copy
@@ -29,6 +30,8 @@ from profiler.models.spec import ModelSpec
 from profiler.stages.stage import Stage
 from profiler.trace.trace import Trace
 
+# How often a box is cut where a size and those next to it run the same, and a trace is short: some 80 sizes; else once.
+CUTS, SHORT = 3, 5000
 BELOW, ABOVE = 4, 2  # a box reaches from the smallest known side divided by one to the largest times the other
 SLOTS: Tracer = partial(Trace, slots=True)
 Tell = Callable[[str], None]
@@ -102,8 +105,10 @@ class Recorder:
             first, step, last = zip(height, width, frames, strict=True)
             grid = Grid(first, step, last)
             batches = [(1, None)] if self._alike((*asked[:3], 2), asked) else [(1, 1), (2, None)]
+            short = len(self.traced(asked).events.events) < SHORT
+            cuts = CUTS if short and any(self._alike(size, asked) for size in _next_to(asked, grid)) else 1
             for batch, most in batches:
-                made += self._within(replace(grid, batch=batch, most=most))
+                made += self._within(replace(grid, batch=batch, most=most), cuts)
         except LatentmeterError as error:
             return str(error)
         return made or "at other heights and widths the model runs other operations"
@@ -153,10 +158,12 @@ class Recorder:
                 first = last = here
             yield first, step, last
 
-    def _within(self, grid: Grid) -> list[dict[str, Any]]:
+    def _within(self, grid: Grid, cuts: int) -> list[dict[str, Any]]:
         """Recordings of a box: one, or those of its parts."""
         found = self._recording(grid)
-        return found or [made for part in self._parts(grid) for made in self._recording(part)]
+        if found or not cuts:
+            return found
+        return [made for part in self._parts(grid) for made in self._within(part, cuts - 1)]
 
     def _recording(self, grid: Grid) -> list[dict[str, Any]]:
         """The recording of a box; nothing where there is none."""
@@ -191,6 +198,14 @@ class Recorder:
         for low_h, high_h in cuts[0]:
             for low_w, high_w in cuts[1]:
                 yield replace(grid, first=(low_h, low_w, grid.first[2]), last=(high_h, high_w, grid.last[2]))
+
+
+def _next_to(size: Size, grid: Grid) -> Iterator[Size]:
+    """The sizes a step higher, lower, wider and narrower, as far as they are on the grid."""
+    for place in (0, 1):
+        for step in (grid.step[place], -grid.step[place]):
+            if grid.first[place] <= size[place] + step <= grid.last[place]:
+                yield (*size[:place], size[place] + step, *size[place + 1 :])  # type: ignore[misc]
 
 
 def drawn(recording: dict[str, Any], rng: Random) -> Size:

@@ -20,6 +20,7 @@ KernelName = AttentionName | PackageName
 SAGE = ((8, 0), (8, 6), (8, 9), (9, 0), (12, 0))  # the architectures that sageattention/core.py has a kernel for
 
 MASK_ALIGNMENT = 8  # the memory-efficient kernel reads bias rows of a multiple of this many elements
+PADDED = 2  # the place among its buffers of a mask that was padded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,12 +59,9 @@ def choose_kernel(call: Attention, stack: Stack, allowed: Sequence[KernelName] |
     )
 
 
-def path(kernel: KernelName, call: Attention) -> str:
+def path(kernel: KernelName) -> str:
     """Kernels of one path allocate the same tensors, besides buffers: those that are fused give the output their query's
-    order of memory, `efficient` a packed one, and lets go of a converted mask once it is padded; `math` has tensors of its
-    own."""
-    if kernel == "efficient" and call.mask is not None and call.mask_is_bool and call.mask[-1] % MASK_ALIGNMENT:
-        return "efficient, mask padded"
+    order of memory, `efficient` a packed one; `math` has tensors of its own."""
     return kernel if kernel in ("efficient", "math") else "fused"
 
 
@@ -176,16 +174,21 @@ def _flash_splits(call: Attention, processors: int) -> int:
     return next(n for n in usable if occupancy[n] >= 0.85 * best)
 
 
-def _mask_buffers(call: Attention, kernel: KernelName) -> tuple[int, int]:
-    """A bool mask becomes one of the query's dtype; the memory-efficient kernel also pads unaligned rows. 0 for neither."""
+def _mask_buffers(call: Attention, kernel: KernelName) -> tuple[int, ...]:
+    """A bool mask becomes one of the query's dtype; the memory-efficient kernel also pads unaligned rows. 0 for neither.
+
+    Of that kernel: one converted to be padded, one converted and left so, one padded. Each lives as long at every size.
+    """
     mask = call.mask
     if mask is None:
-        return 0, 0
+        return ()
     size, row = ELEMENT_BYTES[call.dtype], mask[-1]
     converted = prod(mask) * size if call.mask_is_bool else 0
-    if kernel != "efficient" or row % MASK_ALIGNMENT == 0:
-        return converted, 0
-    return converted, prod(mask) // row * round_up(row, MASK_ALIGNMENT) * size
+    if kernel != "efficient":
+        return (converted,)
+    if row % MASK_ALIGNMENT == 0:
+        return 0, converted, 0
+    return converted, 0, prod(mask) // row * round_up(row, MASK_ALIGNMENT) * size
 
 
 def _prefers_cudnn(stack: Stack) -> bool:

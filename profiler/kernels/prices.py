@@ -82,7 +82,7 @@ class Prices:
             kernel = self.kernel(call, price.allowed)
             if price.part is None:
                 self.routes[f"attention {kernel}"] += 1
-                _check(price, attention.path(kernel, call))
+                _check(price, attention.path(kernel))
                 return ()
             size = self._buffers(call, kernel)[price.part]
         return (size,) if size else ()

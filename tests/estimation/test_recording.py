@@ -126,6 +126,27 @@ def test_a_reduction_is_asked_again_where_it_takes_more_buffers_or_none() -> Non
     assert found == {(32, 32): [2, 2], (104, 96): [2, 0], (256, 240): [0, 0], (1056, 1024): [1, 1]}
 
 
+def test_one_recording_serves_masks_that_are_padded_and_masks_that_are_not() -> None:
+    """The efficient kernel pads a mask whose rows are no multiple of eight, and lets go of what it converted to do so."""
+
+    def traced(size: tuple[int, ...], slots: bool) -> Traced:
+        trace = Trace(STACK, slots=slots)
+        with torch.inference_mode(), trace.during("cold", "activations"):
+            q = torch.empty((1, 2, size[0] * size[1], 64), dtype=torch.bfloat16, device="meta")
+            mask = torch.empty((1, 1, 1, size[0] * size[1]), dtype=torch.bool, device="meta")
+            y = torch.nn.functional.scaled_dot_product_attention(q, q, q, attn_mask=mask)
+            del q, mask, y
+        return Traced(trace, dict(trace.routes), {}, ())
+
+    grid = Grid((4, 5, 1), (1, 1, 1), (64, 71, 1), most=1)
+    sizes = [*grid.deciding(), (8, 16, 1, 1), (9, 15, 1, 1)]
+    made = json.loads(json.dumps(recording.record(grid, {size: traced(size[:2], True) for size in sizes})))
+    for size, born in (((40, 64), 6), ((41, 63), 7)):  # the tensors, two numbers, the mask converted, and padded
+        again, trace = replay(made, (*size, 1, 1), STACK), traced(size, False)
+        assert (again.events.events, blocks(again.events)) == (trace.events.events, blocks(trace.events))
+        assert len(trace.events.blocks) == born
+
+
 def test_a_size_that_is_not_on_the_grid_is_elsewhere() -> None:
     _, _, (made, *_) = case(0)
     grid = grid_of(made)

@@ -171,25 +171,25 @@ def _attention(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[st
     )
     allowed = trace.allowed()
     kernel = trace.prices.kernel(call, allowed)
-    path = attention.path(kernel, call)
+    path = attention.path(kernel)
     trace.give_back(trace.take(Price(call, path, allowed)))
     if kernel == "math":
         return _math_attention(trace, func, args, kwargs)
     needs = [Price(call, path, allowed, part) for part in range(BEFORE + AFTER)]
-    taken: list[int] = []
+    # A bool mask is converted by `where` of two numbers, each a tensor for that long.
+    numbers = [number for _ in range(2 * call.mask_is_bool) for number in trace.borrow(q.element_size())]
+    taken: list[list[int]] = []
     for part, need in enumerate(needs[:BEFORE]):
-        is_converted = call.mask_is_bool and part == 0  # by `where` of two numbers, each a tensor for that long
-        numbers = [number for _ in range(2 * is_converted) for number in trace.borrow(q.element_size())]
-        new = trace.take(need)
-        trace.give_back(numbers)
-        if path.endswith("mask padded") and part == 1:  # what was converted is done with
-            trace.give_back(taken)
-            taken = []
-        taken += new
+        taken.append(trace.take(need))
+        if part == (kernel == "efficient"):
+            trace.give_back(numbers)
+        if part == attention.PADDED and kernel == "efficient" and call.mask_is_bool:  # what was converted is done with
+            trace.give_back(taken[0])
+            taken[0] = []
     y = attention_output(q, v, path)
     trace.track(y)
-    taken += [number for need in needs[BEFORE:] for number in trace.take(need)]
-    trace.give_back(taken)
+    taken += [trace.take(need) for need in needs[BEFORE:]]
+    trace.give_back([number for part in taken for number in part])
     return y
 
 
