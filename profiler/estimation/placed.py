@@ -22,7 +22,7 @@ from profiler.models.pipeline import build_pipeline, call_arguments, pipeline_cl
 from profiler.models.pipeline_spec import PipelineSpec
 from profiler.models.spec import Size
 from profiler.stages.generation import Generation, kept, quiet
-from profiler.stages.generation_options import apply_to_pipeline
+from profiler.stages.generation_options import apply_to_pipeline, check_sizes
 from profiler.trace.placed import PlacedTrace
 
 STEPS = 3  # stand for any number: by then the loop's peak has stood, UniPC's too (docs/how-it-works.md, dry runs of 50)
@@ -62,7 +62,10 @@ def made_ready(
     """
     sides = {name: call.pop(name, None) for name in ("frames", "height", "width")}
     size = spec.default or Size(frames=1, height=512, width=512)
-    size = size.model_copy(update={name: value for name, value in sides.items() if value is not None})
+    given = {name: value for name, value in sides.items() if value is not None}
+    size = size.model_copy(update=given)
+    if given:
+        check_sizes(spec, size)
     with quiet():
         pipe = build_pipeline(spec, dtype)
         applied = apply_to_pipeline(pipe, spec, size, call.get("prompts", 1), options)
@@ -121,6 +124,8 @@ def estimate_with_events(
     notes = {}
     if trace.thresholds:
         notes["thresholds"] = f"a number of the checkpoint is taken as 0; first in {trace.thresholds[0]}"
+    if run.said:
+        notes["size"] = f"{type(pipe).__name__} says: {'; '.join(run.said)}"
     if getattr(pipe, "safety_checker", None) is not None:
         notes["safety_checker"] = CHECKED
     return replace(found, notes=found.notes | notes), trace
@@ -130,7 +135,7 @@ def trace_placed(run: Generation, trace: PlacedTrace, *, warm_calls: int) -> Wat
     """Trace a generation, its load and its calls. Raises as `estimate_placed` does, and leaves the pipeline as it was."""
     check_settings(trace.stack)
     try:
-        with kept(run.pipe), quiet():
+        with kept(run.pipe), quiet() as run.said:
             return trace_calls(run, trace, warm_calls=warm_calls)
     except LatentmeterError:
         raise

@@ -8,7 +8,6 @@ import inspect
 from importlib.util import find_spec
 from typing import Any
 
-import torch
 from torch import nn
 
 from profiler.data.workload import DtypeName
@@ -18,7 +17,6 @@ from profiler.models.pipeline_spec import Part, PipelineSpec
 from profiler.models.spec import Size
 from profiler.models.tokenizer import Tokenizer, stand_in
 
-THRESHOLDS = ("concept_embeds_weights", "special_care_embeds_weights")  # of diffusers' StableDiffusionSafetyChecker
 LIBRARIES = ("diffusers", "transformers")
 
 
@@ -129,22 +127,13 @@ def _build(name: str, spec: PipelineSpec) -> Any:
         return stand_in(part)
     cls = part_class(part)
     if isinstance(cls, type) and issubclass(cls, nn.Module):
-        return _with_thresholds(build(cls, part.config, TORCH_DTYPES[spec.dtype_of(name)]))
+        return build(cls, part.config, TORCH_DTYPES[spec.dtype_of(name)])
     try:
         if part.folder is not None:
             return cls.from_pretrained(part.folder)
         return cls.from_config(part.config) if hasattr(cls, "from_config") else cls(**part.config)
     except (OSError, *MODEL_FAILURES) as error:
         raise UserError(f"{spec.id}: {name} ({part.class_name}) cannot be made: {first_line(error)}") from error
-
-
-def _with_thresholds(module: nn.Module) -> nn.Module:
-    """A safety checker's thresholds have values, those of its class: it reads them. Over 1 no picture is: it finds none."""
-    for name, parameter in module.named_parameters(recurse=False):
-        if name in THRESHOLDS:
-            value = torch.ones(parameter.shape, dtype=parameter.dtype, device="cpu")
-            setattr(module, name, nn.Parameter(value, requires_grad=False))
-    return module
 
 
 def part_class(part: Part) -> Any:

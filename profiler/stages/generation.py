@@ -3,6 +3,7 @@
 import functools
 import importlib
 import logging
+import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
@@ -22,12 +23,14 @@ from profiler.stages.stage import SDPA
 
 CHATTY = ("transformers", "diffusers")
 HALVES = ("encode", "decode")  # of a VAE, which a pipeline calls in the place of the module itself
+SIZES = re.compile(r"\b(height|width|num_frames|frames)\b")
 
 
 class Generation(Call):
     """`function` on `inputs`, which calls the pipeline `pipe`, whose components stand where `placement` puts them.
 
-    `heard` opens the part of a component's name whenever the pipeline calls a half of a VAE, or its scheduler's `step`.
+    `heard` opens the part of a component's name whenever the pipeline calls a half of a VAE, or its scheduler's `step`;
+    `said` is what the pipeline remarked on sizes.
     """
 
     def __init__(
@@ -39,6 +42,7 @@ class Generation(Call):
     ) -> None:
         super().__init__(function, nn.ModuleDict(components(pipe)), inputs)
         self.pipe, self.placement = pipe, placement
+        self.said: list[str] = []
         self.heard: Callable[[str], AbstractContextManager[Any]] = lambda _: nullcontext()
 
     def load(self, device: torch.device) -> None:
@@ -124,23 +128,37 @@ def kept(pipe: Any) -> Iterator[None]:
             holder.update(before)
 
 
+class Remarks(logging.Handler):
+    """Hears what a library says instead of its reader, and keeps what is about sizes, each once."""
+
+    def __init__(self, said: list[str]) -> None:
+        super().__init__(logging.WARNING)
+        self.said = said
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Of one remark."""
+        text = record.getMessage()
+        if SIZES.search(text) and text not in self.said:
+            self.said.append(text)
+
+
 @contextmanager
-def quiet() -> Iterator[None]:
-    """What transformers and diffusers remark on the way is not said: it is about running, and nothing runs."""
-    for name in CHATTY:
-        with suppress(ImportError):  # a pipeline without text needs no transformers
-            importlib.import_module(f"{name}.utils.logging").get_logger(name)  # the first one sets the level
-    loggers = [logging.getLogger(name) for name in CHATTY]
-    levels = [logger.level for logger in loggers]
-    with warnings.catch_warnings():
+def quiet() -> Iterator[list[str]]:
+    """What transformers and diffusers remark on the way is not said: it is about running, and nothing runs.
+
+    But a pipeline that rounds a size says so in a remark: what is about sizes is in the list.
+    """
+    said: list[str] = []
+    with warnings.catch_warnings(), ExitStack() as patches:
         warnings.simplefilter("ignore")
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
+        for name in CHATTY:
+            with suppress(ImportError):  # a pipeline without text needs no transformers
+                importlib.import_module(f"{name}.utils.logging").get_logger(name)  # the first one sets the level
+            logger = logging.getLogger(name)
+            patches.callback(logger.setLevel, logger.level)
+            logger.setLevel(logging.WARNING)
+            patches.enter_context(patch.multiple(logger, handlers=[Remarks(said)], propagate=False))
+        yield said
 
 
 def _copy(value: Any) -> Any:

@@ -10,7 +10,8 @@ from profiler.errors import UserError
 from profiler.models.attention import dispatched_attention
 from profiler.models.catalog import catalog_model
 from profiler.models.pipeline_spec import PipelineSpec
-from profiler.models.spec import LatentContract, Size
+from profiler.models.size_rules import check_size
+from profiler.models.spec import LatentContract, ModelSpec, Size
 from profiler.stages.generation import components
 from profiler.stages.options import apply_options
 
@@ -47,7 +48,7 @@ def _to_vae(pipe: Any, spec: PipelineSpec, workload: Workload) -> dict[str, Appl
     vae, name = getattr(pipe, "vae", None), type(pipe).__name__
     if vae is None:
         raise UserError(f"{workload.options.key}: {name} has no VAE; leave it out")
-    contract = _contract(spec)
+    contract = _model(spec).latent
     try:
         return apply_options(vae, workload, contract)
     except UserError as error:
@@ -64,13 +65,30 @@ def _takes(vae: Any, switch: str, workload: Workload, contract: LatentContract) 
         return False
 
 
-def _contract(spec: PipelineSpec) -> LatentContract:
-    """What the VAE makes of pixels: as the catalog has it, or as the pipeline's folder says."""
+def check_sizes(spec: PipelineSpec, size: Size) -> None:
+    """Raise UserError, with the nearest, for a size of which the pipeline would make another, many without a word.
+
+    A U-Net takes sides that its halvings do not divide, so its pipelines take what the VAE takes.
+    """
+    try:
+        model = _model(spec)
+    except UserError:  # nothing says what its VAE takes; what the pipeline itself says of sizes is noted
+        return
+    multiple = model.latent.spatial_compression
+    if model.denoiser and "UNet" not in model.denoiser.class_name:
+        multiple = model.denoiser.multiple_of
+    check_size("frames", size.frames, model.frame_rule("denoise"), spec.class_name)
+    check_size("height", size.height, f"{multiple}k", spec.class_name)
+    check_size("width", size.width, f"{multiple}k", spec.class_name)
+
+
+def _model(spec: PipelineSpec) -> ModelSpec:
+    """The model of the pipeline: of the catalog, or as the pipeline's folder says. Raises UserError where that says none."""
     if spec.model:
-        return catalog_model(spec.model).latent
+        return catalog_model(spec.model)
     from profiler.models.folder import read_folder
 
-    return read_folder(str(spec.origin)).latent
+    return read_folder(str(spec.origin))
 
 
 def _to_attention(pipe: Any, workload: Workload, spec: PipelineSpec) -> dict[str, AppliedOption]:
@@ -81,7 +99,7 @@ def _to_attention(pipe: Any, workload: Workload, spec: PipelineSpec) -> dict[str
             "kernel of torch"
         )
     told = [
-        f"{name}: {apply_options(module, workload, _contract(spec))['attention_backend'].detail}"
+        f"{name}: {apply_options(module, workload, _model(spec).latent)['attention_backend'].detail}"
         for name, module in found.items()
     ]
     return {"attention_backend": AppliedOption(applied=True, detail="; ".join(told))}

@@ -1,5 +1,6 @@
 """Whole generations, against what torch's CUDA build allocates for the same objects under the same calls."""
 
+import logging
 from typing import Any
 
 import pytest
@@ -12,10 +13,12 @@ from torch import nn
 import profiler
 from profiler.data.workload import MemoryOptions, Placement
 from profiler.errors import ModelError, UserError
-from profiler.estimation.placed import estimate_generation
+from profiler.estimation.placed import estimate_generation, made_ready
 from profiler.machine.target import target_stack
 from profiler.models.pipeline import call_arguments
 from profiler.models.pipeline_spec import Part, catalog_pipeline
+from profiler.models.spec import Size
+from profiler.stages.generation_options import check_sizes
 from tests.pipelines import PIPELINES
 
 # Dry CUDA, torch 2.13.0+cu130, rtx-4090, diffusers 0.42.1, transformers 5.24.0: the highest allocated and reserved bytes of
@@ -125,6 +128,7 @@ def test_a_safety_checker_finds_nothing_and_stays_on_the_card(capfd: pytest.Capt
     heard: list[str] = []
     found = generated(tell=heard.append)
     assert found.notes["safety_checker"].startswith("taken to find nothing")
+    assert found.notes["thresholds"] == "a number of the checkpoint is taken as 0; first in safety_checker"
     assert all("safety_checker" in phase.weights for phase in found.phases)
     assert "" not in {name for phase in found.phases for name in phase.weights}
     assert capfd.readouterr() == ("", "")
@@ -162,6 +166,44 @@ def test_memory_options_go_to_the_component_that_takes_them() -> None:
 def test_an_option_that_cannot_be_applied_says_what_can(options: Any, call: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         generated(options, **call)
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "message"),
+    [
+        (
+            "flux.1-dev",
+            {"height": 1001},
+            "height: 1001 is not a multiple of 16, as FluxPipeline needs; nearest: 992 or",
+        ),
+        (
+            "wan2.1-t2v-14b",
+            {"frames": 80},
+            "frames: 80 is not of the form 4k.1, as WanPipeline needs; nearest: 77 or 81",
+        ),
+        ("hunyuan-video", {"frames": 80}, "as HunyuanVideoPipeline needs; nearest: 77 or 81"),  # rounds without a word
+        ("sdxl", {"frames": 5}, "frames: this is an image model"),  # has no argument of that name
+        (
+            "sdxl",
+            {"width": 1084},
+            "width: 1084 is not a multiple of 8, as StableDiffusionXLPipeline needs; nearest: 1080",
+        ),
+    ],
+)
+def test_a_size_that_a_pipeline_would_round_is_refused(name: str, size: Any, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        made_ready(catalog_pipeline(name), MemoryOptions(), **size)
+
+
+def test_sides_that_the_halvings_of_a_unet_do_not_divide_are_taken() -> None:
+    check_sizes(catalog_pipeline("sdxl"), Size(height=1080, width=1920))
+
+
+def test_what_an_own_pipeline_says_of_a_size_is_noted() -> None:
+    found = estimated("wan", num_frames=10)
+    assert found.notes["size"].startswith("WanPipeline says: `num_frames - 1` has to be divisible by 4. Rounding to")
+    assert "size" not in estimated("wan").notes
+    assert logging.getLogger("diffusers").handlers != []
 
 
 def test_frames_are_decoded_in_the_chunks_asked_for() -> None:
