@@ -148,5 +148,5 @@ def tell_hotspot(spot: "Hotspots") -> Iterator[str]:
 
 
 def node_id(item: pytest.Item) -> str:
-    """The item's id without the group that xdist puts behind it with `--dist loadgroup`."""
+    """The item's id without the group that xdist puts behind it with `--dist loadgroup`, on pytest 8."""
     return item.nodeid[: item.nodeid.rindex(item.name) + len(item.name)]

@@ -69,9 +69,7 @@ def pytest_configure(config: pytest.Config) -> None:
         except UserError as error:
             raise pytest.UsageError(str(error)) from error
         config.stash[BASELINE] = baseline
-        if not hasattr(
-            config, "workerinput"
-        ):  # xdist's workers run the tests; the first process hears of all, and writes
+        if not hasattr(config, "workerinput"):  # no worker of xdist, but the process that hears of all, and writes
             config.pluginmanager.register(Keeper(baseline), "latentmeter-baseline")
 
 

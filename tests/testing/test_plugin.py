@@ -8,6 +8,8 @@ import tomllib
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -16,6 +18,7 @@ import profiler
 import profiler.diagnosis.call  # once, here: pytester takes away again what a project of its own imports
 from profiler.data.units import MIB
 from profiler.testing.baseline import read_peaks
+from profiler.testing.peak import node_id
 
 pytest_plugins = ["pytester"]
 ROOT = Path(__file__).parents[2]
@@ -168,6 +171,7 @@ def test_a_baseline_is_written_and_met_whatever_the_order(run: Run, pytester: py
     result.stdout.fnmatch_lines(["*peaks.json: 4 written"])
     text = (pytester.path / "peaks.json").read_text()
     data = json.loads(text)
+    assert text == json.dumps(data, indent=2, sort_keys=True) + "\n", "a change is a line of its own, in its place"
     names = [
         "test_it.py::test_net[1]",
         "test_it.py::test_net[2]",
@@ -236,6 +240,11 @@ def test_workers_of_xdist_write_one_baseline_and_compare_with_it(run: Run, pytes
     result = run(tests, "--memory-baseline", "peaks.json", "--memory-update", *XDIST)
     result.assert_outcomes(passed=4)
     assert (pytester.path / "peaks.json").read_text() == (pytester.path / "alone.json").read_text()
+
+
+def test_a_group_of_xdist_is_no_part_of_a_tests_name() -> None:
+    item: Any = SimpleNamespace(nodeid="tests/test_it.py::test_net[1]@pair", name="test_net[1]")
+    assert node_id(item) == "tests/test_it.py::test_net[1]"
 
 
 @pytest.mark.parametrize(
