@@ -66,6 +66,16 @@ def test_what_needs_no_torch_does_not_import_it(arguments: list[str]) -> None:
     assert imported_by(*arguments) & HEAVY == set()
 
 
+def test_a_command_reads_its_own_file_alone() -> None:
+    code = (
+        "import sys; from profiler.commands.main import cli; cli(sys.argv[1:], standalone_mode=False)\n"
+        "print(*[name for name in sys.modules if name.startswith('profiler.commands.')])"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *LATENT], capture_output=True, text=True, check=True)
+    found = {name.rpartition(".")[2] for name in done.stdout.splitlines()[-1].split()}
+    assert found == {"main", "options", "verbose", "latent", "tables"}
+
+
 @pytest.mark.parametrize("name", ["", *cli.commands])
 def test_every_command_explains_itself(latentmeter: Command, name: str) -> None:
     for flag in ("--help", "-h"):
