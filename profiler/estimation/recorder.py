@@ -166,16 +166,28 @@ class Recorder:
         return [made for part in self._parts(grid) for made in self._within(part, cuts - 1)]
 
     def _recording(self, grid: Grid) -> list[dict[str, Any]]:
-        """The recording of a box; nothing where there is none."""
+        """The recording of a box; nothing where there is none. A known size that alone is another has one of its own."""
         sizes = self._sizes(grid)
+        corners = set(grid.deciding())
+        known = [size for size in self._known(grid) if size not in corners]
         with suppress(Elsewhere):  # a number that is no function of the size
-            if all(self._alike(size, sizes[0]) for size in sizes):  # the first of them that is not ends it
-                return [record(grid, {size: self.traced(size) for size in sizes})]
+            if all(self._alike(size, sizes[0]) for size in sizes if size not in known):  # the first that is not ends it
+                apart = [size for size in known if not self._alike(size, sizes[0])]
+                if all(self._alike(near, sizes[0]) for size in apart for near in _next_to(size, grid)):
+                    found = {size: self.traced(size) for size in sizes if size not in apart}
+                    whole = record(replace(grid, apart=tuple(size[:3] for size in apart)), found)
+                    alone = [replace(grid, first=size[:3], last=size[:3]) for size in apart]
+                    return [whole, *(made for one in alone for made in self._recording(one))]
         return []
+
+    def _known(self, grid: Grid) -> list[Size]:
+        """The asked size and the published one, as far as they are on the grid."""
+        known = [(h, w, f, grid.batch) for h, w, f in known_sizes(self.workload, self.spec)]
+        return [size for size in known if grid.holds(size)]
 
     def _sizes(self, grid: Grid) -> list[Size]:
         """The sizes that decide, the known ones in the box, and two that share no factor with its corners."""
-        inside = [(h, w, f, grid.batch) for h, w, f in known_sizes(self.workload, self.spec)]
+        inside = self._known(grid)
         for part, more in ((3, 2), (5, 0)):
             sides = [
                 first + ((last - first) // step // part | (first < last)) * step
@@ -213,7 +225,8 @@ def drawn(recording: dict[str, Any], rng: Random) -> Size:
     grid = grid_of(recording)
     sides = zip(grid.first, grid.step, grid.last, strict=True)
     height, width, frames = (first + rng.randrange((last - first) // step + 1) * step for first, step, last in sides)
-    return height, width, frames, grid.batch + (rng.randrange(4) if grid.most is None else 0)
+    size = height, width, frames, grid.batch + (rng.randrange(4) if grid.most is None else 0)
+    return size if grid.holds(size) else drawn(recording, rng)
 
 
 def at(workload: Workload, size: Size) -> Workload:

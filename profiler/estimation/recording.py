@@ -110,7 +110,7 @@ def grid_of(recording: dict[str, Any]) -> Grid:
     """The sizes for which a recording holds."""
     grid = recording["grid"]
     first, step, last = (tuple(grid[name]) for name in ("first", "step", "last"))
-    return Grid(first, step, last, grid["batch"], grid["most"])
+    return Grid(first, step, last, grid["batch"], grid["most"], tuple(map(tuple, grid.get("apart", ()))))
 
 
 def replay(recording: dict[str, Any], size: Size, stack: Stack) -> Traced:

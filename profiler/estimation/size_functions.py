@@ -29,18 +29,22 @@ def size_of(workload: Workload) -> Size:
 
 @dataclass(frozen=True)
 class Grid:
-    """Sizes `first + step * k` up to `last`, for height, width and frames; batches from `batch` to `most`, None: any."""
+    """Sizes `first + step * k` up to `last`, for height, width and frames; batches from `batch` to `most`, None: any.
+
+    Those in `apart` are none of them.
+    """
 
     first: tuple[int, int, int]
     step: tuple[int, int, int]
     last: tuple[int, int, int]
     batch: int = 1
     most: int | None = None
+    apart: tuple[tuple[int, int, int], ...] = ()
 
     def holds(self, size: Size) -> bool:
         """Whether a size is one of these."""
         each = zip(size, self.first, self.step, self.last, strict=False)
-        within = self.batch <= size[3] and (self.most is None or size[3] <= self.most)
+        within = self.batch <= size[3] and (self.most is None or size[3] <= self.most) and size[:3] not in self.apart
         return within and all(first <= n <= last and (n - first) % step == 0 for n, first, step, last in each)
 
     @property

@@ -181,11 +181,11 @@ def _mask_buffers(call: Attention, kernel: KernelName) -> tuple[int, ...]:
     """
     mask = call.mask
     if mask is None:
-        return ()
+        return 0, 0
     size, row = ELEMENT_BYTES[call.dtype], mask[-1]
     converted = prod(mask) * size if call.mask_is_bool else 0
     if kernel != "efficient":
-        return (converted,)
+        return converted, 0
     if row % MASK_ALIGNMENT == 0:
         return 0, converted, 0
     return converted, 0, prod(mask) // row * round_up(row, MASK_ALIGNMENT) * size

@@ -248,7 +248,7 @@ def test_each_kind_of_error_has_its_exit_code(
     def fail(*_: Any, **__: Any) -> None:
         raise error
 
-    monkeypatch.setattr(cli.commands["models"], "callback", fail)
+    monkeypatch.setattr(cli.get_command(click.Context(cli), "models"), "callback", fail)
     answer = latentmeter("models")
     assert (answer.code, "Traceback" in answer.err) == (code, False)
     assert says in answer.err

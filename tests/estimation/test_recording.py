@@ -183,6 +183,30 @@ def test_a_branch_on_the_size_is_not_bridged(monkeypatch: pytest.MonkeyPatch) ->
     assert all(grid.last[1] <= 40 or grid.first[1] > 40 for grid in grids)
 
 
+def test_a_published_size_that_alone_runs_otherwise_has_a_recording_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where position tables of the trained size are kept, and those of any other are made."""
+    decode = AutoencoderKL._decode
+    spec = find_model(IMAGE)
+    workload = spec.workload("decode")
+    published = (workload.height, workload.width)
+
+    def branching(self: AutoencoderKL, z: torch.Tensor, return_dict: bool = True) -> Any:
+        found = decode(self, z, return_dict)
+        sample = found.sample if return_dict else found[0]
+        return found if tuple(sample.shape[-2:]) == published else decode(self, z * 2, return_dict)
+
+    monkeypatch.setattr(AutoencoderKL, "_decode", branching)
+    made = json.loads(json.dumps(Recorder(workload, spec, STACK).recordings()))
+    wide = next(one for one in made if grid_of(one).apart)
+    alone = next(one for one in made if not grid_of(one).apart)
+    assert grid_of(alone).first == grid_of(alone).last == (*published, 1)
+    compare(workload, spec, alone, size_of(workload))
+    step = grid_of(wide).step[0]
+    compare(workload, spec, wide, (published[0] + step, published[1], 1, 1))
+    with pytest.raises(Elsewhere):
+        replay(wide, size_of(workload), STACK)
+
+
 @pytest.mark.parametrize(
     "function",
     [

@@ -6,7 +6,10 @@ import os
 import random
 import subprocess
 import sys
+from argparse import Namespace
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,6 +22,7 @@ from profiler.estimation.recording import replay
 from profiler.kernels.prices import Elsewhere
 from profiler.machine.cards import assumed_stack, gpu
 from profiler.models.catalog import catalog_model
+from tests.scripts import load_script
 
 STACK = assumed_stack(gpu("h200"))
 TABLE = shipped.read_table()
@@ -114,3 +118,37 @@ def test_another_torch_is_traced_and_says_so(monkeypatch: pytest.MonkeyPatch, tm
     assert (known.find(), known.why_traced) == (None, "the recordings are of torch 2.13.0, not 2.11.0")
     larger = EstimateCache(spec.workload("decode", height=8192, width=8192), spec, STACK)
     assert (larger.find(), larger.why_traced) == (None, "this size lies outside the recordings")
+
+
+def test_what_is_asked_most_is_recorded_first() -> None:
+    script = load_script("make_recordings")
+    tasks = script.tasks([], None)
+    missing = [task for task in tasks if not shipped.path_of(*task).is_file()]
+    assert tasks[: len(tasks) - len(missing)] == [task for task in tasks if task not in missing]
+    wanted = [("wan2.1-t2v-14b", "encode"), ("dc-ae-f32c32", "encode"), ("wan2.1-t2v-14b", "roundtrip")]
+    order = [task for task in missing if task in wanted]
+    assert order == [task for task in wanted if task in missing]
+
+
+def test_what_failed_is_told_and_tried_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script = load_script("make_recordings")
+    monkeypatch.setattr(shipped, "RECORDINGS", tmp_path)
+
+    def make(task: tuple[str, str], force: bool) -> tuple[str, str]:
+        if task[1] == "encode":
+            raise RuntimeError("broken")
+        return "recorded", ""
+
+    monkeypatch.setattr(script, "make", make)
+    monkeypatch.setattr(script, "ProcessPoolExecutor", lambda count, **_: ThreadPoolExecutor(count))
+
+    def run(**changes: Any) -> tuple[int, str]:
+        asked = {"models": ["sd1.5"], "stage": None, "force": False, "budget_minutes": 1e9} | changes
+        return script.record_all(Namespace(**asked)), capsys.readouterr().out
+
+    assert "5 stages, 5 to make or check\n" in run(budget_minutes=0)[1]
+    code, told = run()
+    assert (code, "1 of 5 left, 1 of them failed\nsd1.5/encode: RuntimeError('broken')\n" in told) == (1, True)
+    assert "5 stages, 1 to make or check\n" in run()[1]
