@@ -18,7 +18,7 @@ from profiler.machine.target import target_stack
 from profiler.models.pipeline import call_arguments
 from profiler.models.pipeline_spec import Part, catalog_pipeline
 from profiler.models.spec import Size
-from profiler.stages.generation_options import check_sizes
+from profiler.stages.generation_options import check_sizes, default_backend
 from tests.pipelines import PIPELINES
 
 # Dry CUDA, torch 2.13.0+cu130, rtx-4090, diffusers 0.42.1, transformers 5.24.0: the highest allocated and reserved bytes of
@@ -204,6 +204,28 @@ def test_what_an_own_pipeline_says_of_a_size_is_noted() -> None:
     assert found.notes["size"].startswith("WanPipeline says: `num_frames - 1` has to be divisible by 4. Rounding to")
     assert "size" not in estimated("wan").notes
     assert logging.getLogger("diffusers").handlers != []
+
+
+def test_the_environments_attention_backend_is_checked_and_said_for_the_components_that_heed_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = estimated("wan").routes
+    monkeypatch.setenv("DIFFUSERS_ATTN_BACKEND", "sage")
+    found = estimated("wan")
+    assert found.notes["stack.attention_backend"] == "DIFFUSERS_ATTN_BACKEND makes sage the default"
+    assert (found.routes["attention sage"], "attention sage" in asked) == (32, False)
+    assert "stack.attention_backend" not in generated().notes  # nothing there calls attention through diffusers
+    with pytest.raises(UserError, match="DIFFUSERS_ATTN_BACKEND=sage: attention: sage decides the kernel itself"):
+        made = PIPELINES["wan"]()[0]
+        default_backend(made, MemoryOptions(attention="math"))
+    monkeypatch.setenv("DIFFUSERS_ATTN_BACKEND", "flex")
+    with pytest.raises(
+        UserError, match="DIFFUSERS_ATTN_BACKEND=flex: attention_backend: 'flex' is not modelled; one of"
+    ):
+        estimated("wan")
+    pipe, call = PIPELINES["wan"]()
+    pipe.transformer.set_attention_backend("native")
+    assert profiler.estimate_call(pipe, inputs=call, gpu="rtx-4090", torch="2.13.0").routes == asked
 
 
 def test_frames_are_decoded_in_the_chunks_asked_for() -> None:
