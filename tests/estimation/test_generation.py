@@ -76,6 +76,15 @@ def test_phases_say_what_stands_on_the_card_when() -> None:
     assert found.warm == found.peak
 
 
+def test_a_notebook_and_a_prompt_show_the_phases() -> None:
+    found = estimated("wan", "model")
+    assert repr(found).endswith("56.0 MiB allocated at the peak, in decode>")
+    html = found._repr_html_()
+    assert "<th>on the card</th>" in html
+    assert html.count("<tr>") == 6  # heads, and a phase each; the second call repeats them
+    assert "<th>later steps</th><td>transformer 434.5 KiB</td>" in html
+
+
 def test_two_steps_peak_as_four_do() -> None:
     few, many = (estimated("wan", num_inference_steps=steps) for steps in (2, 4))
     assert [(phase.name, phase.peak) for phase in few.phases] == [(phase.name, phase.peak) for phase in many.phases]
