@@ -81,7 +81,7 @@ def test_a_notebook_and_a_prompt_show_the_phases() -> None:
     assert repr(found).endswith("56.0 MiB allocated at the peak, in decode>")
     html = found._repr_html_()
     assert "<th>on the card</th>" in html
-    assert html.count("<tr>") == 6  # heads, and a phase each; the second call repeats them
+    assert html.count("<tr>") == 7  # heads, a phase each, and the text again: beside what the first call left
     assert "<th>later steps</th><td>transformer 434.5 KiB</td>" in html
 
 
