@@ -107,7 +107,9 @@ def test_a_second_call_is_told_beside_the_first() -> None:
     told = profiled("wan").notes["second call"]
     assert told == "takes no more than the first, whose hot spots these are"
     told = profiled("flux", offload="model").notes["second call"]  # 1 KiB in dry CUDA: the answer of the first is held
-    assert told == "takes 21.0 MiB allocated (1.0 KiB more), the most in text encode; these are the hot spots of the first"
+    assert (
+        told == "takes 21.0 MiB allocated (1.0 KiB more), the most in text encode; these are the hot spots of the first"
+    )
 
 
 @pytest.fixture
