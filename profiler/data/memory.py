@@ -1,12 +1,16 @@
 """The memory of one moment: three readings of it, the terms that it is made of, and what stands in it."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
+
+from profiler.data.units import format_bytes
 
 LEVELS = ("allocated", "reserved", "device")
 ALLOCATED_TERMS = ("weights", "inputs", "outputs", "activations", "workspace")  # they add up to allocated
 TERMS = (*ALLOCATED_TERMS, "cached", "context")
 
+SECOND = 2  # of the calls of a generation
 Verdict = Literal["fits", "tight", "does not fit"]  # of a card: for every call; but just; not
 
 
@@ -30,6 +34,13 @@ class Terms:
     workspace: int | None = None
     cached: int | None = None
     context: int | None = None
+
+
+def level_rows(levels: Sequence[Memory | None], terms: Sequence[Terms | None]) -> list[list[str]]:
+    """A row a level and a row a term, with a cell for each column; terms fill the last columns, as many as there are."""
+    blank = [""] * (len(levels) - len(terms))
+    rows = [[name, *(format_bytes(getattr(level, f"{name}_bytes", None)) for level in levels)] for name in LEVELS]
+    return rows + [[name, *blank, *(format_bytes(getattr(part, name, None)) for part in terms)] for name in TERMS]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +91,44 @@ class PhasePeak:
     weights: dict[str, int]
     live: int
     activations: int
+
+    @property
+    def largest_first(self) -> list[tuple[str, int]]:
+        """The components on the card with their weights."""
+        return sorted(self.weights.items(), key=lambda item: -item[1])
+
+    @property
+    def when(self) -> str:
+        """Its name, and of which call it is where that is not the first."""
+        return f"{self.name} of the second call" if self.call == SECOND else self.name
+
+
+def highest(phases: Iterable[PhasePeak]) -> PhasePeak:
+    """The phase where the most is allocated."""
+    return max(phases, key=lambda phase: phase.peak.allocated_bytes or 0)
+
+
+def is_repeated(phase: PhasePeak, phases: Iterable[PhasePeak]) -> bool:
+    """Whether a phase of the second call is what it was in the first."""
+    return phase.call == SECOND and any(
+        other.call < SECOND and vars(other) == vars(phase) | {"call": other.call} for other in phases
+    )
+
+
+def phase_table(phases: Sequence[PhasePeak]) -> tuple[list[str], list[list[str]]]:
+    """Heads, and a row a phase that is no repetition: a line a component, or that all stand as in the row before."""
+    rows: list[list[str]] = []
+    before: dict[str, int] = {}
+    for phase in phases:
+        if is_repeated(phase, phases):
+            continue
+        weights = "\n".join(f"{name} {format_bytes(size)}" for name, size in phase.largest_first)
+        same = len(phase.weights) > 1 and phase.weights == before
+        before = phase.weights
+        sizes = (phase.live, phase.activations, phase.peak.allocated_bytes, phase.peak.reserved_bytes)
+        name = f"{phase.name}, again" if phase.call == SECOND else phase.name
+        rows.append([name, "as before" if same else weights or "-", *map(format_bytes, sizes)])
+    return ["phase", "on the card", "live", "activations", "allocated", "reserved"], rows
 
 
 @dataclass(frozen=True, kw_only=True)

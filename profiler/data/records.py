@@ -22,6 +22,9 @@ from profiler.data.memory import (
     PhasePeak,
     Terms,
     Verdict,
+    highest,
+    level_rows,
+    phase_table,
 )
 from profiler.data.shown import Shown, group_notes
 from profiler.data.stack import Stack
@@ -88,8 +91,9 @@ class Side(Shown):
 
     @property
     def headline(self) -> str:
-        """Workload, kind, stack and peak."""
-        return f"{self.subject}, {self.origin}: {format_bytes(self.peak.allocated_bytes)} allocated at the peak"
+        """Workload, kind, stack and peak, of a generation with its phase."""
+        when = f", in {highest(phases).when}" if (phases := getattr(self, "phases", ())) else ""
+        return f"{self.subject}, {self.origin}: {format_bytes(self.peak.allocated_bytes)} allocated at the peak{when}"
 
     @property
     def place(self) -> str:
@@ -105,7 +109,7 @@ class Side(Shown):
     @property
     def table(self) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
         """Baseline and peak, and the terms of the peak."""
-        return ["", "baseline", "peak"], _rows([self.baseline, self.peak], [self.terms])
+        return ["", "baseline", "peak"], level_rows([self.baseline, self.peak], [self.terms])
 
     @property
     def row(self) -> dict[str, Any]:
@@ -114,13 +118,6 @@ class Side(Shown):
         for name, level in (("baseline", self.baseline), ("peak", self.peak)):
             row |= {f"{name}_{field}": value for field, value in asdict(level).items()}
         return row | {f"{name}_bytes": value for name, value in asdict(self.terms).items()}
-
-
-def _rows(levels: Sequence[Memory | None], terms: Sequence[Terms | None]) -> list[list[str]]:
-    """A row a level and a row a term, with a cell for each column; terms fill the last columns, as many as there are."""
-    blank = [""] * (len(levels) - len(terms))
-    rows = [[name, *(format_bytes(getattr(level, f"{name}_bytes", None)) for level in levels)] for name in LEVELS]
-    return rows + [[name, *blank, *(format_bytes(getattr(part, name, None)) for part in terms)] for name in TERMS]
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -168,6 +165,11 @@ class CallEstimate(Side):
         first = ", but the first call alone does" if self.first_call_fits else ""
         no = "" if self.fits else f"{first}; the figures are a roomy card's"
         return f"{self.verdict or ('fits' if self.fits else 'does not fit')} on {room}{no}"
+
+    @property
+    def table(self) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+        """As of any; of a generation a row a phase, in order of time."""
+        return phase_table(self.phases) if self.phases else super().table
 
     @property
     def remarks(self) -> Sequence[str]:
@@ -282,7 +284,9 @@ class Record(Shown):
     def table(self) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
         """The peaks of both sides, and their terms."""
         sides = (self.estimate, self.measurement)
-        rows = _rows([side.peak if side else None for side in sides], [side.terms if side else None for side in sides])
+        rows = level_rows(
+            [side.peak if side else None for side in sides], [side.terms if side else None for side in sides]
+        )
         return ["peak", "estimated", "measured"], rows
 
     @property

@@ -1,6 +1,6 @@
 """Hot spots of a whole generation: the profile of its load and first call, and what another placement would take."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 from profiler.allocator.histories import Histories, allocator_of
 from profiler.allocator.replay import Replay
 from profiler.data.alloc_conf import VARIABLE
-from profiler.data.memory import Memory
+from profiler.data.memory import SECOND, Memory, PhasePeak, highest
 from profiler.data.records import AppliedOption
 from profiler.data.stack import Stack
 from profiler.data.units import format_bytes
@@ -28,6 +28,7 @@ from profiler.stages.generation import Generation
 from profiler.trace.placed import PlacedTrace
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
+LEVELS = ("allocated", "reserved")
 SWITCHES = ("tiling", "slicing")  # of a VAE, which change no pixel or few
 PLACEMENTS = (
     Placement(offload="model"),
@@ -81,10 +82,9 @@ def profile_pipeline(
     `function` is what calls the pipeline, by default itself.
     """
     how: dict[str, Any] = {"context_bytes": context_bytes, "options": options, "applied": applied}
-    whole = estimate_placed(
-        function or pipe, pipe, inputs, placement, stack, **how
-    )  # if a second call gets through too
-    run, trace = Generation(function or pipe, pipe, inputs, placement), HeldTrace(stack)
+    called = function or pipe
+    whole = estimate_placed(called, pipe, inputs, placement, stack, **how)
+    run, trace = Generation(called, pipe, inputs, placement), HeldTrace(stack)
     run.asked, run.options = options, applied
     trace_placed(run, trace, warm_calls=0)
     usage = usage_of(run, trace)
@@ -106,7 +106,28 @@ def profile_pipeline(
     profile = make_profile(histories, asked, "estimated", usage)
     component = pipe.components.get(profile.ops[profile.peak_op][0].split(".")[0])
     dtype = next((name for name, its in TORCH_DTYPES.items() if its == getattr(component, "dtype", None)), "")
-    return replace(profile, workload=replace(asked, dtype=dtype), notes=whole.notes, verdict=whole.verdict)
+    notes = {"second call": second_call(whole.phases)} | whole.notes
+    return replace(profile, workload=replace(asked, dtype=dtype), notes=notes, verdict=whole.verdict)
+
+
+def second_call(phases: Sequence[PhasePeak]) -> str:
+    """How much a second call takes beside the first one, whose hot spots these are, and in which phase."""
+    first, second = (
+        {
+            level: max(getattr(phase.peak, f"{level}_bytes") for phase in phases if phase.call == call)
+            for level in LEVELS
+        }
+        for call in (SECOND - 1, SECOND)
+    )
+    more = [
+        f"{format_bytes(second[level])} {level} ({format_bytes(second[level] - first[level])} more)"
+        for level in LEVELS
+        if second[level] > first[level]
+    ]
+    if not more:
+        return "takes no more than the first, whose hot spots these are"
+    where = highest(phase for phase in phases if phase.call == SECOND).name
+    return f"takes {' and '.join(more)}, the most in {where}; these are the hot spots of the first"
 
 
 def _remedies(

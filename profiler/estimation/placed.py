@@ -18,11 +18,12 @@ from profiler.errors import MODEL_FAILURES, LatentmeterError, ModelError, first_
 from profiler.estimation.answer import answer
 from profiler.estimation.estimator import Watched, trace_calls
 from profiler.machine.environment import check_settings
+from profiler.models.attention import VARIABLE
 from profiler.models.pipeline import build_pipeline, call_arguments, pipeline_class, set_guidance
 from profiler.models.pipeline_spec import PipelineSpec
 from profiler.models.spec import Size
 from profiler.stages.generation import Generation, kept, quiet
-from profiler.stages.generation_options import apply_to_pipeline, check_sizes
+from profiler.stages.generation_options import apply_to_pipeline, check_sizes, default_backend
 from profiler.trace.placed import PlacedTrace
 
 STEPS = 3  # stand for any number: by then the loop's peak has stood, UniPC's too (docs/how-it-works.md, dry runs of 50)
@@ -124,6 +125,8 @@ def estimate_with_events(
     notes = {}
     if trace.thresholds:
         notes["thresholds"] = f"a number of the checkpoint is taken as 0; first in {trace.thresholds[0]}"
+    if run.backend:
+        notes["stack.attention_backend"] = f"{VARIABLE} makes {run.backend} the default"
     if run.said:
         notes["size"] = f"{type(pipe).__name__} says: {'; '.join(run.said)}"
     if getattr(pipe, "safety_checker", None) is not None:
@@ -134,6 +137,7 @@ def estimate_with_events(
 def trace_placed(run: Generation, trace: PlacedTrace, *, warm_calls: int) -> Watched[Generation]:
     """Trace a generation, its load and its calls. Raises as `estimate_placed` does, and leaves the pipeline as it was."""
     check_settings(trace.stack)
+    run.backend = default_backend(run.pipe, run.asked)
     try:
         with kept(run.pipe), quiet() as run.said:
             return trace_calls(run, trace, warm_calls=warm_calls)

@@ -19,6 +19,7 @@ from profiler.data.spans import STEP
 from profiler.data.workload import Placement
 from profiler.errors import UserError
 from profiler.stages.call import Call
+from profiler.stages.options import active_backend
 from profiler.stages.stage import SDPA
 
 CHATTY = ("transformers", "diffusers")
@@ -30,7 +31,7 @@ class Generation(Call):
     """`function` on `inputs`, which calls the pipeline `pipe`, whose components stand where `placement` puts them.
 
     `heard` opens the part of a component's name whenever the pipeline calls a half of a VAE, or its scheduler's `step`;
-    `said` is what the pipeline remarked on sizes.
+    `said` is what the pipeline remarked on sizes, `backend` the attention of components that name none.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class Generation(Call):
         super().__init__(function, nn.ModuleDict(components(pipe)), inputs)
         self.pipe, self.placement = pipe, placement
         self.said: list[str] = []
+        self.backend: str | None = None
         self.heard: Callable[[str], AbstractContextManager[Any]] = lambda _: nullcontext()
 
     def load(self, device: torch.device) -> None:
@@ -65,6 +67,7 @@ class Generation(Call):
         """The pipeline's answer, without gradients."""
         pinned = self.asked.attention
         with torch.no_grad(), sdpa_kernel(SDPA[pinned]) if pinned else nullcontext(), ExitStack() as patches:
+            patches.enter_context(active_backend(self.asked.attention_backend or self.backend))
             for name, component in self.pipe.components.items():
                 for method in HALVES if "vae" in name else ("step",) if name == STEP else ():
                     if hasattr(component, method):

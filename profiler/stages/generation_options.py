@@ -7,7 +7,7 @@ from typing import Any
 from profiler.data.records import AppliedOption
 from profiler.data.workload import MemoryOptions, Workload
 from profiler.errors import UserError
-from profiler.models.attention import dispatched_attention
+from profiler.models.attention import VARIABLE, dispatched_attention, environment_backend
 from profiler.models.catalog import catalog_model
 from profiler.models.pipeline_spec import PipelineSpec
 from profiler.models.size_rules import check_size
@@ -63,6 +63,23 @@ def _takes(vae: Any, switch: str, workload: Workload, contract: LatentContract) 
         return bool(apply_options(copy.deepcopy(vae), replace(workload, options=MemoryOptions(**asked)), contract))
     except UserError:
         return False
+
+
+def default_backend(pipe: Any, options: MemoryOptions) -> str | None:
+    """The attention backend that the environment makes the default of `pipe`; None for diffusers' own.
+
+    Where each component has a backend of its own, or nothing calls attention through diffusers, it is none. Raises
+    UserError, as a stage does, for a backend that does not exist, is not modelled, or does not go with `options`.
+    """
+    backend = environment_backend()
+    processors = [one for module in components(pipe).values() for one in dispatched_attention(module)]
+    if backend is None or all(processor._attention_backend is not None for processor in processors):
+        return None
+    try:
+        replace(options, attention_backend=backend)
+    except UserError as error:
+        raise UserError(f"{VARIABLE}={backend}: {error}; attention_backend native leaves it out") from error
+    return str(backend)
 
 
 def check_sizes(spec: PipelineSpec, size: Size) -> None:

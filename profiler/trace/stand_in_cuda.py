@@ -28,12 +28,34 @@ class Mover(Protocol):
 
 
 class Zeros(np.ndarray[Any, Any]):
-    """An array of which one element is in memory, stacked into one of the same kind: a clip of gigabytes is not written."""
+    """An array of which one element is in memory, and so is what comes of it: a clip of gigabytes is not written.
+
+    It may be stacked into one of the same kind, scaled, rounded and cast, as pipelines do on the way to pictures.
+    """
 
     def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
         if func is np.stack and not kwargs and len(args) == 1:
             return np.broadcast_to(self.flat[0], (len(args[0]), *self.shape)).view(Zeros)
         return super().__array_function__(func, types, args, kwargs)
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        if method == "__call__" and not kwargs and all(x is self or np.isscalar(x) for x in inputs):
+            return self._alike(lambda one: ufunc(*(one if x is self else x for x in inputs)))
+        plain = [x.view(np.ndarray) if isinstance(x, Zeros) else x for x in inputs]
+        return getattr(ufunc, method)(*plain, **kwargs)
+
+    def round(self, *args: Any, **kwargs: Any) -> Any:
+        return self._alike(lambda one: one.round(*args, **kwargs))
+
+    def astype(self, *args: Any, **kwargs: Any) -> Any:
+        return self._alike(lambda one: one.astype(*args, **kwargs))
+
+    def _alike(self, function: Any) -> Any:
+        """`function` of the one element, as many times; of all of them where this was written out."""
+        plain = self.view(np.ndarray)
+        if any(self.strides) or not self.size:
+            return function(plain)
+        return np.broadcast_to(function(plain[(slice(1),) * self.ndim].copy()).flat[0], self.shape).view(Zeros)
 
 
 class Stream:

@@ -103,6 +103,15 @@ def test_looking_closely_changes_no_byte(name: str, how: dict[str, Any], peak: i
     assert profiled(name, **how).peak == peak
 
 
+def test_a_second_call_is_told_beside_the_first() -> None:
+    told = profiled("wan").notes["second call"]
+    assert told == "takes no more than the first, whose hot spots these are"
+    told = profiled("flux", offload="model").notes["second call"]  # 1 KiB in dry CUDA: the answer of the first is held
+    assert (
+        told == "takes 21.0 MiB allocated (1.0 KiB more), the most in text encode; these are the hot spots of the first"
+    )
+
+
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever pipeline is asked for is a small one."""

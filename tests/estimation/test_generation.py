@@ -18,7 +18,7 @@ from profiler.machine.target import target_stack
 from profiler.models.pipeline import call_arguments
 from profiler.models.pipeline_spec import Part, catalog_pipeline
 from profiler.models.spec import Size
-from profiler.stages.generation_options import check_sizes
+from profiler.stages.generation_options import check_sizes, default_backend
 from tests.pipelines import PIPELINES
 
 # Dry CUDA, torch 2.13.0+cu130, rtx-4090, diffusers 0.42.1, transformers 5.24.0: the highest allocated and reserved bytes of
@@ -74,6 +74,15 @@ def test_phases_say_what_stands_on_the_card_when() -> None:
         assert sum(phase.weights.values()) + phase.live + phase.activations == phase.peak.allocated_bytes
     assert found.peak == max((phase.peak for phase in found.phases), key=lambda peak: peak.allocated_bytes)
     assert found.warm == found.peak
+
+
+def test_a_notebook_and_a_prompt_show_the_phases() -> None:
+    found = estimated("wan", "model")
+    assert repr(found).endswith("56.0 MiB allocated at the peak, in decode>")
+    html = found._repr_html_()
+    assert "<th>on the card</th>" in html
+    assert html.count("<tr>") == 7  # heads, a phase each, and the text again: beside what the first call left
+    assert "<th>later steps</th><td>transformer 434.5 KiB</td>" in html
 
 
 def test_two_steps_peak_as_four_do() -> None:
@@ -204,6 +213,28 @@ def test_what_an_own_pipeline_says_of_a_size_is_noted() -> None:
     assert found.notes["size"].startswith("WanPipeline says: `num_frames - 1` has to be divisible by 4. Rounding to")
     assert "size" not in estimated("wan").notes
     assert logging.getLogger("diffusers").handlers != []
+
+
+def test_the_environments_attention_backend_is_checked_and_said_for_the_components_that_heed_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = estimated("wan").routes
+    monkeypatch.setenv("DIFFUSERS_ATTN_BACKEND", "sage")
+    found = estimated("wan")
+    assert found.notes["stack.attention_backend"] == "DIFFUSERS_ATTN_BACKEND makes sage the default"
+    assert (found.routes["attention sage"], "attention sage" in asked) == (32, False)
+    assert "stack.attention_backend" not in generated().notes  # nothing there calls attention through diffusers
+    with pytest.raises(UserError, match="DIFFUSERS_ATTN_BACKEND=sage: attention: sage decides the kernel itself"):
+        made = PIPELINES["wan"]()[0]
+        default_backend(made, MemoryOptions(attention="math"))
+    monkeypatch.setenv("DIFFUSERS_ATTN_BACKEND", "flex")
+    with pytest.raises(
+        UserError, match="DIFFUSERS_ATTN_BACKEND=flex: attention_backend: 'flex' is not modelled; one of"
+    ):
+        estimated("wan")
+    pipe, call = PIPELINES["wan"]()
+    pipe.transformer.set_attention_backend("native")
+    assert profiler.estimate_call(pipe, inputs=call, gpu="rtx-4090", torch="2.13.0").routes == asked
 
 
 def test_frames_are_decoded_in_the_chunks_asked_for() -> None:
