@@ -13,7 +13,7 @@ from profiler.data.stack import DeviceName, Stack
 from profiler.data.units import MOST_CALLS, check_number
 from profiler.data.workload import StageName
 from profiler.errors import UserError
-from profiler.estimation.calls import estimate_call, generate
+from profiler.estimation.calls import ask_stage, estimate_call, generate
 from profiler.estimation.worst import worst_of
 from profiler.machine.target import target_stack
 from profiler.models.attention import noted, with_environment
@@ -72,20 +72,10 @@ def estimate(
         )[1]
     target, context = target_stack(gpu, torch, cudnn, stack, alloc_conf, vram, reserve)
     logger.info("asked: %s on %s", asked.key, target.title)
-    from profiler.estimation.cache import EstimateCache
     from profiler.files.cache import left_alone
 
-    known = EstimateCache(asked, spec, target, context)
     with left_alone(not cache):
-        if found := known.find():
-            return noted(found)
-        from profiler.estimation.estimator import estimate as run_estimate
-
-        found = run_estimate(asked, spec, target, context_bytes=context)
-        known.keep(found)
-        if why := known.why_traced:
-            found.notes["model.recording"] = f"traced: {why}"
-    return noted(found)
+        return noted(ask_stage(asked, spec, target, context))
 
 
 def make_recording(
