@@ -18,6 +18,7 @@ from profiler.estimation.worst import worst_of
 from profiler.machine.target import target_stack
 from profiler.models.attention import noted, with_environment
 from profiler.models.find import find_model
+from profiler.search.call import fit
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from profiler.sweeps.run import Progress, RunOptions
 
 logger = logging.getLogger(__name__)
-__all__ = ["estimate_call", "generate"]  # verbs of a file of their own
+__all__ = ["estimate_call", "fit", "generate"]  # verbs of a file of their own
 
 
 def estimate(

@@ -66,11 +66,27 @@ def _stage(*more: str) -> Callable[[Command], Command]:
     )
 
 
-_workload = together(  # sizes default to the model's published ones
-    click.option("--frames", type=int, help="Pixel frames."),
-    click.option("--height", type=int, help="Pixels."),
-    click.option("--width", type=int, help="Pixels."),
-    click.option("--batch", type=int, default=1, show_default=True, help="Clips or images at once."),
+class OrMax(click.ParamType[int | str]):
+    """A whole number, or `max` for the largest that fits."""
+
+    name = "integer|max"
+
+    def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> int | str:
+        """The number of its text."""
+        return "max" if value == "max" else click.INT.convert(value, param, context)
+
+
+def _sizes(kind: Any) -> Callable[[Command], Command]:
+    """Sizes default to the model's published ones."""
+    return together(
+        click.option("--frames", type=kind, help="Pixel frames."),
+        click.option("--height", type=kind, help="Pixels."),
+        click.option("--width", type=kind, help="Pixels."),
+        click.option("--batch", type=kind, default=1, show_default=True, help="Clips or images at once."),
+    )
+
+
+_workload = together(
     click.option("--dtype", type=click.Choice(DTYPES), help="Default: the component's usual one."),
     click.option("--text-length", type=int, help="Tokens of the prompt (denoise). Default: the published length."),
     click.option("--tiling", is_flag=True, help="The VAE's own tiling."),
@@ -92,10 +108,7 @@ _workload = together(  # sizes default to the model's published ones
     click.option("--device-map", is_flag=True, help="Weights loaded as from_pretrained(device_map=...) does."),
 )  # fmt: skip
 
-workload_options = together(_stage(), _workload)
-generation_options = together(
-    _stage("generate", "text-encode", "sample", "postprocess"),
-    _workload,
+_generation = together(
     click.option(
         "--offload",
         type=click.Choice(OFFLOADS),
@@ -108,6 +121,17 @@ generation_options = together(
     click.option("--guidance", type=float, help="How strong guidance is (generate)."),
     click.option("--decode-chunk", type=click.IntRange(1), help="Frames decoded at once, of SVD (generate)."),
     click.option("--images-per-prompt", type=click.IntRange(1), help="Results of a prompt (generate)."),
+)
+
+workload_options = together(_stage(), _sizes(int), _workload)
+generation_options = together(
+    _stage("generate", "text-encode", "sample", "postprocess"), _sizes(int), _workload, _generation
+)
+search_options = together(
+    click.option("--stage", type=click.Choice(["generate", *STAGES]), help="Default: a pipeline's whole generation."),
+    _sizes(OrMax()),
+    _workload,
+    _generation,
 )
 
 alloc_conf_option = click.option(

@@ -1,0 +1,141 @@
+"""The search: combinations of changes in order of what they cost, without those that cannot help by what is known already."""
+
+from collections.abc import Sequence
+
+from profiler.data.memory import PhasePeak
+from profiler.data.units import format_bytes
+from profiler.search.ladder import Change, combinations
+from profiler.search.question import Question
+from profiler.search.setting import Setting
+from profiler.search.tiles import VAE_PHASES, with_tiles
+from profiler.search.trial import Trial
+
+Combination = tuple[Change, ...]
+WORTH = 0.01  # of a peak: a change that takes less away is of no use
+MOST = {True: 4, False: 12}  # traces of a whole generation, of a stage
+WEIGH = 0.1  # of the highest moment: where weights are less, moving them takes little away
+
+
+class Search:
+    """Trials of one question by the changes that were made, and why others were not tried."""
+
+    def __init__(self, question: Question, changes: Sequence[Change]) -> None:
+        self.question, self.changes = question, changes
+        self.made: dict[Combination, Trial] = {}
+        self.left_out: dict[str, str] = {}
+        self._useless: set[Change] = set()
+
+    def run(self) -> list[Trial]:
+        """Every trial, the cheapest setting first. At least one: that of the setting that the user asked for."""
+        for combination in combinations(self.changes):
+            if self.traces >= MOST[self.question.whole] and (self.fitting or self.traces >= 2 * MOST[self.question.whole]):
+                break
+            if self._is_worth(combination):
+                self._make(combination)
+        if not self.made:
+            self._make(())
+        return [*self.made.values()]
+
+    @property
+    def fitting(self) -> list[Trial]:
+        """The trials that fit, the cheapest first."""
+        return [trial for trial in self.made.values() if trial.fits]
+
+    @property
+    def traces(self) -> int:
+        """How many estimates took a trace of their own: with other segments alone, a trace is replayed."""
+        return len({_without_cache(made) for made, trial in self.made.items() if trial.found})
+
+    def _make(self, combination: Combination) -> None:
+        setting = self.question.base
+        for change in combination:
+            setting = change.to(setting)
+        if any(change.name == "tiling" for change in combination):
+            setting = with_tiles(self.question, setting, self._nearest(combination, but="tiling"))
+        trial = self.made[combination] = self.question.ask(setting)
+        for change in combination:
+            before = self.made.get(tuple(one for one in combination if one is not change))
+            if before and before.found and self._took_nothing(change, before, trial):
+                self._useless.add(change)
+                self.left_out[change.to(Setting()).title] = trial.refused or "takes nothing away"
+
+    def _nearest(self, combination: Combination, but: str) -> Trial | None:
+        """The trial with most of a combination's changes, without the one named `but`."""
+        rest = {change for change in combination if change.name != but}
+        known = [made for made in self.made if rest.issuperset(made)]
+        return self.made[max(known, key=len)] if known else None
+
+    def _is_worth(self, combination: Combination) -> bool:
+        if self._useless.intersection(combination):
+            return False
+        placement = next((change.on(Setting()).placement for change in combination if change.name == "offload"), None)
+        weights = self.question.weights(placement or self.question.base.placement)
+        if self.question.whole and weights > self.question.capacity:
+            left = f"--offload {placement.offload if placement else 'none'}"
+            self.left_out[left] = f"weights alone take {format_bytes(weights)} at once"
+            return False
+        return all(
+            (before := self._nearest(combination, but=change.name)) is None or may_help(change, before, self.question)
+            for change in combination
+        )
+
+    def _took_nothing(self, change: Change, before: Trial, after: Trial) -> bool:
+        if after.found is None:
+            return True
+        if change.takes_away not in ("vae", "attention") or (self.question.whole and not _at_vae(before)):
+            return False
+        return all(
+            now >= (1 - WORTH) * then
+            for now, then in ((after.allocated, before.allocated), (after.reserved, before.reserved))
+        )
+
+
+def may_help(change: Change, trial: Trial, question: Question) -> bool:
+    """Whether a change can make a trial fit or, where it does, lower its peak: by where the peak stands, and what is in it."""
+    if trial.found is None or trial.lacks_ram:
+        return trial.found is not None and change.name == "offload"
+    if change.takes_away == "attention":
+        return any("attention math" in route for route in trial.found.routes) and not trial.fits
+    if trial.fits:
+        return _may_lower(change, trial, question)
+    if change.takes_away == "cache":
+        return trial.allocated <= trial.capacity
+    if change.takes_away == "vae":
+        return not question.whole or _at_vae(trial)
+    if change.takes_away == "weights":
+        return all(phase.live + phase.activations <= trial.capacity for phase in trial.too_large)
+    return True
+
+
+def _may_lower(change: Change, trial: Trial, question: Question) -> bool:
+    """Whether it is an alternative to what fits already."""
+    top = trial.highest
+    if change.takes_away == "cache":
+        return trial.verdict == "tight"
+    if change.takes_away == "vae":
+        return not question.whole or _at_vae(trial)
+    if change.takes_away == "weights" and top is not None:
+        return sum(top.weights.values()) > WEIGH * (top.peak.allocated_bytes or 0)
+    return change.name == "dtype"
+
+
+def _at_vae(trial: Trial) -> bool:
+    """Whether every phase that is too large is the VAE's; where none is, the first that reserves more, else the highest."""
+    phases: list[PhasePeak] = trial.too_large
+    if not phases:
+        over = [p for p in trial.estimate.phases if (p.peak.reserved_bytes or 0) > trial.capacity]
+        phases = over[:1] or list(filter(None, [trial.highest]))
+    return all(phase.name in VAE_PHASES for phase in phases)
+
+
+def _without_cache(combination: Combination) -> Combination:
+    return tuple(change for change in combination if change.takes_away != "cache")
+
+
+def pareto(trials: Sequence[Trial]) -> list[Trial]:
+    """Those that fit and that no cheaper one is as good as: in bytes of the card, and of the host."""
+    kept: list[Trial] = []
+    for trial in trials:
+        if trial.fits and not any(one.reserved <= trial.reserved and (one.host or 0) <= (trial.host or 0) for one in kept):
+            kept.append(trial)
+    return kept
