@@ -107,7 +107,8 @@ def show_fit(found: Fit) -> None:
     for what, why in found.left_out.items():
         out.print(f"not tried further: {what}: {why}")
     show_notes(found.notes)
-    out.print(f"`{found.way.command}` tells it by phases; nothing was measured")
+    out.print(f"in full: {found.way.command}")
+    out.print("nothing was measured")
 
 
 def _largest(found: dict[str, Any]) -> str:

@@ -17,7 +17,7 @@ from profiler.models.pipeline_folder import find_pipeline
 from profiler.models.pipeline_spec import pipeline_ids
 from profiler.search.ladder import Change, allowed
 from profiler.search.largest import FREE, largest, smaller
-from profiler.search.plainest import Search, pareto
+from profiler.search.plainest import Search, pareto, plainest
 from profiler.search.question import GenerationQuestion, Question, StageQuestion
 from profiler.search.result import Fit, way_of
 from profiler.search.setting import Setting
@@ -72,7 +72,10 @@ def fit(
         target, context = target_stack(card, torch, cudnn, stack, alloc_conf, vram, reserve)
         if target.device != "cuda":
             raise UserError("a search is for a card: --gpu names one")
+        named = {"gpu": card, "vram": vram, "reserve": reserve, "torch": torch, "cudnn": cudnn, "alloc-conf": alloc_conf}
+        words = [str(word) for name, value in named.items() if value is not None for word in (f"--{name}", value)]
         how: dict[str, Any] = {"stack": target, "context_bytes": context, "base": base, "ram": limit, "tell": tell}
+        how["card"] = tuple(words)
         return Answer(question_of(model, stage, call, how), allow, *free)
 
     with left_alone(not cache):
@@ -130,7 +133,7 @@ class Answer:
         if found and found["value"] and not search.fitting:
             trials.append(_lean(question, self.changes))
         ways = pareto(trials)
-        best = ways[0] if ways else min(trials, key=lambda one: (one.lacks_ram, one.reserved))
+        best = plainest(ways) if ways else min(trials, key=lambda one: (one.lacks_ram, one.reserved))
         self.best = best
         return Fit(
             model=question.name,
@@ -138,7 +141,7 @@ class Answer:
             size=question.size | ({"batch": question.batch} if question.batch > 1 else {}),
             gpu=question.stack.gpu,
             way=way_of(question, best),
-            alternatives=tuple(way_of(question, trial) for trial in ways[1:]),
+            alternatives=tuple(way_of(question, trial) for trial in ways if trial is not best),
             in_the_way=tuple(best.in_the_way),
             why_not=best.why_not,
             would_fit=() if ways else tuple(self._would_fit(question, best)),
@@ -162,7 +165,8 @@ class Answer:
 
     def _notes(self, question: Question, best: Trial) -> dict[str, str]:
         kept = ("stack.", "model.", "capacity", "steps", "safety_checker")
-        notes = {name: text for name, text in best.estimate.notes.items() if name.startswith(kept)}
+        own = ("stack.settings", "stack.alloc_conf") if best.setting.expandable else ()
+        notes = {name: text for name, text in best.estimate.notes.items() if name.startswith(kept) and name not in own}
         if question.unified:
             notes["unified"] = "this card's memory is the host's: what is moved there still takes it, so offload is not tried"
         return notes

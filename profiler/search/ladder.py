@@ -61,7 +61,6 @@ def _in_fp32(question: Question) -> bool:
     return isinstance(question, GenerationQuestion) and question.base.dtype == "fp32"
 
 
-HOOKS = "weights wait on the host and are moved for their use"
 CHANGES: tuple[Change, ...] = (
     Change(
         name="expandable-segments", costs="nothing", price="nothing", takes_away="cache",
@@ -85,23 +84,23 @@ CHANGES: tuple[Change, ...] = (
         and question.base.options.attention_backend is None,
     ),
     Change(
-        name="offload", costs="time", price=f"{HOOKS}, each once a call", takes_away="weights",
+        name="offload", costs="time", price="slower: each component is moved to the card for its use", takes_away="weights",
         on=_placed(offload="model"), applies=_movable,
     ),
     Change(
-        name="offload", costs="time", price=f"{HOOKS}, layer by layer beside the computation", takes_away="weights",
+        name="offload", costs="time", price="slower: weights are moved layer by layer, beside the computation", takes_away="weights",
         on=_placed(offload="group-leaf", stream=True), applies=_movable,
     ),
     Change(
-        name="offload", costs="time", price=f"{HOOKS}, layer by layer, pinned as they go", takes_away="weights",
+        name="offload", costs="time", price="slower still: weights are pinned as they are moved", takes_away="weights",
         on=_placed(offload="group-leaf", stream=True, low_cpu_mem=True), applies=_movable,
     ),
     Change(
-        name="offload", costs="time", price=f"{HOOKS}, block by block", takes_away="weights",
+        name="offload", costs="time", price="slower: weights are moved block by block, beside the computation", takes_away="weights",
         on=_placed(offload="group-block", stream=True), applies=_movable,
     ),
     Change(
-        name="offload", costs="time", price=f"{HOOKS}, parameter by parameter: very slow", takes_away="weights",
+        name="offload", costs="time", price="very slow: weights are moved one by one", takes_away="weights",
         on=_placed(offload="sequential"), applies=_movable,
     ),
     Change(

@@ -1,9 +1,11 @@
 """The search: combinations of changes in order of what they cost, without those that cannot help by what is known already."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from profiler.data.memory import PhasePeak
 from profiler.data.units import format_bytes
+from profiler.data.workload import Placement
 from profiler.search.ladder import Change, combinations
 from profiler.search.question import Question
 from profiler.search.setting import Setting
@@ -12,7 +14,7 @@ from profiler.search.trial import Trial
 
 Combination = tuple[Change, ...]
 WORTH = 0.01  # of a peak: a change that takes less away is of no use
-MOST = {True: 4, False: 12}  # traces of a whole generation, of a stage
+MOST = {True: 3, False: 6}  # traces of a whole generation, of a stage; twice as many where none fits so far
 WEIGH = 0.1  # of the highest moment: where weights are less, moving them takes little away
 
 
@@ -28,7 +30,8 @@ class Search:
     def run(self) -> list[Trial]:
         """Every trial, the cheapest setting first. At least one: that of the setting that the user asked for."""
         for combination in combinations(self.changes):
-            if self.traces >= MOST[self.question.whole] and (self.fitting or self.traces >= 2 * MOST[self.question.whole]):
+            most = MOST[self.question.whole] * (1 if self._settled else 2)
+            if self.traces >= most:
                 break
             if self._is_worth(combination):
                 self._make(combination)
@@ -38,8 +41,12 @@ class Search:
 
     @property
     def fitting(self) -> list[Trial]:
-        """The trials that fit, the cheapest first."""
+        """The trials that fit or are tight, the cheapest first."""
         return [trial for trial in self.made.values() if trial.fits]
+
+    @property
+    def _settled(self) -> bool:
+        return any(trial.verdict == "fits" for trial in self.fitting)
 
     @property
     def traces(self) -> int:
@@ -74,10 +81,22 @@ class Search:
             left = f"--offload {placement.offload if placement else 'none'}"
             self.left_out[left] = f"weights alone take {format_bytes(weights)} at once"
             return False
+        if placement and not all(self._moves_more(placement, trial) for trial in self.made.values()):
+            return False
         return all(
             (before := self._nearest(combination, but=change.name)) is None or may_help(change, before, self.question)
             for change in combination
         )
+
+    def _moves_more(self, placement: Placement, trial: Trial) -> bool:
+        """Whether a placement is worth a trace beside what another one takes: of the card, or of the host."""
+        other = trial.setting.placement
+        if trial.found is None or trial.lacks_ram or other in (placement, Placement()):
+            return True
+        top = trial.highest
+        if placement.low_cpu_mem and replace(placement, low_cpu_mem=False) == other:  # the same but for the host
+            return self._settled
+        return top is None or _is_heavy(top)
 
     def _took_nothing(self, change: Change, before: Trial, after: Trial) -> bool:
         if after.found is None:
@@ -113,10 +132,10 @@ def _may_lower(change: Change, trial: Trial, question: Question) -> bool:
     if change.takes_away == "cache":
         return trial.verdict == "tight"
     if change.takes_away == "vae":
-        return not question.whole or _at_vae(trial)
+        return (trial.verdict == "tight" or change.costs == "quality") and (not question.whole or _at_vae(trial))
     if change.takes_away == "weights" and top is not None:
-        return sum(top.weights.values()) > WEIGH * (top.peak.allocated_bytes or 0)
-    return change.name == "dtype"
+        return _is_heavy(top)
+    return change.name == "dtype" and not trial.setting.changes
 
 
 def _at_vae(trial: Trial) -> bool:
@@ -128,8 +147,18 @@ def _at_vae(trial: Trial) -> bool:
     return all(phase.name in VAE_PHASES for phase in phases)
 
 
+def _is_heavy(phase: PhasePeak) -> bool:
+    """Whether weights are much of a moment."""
+    return sum(phase.weights.values()) > WEIGH * (phase.peak.allocated_bytes or 0)
+
+
 def _without_cache(combination: Combination) -> Combination:
     return tuple(change for change in combination if change.takes_away != "cache")
+
+
+def plainest(ways: Sequence[Trial]) -> Trial:
+    """The cheapest that fits; the cheapest that is tight where none does."""
+    return next((way for way in ways if way.verdict == "fits"), ways[0])
 
 
 def pareto(trials: Sequence[Trial]) -> list[Trial]:

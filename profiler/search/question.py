@@ -8,7 +8,7 @@ from typing import Any
 from profiler.allocator.histories import capacity_of
 from profiler.data.stack import RESERVE, Stack
 from profiler.data.units import ELEMENT_BYTES
-from profiler.data.workload import VAE_STAGES, History, Placement, StageName
+from profiler.data.workload import VAE_STAGES, DtypeName, History, Placement, StageName
 from profiler.errors import LatentmeterError
 from profiler.estimation.calls import ask_generation, ask_stage
 from profiler.models.attention import with_environment
@@ -26,7 +26,10 @@ UNPUBLISHED = Size(frames=1, height=512, width=512)  # what is run of a pipeline
 
 @dataclass(kw_only=True)
 class Question:
-    """`base` is what the user sets, and stays; `sizes` those that were given. `trials` is all that was asked, in order."""
+    """`base` is what the user sets, and stays; `sizes` those that were given, `card` the words that name the card.
+
+    `trials` is all that was asked, in order.
+    """
 
     stack: Stack
     context_bytes: int | None = None
@@ -34,6 +37,7 @@ class Question:
     sizes: Mapping[str, int] = field(default_factory=dict)
     batch: int = 1
     ram: int | None = None
+    card: tuple[str, ...] = ()
     tell: Tell = lambda _: None
     trials: dict[Setting, Trial] = field(default_factory=dict)
 
@@ -105,6 +109,10 @@ class Question:
         """The VAE's part of it as a question of its own, by which a tile's size is tried; None where there is no VAE."""
         raise NotImplementedError
 
+    def of_denoiser(self) -> "StageQuestion":
+        """One forward of the denoiser as a question of its own."""
+        raise NotImplementedError
+
     def weights(self, placement: Placement) -> int:
         """Bytes that a placement has on the card at least at once: of weights alone, as far as they are published."""
         raise NotImplementedError
@@ -142,6 +150,9 @@ class StageQuestion(Question):
 
     def of_vae(self, setting: Setting) -> "StageQuestion | None":
         return self if self.stage in VAE_STAGES else None
+
+    def of_denoiser(self) -> "StageQuestion":
+        return replace(self, stage="denoise", trials={})
 
     def weights(self, placement: Placement) -> int:
         component = self.spec.component(self.stage)
@@ -183,9 +194,19 @@ class GenerationQuestion(Question):
     def of_vae(self, setting: Setting) -> "StageQuestion | None":
         if self.model is None or self.model.vae is None:
             return None
-        asked = {"sizes": self.sizes, "batch": self.batch * (self.call.get("images_per_prompt") or 1)}
-        base = Setting(dtype=self.spec.dtype_of("vae"))
-        return StageQuestion(spec=self.model, stack=self.stack, context_bytes=self.context_bytes, base=base, **asked, tell=self.tell)
+        return self._stage("decode", self.spec.dtype_of("vae"))
+
+    def of_denoiser(self) -> "StageQuestion":
+        return self._stage("denoise", self.spec.dtypes.get("transformer", self.base.dtype or self.spec.dtype))
+
+    def _stage(self, stage: StageName, dtype: DtypeName) -> "StageQuestion":
+        assert self.model is not None
+        here: dict[str, Any] = {"stack": self.stack, "context_bytes": self.context_bytes, "tell": self.tell}
+        batch = self.batch * (self.call.get("images_per_prompt") or 1)
+        length = self._some_text(stage)
+        return StageQuestion(
+            spec=self.model, stage=stage, base=Setting(dtype=dtype), sizes=self.sizes, batch=batch, text_length=length, **here
+        )
 
     @cached_property
     def component_bytes(self) -> dict[str, int]:

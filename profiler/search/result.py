@@ -124,7 +124,7 @@ def _costs(question: Question, trial: Trial) -> list[str]:
     for name in dict.fromkeys(setting.changes):
         prices = [c.price for c in CHANGES if c.name == name and c.on(question.base) == _only(c.name, question, trial)]
         price = prices[0] if prices else next(c.price for c in CHANGES if c.name == name)
-        told += [f"{name}: {price}"] if price != "nothing" else []
+        told += [price] if price != "nothing" else []
     if setting.options.tiling and (again := switches(question, setting).recomputed) is not None:
         told.append(f"tiles compute {again:.0%} of the pixels again")
     if isinstance(question, GenerationQuestion) and setting.placement.offload in EVERY_STEP:
@@ -155,4 +155,4 @@ def _command(question: Question, trial: Trial) -> str:
     if question.batch > 1:
         size += ["--batch", question.batch]
     words = typed("latentmeter", "estimate", question.name, "--stage", stage, *size)
-    return " ".join(filter(None, [words, trial.setting.flags]))
+    return " ".join(filter(None, [words, trial.setting.flags, typed(*question.card)]))
