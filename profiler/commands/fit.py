@@ -1,5 +1,6 @@
 """`latentmeter fit`: does it fit on this card, and what has to be set so that it does."""
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -50,7 +51,7 @@ def fit(
         return
     emit(found.to_dict(), as_json, lambda _: show_fit(found))
     if not found.fits:
-        raise click.exceptions.Exit(EXIT_FAILED)
+        sys.exit(EXIT_FAILED)
 
 
 def _sizes_of(cards: str, asked: dict[str, Any]) -> list[int]:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from profiler.search.tiles import SIDES
 from profiler.search.trial import Trial
 
 Tell = Callable[[str], None]
+MOST_BOXES = 3  # of cards that are tried for what fits on none here
 LEAN_TILE = 512  # below, a decoder is small beside the denoiser, and many tiles are slow to trace
 OTHER_CALL = ("steps", "guidance", "images_per_prompt", "text_length")
 
@@ -158,10 +160,10 @@ class Answer:
 
     def _would_fit(self, question: Question, best: Trial) -> list[str]:
         """The smallest card on which the leanest way runs, and the nearest smaller size that runs here."""
-        return [
-            *filter(None, [_card_for(question, best)]),
-            *filter(None, [next((_said(one, self.changes) for one in smaller(question) if _lean(one, self.changes).fits), None)]),
-        ]
+        if best.lacks_ram:
+            return [f"a host that gives {format_bytes(best.host)}"]
+        fitting = (one for one in smaller(question) if _lean(one, self.changes).fits)
+        return [*filter(None, [_card_for(question, best)]), *(_said(one, self.changes) for one in islice(fitting, 1))]
 
     def _notes(self, question: Question, best: Trial) -> dict[str, str]:
         kept = ("stack.", "model.", "capacity", "steps", "safety_checker")
@@ -201,7 +203,7 @@ def _said(question: Question, changes: Sequence[Change]) -> str:
 def _card_for(question: Question, best: Trial) -> str:
     """The smallest memory that cards are sold with on which the way fits, as estimated for the one with least of it."""
     boxes = sorted({card.box_gib for card in gpus().values() if card.box_gib and card.box_gib * GIB > best.reserved})
-    for box in boxes:
+    for box in boxes[:MOST_BOXES]:
         card = min(cards_of(box * GIB), key=lambda one: (one.capability != question.stack.capability, one.total_bytes))
         stack = replace(
             assumed_stack(card, question.stack.torch, question.stack.cudnn), settings=dict(question.stack.settings)

@@ -93,7 +93,8 @@ CHANGES: tuple[Change, ...] = (
     ),
     Change(
         name="offload", costs="time", price="slower still: weights are pinned as they are moved", takes_away="weights",
-        on=_placed(offload="group-leaf", stream=True, low_cpu_mem=True), applies=_movable,
+        on=_placed(offload="group-leaf", stream=True, low_cpu_mem=True),
+        applies=lambda question: _movable(question) and question.ram is not None,
     ),
     Change(
         name="offload", costs="time", price="slower: weights are moved block by block, beside the computation", takes_away="weights",

@@ -1,7 +1,6 @@
 """The search: combinations of changes in order of what they cost, without those that cannot help by what is known already."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from profiler.data.memory import PhasePeak
 from profiler.data.units import format_bytes
@@ -54,17 +53,23 @@ class Search:
         return len({_without_cache(made) for made, trial in self.made.items() if trial.found})
 
     def _make(self, combination: Combination) -> None:
-        setting = self.question.base
-        for change in combination:
-            setting = change.to(setting)
-        if any(change.name == "tiling" for change in combination):
-            setting = with_tiles(self.question, setting, self._nearest(combination, but="tiling"))
-        trial = self.made[combination] = self.question.ask(setting)
+        trial = self.made[combination] = self.question.ask(self._setting(combination))
         for change in combination:
             before = self.made.get(tuple(one for one in combination if one is not change))
             if before and before.found and self._took_nothing(change, before, trial):
                 self._useless.add(change)
                 self.left_out[change.to(Setting()).title] = trial.refused or "takes nothing away"
+
+    def _setting(self, combination: Combination) -> Setting:
+        """The base with every change of a combination; tiles as large as before where only the allocator is another."""
+        setting, same = self.question.base, self.made.get(_without_cache(combination))
+        for change in combination:
+            setting = change.to(setting)
+        if same:
+            return setting.with_options(tile=same.setting.options.tile)
+        if any(change.name == "tiling" for change in combination):
+            setting = with_tiles(self.question, setting, self._nearest(combination, but="tiling"))
+        return setting
 
     def _nearest(self, combination: Combination, but: str) -> Trial | None:
         """The trial with most of a combination's changes, without the one named `but`."""
@@ -76,10 +81,7 @@ class Search:
         if self._useless.intersection(combination):
             return False
         placement = next((change.on(Setting()).placement for change in combination if change.name == "offload"), None)
-        weights = self.question.weights(placement or self.question.base.placement)
-        if self.question.whole and weights > self.question.capacity:
-            left = f"--offload {placement.offload if placement else 'none'}"
-            self.left_out[left] = f"weights alone take {format_bytes(weights)} at once"
+        if self._is_too_heavy(placement or self.question.base.placement):
             return False
         if placement and not all(self._moves_more(placement, trial) for trial in self.made.values()):
             return False
@@ -88,14 +90,29 @@ class Search:
             for change in combination
         )
 
+    def _is_too_heavy(self, placement: Placement) -> bool:
+        """Whether weights alone are more than the card has, or those that wait on the host are more than that has."""
+        question, name = self.question, f"--offload {placement.offload}"
+        weights, all_of_them, ram = question.weights(placement), question.weights(Placement()), question.ram
+        if not question.whole:
+            return False
+        if weights > question.capacity:
+            self.left_out[name] = f"weights alone take {format_bytes(weights)} at once"
+        elif placement != Placement() and ram is not None and all_of_them > ram:
+            wait = format_bytes(all_of_them)
+            self.left_out[name] = f"{wait} of weights wait on the host, which gives {format_bytes(ram)}"
+        else:
+            return False
+        return True
+
     def _moves_more(self, placement: Placement, trial: Trial) -> bool:
         """Whether a placement is worth a trace beside what another one takes: of the card, or of the host."""
         other = trial.setting.placement
         if trial.found is None or trial.lacks_ram or other in (placement, Placement()):
             return True
+        if placement.low_cpu_mem:  # the same but for the host, which has room
+            return False
         top = trial.highest
-        if placement.low_cpu_mem and replace(placement, low_cpu_mem=False) == other:  # the same but for the host
-            return self._settled
         return top is None or _is_heavy(top)
 
     def _took_nothing(self, change: Change, before: Trial, after: Trial) -> bool:

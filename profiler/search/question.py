@@ -13,6 +13,7 @@ from profiler.errors import LatentmeterError
 from profiler.estimation.calls import ask_generation, ask_stage
 from profiler.models.attention import with_environment
 from profiler.models.catalog import catalog_model
+from profiler.models.find import find_model
 from profiler.models.pipeline_spec import Part, PipelineSpec
 from profiler.models.spec import ModelSpec, Size
 from profiler.search.setting import Setting
@@ -176,9 +177,14 @@ class GenerationQuestion(Question):
     def name(self) -> str:
         return self.spec.origin or self.spec.id
 
-    @property
+    @cached_property
     def model(self) -> ModelSpec | None:
-        return catalog_model(self.spec.model) if self.spec.model else None
+        if self.spec.model:
+            return catalog_model(self.spec.model)
+        try:
+            return find_model(self.spec.origin) if self.spec.origin else None
+        except LatentmeterError:  # a VAE that none can describe: its pipeline runs all the same
+            return None
 
     def check(self) -> None:
         if self.model is None or not self.sizes:
