@@ -9,7 +9,15 @@ import click
 from profiler import api
 from profiler.commands.estimate import PLACEMENT
 from profiler.commands.generation import told_on_terminal
-from profiler.commands.options import EXIT_FAILED, card_options, emit, gather, json_option, search_options, stack_options
+from profiler.commands.options import (
+    EXIT_FAILED,
+    card_options,
+    emit,
+    gather,
+    json_option,
+    search_options,
+    stack_options,
+)
 from profiler.commands.tables import console, print_table, show_first_notes, show_notes
 from profiler.data.units import format_bytes
 from profiler.data.workload import Placement
@@ -27,9 +35,7 @@ from profiler.search.result import Fit, Way
 @click.option("--cards", metavar="GIB", help="A row for each memory, as 8,12,24: a table to paste.")
 @click.option("--no-cache", is_flag=True, help="Trace anew; neither read nor keep anything on disk.")
 @json_option
-def fit(
-    model: str, allow: str | None, cards: str | None, no_cache: bool, as_json: bool, **values: Any
-) -> None:
+def fit(model: str, allow: str | None, cards: str | None, no_cache: bool, as_json: bool, **values: Any) -> None:
     """What to set so that MODEL runs on a card: the plainest settings, the code to paste, and the alternatives.
 
     A pipeline is answered as a whole generation, or for its --stage alone; a model that is no pipeline for its decode. What
@@ -39,7 +45,8 @@ def fit(
     asked = gather(values)
     placed = {name: asked.pop(name) for name in PLACEMENT}
     placement = Placement(**{name: value for name, value in placed.items() if value})
-    how: dict[str, Any] = {"placement": placement, "allow": [n for n in (allow or "").split(",") if n], "cache": not no_cache}
+    names = [name for name in (allow or "").split(",") if name]
+    how: dict[str, Any] = {"placement": placement, "allow": names, "cache": not no_cache}
     with told_on_terminal() as tell:
         if cards is not None:
             rows = [_row(model, size, asked | how | {"tell": tell}) for size in _sizes_of(cards, asked)]
@@ -83,8 +90,9 @@ def show_cards(model: str, rows: Sequence[dict[str, Any]]) -> None:
             out.print(f"| {row['gib']} GiB | unknown | {row['error']} | | |")
             continue
         settings = f"`{row['title']}`" if row["fits"] else "; ".join(row["would_fit"]) or "-"
-        sizes = f"{format_bytes(row['reserved_bytes'])} | {format_bytes(row['host_bytes']) if row['host_bytes'] is not None else '-'}"
-        out.print(f"| {row['gib']} GiB ({row['gpu']}) | {row['verdict']} | {settings} | {sizes} |")
+        host = "-" if row["host_bytes"] is None else format_bytes(row["host_bytes"])
+        figures = f"{format_bytes(row['reserved_bytes'])} | {host}"
+        out.print(f"| {row['gib']} GiB ({row['gpu']}) | {row['verdict']} | {settings} | {figures} |")
 
 
 def show_fit(found: Fit) -> None:
@@ -104,7 +112,9 @@ def show_fit(found: Fit) -> None:
         out.print("")
         ways = [found.way, *found.alternatives]
         print_table(["settings", "verdict", "allocated", "reserved", "free", "host", "costs"], map(_way, ways))
-        out.print(f"what another past of the process may reserve at most: {format_bytes(found.way.safe_reserved_bytes)}")
+        out.print(
+            f"what another past of the process may reserve at most: {format_bytes(found.way.safe_reserved_bytes)}"
+        )
     for what, why in found.left_out.items():
         out.print(f"not tried further: {what}: {why}")
     show_notes(found.notes)

@@ -49,7 +49,9 @@ def estimate_generation(
     `traced` keeps the last trace: asked the same but for the card's memory or expandable segments, it is replayed anew.
     Raises UserError for an argument or option that it does not take, ModelError where the call fails.
     """
-    kept_as = repr((spec.digest, placement, options, dtype, call, sorted(asdict(_without_memory(stack)).items(), key=str)))
+    kept_as = repr(
+        (spec.digest, placement, options, dtype, call, sorted(asdict(_without_memory(stack)).items(), key=str))
+    )
     if traced is None or (one := traced.get(kept_as)) is None:
         tell(f"building {spec.id}")
         pipe, inputs, applied, notes = made_ready(spec, options, dtype, **call)

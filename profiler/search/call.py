@@ -11,7 +11,7 @@ from profiler.data.stack import Stack
 from profiler.data.units import GIB, format_bytes, parse_bytes
 from profiler.data.workload import STAGES, History, MemoryOptions, Placement
 from profiler.errors import LatentmeterError, UserError
-from profiler.machine.cards import assumed_stack, cards_of, gpus
+from profiler.machine.cards import Gpu, assumed_stack, cards_of, gpus
 from profiler.machine.target import has_driver, target_stack
 from profiler.models.find import HUB_ID, find_model
 from profiler.models.pipeline_folder import find_pipeline
@@ -26,6 +26,7 @@ from profiler.search.tiles import SIDES
 from profiler.search.trial import Trial
 
 Tell = Callable[[str], None]
+MOST_SMALLER = 4  # sizes of a whole generation, each a trace
 MOST_BOXES = 3  # of cards that are tried for what fits on none here
 LEAN_TILE = 512  # below, a decoder is small beside the denoiser, and many tiles are slow to trace
 OTHER_CALL = ("steps", "guidance", "images_per_prompt", "text_length")
@@ -74,7 +75,14 @@ def fit(
         target, context = target_stack(card, torch, cudnn, stack, alloc_conf, vram, reserve)
         if target.device != "cuda":
             raise UserError("a search is for a card: --gpu names one")
-        named = {"gpu": card, "vram": vram, "reserve": reserve, "torch": torch, "cudnn": cudnn, "alloc-conf": alloc_conf}
+        named = {
+            "gpu": card,
+            "vram": vram,
+            "reserve": reserve,
+            "torch": torch,
+            "cudnn": cudnn,
+            "alloc-conf": alloc_conf,
+        }
         words = [str(word) for name, value in named.items() if value is not None for word in (f"--{name}", value)]
         how: dict[str, Any] = {"stack": target, "context_bytes": context, "base": base, "ram": limit, "tell": tell}
         how["card"] = tuple(words)
@@ -83,7 +91,7 @@ def fit(
     with left_alone(not cache):
         if vram is None or gpu is not None or stack is not None:
             return ask(gpu).fit()
-        return _worst(vram, ask, tell)
+        return _worst(vram, ask)
 
 
 def question_of(model: str, stage: str | None, call: Mapping[str, Any], how: Mapping[str, Any]) -> Question:
@@ -108,7 +116,7 @@ def question_of(model: str, stage: str | None, call: Mapping[str, Any], how: Map
         text_length = rest.pop("text_length", None)
         for other in rest:
             raise UserError(f"{other}: goes with a whole generation, --stage generate")
-        asked = StageQuestion(spec=find_model(model), stage=name, text_length=text_length, history=history, **how)  # type: ignore[arg-type]
+        asked = StageQuestion(spec=find_model(model), stage=name, text_length=text_length, history=history, **how)
     asked.check()
     return asked
 
@@ -119,6 +127,7 @@ class Answer:
     def __init__(self, question: Question, allow: Sequence[str], free: str | None = None) -> None:
         self.question, self.allow, self.free = question, allow, free
         self.changes = allowed(allow, question)
+        self.best: Trial
         if allow and not self.changes:
             raise UserError(f"allow: nothing to search: none of {', '.join(allow)} applies here, or it is set already")
 
@@ -127,7 +136,9 @@ class Answer:
         found, question = None, self.question
         if self.free:
             found = self._largest(self.free)
-            question = self.question = self.question.resized(**{self.free: found["value"]}) if found["value"] else question
+            question = self.question = (
+                self.question.resized(**{self.free: found["value"]}) if found["value"] else question
+            )
         search = Search(question, self.changes)
         trials = [trial for trial in search.run() if trial.found]
         if not trials:
@@ -162,7 +173,8 @@ class Answer:
         """The smallest card on which the leanest way runs, and the nearest smaller size that runs here."""
         if best.lacks_ram:
             return [f"a host that gives {format_bytes(best.host)}"]
-        fitting = (one for one in smaller(question) if _lean(one, self.changes).fits)
+        tried = islice(smaller(question), MOST_SMALLER if question.whole else None)
+        fitting = (one for one in tried if _lean(one, self.changes).fits)
         return [*filter(None, [_card_for(question, best)]), *(_said(one, self.changes) for one in islice(fitting, 1))]
 
     def _notes(self, question: Question, best: Trial) -> dict[str, str]:
@@ -170,7 +182,9 @@ class Answer:
         own = ("stack.settings", "stack.alloc_conf") if best.setting.expandable else ()
         notes = {name: text for name, text in best.estimate.notes.items() if name.startswith(kept) and name not in own}
         if question.unified:
-            notes["unified"] = "this card's memory is the host's: what is moved there still takes it, so offload is not tried"
+            notes["unified"] = (
+                "this card's memory is the host's: what waits there takes it too, so offload is not tried"
+            )
         return notes
 
 
@@ -215,35 +229,38 @@ def _card_for(question: Question, best: Trial) -> str:
     return ""
 
 
-def _worst(vram: str, ask: Callable[[str | None], Answer], tell: Tell) -> Fit:
+def _worst(vram: str, ask: Callable[[str | None], Answer]) -> Fit:
     """The answer for the worst card sold with a memory: searched for the one with the least, then asked of the others."""
     cards = sorted(cards_of(parse_bytes(vram)), key=lambda card: card.total_bytes)
     refused: dict[str, LatentmeterError] = {}
-    settled: Fit | None = None
     checked: list[str] = []
+    settled: tuple[str, Fit, Trial] | None = None
     for card in cards:
         try:
             answer = ask(card.id)
-            if settled is None or answer.free or not _same_fits(answer, settled, best):
-                settled, best, lead = answer.fit(), answer.best, card.id
+            if settled is None or answer.free or not answer.question.ask(settled[2].setting).fits:
+                settled = card.id, answer.fit(), answer.best
         except LatentmeterError as error:
             refused[card.id] = error
             continue
         checked.append(card.id)
-        if not settled.fits:
+        if not settled[1].fits:
             break
     if settled is None:
         raise next(iter(refused.values()))
+    worst, found, _ = settled
+    return replace(found, notes={"stack.card": _of_cards(vram, cards, checked, worst, refused)} | found.notes)
+
+
+def _of_cards(
+    vram: str, cards: Sequence[Gpu], checked: Sequence[str], worst: str, refused: Mapping[str, LatentmeterError]
+) -> str:
+    """Which cards a memory stands for."""
     box = (cards[0].box_gib or 0) * GIB
     larger = "" if box == parse_bytes(vram) else f" (the next larger memory that cards have is {format_bytes(box)})"
     others = "".join(f"; {one} does not take it: {error}" for one, error in refused.items())
-    note = f"for {vram} of memory{larger}, of {', '.join(checked)} the one that needs most: {lead}; --gpu names yours{others}"
-    return replace(settled, notes={"stack.card": note} | settled.notes)
-
-
-def _same_fits(answer: Answer, settled: Fit, best: Trial) -> bool:
-    """Whether what was found for one card fits on another too."""
-    return answer.question.ask(best.setting).fits
+    known = f"of {', '.join(checked)} the one that needs most: {worst}"
+    return f"for {vram} of memory{larger}, {known}; --gpu names yours{others}"
 
 
 def _is_pipeline(name: str) -> bool:

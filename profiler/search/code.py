@@ -64,9 +64,8 @@ def _generation(question: GenerationQuestion, setting: Setting) -> Iterator[str]
     hub = (question.model.hub if question.model else None) or spec.origin or NO_HUB
     if "motion_adapter" in own:
         hub = NO_HUB  # that of the adapter is no pipeline's
-    yield "pipe = {}.from_pretrained({})".format(
-        spec.class_name, ", ".join([f'"{hub}"', *(f"{name}={name}" for name in own), f"torch_dtype={_dtypes(default, others)}"])
-    )
+    loading = [f'"{hub}"', *(f"{name}={name}" for name in own), f"torch_dtype={_dtypes(default, others)}"]
+    yield f"pipe = {spec.class_name}.from_pretrained({', '.join(loading)})"
     yield from _vae_lines("pipe.vae", question, setting)
     if setting.options.attention_backend:
         yield f'pipe.{_denoiser(spec)}.set_attention_backend("{setting.options.attention_backend}")'
@@ -118,7 +117,8 @@ def _placed(setting: Setting) -> str:
     }
     kind = placement.offload.removeprefix("group-")
     arguments = ['onload_device=torch.device("cuda")', f'offload_type="{kind}_level"', "num_blocks_per_group=1"]
-    return f"pipe.enable_group_offload({', '.join([*arguments, *(f'{name}=True' for name, on in switches_on.items() if on)])})"
+    arguments += [f"{name}=True" for name, on in switches_on.items() if on]
+    return f"pipe.enable_group_offload({', '.join(arguments)})"
 
 
 def _vae_lines(vae: str, question: Question, setting: Setting) -> Iterator[str]:
@@ -130,8 +130,10 @@ def _vae_lines(vae: str, question: Question, setting: Setting) -> Iterator[str]:
     if options.slicing:
         yield f"{vae}.enable_slicing()"
     if options.channels_last:
-        layout = "channels_last_3d" if question.model and question.model.latent.layout != "BCHW" else "channels_last"
-        yield f"{vae}.to(memory_format=torch.{layout})"
+        yield f"for weight in {vae}.parameters():"
+        yield "    if weight.dim() in (4, 5):"
+        yield "        order = torch.channels_last if weight.dim() == 4 else torch.channels_last_3d"
+        yield "        weight.data = weight.data.contiguous(memory_format=order)"
 
 
 def _attention_import(setting: Setting) -> Iterator[str]:

@@ -46,6 +46,10 @@ def _placed(**placement: object) -> Callable[[Setting], Setting]:
     return lambda setting: replace(setting, placement=Placement(**placement))  # type: ignore[arg-type]
 
 
+def _in_chunks(frames: int) -> Callable[[Setting], Setting]:
+    return lambda setting: replace(setting, decode_chunk=frames)
+
+
 def _chunked(question: Question) -> bool:
     return (
         isinstance(question, GenerationQuestion)
@@ -88,8 +92,8 @@ CHANGES: tuple[Change, ...] = (
         on=_placed(offload="model"), applies=_movable,
     ),
     Change(
-        name="offload", costs="time", price="slower: weights are moved layer by layer, beside the computation", takes_away="weights",
-        on=_placed(offload="group-leaf", stream=True), applies=_movable,
+        name="offload", costs="time", price="slower: weights are moved layer by layer, beside the computation",
+        takes_away="weights", on=_placed(offload="group-leaf", stream=True), applies=_movable,
     ),
     Change(
         name="offload", costs="time", price="slower still: weights are pinned as they are moved", takes_away="weights",
@@ -97,8 +101,8 @@ CHANGES: tuple[Change, ...] = (
         applies=lambda question: _movable(question) and question.ram is not None,
     ),
     Change(
-        name="offload", costs="time", price="slower: weights are moved block by block, beside the computation", takes_away="weights",
-        on=_placed(offload="group-block", stream=True), applies=_movable,
+        name="offload", costs="time", price="slower: weights are moved block by block, beside the computation",
+        takes_away="weights", on=_placed(offload="group-block", stream=True), applies=_movable,
     ),
     Change(
         name="offload", costs="time", price="very slow: weights are moved one by one", takes_away="weights",
@@ -111,9 +115,8 @@ CHANGES: tuple[Change, ...] = (
     ),
     *(
         Change(
-            name="decode-chunk", costs="quality", price="chunks of frames are decoded apart: pixels change", takes_away="vae",
-            on=lambda setting, frames=frames: replace(setting, decode_chunk=frames),  # type: ignore[misc]
-            applies=_chunked,
+            name="decode-chunk", costs="quality", price=CAUTIONS["framewise"], takes_away="vae",
+            on=_in_chunks(frames), applies=_chunked,
         )
         for frames in (8, 2)
     ),

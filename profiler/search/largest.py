@@ -6,6 +6,7 @@ card: a peak grows with each of the sizes alone (tests/search). The found size a
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import product
 
 from profiler.errors import UserError
 from profiler.models.size_rules import step_and_first
@@ -42,7 +43,9 @@ def steps_of(question: Question, free: str) -> Steps:
         return Steps(1, 0, 1)
     if model is None:
         raise UserError(f"{free}: max needs a pipeline of the catalog, whose rules for sizes are known; give a number")
-    denoiser = model.denoiser if question.whole or getattr(question, "stage", "") in ("denoise", "patch-embed") else None
+    denoiser = (
+        model.denoiser if question.whole or getattr(question, "stage", "") in ("denoise", "patch-embed") else None
+    )
     if denoiser and free in denoiser.fixed:
         raise UserError(f"{free}: {model.id} takes {getattr(model.default, free)} only: nothing to search")
     if free == "frames":
@@ -54,12 +57,14 @@ def steps_of(question: Question, free: str) -> Steps:
         step, first = step_and_first(rule)
         return Steps(step, first, 0 if first else 1)
     contract = model.latent
-    rule = contract.height_rule if free == "height" else contract.width_rule
-    step, first = step_and_first(rule) if rule and rule != "any" else (contract.spatial_compression, 0)
+    own = contract.height_rule if free == "height" else contract.width_rule
+    step, first = step_and_first(own) if own else (contract.spatial_compression, 0)
     return Steps(max(step, denoiser.multiple_of if denoiser else 1), first, 1)
 
 
-def largest(question: Question, free: str, ask: Callable[[Question], Trial]) -> tuple[int, int | None, Trial | None, Trial | None]:
+def largest(
+    question: Question, free: str, ask: Callable[[Question], Trial]
+) -> tuple[int, int | None, Trial | None, Trial | None]:
     """The largest size that fits, the next one that does not, and the trials of both.
 
     `ask` tries a question of another size. No size where not even the least one fits; no next one where the limit of
@@ -114,15 +119,15 @@ def _crossing(known: dict[int, Trial]) -> int | None:
 
 
 def smaller(question: Question) -> Iterator[Question]:
-    """The same question at smaller sizes, the nearest first: fewer frames of a clip, smaller sides of a picture."""
+    """The same question at smaller sizes, the nearest first: one item, fewer frames of a clip, smaller sides."""
     if question.batch > 1:
         yield question.resized(batch=1)
-    free = ["frames"] if question.size["frames"] > 1 else ["height", "width"]
-    for share in SMALLER:
+    ways = [("frames",)] * (question.size["frames"] > 1) + [("height", "width")]
+    for share, free in product(SMALLER, ways):
         try:
             steps = {name: steps_of(question, name) for name in free}
-        except UserError:
-            return
+        except UserError:  # a size that the model fixes
+            continue
         sizes = {name: one.size(one.below(question.size[name] * share)) for name, one in steps.items()}
         if sizes != {name: question.size[name] for name in free}:
             yield question.resized(**sizes)

@@ -1,4 +1,4 @@
-"""The search: combinations of changes in order of what they cost, without those that cannot help by what is known already."""
+"""The search: combinations of changes in order of what they cost, without those that cannot help by what is known."""
 
 from collections.abc import Sequence
 
@@ -127,7 +127,7 @@ class Search:
 
 
 def may_help(change: Change, trial: Trial, question: Question) -> bool:
-    """Whether a change can make a trial fit or, where it does, lower its peak: by where the peak stands, and what is in it."""
+    """Whether a change can make a trial fit or, where it does, lower its peak: by where that stands, and what is in it."""
     if trial.found is None or trial.lacks_ram:
         return trial.found is not None and change.name == "offload"
     if change.takes_away == "attention":
@@ -182,6 +182,8 @@ def pareto(trials: Sequence[Trial]) -> list[Trial]:
     """Those that fit and that no cheaper one is as good as: in bytes of the card, and of the host."""
     kept: list[Trial] = []
     for trial in trials:
-        if trial.fits and not any(one.reserved <= trial.reserved and (one.host or 0) <= (trial.host or 0) for one in kept):
+        if trial.fits and not any(
+            one.reserved <= trial.reserved and (one.host or 0) <= (trial.host or 0) for one in kept
+        ):
             kept.append(trial)
     return kept

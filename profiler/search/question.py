@@ -34,7 +34,7 @@ class Question:
 
     stack: Stack
     context_bytes: int | None = None
-    base: Setting = Setting()
+    base: Setting = field(default_factory=Setting)
     sizes: Mapping[str, int] = field(default_factory=dict)
     batch: int = 1
     ram: int | None = None
@@ -129,7 +129,7 @@ class StageQuestion(Question):
     spec: ModelSpec
     stage: StageName = "decode"
     text_length: int | None = None
-    history: History = History()
+    history: History = field(default_factory=History)
 
     @property
     def name(self) -> str:
@@ -190,7 +190,9 @@ class GenerationQuestion(Question):
         if self.model is None or not self.sizes:
             return
         stages: list[StageName] = ["decode"] if self.model.vae else []
-        for stage in [*stages, *(["denoise"] if self.model.denoiser else [])]:
+        if self.model.denoiser:
+            stages.append("denoise")
+        for stage in stages:
             self.model.check(self.model.draft(stage, **self.sizes, text_length=self._some_text(stage)))
 
     def _some_text(self, stage: StageName) -> int | None:
@@ -211,7 +213,13 @@ class GenerationQuestion(Question):
         batch = self.batch * (self.call.get("images_per_prompt") or 1)
         length = self._some_text(stage)
         return StageQuestion(
-            spec=self.model, stage=stage, base=Setting(dtype=dtype), sizes=self.sizes, batch=batch, text_length=length, **here
+            spec=self.model,
+            stage=stage,
+            base=Setting(dtype=dtype),
+            sizes=self.sizes,
+            batch=batch,
+            text_length=length,
+            **here,
         )
 
     @cached_property

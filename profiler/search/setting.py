@@ -10,14 +10,15 @@ from profiler.data.workload import DtypeName, MemoryOptions, Placement
 from profiler.machine.versions import with_torch
 
 EXPANDABLE = "expandable_segments:True"
+NO_OPTIONS, ON_CARD = MemoryOptions(), Placement()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
     """What is set for a run. `changes` are the names of the ladder's changes in it, the cheapest first."""
 
-    options: MemoryOptions = MemoryOptions()
-    placement: Placement = Placement()
+    options: MemoryOptions = NO_OPTIONS
+    placement: Placement = ON_CARD
     dtype: DtypeName | None = None
     decode_chunk: int | None = None
     expandable: bool = False
@@ -55,7 +56,9 @@ class Setting:
         """`stack` as this setting has it: its allocator, its torch."""
         if self.torch is not None:
             stack = with_torch(stack, self.torch)
-        return replace(stack, settings=with_alloc_conf(stack.settings, self.alloc_conf(stack))) if self.expandable else stack
+        if not self.expandable:
+            return stack
+        return replace(stack, settings=with_alloc_conf(stack.settings, self.alloc_conf(stack)))
 
     def alloc_conf(self, stack: Stack) -> str:
         """The allocator's settings on `stack`; empty for its defaults."""

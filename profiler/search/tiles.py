@@ -7,7 +7,20 @@ from profiler.search.question import Question, StageQuestion, with_reserve
 from profiler.search.setting import Setting
 from profiler.search.trial import Trial
 
-SIDES = (2048, 1536, 1280, 1024, 768, 640, 512, 384, 320, 256, 192, 128)  # pixels of square tiles, which every class takes
+SIDES = (
+    2048,
+    1536,
+    1280,
+    1024,
+    768,
+    640,
+    512,
+    384,
+    320,
+    256,
+    192,
+    128,
+)  # pixels of square tiles, which every class takes
 MOST_TRIED = 5
 VAE_PHASES = ("decode", "image encode")
 
@@ -54,7 +67,8 @@ def _sides(vae: StageQuestion) -> list[int]:
 
 def _first_guess(vae: StageQuestion, setting: Setting, sides: list[int]) -> int:
     """Where to begin: what a decoder makes goes by the area of a tile, and a few clips stand beside it. Only a guess."""
-    plain = vae.ask(Setting(options=replace(_tiled(vae, setting, 1).options, tiling=False, tile=None), dtype=vae.base.dtype))
+    whole = replace(setting.options, tiling=False, tile=None, attention=None, attention_backend=None)
+    plain = vae.ask(Setting(options=whole, dtype=setting.dtype or vae.base.dtype))
     if plain.found is None or plain.capacity <= 0:
         return max(0, len(sides) - 2)
     size: dict[str, Any] = vae.size
@@ -71,4 +85,9 @@ def _first_guess(vae: StageQuestion, setting: Setting, sides: list[int]) -> int:
 def _others(before: Trial | None) -> int:
     """Bytes that stand beside the VAE while it runs, by a trial of the whole generation."""
     phases = before.found.phases if before and before.found else ()
-    return max((p.live + sum(w for n, w in p.weights.items() if "vae" not in n) for p in phases if p.name in VAE_PHASES), default=0)
+    beside = (
+        phase.live + sum(size for name, size in phase.weights.items() if "vae" not in name)
+        for phase in phases
+        if phase.name in VAE_PHASES
+    )
+    return max(beside, default=0)

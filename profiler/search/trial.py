@@ -83,15 +83,16 @@ class Trial:
 
     @property
     def in_the_way(self) -> list[dict[str, Any]]:
-        """What keeps it from fitting, the largest first: phase, op, bytes that are missing, whose weights. Empty if it fits."""
+        """What keeps it from fitting, the largest first: phase, op, bytes missing, whose weights. Empty if it fits."""
         if self.found is None:
             return [{"refused": self.refused}]
         if self.fits:
             return []
-        found, missing = self.found, []
+        found = self.found
+        missing: list[dict[str, Any]] = []
         if self.lacks_ram and self.host and self.ram:
             missing.append({"what": "host memory", "bytes": self.host, "missing_bytes": self.host - self.ram})
-        phases = {}
+        phases: dict[str, PhasePeak] = {}
         for phase in sorted(self.too_large, key=lambda one: -(one.peak.allocated_bytes or 0)):
             phases.setdefault(phase.name, phase)
         for name, phase in phases.items():
@@ -99,8 +100,8 @@ class Trial:
             more = {"weights": phase.weights, "live": phase.live, "activations": phase.activations}
             missing.append({"what": name, "bytes": size, "missing_bytes": size - self.capacity} | more)
         if not phases and self.allocated > self.capacity:
-            at = f"{found.peak_at.module or 'the stage itself'}: {found.peak_at.op}"
-            missing.append({"what": at, "bytes": self.allocated, "missing_bytes": self.allocated - self.capacity})
+            what = f"{found.peak_at.module or 'the stage itself'}: {found.peak_at.op}"
+            missing.append({"what": what, "bytes": self.allocated, "missing_bytes": self.allocated - self.capacity})
         if not missing and found.verdict == "does not fit":
             size = self.reserved
             what = "cached and cut memory: tensors alone would have room"
@@ -121,5 +122,6 @@ def _told(part: dict[str, Any]) -> str:
     parts = f"{part['what']} takes {format_bytes(part['bytes'])}, {format_bytes(part['missing_bytes'])} too many"
     if "weights" not in part:
         return parts
-    weights = ", ".join(f"{name} {format_bytes(size)}" for name, size in sorted(part["weights"].items(), key=lambda i: -i[1]))
+    largest_first = sorted(part["weights"].items(), key=lambda item: -item[1])
+    weights = ", ".join(f"{name} {format_bytes(size)}" for name, size in largest_first)
     return f"{parts} (weights: {weights or 'none'}; activations {format_bytes(part['activations'])})"
