@@ -205,14 +205,16 @@ def hotspots(
     from profiler.diagnosis.hotspots import summarize_with_remedies
     from profiler.diagnosis.sources import measure_events, read_events
 
+    context = None
     if device is None and run is None:
-        profile, ran = estimated(asked, spec, *target_stack(gpu, torch, cudnn, None, alloc_conf, vram, reserve))
+        target, context = target_stack(gpu, torch, cudnn, None, alloc_conf, vram, reserve)
+        profile, ran = estimated(asked, spec, target, context)
         profile.notes.update(said)
     else:
         where = (device or "cuda", alloc_conf)
         measurement, events = read_events(Path(run), asked) if run else measure_events(asked, spec, *where)
         profile, ran = measured(measurement, spec, events)
-    return summarize_with_remedies(profile, spec, ran.module if remedies else None), profile
+    return summarize_with_remedies(profile, spec, ran.module if remedies else None, context), profile
 
 
 def compare(before: str | Path | Iterable[Record], after: str | Path | Iterable[Record]) -> "RunDifference":

@@ -3,7 +3,8 @@
 import json
 import math
 import re
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Mapping
 from functools import reduce
 from typing import Any, TypeVar
 
@@ -163,6 +164,17 @@ def gather(values: dict[str, Any]) -> dict[str, Any]:
     options = MemoryOptions(**{name: rest.pop(name) for name in option_names()})
     history = History(sizes=rest.pop("after"), **{name: rest.pop(name) for name in ("empty_cache", "device_map")})
     return rest | {"options": options, "history": history}
+
+
+def fit_command(model: str, asked: Mapping[str, Any]) -> str:
+    """What to type for `latentmeter fit`, the same being asked: `asked` as the verbs take it."""
+    stage = asked.get("stage", "decode")
+    batch = asked.get("prompts") or asked.get("batch") or 1
+    size = {name: asked.get(name) for name in ("frames", "height", "width")} | {"batch": batch if batch > 1 else None}
+    rest = {name: asked.get(name) for name in ("dtype", "steps", "gpu", "vram", "reserve", "torch", "cudnn")}
+    given = {"stage": None if stage == "generate" else stage} | size | rest
+    words = [str(word) for name, value in given.items() if value is not None for word in (f"--{name}", value)]
+    return shlex.join(["latentmeter", "fit", model, *words])
 
 
 def emit(data: dict[str, Any], as_json: bool, show: Callable[[dict[str, Any]], None]) -> None:
