@@ -8,6 +8,7 @@ import pytest
 
 import profiler
 from profiler.data.workload import MemoryOptions
+from profiler.diagnosis.remedies import describe_remedy
 from profiler.errors import UserError
 from profiler.machine.target import target_stack
 from profiler.models.find import find_model
@@ -215,3 +216,37 @@ def test_weights_that_are_too_many_are_not_placed_at_all() -> None:
 def test_a_host_with_too_little_memory_is_in_the_way() -> None:
     found = Answer(whole(ram=1 << 20), ["expandable-segments"]).fit()
     assert (found.verdict, found.in_the_way[0]["what"]) == ("does not fit", "host memory")
+
+
+def test_what_does_not_fit_ends_with_the_command_that_finds_what_does(latentmeter: Any) -> None:
+    words = ["--frames", 9, "--height", 256, "--width", 256, "--gpu", "rtx-4090", "--vram", "1.15GiB"]
+    asked = "latentmeter fit tests/models/tiny-video.yaml --stage decode --frames 9 --height 256 --width 256"
+    for command in (["estimate", VIDEO, *words], ["hotspots", VIDEO, *words]):
+        last = latentmeter(*command).out.strip().splitlines()[-1]
+        assert last == f"what would fit: {asked} --gpu rtx-4090 --vram 1.15GiB"
+    assert "what would fit" not in latentmeter("estimate", VIDEO, "--gpu", "h200").out
+
+
+def test_a_remedy_says_whether_it_makes_it_fit() -> None:
+    found, _ = profiler.hotspots(VIDEO, **SIZE, **CARD, vram="1.15GiB")
+    said = {remedy.how: remedy.fits for remedy in found.remedies}
+    assert found.verdict == "does not fit" and True in said.values()
+    for remedy in found.remedies:
+        told = describe_remedy(remedy)
+        assert ("then it fits" in told, "does not fit still" in told) == (remedy.fits, not remedy.fits)
+        assert "fit" not in describe_remedy(replace(remedy, fits_before=True))
+
+
+def test_a_table_of_memories_is_markdown(latentmeter: Any) -> None:
+    done = latentmeter("fit", VIDEO, "--frames", 5, "--height", 64, "--width", 64, "--cards", "8,24")
+    lines = done.out.strip().splitlines()
+    assert done.code == 0 and lines[1] == "|---|---|---|---|---|"
+    assert [line.split(" | ")[1] for line in lines[2:]] == ["fits", "fits"]
+    assert lines[2].startswith("| 8 GiB (NVIDIA GeForce RTX ")
+
+
+def test_max_is_answered_with_the_next_size(latentmeter: Any) -> None:
+    words = ["--frames", 5, "--height", "max", "--width", 256, "--gpu", "rtx-4090", "--vram", "1.15GiB", "--json"]
+    found = json.loads(latentmeter("fit", VIDEO, *words, "--allow", "expandable-segments").out)
+    assert found["fits"] and found["largest"]["value"] == found["size"]["height"]
+    assert found["largest"]["next"] in (None, found["size"]["height"] + 8)
