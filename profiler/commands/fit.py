@@ -104,8 +104,8 @@ def show_fit(found: Fit) -> None:
     show_first_notes(found.notes)
     for line in found.would_fit:
         out.print(f"would fit: {line}")
-    if found.way.note and found.verdict == "tight":
-        out.print(f"tight: {found.way.note}")
+    if found.way.note:
+        out.print(f"{found.verdict}: {found.way.note}")
     if found.fits:
         out.print("")
         out.print(found.code)
@@ -116,7 +116,7 @@ def show_fit(found: Fit) -> None:
             f"what another past of the process may reserve at most: {format_bytes(found.way.safe_reserved_bytes)}"
         )
     for what, why in found.left_out.items():
-        out.print(f"not tried further: {what}: {why}")
+        out.print(f"left out: {what}: {why}")
     show_notes(found.notes)
     out.print(f"in full: {found.way.command}")
     out.print("nothing was measured")

@@ -13,9 +13,10 @@ from profiler.data.workload import STAGES, History, MemoryOptions, Placement
 from profiler.errors import LatentmeterError, UserError
 from profiler.machine.cards import Gpu, assumed_stack, cards_of, gpus
 from profiler.machine.target import has_driver, target_stack
+from profiler.models.catalog import model_ids
 from profiler.models.find import HUB_ID, find_model
 from profiler.models.pipeline_folder import find_pipeline
-from profiler.models.pipeline_spec import pipeline_ids
+from profiler.models.pipeline_spec import catalog_pipeline, pipeline_ids
 from profiler.search.ladder import Change, allowed
 from profiler.search.largest import FREE, largest, smaller
 from profiler.search.plainest import Search, pareto, plainest
@@ -116,6 +117,10 @@ def question_of(model: str, stage: str | None, call: Mapping[str, Any], how: Map
         text_length = rest.pop("text_length", None)
         for other in rest:
             raise UserError(f"{other}: goes with a whole generation, --stage generate")
+        if model in pipeline_ids() and model not in model_ids():  # a pipeline beside another one of the same model
+            model = catalog_pipeline(model).model or model
+        if stage is None:
+            how["notes"] = {"model.stage": f"{model} is no pipeline, so this is its decode alone"}
         asked = StageQuestion(spec=find_model(model), stage=name, text_length=text_length, history=history, **how)
     asked.check()
     return asked
@@ -181,6 +186,7 @@ class Answer:
         kept = ("stack.", "model.", "capacity", "steps", "safety_checker")
         own = ("stack.settings", "stack.alloc_conf") if best.setting.expandable else ()
         notes = {name: text for name, text in best.estimate.notes.items() if name.startswith(kept) and name not in own}
+        notes |= question.notes
         if question.unified:
             notes["unified"] = (
                 "this card's memory is the host's: what waits there takes it too, so offload is not tried"

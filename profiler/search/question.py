@@ -39,6 +39,7 @@ class Question:
     batch: int = 1
     ram: int | None = None
     card: tuple[str, ...] = ()
+    notes: Mapping[str, str] = field(default_factory=dict)
     tell: Tell = lambda _: None
     trials: dict[Setting, Trial] = field(default_factory=dict)
 

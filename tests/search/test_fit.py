@@ -13,7 +13,7 @@ from profiler.errors import UserError
 from profiler.machine.target import target_stack
 from profiler.models.find import find_model
 from profiler.models.pipeline_spec import Part, catalog_pipeline
-from profiler.search.call import Answer
+from profiler.search.call import Answer, question_of
 from profiler.search.ladder import CHANGES, combinations
 from profiler.search.largest import largest, steps_of
 from profiler.search.plainest import Search, may_help, pareto, plainest
@@ -89,6 +89,16 @@ def test_a_tile_is_the_largest_that_fits() -> None:
         trial = question.ask(Setting(options=MemoryOptions(tiling=True, tile=(larger, larger))))
         assert trial.verdict != "fits"
     assert any("of the pixels again" in cost for cost in found.way.costs)
+
+
+def test_a_model_that_is_no_pipeline_says_that_it_is_its_decode() -> None:
+    found = profiler.fit(VIDEO, **SIZE, **CARD)
+    assert found.notes["model.stage"] == f"{VIDEO} is no pipeline, so this is its decode alone"
+    assert "model.stage" not in profiler.fit(VIDEO, "decode", **SIZE, **CARD).notes
+    target, context = target_stack("rtx-4090", "2.13.0", None)
+    how = {"stack": target, "context_bytes": context}
+    assert question_of("flux.1-dev-img2img", "decode", {}, how).name == "flux.1-dev"
+    assert question_of("flux.1-dev-img2img", None, {}, how).whole
 
 
 def test_what_cannot_help_is_not_tried() -> None:
