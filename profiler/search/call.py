@@ -25,6 +25,7 @@ from profiler.search.result import Fit, way_of
 from profiler.search.setting import Setting
 from profiler.search.tiles import SIDES
 from profiler.search.trial import Trial
+from profiler.search.vae_switches import refusal
 
 Tell = Callable[[str], None]
 MOST_SMALLER = 4  # sizes of a whole generation, each a trace
@@ -198,7 +199,9 @@ def _lean(question: Question, changes: Sequence[Change]) -> Trial:
     """The trial with every change that takes away most: what fits at all fits so."""
     setting = question.base
     for change in changes:
-        if change.takes_away == "attention" or change.name in ("channels-last", "framewise", "decode-chunk"):
+        if change.takes_away == "attention" or change.name == "channels-last":
+            continue
+        if change.takes_away == "vae" and refusal(question, change.on(question.base)):
             continue
         if change.name == "offload" and setting.placement != Placement():
             continue  # leaf by leaf is leaner than what follows
@@ -209,9 +212,8 @@ def _lean(question: Question, changes: Sequence[Change]) -> Trial:
         quarter = 4 * vae.spec.latent.spatial_compression
         side = next((s for s in SIDES if s <= LEAN_TILE and s % quarter == 0 and s < max(question.sides)), None)
         tiled = setting.with_options(tile=(side, side)) if side else setting
-        trial = question.ask(tiled)
-        if trial.found:
-            return trial
+        if not refusal(question, tiled):
+            return question.ask(tiled)
     return question.ask(setting)
 
 

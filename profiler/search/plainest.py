@@ -2,19 +2,19 @@
 
 from collections.abc import Sequence
 
-from profiler.data.memory import PhasePeak
 from profiler.data.units import format_bytes
 from profiler.data.workload import Placement
+from profiler.search.hopes import is_enough, is_heavy, may_help
 from profiler.search.ladder import Change, combinations
 from profiler.search.question import Question
 from profiler.search.setting import Setting
-from profiler.search.tiles import VAE_PHASES, with_tiles
+from profiler.search.tiles import with_tiles
 from profiler.search.trial import Trial
+from profiler.search.vae_switches import refusal
 
 Combination = tuple[Change, ...]
 WORTH = 0.01  # of a peak: a change that takes less away is of no use
 MOST = {True: 3, False: 6}  # traces of a whole generation, of a stage; twice as many where none fits so far
-WEIGH = 0.1  # of the highest moment: where weights are less, moving them takes little away
 
 
 class Search:
@@ -25,6 +25,7 @@ class Search:
         self.made: dict[Combination, Trial] = {}
         self.left_out: dict[str, str] = {}
         self._useless: set[Change] = set()
+        self._asked: set[Change] = set()
 
     def run(self) -> list[Trial]:
         """Every trial, the cheapest setting first. At least one: that of the setting that the user asked for."""
@@ -71,7 +72,7 @@ class Search:
             setting = with_tiles(self.question, setting, self._nearest(combination, but="tiling"))
         return setting
 
-    def _nearest(self, combination: Combination, but: str) -> Trial | None:
+    def _nearest(self, combination: Combination, but: str = "") -> Trial | None:
         """The trial with most of a combination's changes, without the one named `but`."""
         rest = {change for change in combination if change.name != but}
         known = [made for made in self.made if rest.issuperset(made)]
@@ -85,10 +86,23 @@ class Search:
             return False
         if placement and not all(self._moves_more(placement, trial) for trial in self.made.values()):
             return False
-        return all(
-            (before := self._nearest(combination, but=change.name)) is None or may_help(change, before, self.question)
-            for change in combination
+        nearest = self._nearest(combination)
+        if nearest and not is_enough([c for c in combination if c.name not in nearest.setting.changes], nearest):
+            return False
+        befores = [(change, self._nearest(combination, but=change.name)) for change in combination]
+        return all(before is None or may_help(change, before) for change, before in befores) and self._is_taken(
+            combination
         )
+
+    def _is_taken(self, combination: Combination) -> bool:
+        """Whether the VAE's class takes the switches of a combination: asked of the class, once each."""
+        for change in combination:
+            if change.takes_away == "vae" and change not in self._asked:
+                self._asked.add(change)
+                if why := refusal(self.question, change.on(self.question.base)):
+                    self._useless.add(change)
+                    self.left_out[change.to(Setting()).title] = why
+        return not self._useless.intersection(combination)
 
     def _is_too_heavy(self, placement: Placement) -> bool:
         """Whether weights alone are more than the card has, or those that wait on the host are more than that has."""
@@ -113,60 +127,17 @@ class Search:
         if placement.low_cpu_mem:  # the same but for the host, which has room
             return False
         top = trial.highest
-        return top is None or _is_heavy(top)
+        return top is None or is_heavy(top)
 
     def _took_nothing(self, change: Change, before: Trial, after: Trial) -> bool:
         if after.found is None:
             return True
-        if change.takes_away not in ("vae", "attention") or (self.question.whole and not _at_vae(before)):
+        if change.takes_away not in ("vae", "attention") or (not may_help(change, before)):
             return False
         return all(
             now >= (1 - WORTH) * then
             for now, then in ((after.allocated, before.allocated), (after.reserved, before.reserved))
         )
-
-
-def may_help(change: Change, trial: Trial, question: Question) -> bool:
-    """Whether a change can make a trial fit or, where it does, lower its peak: by where that stands, and what is in it."""
-    if trial.found is None or trial.lacks_ram:
-        return trial.found is not None and change.name == "offload"
-    if change.takes_away == "attention":
-        return any("attention math" in route for route in trial.found.routes) and not trial.fits
-    if trial.fits:
-        return _may_lower(change, trial, question)
-    if change.takes_away == "cache":
-        return trial.allocated <= trial.capacity
-    if change.takes_away == "vae":
-        return not question.whole or _at_vae(trial)
-    if change.takes_away == "weights":
-        return all(phase.live + phase.activations <= trial.capacity for phase in trial.too_large)
-    return True
-
-
-def _may_lower(change: Change, trial: Trial, question: Question) -> bool:
-    """Whether it is an alternative to what fits already."""
-    top = trial.highest
-    if change.takes_away == "cache":
-        return trial.verdict == "tight"
-    if change.takes_away == "vae":
-        return (trial.verdict == "tight" or change.costs == "quality") and (not question.whole or _at_vae(trial))
-    if change.takes_away == "weights" and top is not None:
-        return _is_heavy(top)
-    return change.name == "dtype" and not trial.setting.changes
-
-
-def _at_vae(trial: Trial) -> bool:
-    """Whether every phase that is too large is the VAE's; where none is, the first that reserves more, else the highest."""
-    phases: list[PhasePeak] = trial.too_large
-    if not phases:
-        over = [p for p in trial.estimate.phases if (p.peak.reserved_bytes or 0) > trial.capacity]
-        phases = over[:1] or list(filter(None, [trial.highest]))
-    return all(phase.name in VAE_PHASES for phase in phases)
-
-
-def _is_heavy(phase: PhasePeak) -> bool:
-    """Whether weights are much of a moment."""
-    return sum(phase.weights.values()) > WEIGH * (phase.peak.allocated_bytes or 0)
 
 
 def _without_cache(combination: Combination) -> Combination:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from profiler.errors import UserError
 from profiler.search.question import Question
 from profiler.search.setting import Setting
 
@@ -21,7 +22,7 @@ class Switches:
 def switches(question: Question, setting: Setting) -> Switches:
     """What a setting changes of the VAE: the class itself is asked, on weights without data."""
     vae, options = question.of_vae(setting), setting.options
-    if vae is None or not (options.tiling or options.framewise):
+    if vae is None or not (options.tiling or options.framewise or options.slicing):
         return Switches()
     from profiler.models.build import TORCH_DTYPES, build, component_class
     from profiler.stages.options import apply_options
@@ -50,6 +51,15 @@ def switches(question: Question, setting: Setting) -> Switches:
         tile, stride = found
         recomputed *= sum(min(tile, pixels - start) for start in range(0, pixels, stride)) / pixels
     return Switches(arguments, rest, None if recomputed is None else recomputed - 1)
+
+
+def refusal(question: Question, setting: Setting) -> str:
+    """Why the VAE's class does not take what a setting asks of it; empty where it does."""
+    try:
+        switches(question, setting)
+    except UserError as error:
+        return str(error)
+    return ""
 
 
 def _side(module: Any, side: str) -> tuple[int, int] | None:

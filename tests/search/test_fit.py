@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 import profiler
+from profiler.data.memory import Memory
 from profiler.data.workload import MemoryOptions
 from profiler.diagnosis.remedies import describe_remedy
 from profiler.errors import UserError
@@ -14,9 +15,10 @@ from profiler.machine.target import target_stack
 from profiler.models.find import find_model
 from profiler.models.pipeline_spec import Part, catalog_pipeline
 from profiler.search.call import Answer, question_of
+from profiler.search.hopes import is_enough, may_help
 from profiler.search.ladder import CHANGES, combinations
 from profiler.search.largest import largest, steps_of
-from profiler.search.plainest import Search, may_help, pareto, plainest
+from profiler.search.plainest import Search, pareto, plainest
 from profiler.search.question import GenerationQuestion, StageQuestion
 from profiler.search.setting import Setting
 
@@ -106,8 +108,8 @@ def test_what_cannot_help_is_not_tried() -> None:
     base = question.ask(Setting())
     assert not base.fits and base.allocated > base.capacity
     changes = {change.name: change for change in CHANGES}
-    assert not may_help(changes["expandable-segments"], base, question)
-    assert may_help(changes["tiling"], base, question)
+    assert not may_help(changes["expandable-segments"], base)
+    assert may_help(changes["tiling"], base)
 
 
 def test_a_peak_grows_with_each_size_and_the_next_size_does_not_fit() -> None:
@@ -221,6 +223,28 @@ def test_weights_that_are_too_many_are_not_placed_at_all() -> None:
     search.run()
     assert all(trial.setting.placement.offload.startswith(("group", "sequential")) for trial in search.made.values())
     assert search.left_out["--offload none"] == "weights alone take 3.725 GiB at once"
+
+
+def test_two_troubles_want_two_changes() -> None:
+    """Weights that leave no room for the loop, and a decode that has none anywhere: neither change alone is tried."""
+    plain = whole().ask(Setting())
+    phases = {phase.name: phase for phase in plain.estimate.phases if phase.call == 1}
+    room = 100 << 20
+    large = {
+        "first step": {"weights": {"unet": 2 * room}, "live": 0, "activations": room // 2},
+        "decode": {"weights": {}, "live": 0, "activations": 2 * room},
+    }
+    made = tuple(
+        replace(phases[name], **parts, peak=Memory(allocated_bytes=2 * room, reserved_bytes=2 * room))  # type: ignore[arg-type]
+        for name, parts in large.items()
+    )
+    found = replace(plain.estimate, phases=made, verdict="does not fit", fits=False, capacity_bytes=room)
+    trial = replace(plain, found=found)
+    changes = {change.name: change for change in reversed(CHANGES)}
+    offload, tiling = changes["offload"], changes["tiling"]
+    assert may_help(offload, trial) and may_help(tiling, trial)
+    assert not is_enough([offload], trial) and not is_enough([tiling], trial)
+    assert is_enough([offload, tiling], trial)
 
 
 def test_a_host_with_too_little_memory_is_in_the_way() -> None:
