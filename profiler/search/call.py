@@ -179,9 +179,13 @@ class Answer:
         """The smallest card on which the leanest way runs, and the nearest smaller size that runs here."""
         if best.lacks_ram:
             return [f"a host that gives {format_bytes(best.host)}"]
+        leanest = min((t for t in (best, _lean(question, self.changes)) if t.found), key=lambda trial: trial.reserved)
         tried = islice(smaller(question), MOST_SMALLER if question.whole else None)
         fitting = (one for one in tried if _lean(one, self.changes).fits)
-        return [*filter(None, [_card_for(question, best)]), *(_said(one, self.changes) for one in islice(fitting, 1))]
+        return [
+            *filter(None, [_card_for(question, leanest)]),
+            *(_said(one, self.changes) for one in islice(fitting, 1)),
+        ]
 
     def _notes(self, question: Question, best: Trial) -> dict[str, str]:
         kept = ("stack.", "model.", "capacity", "steps", "safety_checker")
@@ -212,9 +216,11 @@ def _lean(question: Question, changes: Sequence[Change]) -> Trial:
         quarter = 4 * vae.spec.latent.spatial_compression
         side = next((s for s in SIDES if s <= LEAN_TILE and s % quarter == 0 and s < max(question.sides)), None)
         tiled = setting.with_options(tile=(side, side)) if side else setting
-        if not refusal(question, tiled):
-            return question.ask(tiled)
-    return question.ask(setting)
+        setting = setting if refusal(question, tiled) else tiled
+    trial = question.ask(setting)
+    if trial.found is None and setting.placement != question.base.placement:  # a pipeline that group offload breaks
+        trial = question.ask(replace(setting, placement=Placement(offload="model")))
+    return trial
 
 
 def _said(question: Question, changes: Sequence[Change]) -> str:
