@@ -13,11 +13,12 @@ from profiler.data.stack import DeviceName, Stack
 from profiler.data.units import MOST_CALLS, check_number
 from profiler.data.workload import StageName
 from profiler.errors import UserError
-from profiler.estimation.calls import estimate_call, generate
+from profiler.estimation.calls import ask_stage, estimate_call, generate
 from profiler.estimation.worst import worst_of
 from profiler.machine.target import target_stack
 from profiler.models.attention import noted, with_environment
 from profiler.models.find import find_model
+from profiler.search.call import fit
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from profiler.sweeps.run import Progress, RunOptions
 
 logger = logging.getLogger(__name__)
-__all__ = ["estimate_call", "generate"]  # verbs of a file of their own
+__all__ = ["estimate_call", "fit", "generate"]  # verbs of a file of their own
 
 
 def estimate(
@@ -72,20 +73,10 @@ def estimate(
         )[1]
     target, context = target_stack(gpu, torch, cudnn, stack, alloc_conf, vram, reserve)
     logger.info("asked: %s on %s", asked.key, target.title)
-    from profiler.estimation.cache import EstimateCache
     from profiler.files.cache import left_alone
 
-    known = EstimateCache(asked, spec, target, context)
     with left_alone(not cache):
-        if found := known.find():
-            return noted(found)
-        from profiler.estimation.estimator import estimate as run_estimate
-
-        found = run_estimate(asked, spec, target, context_bytes=context)
-        known.keep(found)
-        if why := known.why_traced:
-            found.notes["model.recording"] = f"traced: {why}"
-    return noted(found)
+        return noted(ask_stage(asked, spec, target, context))
 
 
 def make_recording(
@@ -214,14 +205,16 @@ def hotspots(
     from profiler.diagnosis.hotspots import summarize_with_remedies
     from profiler.diagnosis.sources import measure_events, read_events
 
+    context = None
     if device is None and run is None:
-        profile, ran = estimated(asked, spec, *target_stack(gpu, torch, cudnn, None, alloc_conf, vram, reserve))
+        target, context = target_stack(gpu, torch, cudnn, None, alloc_conf, vram, reserve)
+        profile, ran = estimated(asked, spec, target, context)
         profile.notes.update(said)
     else:
         where = (device or "cuda", alloc_conf)
         measurement, events = read_events(Path(run), asked) if run else measure_events(asked, spec, *where)
         profile, ran = measured(measurement, spec, events)
-    return summarize_with_remedies(profile, spec, ran.module if remedies else None), profile
+    return summarize_with_remedies(profile, spec, ran.module if remedies else None, context), profile
 
 
 def compare(before: str | Path | Iterable[Record], after: str | Path | Iterable[Record]) -> "RunDifference":

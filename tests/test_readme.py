@@ -27,6 +27,8 @@ EXAMPLES = {
     "--alloc-conf expandable_segments:True --json",
     "latentmeter estimate PIPELINE": "estimate wan2.1-t2v-1.3b --stage sample --offload model --steps 2 --frames 5 "
     "--height 64 --width 64 --gpu rtx-4090 --json",
+    "latentmeter fit MODEL": "fit tests/models/tiny-image.yaml --stage decode --frames 1 --height 64 --width 64 "
+    "--gpu rtx-4090 --json",
     "latentmeter recordings make MODEL": "recordings make tests/models/tiny-image.yaml --gpu h200 --json",
     "latentmeter recordings list": "recordings list --json",
     "latentmeter measure  MODEL": "measure tests/models/tiny-image.yaml --stage decode --device cpu --json",

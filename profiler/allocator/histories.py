@@ -171,6 +171,11 @@ class Histories:
         """Whether the first call alone gets through on the card; None where the card's size is not known."""
         return bool(self.here.peaks) if self.here else None
 
+    @property
+    def fits(self) -> bool | None:
+        """Whether every call gets through on the card; None where its size is not known."""
+        return None if self.here is None else self.here.refused is None
+
     def verdict(self) -> tuple[Verdict | None, str | None]:
         """Whether every call gets through on the card, and what is to be said of it; None where its size is not known.
 

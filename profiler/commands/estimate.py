@@ -7,7 +7,15 @@ import click
 
 from profiler import api
 from profiler.commands.generation import show_generation, told_on_terminal
-from profiler.commands.options import card_options, emit, gather, generation_options, json_option, stack_options
+from profiler.commands.options import (
+    card_options,
+    emit,
+    fit_command,
+    gather,
+    generation_options,
+    json_option,
+    stack_options,
+)
 from profiler.commands.tables import (
     console,
     show_breakdown,
@@ -16,7 +24,7 @@ from profiler.commands.tables import (
     show_notes,
     show_options,
 )
-from profiler.data.records import Estimate
+from profiler.data.records import CallEstimate, Estimate
 from profiler.data.units import format_bytes
 from profiler.data.workload import STAGES, History, Placement
 from profiler.errors import UserError
@@ -49,9 +57,18 @@ def estimate(model: str, no_cache: bool, as_json: bool, **values: Any) -> None:
             as_json,
             lambda _: show_generation(", ".join([*title, *filter(None, [placement.key])]), whole),
         )
+        _say_fit(model, whole, asked, as_json)
         return
     found = api.estimate(model, cache=not no_cache, **asked)
     emit(asdict(found), as_json, lambda _: show_estimate(found))
+    _say_fit(model, found, asked, as_json)
+
+
+def _say_fit(model: str, found: CallEstimate, asked: dict[str, Any], as_json: bool) -> None:
+    """What to type where it does not fit."""
+    if found.fits is False and not as_json and asked["stage"] in ("generate", *STAGES):
+        whole = "generate" if "placement" in asked else asked["stage"]
+        console().print(f"what would fit: {fit_command(model, asked | {'stage': whole})}")
 
 
 def generation_asked(values: dict[str, Any]) -> dict[str, Any]:

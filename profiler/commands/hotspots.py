@@ -11,6 +11,7 @@ from profiler.commands.estimate import generation_asked
 from profiler.commands.options import (
     card_options,
     emit,
+    fit_command,
     force_option,
     generation_options,
     json_option,
@@ -70,6 +71,8 @@ def hotspots(
 
         write_atomically(out, render_page(found))
     emit(found.to_dict(), as_json, lambda _: show_hotspots(found))
+    if found.verdict == "does not fit" and not as_json:
+        console().print(f"what would fit: {fit_command(model, asked)}")
 
 
 def show_hotspots(found: Hotspots) -> None:

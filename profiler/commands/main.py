@@ -22,7 +22,7 @@ EXIT_OURS, EXIT_INTERRUPTED, EXIT_TERMINATED = 3, 128 + signal.SIGINT, 128 + sig
 EXIT_CODES = """\b
 Exit codes:
   0    done
-  1    a case failed or fell outside its tolerance, a model cannot run, or the machine cannot go on (disk full)
+  1    nothing fits, a case failed or fell outside its tolerance, a model cannot run, or the machine cannot go on (disk full)
   2    a mistake in what was asked: an option, a size, a file, a place to write to
   3    an error of latentmeter itself; the message names the log with its traceback
   130  interrupted (Ctrl-C)
@@ -45,7 +45,19 @@ class Terminated(KeyboardInterrupt):
 
 
 NAMES = (  # each the name of a file and of the command in it
-    *("latent", "models", "estimate", "recordings", "measure", "hotspots", "run", "report", "explain", "compare"),
+    *(
+        "latent",
+        "models",
+        "estimate",
+        "fit",
+        "recordings",
+        "measure",
+        "hotspots",
+        "run",
+        "report",
+        "explain",
+        "compare",
+    ),
     *("accuracy", "coverage", "cards", "doctor"),
 )
 

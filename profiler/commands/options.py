@@ -3,7 +3,8 @@
 import json
 import math
 import re
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Mapping
 from functools import reduce
 from typing import Any, TypeVar
 
@@ -66,11 +67,27 @@ def _stage(*more: str) -> Callable[[Command], Command]:
     )
 
 
-_workload = together(  # sizes default to the model's published ones
-    click.option("--frames", type=int, help="Pixel frames."),
-    click.option("--height", type=int, help="Pixels."),
-    click.option("--width", type=int, help="Pixels."),
-    click.option("--batch", type=int, default=1, show_default=True, help="Clips or images at once."),
+class OrMax(click.ParamType[int | str]):
+    """A whole number, or `max` for the largest that fits."""
+
+    name = "integer|max"
+
+    def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> int | str:
+        """The number of its text."""
+        return "max" if value == "max" else click.INT.convert(value, param, context)
+
+
+def _sizes(kind: Any) -> Callable[[Command], Command]:
+    """Sizes default to the model's published ones."""
+    return together(
+        click.option("--frames", type=kind, help="Pixel frames."),
+        click.option("--height", type=kind, help="Pixels."),
+        click.option("--width", type=kind, help="Pixels."),
+        click.option("--batch", type=kind, default=1, show_default=True, help="Clips or images at once."),
+    )
+
+
+_workload = together(
     click.option("--dtype", type=click.Choice(DTYPES), help="Default: the component's usual one."),
     click.option("--text-length", type=int, help="Tokens of the prompt (denoise). Default: the published length."),
     click.option("--tiling", is_flag=True, help="The VAE's own tiling."),
@@ -92,10 +109,7 @@ _workload = together(  # sizes default to the model's published ones
     click.option("--device-map", is_flag=True, help="Weights loaded as from_pretrained(device_map=...) does."),
 )  # fmt: skip
 
-workload_options = together(_stage(), _workload)
-generation_options = together(
-    _stage("generate", "text-encode", "sample", "postprocess"),
-    _workload,
+_generation = together(
     click.option(
         "--offload",
         type=click.Choice(OFFLOADS),
@@ -108,6 +122,17 @@ generation_options = together(
     click.option("--guidance", type=float, help="How strong guidance is (generate)."),
     click.option("--decode-chunk", type=click.IntRange(1), help="Frames decoded at once, of SVD (generate)."),
     click.option("--images-per-prompt", type=click.IntRange(1), help="Results of a prompt (generate)."),
+)
+
+workload_options = together(_stage(), _sizes(int), _workload)
+generation_options = together(
+    _stage("generate", "text-encode", "sample", "postprocess"), _sizes(int), _workload, _generation
+)
+search_options = together(
+    click.option("--stage", type=click.Choice(["generate", *STAGES]), help="Default: a pipeline's whole generation."),
+    _sizes(OrMax()),
+    _workload,
+    _generation,
 )
 
 alloc_conf_option = click.option(
@@ -139,6 +164,17 @@ def gather(values: dict[str, Any]) -> dict[str, Any]:
     options = MemoryOptions(**{name: rest.pop(name) for name in option_names()})
     history = History(sizes=rest.pop("after"), **{name: rest.pop(name) for name in ("empty_cache", "device_map")})
     return rest | {"options": options, "history": history}
+
+
+def fit_command(model: str, asked: Mapping[str, Any]) -> str:
+    """What to type for `latentmeter fit`, the same being asked: `asked` as the verbs take it."""
+    stage = asked.get("stage", "decode")
+    batch = asked.get("prompts") or asked.get("batch") or 1
+    size = {name: asked.get(name) for name in ("frames", "height", "width")} | {"batch": batch if batch > 1 else None}
+    rest = {name: asked.get(name) for name in ("dtype", "steps", "gpu", "vram", "reserve", "torch", "cudnn")}
+    given = {"stage": None if stage == "generate" else stage} | size | rest
+    words = [str(word) for name, value in given.items() if value is not None for word in (f"--{name}", value)]
+    return shlex.join(["latentmeter", "fit", model, *words])
 
 
 def emit(data: dict[str, Any], as_json: bool, show: Callable[[dict[str, Any]], None]) -> None:

@@ -140,6 +140,7 @@ def _remedies(
 ) -> tuple[list[Remedy], dict[str, str]]:
     """Other placements, the VAE's switches and expandable segments, each by itself: those that help, why not the others."""
     before = Memory(allocated_bytes=profile.peak, reserved_bytes=profile.reserved)
+    fits = None if profile.verdict is None else profile.verdict != "does not fit"
     tried, left_out = [], {}
     for name, how, other, switched in _candidates(placement, options):
         try:
@@ -150,14 +151,16 @@ def _remedies(
         except LatentmeterError as error:
             left_out[how] = str(error)
             continue
-        after = Histories(trace, profile.stack, context_bytes, plans_on(profile.stack)).peak
+        after = Histories(trace, profile.stack, context_bytes, plans_on(profile.stack))
         caution = (
             f"slower: weights wait on the host, {format_bytes(trace.host.peak)} at most, and are moved for their use"
         )
-        tried.append(make_remedy(name, how, before, after, CAUTIONS.get(name, caution)))
+        remedy = make_remedy(name, how, before, after.peak, CAUTIONS.get(name, caution))
+        tried.append(replace(remedy, fits=after.fits, fits_before=fits))
     if expandable := with_expandable(profile.stack):
-        after = Histories(profile, expandable, context_bytes, plans_on(expandable)).peak
-        tried.append(make_remedy("expandable_segments", f"{VARIABLE}={EXPANDABLE}", before, after))
+        after = Histories(profile, expandable, context_bytes, plans_on(expandable))
+        remedy = make_remedy("expandable_segments", f"{VARIABLE}={EXPANDABLE}", before, after.peak)
+        tried.append(replace(remedy, fits=after.fits, fits_before=fits))
     return sort_out(tried, left_out)
 
 

@@ -142,13 +142,15 @@ def summarize(profile: Profile, remedies: Sequence[Remedy] = (), left_out: dict[
     )
 
 
-def summarize_with_remedies(profile: Profile, spec: "ModelSpec", module: "nn.Module | None") -> Hotspots:
+def summarize_with_remedies(
+    profile: Profile, spec: "ModelSpec", module: "nn.Module | None", context_bytes: int | None = None
+) -> Hotspots:
     """The same with the remedies of its findings, estimated on the stage's own `module`; without them where it is None."""
     if module is None:
         return summarize(profile)
     wanted = [name for finding in find_all(profile) for name in finding.options]
     assert isinstance(profile.workload, Workload)
-    return summarize(profile, *estimate_remedies(wanted, profile.workload, spec, profile.stack, module))
+    return summarize(profile, *estimate_remedies(wanted, profile.workload, spec, profile.stack, module, context_bytes))
 
 
 def _parent(node: Node) -> str:

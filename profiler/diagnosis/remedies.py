@@ -27,7 +27,7 @@ NEWER_TORCH, NEWER_CUDNN = "2.13.0", 91500
 
 @dataclass(frozen=True, kw_only=True)
 class Remedy:
-    """An option, how to ask for it, the peaks with it and without it (bytes), and what it costs besides."""
+    """An option, how to ask for it, the peaks with it and without it (bytes), what it costs, whether the card holds it."""
 
     name: str
     how: str
@@ -36,6 +36,8 @@ class Remedy:
     reserved: int | None
     reserved_before: int | None
     caution: str = ""
+    fits: bool | None = None
+    fits_before: bool | None = None
 
     @property
     def lowers(self) -> Literal["allocated", "reserved"]:
@@ -72,29 +74,34 @@ def describe_remedy(remedy: Remedy) -> str:
     now, before = remedy.peaks
     caution = f"; {remedy.caution}" if remedy.caution else ""
     peaks = f"{format_bytes(now)} {remedy.lowers} instead of {format_bytes(before)}"
-    return f"{remedy.how}: {peaks} ({now / before - 1:+.0%}){caution}"
+    fits = {True: "; then it fits", False: "; it does not fit still", None: ""}[
+        None if remedy.fits_before else remedy.fits
+    ]
+    return f"{remedy.how}: {peaks} ({now / before - 1:+.0%}){fits}{caution}"
 
 
 def estimate_remedies(
-    names: Collection[str], workload: Workload, spec: "ModelSpec", stack: Stack, module: "nn.Module"
-) -> tuple[list[Remedy], dict[str, str]]:
+    names: Collection[str], workload: Workload, spec: "ModelSpec", stack: Stack, module: "nn.Module",
+    context_bytes: int | None = None,
+) -> tuple[list[Remedy], dict[str, str]]:  # fmt: skip
     """Those of `names` that lower a peak by 1 % or more, allocated before reserved, and why the others are not among them.
 
     `module` is the stage's own, whose class says how large a tile is.
     """
-    from profiler.estimation.estimator import estimate_peak
+    from profiler.estimation.estimator import replay_stage
 
-    before = estimate_peak(workload, spec, stack)
+    before = replay_stage(workload, spec, stack, context_bytes)
     found, left_out = [], {}
     for name, how, changed, on in _candidates(workload, spec, stack, module):
         if name not in names or (changed, on) == (workload, stack):
             continue
         try:
-            after = estimate_peak(changed, spec, on)
+            after = replay_stage(changed, spec, on, context_bytes)
         except LatentmeterError as error:
             left_out[how] = str(error)
             continue
-        found.append(make_remedy(name, how, before, after))
+        remedy = make_remedy(name, how, before.peak, after.peak)
+        found.append(replace(remedy, fits=after.fits, fits_before=before.fits))
     return sort_out(found, left_out)
 
 

@@ -4,10 +4,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
-from profiler.data.records import CallEstimate
+from profiler.data.records import CallEstimate, Estimate
 from profiler.data.spans import STAGES
 from profiler.data.stack import Stack
-from profiler.data.workload import MemoryOptions, Placement
+from profiler.data.workload import MemoryOptions, Placement, Workload
 from profiler.errors import UserError
 from profiler.estimation.worst import worst_of
 from profiler.machine.target import target_stack
@@ -15,6 +15,8 @@ from profiler.machine.target import target_stack
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
+    from profiler.models.pipeline_spec import PipelineSpec
+    from profiler.models.spec import ModelSpec
     from profiler.stages.call import Modules
 
 CALL = (
@@ -93,9 +95,7 @@ def generate(
 
     Raises UserError, ModelError.
     """
-    from profiler.estimation.cache import find_answer, keep_answer
     from profiler.files.cache import left_alone
-    from profiler.models.attention import environment_backend
     from profiler.models.pipeline_folder import find_pipeline
 
     if stage not in STAGES:
@@ -107,17 +107,60 @@ def generate(
         here: dict[str, Any] = {"torch": torch, "cudnn": cudnn, "alloc_conf": alloc_conf, "reserve": reserve}
         return worst_of(vram, lambda card: generate(pipeline, stage, gpu=card, vram=vram, **how, **here, **call))[1]
     target, context = target_stack(gpu, torch, cudnn, stack, alloc_conf, vram, reserve)
-    placed, asked = placement or Placement(), options or MemoryOptions()
-    question = [spec.digest, asdict(placed), asdict(asked), call, asdict(target), context, environment_backend()]
     with left_alone(not cache):
-        found = find_answer(CallEstimate, question, target)
-        if found is None:
-            from profiler.estimation.placed import estimate_generation
-
-            how = {"placement": placed, "options": asked, "context_bytes": context, "tell": tell}
-            found = estimate_generation(spec, target, **how, **call)
-            keep_answer(question, target, found)
+        found = ask_generation(spec, target, context, placement or Placement(), options or MemoryOptions(), call, tell)
     return _only(found, stage)
+
+
+def ask_generation(
+    spec: "PipelineSpec",
+    stack: Stack,
+    context_bytes: int | None,
+    placement: Placement,
+    options: MemoryOptions,
+    call: Mapping[str, Any],
+    tell: Callable[[str], None] = lambda _: None,
+    traced: dict[str, Any] | None = None,
+) -> CallEstimate:
+    """The whole generation of `spec` on `stack`: kept from the same question, else estimated and kept.
+
+    `traced` as for `estimate_generation`. Raises UserError, ModelError.
+    """
+    from profiler.estimation.cache import find_answer, keep_answer
+    from profiler.models.attention import environment_backend
+
+    given = dict(call)
+    question = [
+        *(spec.digest, asdict(placement), asdict(options), given, asdict(stack), context_bytes),
+        environment_backend(),
+    ]
+    found = find_answer(CallEstimate, question, stack)
+    if found is None:
+        from profiler.estimation.placed import estimate_generation
+
+        how: dict[str, Any] = {"placement": placement, "options": options, "context_bytes": context_bytes}
+        found = estimate_generation(spec, stack, **how, tell=tell, traced=traced, **given)
+        keep_answer(question, stack, found)
+    return found
+
+
+def ask_stage(workload: Workload, spec: "ModelSpec", stack: Stack, context_bytes: int | None) -> Estimate:
+    """The estimate of a workload on `stack`: kept, replayed from a recording, else traced and kept.
+
+    Raises UserError, ModelError.
+    """
+    from profiler.estimation.cache import EstimateCache
+
+    known = EstimateCache(workload, spec, stack, context_bytes)
+    if found := known.find():
+        return found
+    from profiler.estimation.estimator import estimate
+
+    found = estimate(workload, spec, stack, context_bytes=context_bytes)
+    known.keep(found)
+    if why := known.why_traced:
+        found.notes["model.recording"] = f"traced: {why}"
+    return found
 
 
 def check_call(call: Mapping[str, Any]) -> None:

@@ -13,7 +13,6 @@ import torch._dynamo  # torch imports it at some op's first call; that keeps the
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from profiler.allocator.histories import Histories
-from profiler.data.memory import Memory
 from profiler.data.records import CallEstimate, Estimate
 from profiler.data.stack import Stack
 from profiler.data.workload import Workload
@@ -75,13 +74,13 @@ def estimate_with_events(
     return estimate_of(_answer(watched, stack, context_bytes, started), workload, spec), watched.trace
 
 
-def estimate_peak(workload: Workload, spec: ModelSpec, stack: Stack) -> Memory:
-    """The peak of the first call alone, as `estimate` has it: without the replays that its other figures take.
+def replay_stage(workload: Workload, spec: ModelSpec, stack: Stack, context_bytes: int | None = None) -> Histories:
+    """The calls that `estimate` tells of, for their peak and whether they fit: its other figures take more replays.
 
     Raises UserError, ModelError.
     """
     workload.check_device(stack.device)
-    return Histories(trace_stage(workload, spec, stack).trace, stack, plan_of=plans_on(stack)).peak
+    return Histories(trace_stage(workload, spec, stack).trace, stack, context_bytes, plans_on(stack))
 
 
 def estimate_run(

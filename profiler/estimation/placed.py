@@ -4,15 +4,16 @@ import inspect
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
+from profiler.data.alloc_conf import alloc_conf_of, with_alloc_conf
 from profiler.data.events import first_event, first_later_event
 from profiler.data.memory import HostBytes
 from profiler.data.records import AppliedOption, CallEstimate
 from profiler.data.spans import Span, spans_of
-from profiler.data.stack import Stack
+from profiler.data.stack import RESERVE, Stack
 from profiler.data.workload import DtypeName, MemoryOptions, Placement
 from profiler.errors import MODEL_FAILURES, LatentmeterError, ModelError, first_line
 from profiler.estimation.answer import answer
@@ -41,17 +42,34 @@ def estimate_generation(
     dtype: DtypeName | None = None,
     context_bytes: int | None = None,
     tell: Tell = lambda _: None,
+    traced: "dict[str, TracedGeneration] | None" = None,
     **call: Any,
 ) -> CallEstimate:
     """Estimate the pipeline that `spec` describes; `call` as for `made_ready`. `tell` hears what is done.
 
+    `traced` keeps the last trace: asked the same but for the card's memory or expandable segments, it is replayed anew.
     Raises UserError for an argument or option that it does not take, ModelError where the call fails.
     """
-    tell(f"building {spec.id}")
-    pipe, inputs, applied, notes = made_ready(spec, options, dtype, **call)
-    how: dict[str, Any] = {"context_bytes": context_bytes, "tell": tell, "options": options, "applied": applied}
-    found = estimate_placed(pipe, pipe, inputs, placement, stack, **how)
-    return replace(found, notes=found.notes | notes)
+    kept_as = repr(
+        (spec.digest, placement, options, dtype, call, sorted(asdict(_without_memory(stack)).items(), key=str))
+    )
+    if traced is None or (one := traced.get(kept_as)) is None:
+        tell(f"building {spec.id}")
+        pipe, inputs, applied, notes = made_ready(spec, options, dtype, **call)
+        one = trace_generation(pipe, pipe, inputs, placement, stack, options=options, applied=applied, tell=tell)
+        one = replace(one, notes=one.notes | notes)
+        if traced is not None:
+            traced.clear()  # a trace is some hundred MB: no more than one
+            traced[kept_as] = one
+    return one.on(stack, context_bytes, tell)
+
+
+def _without_memory(stack: Stack) -> Stack:
+    """What a trace depends on: neither the card's memory, nor how the allocator keeps it."""
+    conf = alloc_conf_of(stack.settings, stack.torch_release)
+    settings = {name: value for name, value in with_alloc_conf(stack.settings, "").items() if name != RESERVE}
+    rest = [part for part in conf.split(",") if part and not part.startswith("expandable_segments")]
+    return replace(stack, device_total_bytes=None, settings=with_alloc_conf(settings, ",".join(rest)))
 
 
 def made_ready(
@@ -95,6 +113,24 @@ def estimate_placed(*call: Any, **how: Any) -> CallEstimate:
     return estimate_with_events(*call, **how)[0]
 
 
+@dataclass(frozen=True)
+class TracedGeneration:
+    """A generation that was traced once. `on` answers for its card with any memory."""
+
+    watched: Watched[Generation]
+    trace: PlacedTrace
+    notes: dict[str, str]
+
+    def on(self, stack: Stack, context_bytes: int | None, tell: Tell = lambda _: None) -> CallEstimate:
+        """The estimate on `stack`: the card that it was traced for, but for its memory and how the allocator keeps it."""
+        started, trace = time.perf_counter(), self.trace
+        tell(f"replaying {len(trace.events):,} allocator events")
+        host = HostBytes(pinned=trace.host.pinned, pageable=trace.host.peak_pageable, peak=trace.host.peak)
+        how: dict[str, Any] = {"context_bytes": context_bytes, "started": started}
+        found = answer(self.watched.traced, stack, **how, spans=phases_of(trace), owners=trace.owners, host=host)
+        return replace(found, notes=found.notes | self.notes)
+
+
 def estimate_with_events(
     function: Callable[..., Any],
     pipe: Any,
@@ -103,25 +139,38 @@ def estimate_with_events(
     stack: Stack,
     *,
     context_bytes: int | None = None,
+    **how: Any,
+) -> tuple[CallEstimate, PlacedTrace]:
+    """Estimate `function` on `inputs`, as `trace_generation` traces it: its load, a first call and a second one.
+
+    Returns the events too, which the estimate was read from. Raises UserError, ModelError as that does.
+    """
+    started = time.perf_counter()
+    traced = trace_generation(function, pipe, inputs, placement, stack, **how)
+    found = traced.on(stack, context_bytes, how.get("tell", lambda _: None))
+    return replace(found, seconds=time.perf_counter() - started), traced.trace
+
+
+def trace_generation(
+    function: Callable[..., Any],
+    pipe: Any,
+    inputs: Sequence[Any] | Mapping[str, Any],
+    placement: Placement,
+    stack: Stack,
+    *,
     options: MemoryOptions = NONE,
     applied: Mapping[str, AppliedOption] = MappingProxyType({}),
     tell: Tell = lambda _: None,
-) -> tuple[CallEstimate, PlacedTrace]:
-    """Estimate `function` on `inputs`, which calls the pipeline `pipe`: its load, a first call and a second one.
+) -> TracedGeneration:
+    """Trace `function` on `inputs`, which calls the pipeline `pipe`. The pipeline is left as it was.
 
-    Returns the events too, which the estimate was read from. The pipeline is left as it was. `options` were `applied`
-    to it before; `tell` hears which part of it runs. Raises UserError where it refuses the placement, ModelError where
-    the call fails, as it may on a card too: a weight that stays behind, for one.
+    `options` were `applied` to it before; `tell` hears which part of it runs. Raises UserError where it refuses the
+    placement, ModelError where the call fails, as it may on a card too: a weight that stays behind, for one.
     """
-    started = time.perf_counter()
     trace = PlacedTrace(stack, tell=tell)
     run = Generation(function, pipe, inputs, placement)
     run.asked, run.options = options, applied
     watched = trace_placed(run, trace, warm_calls=1)
-    tell(f"replaying {len(trace.events):,} allocator events")
-    host = HostBytes(pinned=trace.host.pinned, pageable=trace.host.peak_pageable, peak=trace.host.peak)
-    rest: dict[str, Any] = {"context_bytes": context_bytes, "started": started}
-    found = answer(watched.traced, stack, **rest, spans=phases_of(trace), owners=trace.owners, host=host)
     notes = {}
     if trace.thresholds:
         notes["thresholds"] = f"a number of the checkpoint is taken as 0; first in {trace.thresholds[0]}"
@@ -131,7 +180,7 @@ def estimate_with_events(
         notes["size"] = f"{type(pipe).__name__} says: {'; '.join(run.said)}"
     if getattr(pipe, "safety_checker", None) is not None:
         notes["safety_checker"] = CHECKED
-    return replace(found, notes=found.notes | notes), trace
+    return TracedGeneration(watched, trace, notes)
 
 
 def trace_placed(run: Generation, trace: PlacedTrace, *, warm_calls: int) -> Watched[Generation]:

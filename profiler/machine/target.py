@@ -42,7 +42,7 @@ def _named_stack(
 ) -> tuple[Stack, int | None]:
     from profiler.machine.cards import DEFAULT_GPU, assumed_stack, find_gpu
 
-    if gpu is None and torch_version is None and cudnn is None and _has_driver():
+    if gpu is None and torch_version is None and cudnn is None and has_driver():
         import torch
 
         if torch.cuda.is_available():
@@ -53,7 +53,7 @@ def _named_stack(
     return assumed_stack(card, torch_version, cudnn, settings_here()), card.context_bytes
 
 
-def _has_driver() -> bool:
+def has_driver() -> bool:
     """Whether CUDA's driver can be loaded: without it torch sees no card, and need not be imported to say so."""
     try:
         ctypes.CDLL("libcuda.so.1")

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from profiler.comparison.case import Comparison, Pair
 from profiler.data.memory import ALLOCATED_TERMS, LEVELS
-from profiler.data.records import Record
+from profiler.data.records import Estimate, Record
 from profiler.data.units import format_bytes, format_percent
 from profiler.report.words import (
     added_workspace,
@@ -30,10 +30,11 @@ UNITS = (
 NO_REASON = "no reason was recorded"
 COLUMNS = (
     *("model", "stage", "frames \u00d7 height \u00d7 width", "batch", "dtype", "options", "kind", "status"),
+    "fits",
     *("allocated, estimated", "allocated, measured", "error", "verdict"),
     *(f"{name}, {side}" for name in LEVELS[1:] for side in SIDES),
 )
-ALWAYS = ("model", "stage", COLUMNS[2], *COLUMNS[8:12])  # columns that stand even where every row says the same
+ALWAYS = ("model", "stage", COLUMNS[2], *COLUMNS[9:13])  # columns that stand even where every row says the same
 STEPS: tuple[tuple[str, Role], ...] = (
     ("latent", "latent"),
     *((name, "term") for name in ALLOCATED_TERMS),
@@ -159,6 +160,7 @@ def table_row(comparison: Comparison, notes: Footnotes, said: str = "") -> list[
         *(Cell(workload.dtype), Cell(workload.options.key or "none")),
         Cell("measured (CPU)") if provenance == "cpu" else Cell(provenance, detail=card_of(record)),
         Cell(record.status),
+        Cell(_fits(record.estimate)),
     ]
     for quantity in LEVELS:
         for side in SIDES:
@@ -206,6 +208,13 @@ def unexplained(steps: Sequence[Step]) -> Pair:
         return None if None in (total, *terms) else total - sum(terms)
 
     return Pair(estimated=rest("estimated"), measured=rest("measured"))
+
+
+def _fits(estimate: Estimate | None) -> str:
+    """Whether the estimate fits its card; older records have a yes or no alone."""
+    if estimate is None or estimate.fits is None:
+        return "-"
+    return estimate.verdict or ("fits" if estimate.fits else "does not fit")
 
 
 def _error_cell(record: Record, pair: Pair, notes: Footnotes) -> Cell:

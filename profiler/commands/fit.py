@@ -1,0 +1,137 @@
+"""`latentmeter fit`: does it fit on this card, and what has to be set so that it does."""
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from profiler import api
+from profiler.commands.estimate import PLACEMENT
+from profiler.commands.generation import told_on_terminal
+from profiler.commands.options import (
+    EXIT_FAILED,
+    card_options,
+    emit,
+    gather,
+    json_option,
+    search_options,
+    stack_options,
+)
+from profiler.commands.tables import console, print_table, show_first_notes, show_notes
+from profiler.data.units import format_bytes
+from profiler.data.workload import Placement
+from profiler.errors import LatentmeterError, UserError
+from profiler.search.result import Fit, Way
+
+
+@click.command()
+@click.argument("model")
+@search_options
+@stack_options
+@card_options
+@click.option("--ram", metavar="SIZE", help="What the host may give: 32GiB. Default: without limit.")
+@click.option("--allow", metavar="NAMES", help="The changes that may be made, as tiling,offload. Default: all.")
+@click.option("--cards", metavar="GIB", help="A row for each memory, as 8,12,24: a table to paste.")
+@click.option("--no-cache", is_flag=True, help="Trace anew; neither read nor keep anything on disk.")
+@json_option
+def fit(model: str, allow: str | None, cards: str | None, no_cache: bool, as_json: bool, **values: Any) -> None:
+    """What to set so that MODEL runs on a card: the plainest settings, the code to paste, and the alternatives.
+
+    A pipeline is answered as a whole generation, or for its --stage alone; a model that is no pipeline for its decode. What
+    is set here stays; one of --frames, --height, --width, --batch may be max. Exit code 0: it fits or is tight; 1: it does
+    not fit; 2: a mistake.
+    """
+    asked = gather(values)
+    placed = {name: asked.pop(name) for name in PLACEMENT}
+    placement = Placement(**{name: value for name, value in placed.items() if value})
+    names = [name for name in (allow or "").split(",") if name]
+    how: dict[str, Any] = {"placement": placement, "allow": names, "cache": not no_cache}
+    with told_on_terminal() as tell:
+        if cards is not None:
+            rows = [_row(model, size, asked | how | {"tell": tell}) for size in _sizes_of(cards, asked)]
+            found = None
+        else:
+            found = api.fit(model, **asked, **how, tell=tell)
+    if found is None:
+        emit({"model": model, "cards": rows}, as_json, lambda _: show_cards(model, rows))
+        return
+    emit(found.to_dict(), as_json, lambda _: show_fit(found))
+    if not found.fits:
+        sys.exit(EXIT_FAILED)
+
+
+def _sizes_of(cards: str, asked: dict[str, Any]) -> list[int]:
+    if asked.get("gpu") or asked.get("vram"):
+        raise UserError("cards: names memories by itself; leave out --gpu and --vram")
+    try:
+        return [int(size) for size in cards.split(",")]
+    except ValueError:
+        raise UserError(f"cards: {cards!r} is no list of GiB, such as 8,12,24") from None
+
+
+def _row(model: str, size: int, asked: dict[str, Any]) -> dict[str, Any]:
+    try:
+        found = api.fit(model, **asked | {"vram": f"{size}GiB", "gpu": None})
+    except UserError:
+        raise
+    except LatentmeterError as error:
+        return {"gib": size, "error": str(error)}
+    return {"gib": size} | found.to_dict()
+
+
+def show_cards(model: str, rows: Sequence[dict[str, Any]]) -> None:
+    """A Markdown table, a row a memory."""
+    out = console()
+    out.print(f"| card | {model} | settings | reserved | host |")
+    out.print("|---|---|---|---|---|")
+    for row in rows:
+        if "error" in row:
+            out.print(f"| {row['gib']} GiB | unknown | {row['error']} | | |")
+            continue
+        settings = f"`{row['title']}`" if row["fits"] else "; ".join(row["would_fit"]) or "-"
+        host = "-" if row["host_bytes"] is None else format_bytes(row["host_bytes"])
+        figures = f"{format_bytes(row['reserved_bytes'])} | {host}"
+        out.print(f"| {row['gib']} GiB ({row['gpu']}) | {row['verdict']} | {settings} | {figures} |")
+
+
+def show_fit(found: Fit) -> None:
+    """The answer in one line, the code, then every way that is worth it."""
+    out = console()
+    out.print(found.line, style="bold")
+    if found.largest:
+        out.print(_largest(found.largest), style="bold")
+    show_first_notes(found.notes)
+    for line in found.would_fit:
+        out.print(f"would fit: {line}")
+    if found.way.note:
+        out.print(f"{found.verdict}: {found.way.note}")
+    if found.fits:
+        out.print("")
+        out.print(found.code)
+        out.print("")
+        ways = [found.way, *found.alternatives]
+        print_table(["settings", "verdict", "allocated", "reserved", "free", "host", "costs"], map(_way, ways))
+        out.print(
+            f"what another past of the process may reserve at most: {format_bytes(found.way.safe_reserved_bytes)}"
+        )
+    for what, why in found.left_out.items():
+        out.print(f"left out: {what}: {why}")
+    show_notes(found.notes)
+    out.print(f"in full: {found.way.command}")
+    out.print("nothing was measured")
+
+
+def _largest(found: dict[str, Any]) -> str:
+    if found["value"] is None:
+        return f"no {found['free']} fit, not even the least"
+    if found["next"] is None:
+        return f"{found['free']}: {found['value']}, eight times the published size; larger ones were not tried"
+    missing = f": {format_bytes(found['missing_bytes'])} too many" if found["missing_bytes"] else ""
+    return f"{found['free']}: {found['value']} at most; the next, {found['next']}, does not fit{missing}"
+
+
+def _way(way: Way) -> list[str]:
+    host = "-" if way.host_bytes is None else format_bytes(way.host_bytes)
+    sizes = [way.peak.allocated_bytes, way.reserved_bytes, way.headroom_bytes]
+    return [way.title, way.verdict, *map(format_bytes, sizes), host, "; ".join(way.costs) or "nothing"]

@@ -1,0 +1,285 @@
+"""The verb: what fits on a card, and the code for it."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from profiler.data.stack import Stack
+from profiler.data.units import GIB, format_bytes, parse_bytes
+from profiler.data.workload import STAGES, History, MemoryOptions, Placement
+from profiler.errors import LatentmeterError, UserError
+from profiler.machine.cards import Gpu, assumed_stack, cards_of, gpus
+from profiler.machine.target import has_driver, target_stack
+from profiler.models.catalog import model_ids
+from profiler.models.find import HUB_ID, find_model
+from profiler.models.pipeline_folder import find_pipeline
+from profiler.models.pipeline_spec import catalog_pipeline, pipeline_ids
+from profiler.search.ladder import Change, allowed
+from profiler.search.largest import FREE, largest, smaller
+from profiler.search.plainest import Search, pareto, plainest
+from profiler.search.question import GenerationQuestion, Question, StageQuestion
+from profiler.search.result import Fit, way_of
+from profiler.search.setting import Setting
+from profiler.search.tiles import SIDES
+from profiler.search.trial import Trial
+from profiler.search.vae_switches import refusal
+
+Tell = Callable[[str], None]
+MOST_SMALLER = 4  # sizes of a whole generation, each a trace
+MOST_BOXES = 3  # of cards that are tried for what fits on none here
+LEAN_TILE = 512  # below, a decoder is small beside the denoiser, and many tiles are slow to trace
+OTHER_CALL = ("steps", "guidance", "images_per_prompt", "text_length")
+
+
+def fit(
+    model: str,
+    stage: str | None = None,
+    *,
+    gpu: str | None = None, vram: str | None = None, reserve: str | None = None, ram: str | None = None,
+    torch: str | None = None, cudnn: int | None = None, alloc_conf: str | None = None, stack: Stack | None = None,
+    allow: Sequence[str] = (),
+    options: MemoryOptions | None = None,
+    placement: Placement | None = None,
+    cache: bool = True,
+    tell: Tell = lambda _: None,
+    **call: Any,
+) -> Fit:  # fmt: skip
+    """What has to be set so that `model` runs on a card, the plainest first, with the code; nothing is measured.
+
+    `model` is a pipeline (a catalog id, a diffusers folder, a hub id): its whole generation is answered, or its `stage`
+    alone. A model that is no pipeline is answered for its decode. `call` are `frames`, `height`, `width`, `batch`, of which
+    one may be `"max"`, and `dtype`, `decode_chunk`, `steps`, `guidance`, `images_per_prompt`, `text_length`. The card is
+    named as for `estimate`; `ram` is what the host may give (`"32GiB"`), `allow` names the changes that may be made, all by
+    default; what `options` and `placement` set stays as it is. `tell` hears what is done.
+
+        found = profiler.fit("flux.1-dev", gpu="rtx-4090")
+        print(found.line, found.code, sep="\\n")
+
+    Raises UserError, ModelError.
+    """
+    from profiler.files.cache import left_alone
+
+    if gpu is None and vram is None and stack is None and not has_driver():
+        raise UserError("no card is here, so name one: --gpu rtx-4090, or --vram 12GiB; `latentmeter cards` lists them")
+    free = [name for name in FREE if call.get(name) == "max"]
+    if len(free) > 1:
+        raise UserError(f"{' and '.join(free)}: one size at a time can be max")
+    base = Setting(
+        options=options or MemoryOptions(), placement=placement or Placement(), dtype=call.pop("dtype", None),
+        decode_chunk=call.pop("decode_chunk", None),
+    )  # fmt: skip
+    limit = None if ram is None else parse_bytes(ram)
+
+    def ask(card: str | None) -> "Answer":
+        target, context = target_stack(card, torch, cudnn, stack, alloc_conf, vram, reserve)
+        if target.device != "cuda":
+            raise UserError("a search is for a card: --gpu names one")
+        named = {
+            "gpu": card,
+            "vram": vram,
+            "reserve": reserve,
+            "torch": torch,
+            "cudnn": cudnn,
+            "alloc-conf": alloc_conf,
+        }
+        words = [str(word) for name, value in named.items() if value is not None for word in (f"--{name}", value)]
+        how: dict[str, Any] = {"stack": target, "context_bytes": context, "base": base, "ram": limit, "tell": tell}
+        how["card"] = tuple(words)
+        return Answer(question_of(model, stage, call, how), allow, *free)
+
+    with left_alone(not cache):
+        if vram is None or gpu is not None or stack is not None:
+            return ask(gpu).fit()
+        return _worst(vram, ask)
+
+
+def question_of(model: str, stage: str | None, call: Mapping[str, Any], how: Mapping[str, Any]) -> Question:
+    """What `model` and `stage` mean: a whole generation of a pipeline, or one stage. Raises UserError."""
+    sizes = {name: value for name in FREE[:3] if (value := call.get(name)) not in (None, "max")}
+    batch = call.get("batch")
+    how = {**how, "sizes": sizes, "batch": 1 if batch in (None, "max") else batch}
+    rest = {name: value for name, value in call.items() if name not in FREE and value is not None}
+    for name in rest:
+        if name not in (*OTHER_CALL, "history"):
+            raise UserError(f"{name}: a search has nothing of this name; it has {', '.join((*FREE, *OTHER_CALL))}")
+    history = rest.pop("history", History())
+    asked: Question
+    if stage == "generate" or (stage is None and _is_pipeline(model)):
+        if history != History():
+            raise UserError("after, empty_cache and device_map: go with a single stage; a generation has two calls")
+        asked = GenerationQuestion(spec=find_pipeline(model), call=rest, **how)
+    else:
+        name = stage or "decode"
+        if name not in STAGES:
+            raise UserError(f"stage: no stage {name!r} to search for; one of generate, {', '.join(STAGES)}")
+        text_length = rest.pop("text_length", None)
+        for other in rest:
+            raise UserError(f"{other}: goes with a whole generation, --stage generate")
+        if model in pipeline_ids() and model not in model_ids():  # a pipeline beside another one of the same model
+            model = catalog_pipeline(model).model or model
+        if stage is None:
+            how["notes"] = {"model.stage": f"{model} is no pipeline, so this is its decode alone"}
+        asked = StageQuestion(spec=find_model(model), stage=name, text_length=text_length, history=history, **how)
+    asked.check()
+    return asked
+
+
+class Answer:
+    """One question answered: the search, or the largest size and then the search at that size."""
+
+    def __init__(self, question: Question, allow: Sequence[str], free: str | None = None) -> None:
+        self.question, self.allow, self.free = question, allow, free
+        self.changes = allowed(allow, question)
+        self.best: Trial
+        if allow and not self.changes:
+            raise UserError(f"allow: nothing to search: none of {', '.join(allow)} applies here, or it is set already")
+
+    def fit(self) -> Fit:
+        """The whole answer."""
+        found, question = None, self.question
+        if self.free:
+            found = self._largest(self.free)
+            question = self.question = (
+                self.question.resized(**{self.free: found["value"]}) if found["value"] else question
+            )
+        search = Search(question, self.changes)
+        trials = [trial for trial in search.run() if trial.found]
+        if not trials:
+            raise UserError(next(iter(search.made.values())).refused)
+        if found and found["value"] and not search.fitting:
+            trials.append(_lean(question, self.changes))
+        ways = pareto(trials)
+        best = plainest(ways) if ways else min(trials, key=lambda one: (one.lacks_ram, one.reserved))
+        self.best = best
+        return Fit(
+            model=question.name,
+            stage="generate" if question.whole else str(getattr(question, "stage", "")),
+            size=question.size | ({"batch": question.batch} if question.batch > 1 else {}),
+            gpu=question.stack.gpu,
+            way=way_of(question, best),
+            alternatives=tuple(way_of(question, trial) for trial in ways if trial is not best),
+            in_the_way=tuple(best.in_the_way),
+            why_not=best.why_not,
+            would_fit=() if ways else tuple(self._would_fit(question, best)),
+            largest=found,
+            left_out=search.left_out,
+            notes=self._notes(question, best),
+        )
+
+    def _largest(self, free: str) -> dict[str, Any]:
+        size, following, _, above = largest(self.question, free, lambda question: _lean(question, self.changes))
+        missing = None if above is None or above.found is None else max(0, -above.headroom)
+        why = "" if above is None else above.why_not
+        return {"free": free, "value": size or None, "next": following, "missing_bytes": missing, "why_not": why}
+
+    def _would_fit(self, question: Question, best: Trial) -> list[str]:
+        """The smallest card on which the leanest way runs, and the nearest smaller size that runs here."""
+        if best.lacks_ram:
+            return [f"a host that gives {format_bytes(best.host)}"]
+        leanest = min((t for t in (best, _lean(question, self.changes)) if t.found), key=lambda trial: trial.reserved)
+        tried = islice(smaller(question), MOST_SMALLER if question.whole else None)
+        fitting = (one for one in tried if _lean(one, self.changes).fits)
+        return [
+            *filter(None, [_card_for(question, leanest)]),
+            *(_said(one, self.changes) for one in islice(fitting, 1)),
+        ]
+
+    def _notes(self, question: Question, best: Trial) -> dict[str, str]:
+        kept = ("stack.", "model.", "capacity", "steps", "safety_checker")
+        own = ("stack.settings", "stack.alloc_conf") if best.setting.expandable else ()
+        notes = {name: text for name, text in best.estimate.notes.items() if name.startswith(kept) and name not in own}
+        notes |= question.notes
+        if question.unified:
+            notes["unified"] = (
+                "this card's memory is the host's: what waits there takes it too, so offload is not tried"
+            )
+        return notes
+
+
+def _lean(question: Question, changes: Sequence[Change]) -> Trial:
+    """The trial with every change that takes away most: what fits at all fits so."""
+    setting = question.base
+    for change in changes:
+        if change.takes_away == "attention" or change.name == "channels-last":
+            continue
+        if change.takes_away == "vae" and refusal(question, change.on(question.base)):
+            continue
+        if change.name == "offload" and setting.placement != Placement():
+            continue  # leaf by leaf is leaner than what follows
+        if change.name == "offload" and change.on(setting).placement.offload == "model":
+            continue
+        setting = change.to(setting)
+    if "tiling" in setting.changes and (vae := question.of_vae(setting)):
+        quarter = 4 * vae.spec.latent.spatial_compression
+        side = next((s for s in SIDES if s <= LEAN_TILE and s % quarter == 0 and s < max(question.sides)), None)
+        tiled = setting.with_options(tile=(side, side)) if side else setting
+        setting = setting if refusal(question, tiled) else tiled
+    trial = question.ask(setting)
+    if trial.found is None and setting.placement != question.base.placement:  # a pipeline that group offload breaks
+        trial = question.ask(replace(setting, placement=Placement(offload="model")))
+    return trial
+
+
+def _said(question: Question, changes: Sequence[Change]) -> str:
+    trial = _lean(question, changes)
+    return f"{question.title} on this card, with {trial.setting.title}: {format_bytes(trial.reserved)} reserved"
+
+
+def _card_for(question: Question, best: Trial) -> str:
+    """The smallest memory that cards are sold with on which the way fits, as estimated for the one with least of it."""
+    boxes = sorted({card.box_gib for card in gpus().values() if card.box_gib and card.box_gib * GIB > best.reserved})
+    for box in boxes[:MOST_BOXES]:
+        card = min(cards_of(box * GIB), key=lambda one: (one.capability != question.stack.capability, one.total_bytes))
+        stack = replace(
+            assumed_stack(card, question.stack.torch, question.stack.cudnn), settings=dict(question.stack.settings)
+        )
+        other = replace(question, stack=stack, context_bytes=card.context_bytes, trials={})
+        if (trial := other.ask(best.setting)).fits:
+            how = trial.setting.title
+            return f"a card with {box} GiB, such as {card.id}: {format_bytes(trial.reserved)} reserved, {how}"
+    return ""
+
+
+def _worst(vram: str, ask: Callable[[str | None], Answer]) -> Fit:
+    """The answer for the worst card sold with a memory: searched for the one with the least, then asked of the others."""
+    cards = sorted(cards_of(parse_bytes(vram)), key=lambda card: card.total_bytes)
+    refused: dict[str, LatentmeterError] = {}
+    checked: list[str] = []
+    settled: tuple[str, Fit, Trial] | None = None
+    for card in cards:
+        try:
+            answer = ask(card.id)
+            if settled is None or answer.free or not answer.question.ask(settled[2].setting).fits:
+                settled = card.id, answer.fit(), answer.best
+        except LatentmeterError as error:
+            refused[card.id] = error
+            continue
+        checked.append(card.id)
+        if not settled[1].fits:
+            break
+    if settled is None:
+        raise next(iter(refused.values()))
+    worst, found, _ = settled
+    return replace(found, notes={"stack.card": _of_cards(vram, cards, checked, worst, refused)} | found.notes)
+
+
+def _of_cards(
+    vram: str, cards: Sequence[Gpu], checked: Sequence[str], worst: str, refused: Mapping[str, LatentmeterError]
+) -> str:
+    """Which cards a memory stands for."""
+    box = (cards[0].box_gib or 0) * GIB
+    larger = "" if box == parse_bytes(vram) else f" (the next larger memory that cards have is {format_bytes(box)})"
+    others = "".join(f"; {one} does not take it: {error}" for one, error in refused.items())
+    known = f"of {', '.join(checked)} the one that needs most: {worst}"
+    return f"for {vram} of memory{larger}, {known}; --gpu names yours{others}"
+
+
+def _is_pipeline(name: str) -> bool:
+    if name in pipeline_ids():
+        return True
+    if Path(name).is_dir():
+        return (Path(name) / "model_index.json").exists()
+    return bool(HUB_ID.fullmatch(name)) and not os.path.exists(name)  # noqa: PTH110

@@ -1,0 +1,256 @@
+"""What is asked: a stage of a model or a whole generation, at a size, on a card. It asks the estimator, once a setting."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+from profiler.allocator.histories import capacity_of
+from profiler.data.stack import RESERVE, Stack
+from profiler.data.units import ELEMENT_BYTES
+from profiler.data.workload import VAE_STAGES, DtypeName, History, Placement, StageName
+from profiler.errors import LatentmeterError
+from profiler.estimation.calls import ask_generation, ask_stage
+from profiler.models.attention import with_environment
+from profiler.models.catalog import catalog_model
+from profiler.models.find import find_model
+from profiler.models.pipeline_spec import Part, PipelineSpec
+from profiler.models.spec import ModelSpec, Size
+from profiler.search.setting import Setting
+from profiler.search.trial import Trial
+
+Tell = Callable[[str], None]
+UNIFIED = (12, 1)  # the architecture of GB10 alone, whose GPU has the host's memory
+SIZES = ("frames", "height", "width")
+UNPUBLISHED = Size(frames=1, height=512, width=512)  # what is run of a pipeline whose size nobody publishes
+
+
+@dataclass(kw_only=True)
+class Question:
+    """`base` is what the user sets, and stays; `sizes` those that were given, `card` the words that name the card.
+
+    `trials` is all that was asked, in order.
+    """
+
+    stack: Stack
+    context_bytes: int | None = None
+    base: Setting = field(default_factory=Setting)
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    batch: int = 1
+    ram: int | None = None
+    card: tuple[str, ...] = ()
+    notes: Mapping[str, str] = field(default_factory=dict)
+    tell: Tell = lambda _: None
+    trials: dict[Setting, Trial] = field(default_factory=dict)
+
+    def ask(self, setting: Setting) -> Trial:
+        """The trial of a setting. A setting that the model or the estimator refuses is told, not raised."""
+        if setting not in self.trials:
+            self.tell(f"{self.title}: {setting.title}")
+            try:
+                found, why = self._estimate(setting), ""
+            except LatentmeterError as error:
+                found, why = None, str(error)
+            self.trials[setting] = Trial(setting=setting, found=found, refused=why, ram=self.ram)
+        trial = self.trials[setting]
+        return replace(trial, setting=setting)
+
+    def resized(self, **sizes: int) -> "Question":
+        """The same question at another size, with nothing asked yet."""
+        batch = sizes.pop("batch", self.batch)
+        return replace(self, sizes={**self.sizes, **sizes}, batch=batch, trials={})
+
+    @cached_property
+    def capacity(self) -> int:
+        """Bytes that torch can take of the card."""
+        return capacity_of(self.stack, self.context_bytes) or 0
+
+    @property
+    def unified(self) -> bool:
+        """Whether the card's memory is the host's: what is moved there still takes it."""
+        return self.stack.capability == UNIFIED
+
+    @property
+    def whole(self) -> bool:
+        """Whether a whole generation is asked for, and not a stage."""
+        return isinstance(self, GenerationQuestion)
+
+    @property
+    def size(self) -> dict[str, int]:
+        """Frames, height and width as they are run: those given, else the published ones."""
+        default = (self.model.default if self.model else None) or UNPUBLISHED
+        return {name: self.sizes.get(name) or getattr(default, name) for name in SIZES}
+
+    @property
+    def sides(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.size["height"], self.size["width"]
+
+    @property
+    def title(self) -> str:
+        """The size in words."""
+        size = self.size
+        frames = f"{size['frames']}x" if size["frames"] > 1 else ""
+        return f"{frames}{size['height']}x{size['width']}" + (f", batch {self.batch}" if self.batch > 1 else "")
+
+    @property
+    def name(self) -> str:
+        """What the model or pipeline is called by."""
+        raise NotImplementedError
+
+    @property
+    def model(self) -> ModelSpec | None:
+        """The model whose VAE and denoiser run; None for a pipeline that is not the catalog's."""
+        raise NotImplementedError
+
+    def check(self) -> None:
+        """Raise UserError, with the nearest valid sizes, for a size that the model does not take."""
+        raise NotImplementedError
+
+    def of_vae(self, setting: Setting) -> "StageQuestion | None":
+        """The VAE's part of it as a question of its own, by which a tile's size is tried; None where there is no VAE."""
+        raise NotImplementedError
+
+    def of_denoiser(self) -> "StageQuestion":
+        """One forward of the denoiser as a question of its own."""
+        raise NotImplementedError
+
+    def weights(self, placement: Placement) -> int:
+        """Bytes that a placement has on the card at least at once: of weights alone, as far as they are published."""
+        raise NotImplementedError
+
+    def _estimate(self, setting: Setting) -> Any:
+        raise NotImplementedError
+
+
+@dataclass(kw_only=True)
+class StageQuestion(Question):
+    """One stage of a model that is alone on the card."""
+
+    spec: ModelSpec
+    stage: StageName = "decode"
+    text_length: int | None = None
+    history: History = field(default_factory=History)
+
+    @property
+    def name(self) -> str:
+        return self.spec.reference or self.spec.id
+
+    @property
+    def model(self) -> ModelSpec:
+        return self.spec
+
+    def workload(self, setting: Setting) -> Any:
+        """What is run with a setting. Raises UserError for a size or option that the model does not take."""
+        given = {"batch": self.batch, "dtype": setting.dtype, "options": setting.options, "history": self.history}
+        return with_environment(
+            self.spec.workload(self.stage, **self.sizes, **given, text_length=self.text_length), self.spec
+        )
+
+    def check(self) -> None:
+        self.workload(self.base)
+
+    def of_vae(self, setting: Setting) -> "StageQuestion | None":
+        return self if self.stage in VAE_STAGES else None
+
+    def of_denoiser(self) -> "StageQuestion":
+        return replace(self, stage="denoise", trials={})
+
+    def weights(self, placement: Placement) -> int:
+        component = self.spec.component(self.stage)
+        return (component.parameters or 0) * ELEMENT_BYTES[self.base.dtype or component.dtype]
+
+    def _estimate(self, setting: Setting) -> Any:
+        asked = self.workload(setting)
+        asked.check_device(self.stack.device)
+        return ask_stage(asked, self.spec, setting.stack_of(self.stack), self.context_bytes)
+
+
+@dataclass(kw_only=True)
+class GenerationQuestion(Question):
+    """A whole generation of a pipeline: its load and two calls. `call` are the other arguments of `profiler.generate`."""
+
+    spec: PipelineSpec
+    call: Mapping[str, Any] = field(default_factory=dict)
+    traced: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return self.spec.origin or self.spec.id
+
+    @cached_property
+    def model(self) -> ModelSpec | None:
+        if self.spec.model:
+            return catalog_model(self.spec.model)
+        try:
+            return find_model(self.spec.origin) if self.spec.origin else None
+        except LatentmeterError:  # a VAE that none can describe: its pipeline runs all the same
+            return None
+
+    def check(self) -> None:
+        if self.model is None or not self.sizes:
+            return
+        stages: list[StageName] = ["decode"] if self.model.vae else []
+        if self.model.denoiser:
+            stages.append("denoise")
+        for stage in stages:
+            self.model.check(self.model.draft(stage, **self.sizes, text_length=self._some_text(stage)))
+
+    def _some_text(self, stage: StageName) -> int | None:
+        lacks = self.model and self.model.text and self.model.text.length is None and self.model.reads(stage, "L")
+        return self.spec.text_length if lacks else None
+
+    def of_vae(self, setting: Setting) -> "StageQuestion | None":
+        if self.model is None or self.model.vae is None:
+            return None
+        return self._stage("decode", self.spec.dtype_of("vae"))
+
+    def of_denoiser(self) -> "StageQuestion":
+        return self._stage("denoise", self.spec.dtypes.get("transformer", self.base.dtype or self.spec.dtype))
+
+    def _stage(self, stage: StageName, dtype: DtypeName) -> "StageQuestion":
+        assert self.model is not None
+        here: dict[str, Any] = {"stack": self.stack, "context_bytes": self.context_bytes, "tell": self.tell}
+        batch = self.batch * (self.call.get("images_per_prompt") or 1)
+        length = self._some_text(stage)
+        return StageQuestion(
+            spec=self.model,
+            stage=stage,
+            base=Setting(dtype=dtype),
+            sizes=self.sizes,
+            batch=batch,
+            text_length=length,
+            **here,
+        )
+
+    @cached_property
+    def component_bytes(self) -> dict[str, int]:
+        """Weights of each component, as far as their parameters are published."""
+        found = {}
+        for name in self.spec.components:
+            part = self.spec.part(name)
+            if isinstance(part, Part) and part.parameters:
+                dtype = self.spec.dtypes.get(name, self.base.dtype or self.spec.dtype)
+                found[name] = part.parameters * ELEMENT_BYTES[dtype]
+        return found
+
+    def weights(self, placement: Placement) -> int:
+        sizes = [*self.component_bytes.values(), 0]
+        return {"none": sum(sizes), "model": max(sizes)}.get(placement.offload, 0)
+
+    def _estimate(self, setting: Setting) -> Any:
+        call: dict[str, Any] = {**self.call, **self.sizes}
+        if self.batch > 1:
+            call["prompts"] = self.batch
+        for name in ("dtype", "decode_chunk"):
+            if (value := getattr(setting, name)) is not None:
+                call[name] = value
+        stack = setting.stack_of(self.stack)
+        how: dict[str, Any] = {"tell": lambda line: self.tell(f"{self.title}: {setting.title}: {line}")}
+        asked = (self.context_bytes, setting.placement, setting.options, call)
+        return ask_generation(self.spec, stack, *asked, **how, traced=self.traced)
+
+
+def with_reserve(stack: Stack, more: int) -> Stack:
+    """`stack` with `more` bytes of the card kept free besides what is kept already."""
+    return replace(stack, settings=stack.settings | {RESERVE: str(stack.reserve_bytes + more)})

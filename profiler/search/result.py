@@ -1,0 +1,158 @@
+"""The answer of a search: plain data, and its JSON."""
+
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from profiler.data.memory import Memory, Verdict
+from profiler.data.units import ELEMENT_BYTES, format_bytes
+from profiler.models.spec import ModelSpec
+from profiler.search.code import code_of
+from profiler.search.ladder import CHANGES
+from profiler.search.question import GenerationQuestion, Question
+from profiler.search.setting import typed
+from profiler.search.trial import Trial
+from profiler.search.vae_switches import switches
+
+EVERY_STEP = ("group-leaf", "group-block", "sequential")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Way:
+    """One way to run it, `settings` by the names of the command line. Sizes in bytes; `command` estimates it again."""
+
+    verdict: Verdict
+    settings: dict[str, Any]
+    title: str
+    peak: Memory
+    reserved_bytes: int
+    capacity_bytes: int
+    headroom_bytes: int
+    host_bytes: int | None
+    safe_reserved_bytes: int | None
+    costs: tuple[str, ...]
+    command: str
+    code: str
+    note: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return {"fits": self.verdict != "does not fit"} | asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fit:
+    """What fits: the plainest way, `alternatives` that take less of the card or of the host, and why the rest does not.
+
+    Where nothing fits, `way` is the one that takes least, `in_the_way` says what it takes, `would_fit` the smallest card and
+    the smallest change that would do. `largest` is there where a size was asked for as `max`.
+    """
+
+    model: str
+    stage: str
+    size: dict[str, int]
+    gpu: str | None
+    way: Way
+    alternatives: tuple[Way, ...] = ()
+    in_the_way: tuple[dict[str, Any], ...] = ()
+    why_not: str = ""
+    would_fit: tuple[str, ...] = ()
+    largest: dict[str, Any] | None = None
+    left_out: dict[str, str] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def verdict(self) -> Verdict:
+        """That of the plainest way."""
+        return self.way.verdict
+
+    @property
+    def fits(self) -> bool:
+        """Whether there is a way."""
+        return self.verdict != "does not fit"
+
+    @property
+    def code(self) -> str:
+        """What to paste."""
+        return self.way.code
+
+    @property
+    def line(self) -> str:
+        """The answer in one line."""
+        way, size = self.way, "x".join(map(str, [value for value in self.size.values() if value > 1]))
+        what = f"{self.model}{'' if self.stage == 'generate' else f', {self.stage}'}, {size}"
+        room = f"{self.gpu} ({format_bytes(way.capacity_bytes)} for torch)"
+        host = "" if way.host_bytes is None else f", host {format_bytes(way.host_bytes)}"
+        if not self.fits:
+            return f"{what} does not fit on {room} by any change allowed: {self.why_not}"
+        how = f"with {way.title}" if way.settings else "as it is"
+        tight = "tight" if self.verdict == "tight" else "fits"
+        return f"{what}: {tight} on {room} {how}: {format_bytes(way.reserved_bytes)} reserved{host}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON has it: the plainest way's keys at the top, `alternatives` with the same ones."""
+        rest = {
+            "model": self.model, "stage": self.stage, "size": self.size, "gpu": self.gpu, "line": self.line,
+            "alternatives": [way.to_dict() for way in self.alternatives], "in_the_way": list(self.in_the_way),
+            "would_fit": list(self.would_fit), "largest": self.largest, "left_out": self.left_out, "notes": self.notes,
+        }  # fmt: skip
+        return self.way.to_dict() | rest
+
+
+def way_of(question: Question, trial: Trial) -> Way:
+    """A trial as an answer, with its code, which diffusers' classes are asked for."""
+    found, setting = trial.estimate, trial.setting
+    return Way(
+        verdict=trial.verdict,
+        settings=setting.named,
+        title=setting.title,
+        peak=found.peak,
+        reserved_bytes=trial.reserved,
+        capacity_bytes=trial.capacity,
+        headroom_bytes=trial.headroom,
+        host_bytes=trial.host,
+        safe_reserved_bytes=found.safe_reserved_bytes,
+        costs=tuple(_costs(question, trial)),
+        command=_command(question, trial),
+        code=code_of(question, setting),
+        note=found.notes.get("fits", ""),
+    )
+
+
+def _costs(question: Question, trial: Trial) -> list[str]:
+    """What a way costs besides memory, a line a change."""
+    setting, told = trial.setting, []
+    for name in dict.fromkeys(setting.changes):
+        prices = [c.price for c in CHANGES if c.name == name and c.on(question.base) == _only(c.name, question, trial)]
+        price = prices[0] if prices else next(c.price for c in CHANGES if c.name == name)
+        told += [price] if price != "nothing" else []
+    if setting.options.tiling and (again := switches(question, setting).recomputed) is not None:
+        told.append(f"tiles compute {again:.0%} of the pixels again")
+    if isinstance(question, GenerationQuestion) and setting.placement.offload in EVERY_STEP:
+        model = question.model
+        moved = _denoiser_bytes(question, model)
+        passes = 2 if model and model.denoiser and model.denoiser.guidance == "sequential" else 1
+        told += [f"{format_bytes(moved * passes)} over PCIe a step"] if moved else []
+    elif isinstance(question, GenerationQuestion) and setting.placement.offload == "model":
+        told.append(f"{format_bytes(question.weights(setting.placement.__class__()))} over PCIe a call")
+    return told
+
+
+def _only(name: str, question: Question, trial: Trial) -> Any:
+    """The base with what a trial has of one change."""
+    return replace(question.base, placement=trial.setting.placement) if name == "offload" else question.base
+
+
+def _denoiser_bytes(question: GenerationQuestion, model: ModelSpec | None) -> int:
+    own = model.denoiser if model else None
+    dtype = question.spec.dtypes.get("transformer", question.base.dtype or question.spec.dtype)
+    return (own.parameters or 0) * ELEMENT_BYTES[dtype] if own else 0
+
+
+def _command(question: Question, trial: Trial) -> str:
+    """The same question to `latentmeter estimate`."""
+    stage = "generate" if question.whole else getattr(question, "stage", "decode")
+    size = [word for name, value in question.sizes.items() for word in (f"--{name}", value)]
+    if question.batch > 1:
+        size += ["--batch", question.batch]
+    words = typed("latentmeter", "estimate", question.name, "--stage", stage, *size)
+    return " ".join(filter(None, [words, trial.setting.flags, typed(*question.card)]))

@@ -1,0 +1,286 @@
+"""What fits, by small models on small cards: the plainest way first, its costs, the largest size, mistakes."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+import profiler
+from profiler.data.memory import Memory
+from profiler.data.workload import MemoryOptions
+from profiler.diagnosis.remedies import describe_remedy
+from profiler.errors import UserError
+from profiler.machine.target import target_stack
+from profiler.models.find import find_model
+from profiler.models.pipeline_spec import Part, catalog_pipeline
+from profiler.search.call import Answer, question_of
+from profiler.search.hopes import is_enough, may_help
+from profiler.search.ladder import CHANGES, combinations
+from profiler.search.largest import largest, steps_of
+from profiler.search.plainest import Search, pareto, plainest
+from profiler.search.question import GenerationQuestion, StageQuestion
+from profiler.search.setting import Setting
+
+VIDEO, IMAGE = "tests/models/tiny-video.yaml", "tests/models/tiny-image.yaml"
+CARD: dict[str, Any] = {"gpu": "rtx-4090", "torch": "2.13.0"}
+SIZE: dict[str, Any] = {"frames": 9, "height": 256, "width": 256}
+TOP = {
+    "verdict", "fits", "settings", "peak", "capacity_bytes", "headroom_bytes", "host_bytes", "code", "alternatives",
+    "in_the_way",
+}  # fmt: skip
+COSTS = ["nothing", "time", "quality", "another version"]
+
+
+def stage(spec: str = VIDEO, vram: str | None = None, **more: Any) -> StageQuestion:
+    stack, context = target_stack("rtx-4090", "2.13.0", None, None, None, vram)
+    return StageQuestion(spec=find_model(spec), stack=stack, context_bytes=context, sizes=SIZE, **more)
+
+
+def test_the_ladder_begins_with_what_costs_nothing() -> None:
+    costs = [COSTS.index(change.costs) for change in CHANGES]
+    assert costs == sorted(costs)
+    assert CHANGES[0].name == "expandable-segments"
+
+
+def test_combinations_are_ordered_by_their_dearest_change() -> None:
+    found = combinations([change for change in CHANGES if change.name in ("expandable-segments", "offload", "tiling")])
+    assert [c.name for c in found[1]] == ["expandable-segments"]
+    dearest = [max((CHANGES.index(change) for change in one), default=-1) for one in found]
+    assert dearest == sorted(dearest)
+    assert all(len({change.name for change in one}) == len(one) for one in found)
+    assert len(found) == 2 * 2 * (1 + sum(change.name == "offload" for change in CHANGES))
+
+
+def test_what_fits_as_it_is_comes_first_and_costs_nothing() -> None:
+    found = profiler.fit(VIDEO, **SIZE, **CARD)
+    assert (found.verdict, found.way.settings, found.way.costs) == ("fits", {}, ())
+    assert found.line.startswith(f"{VIDEO}, decode, 9x256x256: fits on NVIDIA GeForce RTX 4090")
+    whole = profiler.estimate(VIDEO, **SIZE, **CARD)
+    assert found.way.peak == whole.peak
+    assert found.way.headroom_bytes == found.way.capacity_bytes - found.way.reserved_bytes
+
+
+def test_every_way_is_what_the_estimator_says_of_its_settings() -> None:
+    question = stage(vram="1.15GiB")
+    ways = pareto([t for t in Search(question, applicable(question)).run() if t.found])
+    assert ways and all(way.fits for way in ways)
+    for way in ways:
+        conf = "expandable_segments:True" if way.setting.expandable else None
+        again = profiler.estimate(
+            VIDEO, **SIZE, **CARD, vram="1.15GiB", options=way.setting.options, dtype=way.setting.dtype, alloc_conf=conf
+        )
+        assert (again.verdict, again.peak) == (way.verdict, way.estimate.peak)
+    reserved = [way.reserved for way in ways]
+    assert reserved == sorted(reserved, reverse=True)  # each alternative takes less than what is plainer
+    assert plainest(ways).verdict == "fits"
+
+
+def applicable(question: Any) -> Any:
+    return [change for change in CHANGES if change.applies(question)]
+
+
+def test_a_tile_is_the_largest_that_fits() -> None:
+    question = stage(vram="1.15GiB")
+    found = Answer(question, ["tiling"]).fit()
+    assert found.way.settings["tiling"] is True
+    side = int(found.way.settings["tile"].split("x")[0])
+    assert found.fits
+    larger = min((s for s in (64, 96, 128, 192, 256, 320, 384) if s > side), default=None)
+    if larger and larger < 256:
+        trial = question.ask(Setting(options=MemoryOptions(tiling=True, tile=(larger, larger))))
+        assert trial.verdict != "fits"
+    assert any("of the pixels again" in cost for cost in found.way.costs)
+
+
+def test_a_model_that_is_no_pipeline_says_that_it_is_its_decode() -> None:
+    found = profiler.fit(VIDEO, **SIZE, **CARD)
+    assert found.notes["model.stage"] == f"{VIDEO} is no pipeline, so this is its decode alone"
+    assert "model.stage" not in profiler.fit(VIDEO, "decode", **SIZE, **CARD).notes
+    target, context = target_stack("rtx-4090", "2.13.0", None)
+    how = {"stack": target, "context_bytes": context}
+    assert question_of("flux.1-dev-img2img", "decode", {}, how).name == "flux.1-dev"
+    assert question_of("flux.1-dev-img2img", None, {}, how).whole
+
+
+def test_what_cannot_help_is_not_tried() -> None:
+    question = stage(vram="1.1GiB")
+    base = question.ask(Setting())
+    assert not base.fits and base.allocated > base.capacity
+    changes = {change.name: change for change in CHANGES}
+    assert not may_help(changes["expandable-segments"], base)
+    assert may_help(changes["tiling"], base)
+
+
+def test_a_peak_grows_with_each_size_and_the_next_size_does_not_fit() -> None:
+    question = stage(vram="1.15GiB")
+    peaks = [question.resized(frames=frames).ask(Setting()).allocated for frames in (1, 5, 9, 13, 17)]
+    assert peaks == sorted(peaks)
+    for side in ("height", "width"):
+        peaks = [question.resized(**{side: size}).ask(Setting()).allocated for size in (64, 128, 256, 320)]
+        assert peaks == sorted(peaks)
+    size, following, fits, above = largest(question.resized(height=256), "width", lambda one: one.ask(Setting()))
+    assert following == size + 8 and fits is not None and above is not None
+    assert fits.fits and not above.fits and above.headroom < 0
+
+
+def test_the_steps_are_the_models_own() -> None:
+    assert steps_of(stage(), "frames").size(3) == 13
+    assert steps_of(stage(), "height").step == 8
+    assert steps_of(replace(stage(), stage="denoise"), "height").step == 16
+    with pytest.raises(UserError, match="frames: tiny-image is an image model: nothing to search"):
+        steps_of(stage(IMAGE), "frames")
+
+
+def test_json_has_what_a_program_reads(latentmeter: Any) -> None:
+    words = ["--frames", 9, "--height", 256, "--width", 256, "--torch", "2.13.0", "--json"]
+    done = latentmeter("fit", VIDEO, "--gpu", "rtx-4090", "--vram", "1.15GiB", *words)
+    found = json.loads(done.out)
+    assert done.code == 0 and found.keys() >= TOP
+    assert found["fits"] and found["verdict"] == "fits" and found["settings"]
+    for other in found["alternatives"]:
+        assert other.keys() >= TOP - {"alternatives", "in_the_way"}
+    again = latentmeter(*found["command"].split()[1:], "--json")
+    assert json.loads(again.out)["peak"] == found["peak"]
+
+
+def test_nothing_fits_names_a_card_and_a_size(latentmeter: Any) -> None:
+    size = ["--frames", 33, "--height", 1024, "--width", 1024, "--torch", "2.13.0"]
+    card = ["--gpu", "rtx-4090", "--vram", "2GiB"]
+    done = latentmeter("fit", VIDEO, *card, *size, "--json", "--allow", "expandable-segments")
+    found = json.loads(done.out)
+    assert done.code == 1 and not found["fits"]
+    card, smaller = found["would_fit"]
+    assert card.startswith("a card with 6 GiB, such as ")
+    assert smaller.startswith("33x512x512 on this card, with")
+    assert found["in_the_way"][0]["missing_bytes"] > 0
+    assert "does not fit on" in found["line"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["nonesuch", "--gpu", "h200"], "no model 'nonesuch'"),
+        ([VIDEO, "--gpu", "rtx-4091"], "no card 'rtx-4091': did you mean 'rtx-4090'"),
+        ([VIDEO, "--gpu", "radeon rx 7900"], "not covered"),
+        ([VIDEO, "--gpu", "h200", "--frames", 6], "frames: 6 is not of the form 4k+1"),
+        ([VIDEO, "--gpu", "h200", "--frames", "max", "--height", "max"], "frames and height: one size at a time"),
+        ([IMAGE, "--gpu", "h200", "--frames", "max"], "is an image model: nothing to search"),
+        ([VIDEO, "--gpu", "h200", "--allow", "magic"], "no change 'magic'; there are expandable-segments, slicing"),
+        ([VIDEO, "--gpu", "h200", "--allow", "offload"], "nothing to search: none of offload applies here"),
+        ([VIDEO, "--gpu", "h200", "--steps", 3], "steps: goes with a whole generation"),
+        ([VIDEO, "--gpu", "h200", "--vram", "0.5GiB"], "CUDA would report none of it"),
+        (["wan2.1-t2v-1.3b", "--gpu", "h200", "--frames", 80], "frames: 80 is not of the form 4k+1"),
+        ([VIDEO, "--cards", "8,twelve"], "is no list of GiB"),
+        ([VIDEO], "no card is here, so name one"),
+    ],
+)
+def test_a_mistake_is_told_with_what_there_is(latentmeter: Any, words: list[Any], message: str) -> None:
+    done = latentmeter("fit", *words)
+    assert done.code == 2, done.err
+    assert message in done.err
+
+
+def tiny() -> Any:
+    """A small pipeline of the catalog's kind: Stable Diffusion 1.5's classes."""
+    spec = catalog_pipeline("sd1.5")
+    small: dict[str, Any] = {
+        "unet": {"block_out_channels": [32, 64], "attention_head_dim": 8, "cross_attention_dim": 32, "layers_per_block": 1,
+                 "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D"],
+                 "up_block_types": ["CrossAttnUpBlock2D", "UpBlock2D"]},
+        "vae": {"block_out_channels": [32, 64, 64, 64], "layers_per_block": 1, "sample_size": 32,
+                "down_block_types": ["DownEncoderBlock2D"] * 4, "up_block_types": ["UpDecoderBlock2D"] * 4},
+        "text_encoder": {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2},
+    }  # fmt: skip
+    found: dict[str, Any] = dict(spec.components) | {"safety_checker": None, "feature_extractor": None}
+    for name, config in small.items():
+        part = spec.part(name)
+        assert isinstance(part, Part)
+        found[name] = part.model_copy(update={"config": part.config | config, "parameters": 1_000_000})
+    return spec.model_copy(update={"components": found})
+
+
+def whole(vram: str | None = None, **more: Any) -> GenerationQuestion:
+    stack, context = target_stack("rtx-4090", "2.13.0", None, None, None, vram)
+    sizes = {"height": 512, "width": 512}
+    return GenerationQuestion(spec=tiny(), stack=stack, context_bytes=context, sizes=sizes, call={"steps": 2}, **more)
+
+
+def test_a_generation_is_traced_once_for_all_allocator_settings() -> None:
+    question = whole()
+    plain, expandable = question.ask(Setting()), question.ask(Setting(expandable=True))
+    assert plain.estimate.phases[0].name == expandable.estimate.phases[0].name == "load"
+    assert plain.allocated >= expandable.allocated > 0 and plain.reserved != expandable.reserved
+    fresh = whole().ask(Setting(expandable=True))
+    assert (fresh.allocated, fresh.reserved) == (expandable.allocated, expandable.reserved)
+
+
+def test_weights_that_are_too_many_are_not_placed_at_all() -> None:
+    question = whole("1.25GiB")
+    heavy = dict.fromkeys(("unet", "text_encoder"), 2_000_000_000)
+    vars(question)["component_bytes"] = heavy
+    search = Search(question, applicable(question))
+    search.run()
+    assert all(trial.setting.placement.offload.startswith(("group", "sequential")) for trial in search.made.values())
+    assert search.left_out["--offload none"] == "weights alone take 3.725 GiB at once"
+
+
+def test_two_troubles_want_two_changes() -> None:
+    """Weights that leave no room for the loop, and a decode that has none anywhere: neither change alone is tried."""
+    plain = whole().ask(Setting())
+    phases = {phase.name: phase for phase in plain.estimate.phases if phase.call == 1}
+    room = 100 << 20
+    large = {
+        "first step": {"weights": {"unet": 2 * room}, "live": 0, "activations": room // 2},
+        "decode": {"weights": {}, "live": 0, "activations": 2 * room},
+    }
+    made = tuple(
+        replace(phases[name], **parts, peak=Memory(allocated_bytes=2 * room, reserved_bytes=2 * room))  # type: ignore[arg-type]
+        for name, parts in large.items()
+    )
+    found = replace(plain.estimate, phases=made, verdict="does not fit", fits=False, capacity_bytes=room)
+    trial = replace(plain, found=found)
+    changes = {change.name: change for change in reversed(CHANGES)}
+    offload, tiling = changes["offload"], changes["tiling"]
+    assert may_help(offload, trial) and may_help(tiling, trial)
+    assert not is_enough([offload], trial) and not is_enough([tiling], trial)
+    assert is_enough([offload, tiling], trial)
+
+
+def test_a_host_with_too_little_memory_is_in_the_way() -> None:
+    found = Answer(whole(ram=1 << 20), ["expandable-segments"]).fit()
+    assert (found.verdict, found.in_the_way[0]["what"]) == ("does not fit", "host memory")
+
+
+def test_what_does_not_fit_ends_with_the_command_that_finds_what_does(latentmeter: Any) -> None:
+    words = ["--frames", 9, "--height", 256, "--width", 256, "--gpu", "rtx-4090", "--vram", "1.15GiB"]
+    asked = "latentmeter fit tests/models/tiny-video.yaml --stage decode --frames 9 --height 256 --width 256"
+    for command in (["estimate", VIDEO, *words], ["hotspots", VIDEO, *words]):
+        last = latentmeter(*command).out.strip().splitlines()[-1]
+        assert last == f"what would fit: {asked} --gpu rtx-4090 --vram 1.15GiB"
+    assert "what would fit" not in latentmeter("estimate", VIDEO, "--gpu", "h200").out
+
+
+def test_a_remedy_says_whether_it_makes_it_fit() -> None:
+    found, _ = profiler.hotspots(VIDEO, **SIZE, **CARD, vram="1.15GiB")
+    said = {remedy.how: remedy.fits for remedy in found.remedies}
+    assert found.verdict == "does not fit" and True in said.values()
+    for remedy in found.remedies:
+        told = describe_remedy(remedy)
+        assert ("then it fits" in told, "does not fit still" in told) == (remedy.fits, not remedy.fits)
+        assert "fit" not in describe_remedy(replace(remedy, fits_before=True))
+
+
+def test_a_table_of_memories_is_markdown(latentmeter: Any) -> None:
+    done = latentmeter("fit", VIDEO, "--frames", 5, "--height", 64, "--width", 64, "--cards", "8,24")
+    lines = done.out.strip().splitlines()
+    assert done.code == 0 and lines[1] == "|---|---|---|---|---|"
+    assert [line.split(" | ")[1] for line in lines[2:]] == ["fits", "fits"]
+    assert lines[2].startswith("| 8 GiB (NVIDIA GeForce RTX ")
+
+
+def test_max_is_answered_with_the_next_size(latentmeter: Any) -> None:
+    words = ["--frames", 5, "--height", "max", "--width", 256, "--gpu", "rtx-4090", "--vram", "1.15GiB", "--json"]
+    found = json.loads(latentmeter("fit", VIDEO, *words, "--allow", "expandable-segments").out)
+    assert found["fits"] and found["largest"]["value"] == found["size"]["height"]
+    assert found["largest"]["next"] in (None, found["size"]["height"] + 8)
