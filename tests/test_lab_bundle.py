@@ -53,6 +53,8 @@ def run_bundle(target: Path, wheels: Path, *options: str) -> subprocess.Complete
     make_wheel(wheels, "pydantic-core", "2.51.0", compiled)
     make_wheel(wheels, "typing-extensions", "4.16.0")
     make_wheel(wheels, "nvidia-cudnn-frontend", "1.32.0", compiled)
+    make_wheel(wheels, "ftfy", "6.3.1")
+    make_wheel(wheels, "wcwidth", "0.9.4")
     make_wheel(wheels, "quax", "1.0", needs="Requires-Dist: torch\n")
     environment = os.environ | {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels), "PIP_CONFIG_FILE": os.devnull}
     command = [sys.executable, SCRIPTS / "lab_bundle", target, *options]
@@ -63,6 +65,8 @@ def test_a_bundle_has_wheels_that_fit_each_other_and_the_projects_files(bundle: 
     names = {path.name.partition("-cp")[0].removesuffix("-py3-none-any.whl") for path in bundle.rglob("*.whl")}
     assert names == {
         "diffusers-0.42.1",
+        "ftfy-6.3.1",
+        "wcwidth-0.9.4",
         "pydantic-2.14.4",
         "pydantic_core-2.50.5",
         "nvidia_cudnn_frontend-1.32.0",

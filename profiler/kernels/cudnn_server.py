@@ -18,10 +18,9 @@ from profiler.kernels.no_driver import load_stand_ins
 
 # The front-end takes a cuDNN that is loaded already. It would look in one folder of this Python for a wheel, and a wheel may
 # lie in another: that of the Python below a virtual environment, or one of PYTHONPATH.
-ON_CARD = "--on-card" in sys.argv[1:]
 if (found := library()) and (products := cublas_lt()):
     ctypes.CDLL(str(found.folder / "libcudnn.so.9"), mode=os.RTLD_GLOBAL)
-    if not ON_CARD:
+    if "--on-card" not in sys.argv:
         load_stand_ins(found.folder, products)
 
 import cudnn
@@ -39,7 +38,7 @@ ALSO_ASKED_FOR = {"memoryBusWidth": 6144}
 def main() -> None:
     """Serve until standard input ends."""
     record = ALSO_ASKED_FOR | (json.loads(sys.stdin.readline()) or {})
-    if ON_CARD:
+    if "--on-card" in sys.argv:
         planner = {"handle": cudnn.create_handle()}
     else:
         planner = {"device_property": cudnn.create_device_properties(json.dumps(record))}

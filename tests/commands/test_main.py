@@ -88,8 +88,10 @@ def test_every_command_explains_itself(latentmeter: Command, name: str) -> None:
 
 
 def test_the_commands_are_those_that_are_promised() -> None:
-    promised = "accuracy cards compare coverage doctor estimate explain fit hotspots latent measure models recordings report run"
-    assert sorted(NAMES) == promised.split()
+    promised = (
+        "accuracy cards compare coverage doctor estimate explain fit hotspots latent measure models recordings report"
+    )
+    assert sorted(NAMES) == [*promised.split(), "run"]
 
 
 def test_version(latentmeter: Command) -> None:
@@ -304,7 +306,7 @@ def test_estimate_takes_its_size_options_and_stack_from_the_command(latentmeter:
 def test_estimate_for_a_reader(latentmeter: Command) -> None:
     answer = latentmeter("estimate", IMAGE, "--gpu", "h200")
     assert (answer.code, answer.err) == (0, "")
-    for text in ("estimated for NVIDIA H200", "baseline", "terms at the peak: weights", "nothing was measured", "MiB"):
+    for text in ("estimated for NVIDIA H200", "terms at the peak: weights", "nothing was measured", "MiB"):
         assert text in answer.out
     assert "\x1b" not in answer.out
 
@@ -326,7 +328,6 @@ def test_a_generation_is_told_in_one_line_and_then_by_phases_and_kept(
     phases = ("text encode", "first step", "later steps", "decode", "post-process")
     rows = [line for line in lines if line.startswith(phases)]
     assert [row.split("  ")[0] for row in rows[:6]] == [*phases, "text encode, again"]
-    assert "second call: decode, post-process as in the first" in lines
     assert max(map(len, rows)) <= 100
     assert "transformer 2.6" in rows[1]
     assert "vae" in rows[3]

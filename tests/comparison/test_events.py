@@ -14,6 +14,7 @@ from profiler.comparison.events import find_causes
 from profiler.data.align import pair
 from profiler.data.events import Block, Stream
 from profiler.data.explanation import Explanation
+from profiler.data.stack import DRY as DRY_RUN
 from profiler.estimation.estimator import estimate_with_events
 from profiler.files.streams import read_stream
 from profiler.kernels import gemm, prices
@@ -29,7 +30,8 @@ MEASURED_PEAK = 846_076_416  # torch.cuda.max_memory_allocated() of that run
 @pytest.fixture
 def explained() -> Callable[[], Explanation]:
     """Explain the dry run by an estimate made now."""
-    spec, stack = find_model("sd1.5"), assumed_stack(find_gpu("h200"), "2.13.0", 92000)
+    spec = find_model("sd1.5")
+    stack = assumed_stack(find_gpu("h200"), "2.13.0", 92000, {DRY_RUN: "1"})
     measured = read_stream(DRY)
 
     def run() -> Explanation:

@@ -11,9 +11,11 @@ import torch
 from torch import nn
 
 import profiler
+from profiler.data.stack import DRY
 from profiler.data.workload import MemoryOptions, Placement
 from profiler.errors import ModelError, UserError
 from profiler.estimation.placed import estimate_generation, made_ready
+from profiler.machine.cards import assumed_stack, find_gpu
 from profiler.machine.target import target_stack
 from profiler.models.pipeline import call_arguments
 from profiler.models.pipeline_spec import Part, catalog_pipeline
@@ -47,7 +49,8 @@ def estimated(name: str, how: str = "none", **changes: Any) -> Any:
     pipe, call = PIPELINES[name]()
     offload, *switches = how.split()
     placement = Placement(offload=offload, **dict.fromkeys(switches, True))  # type: ignore[arg-type]
-    return profiler.estimate_call(pipe, inputs=call | changes, placement=placement, gpu="rtx-4090", torch="2.13.0")
+    stack = assumed_stack(find_gpu("rtx-4090"), "2.13.0", None, {DRY: "1"})
+    return profiler.estimate_call(pipe, inputs=call | changes, placement=placement, stack=stack)
 
 
 @pytest.mark.parametrize(("name", "how"), TRUTH)

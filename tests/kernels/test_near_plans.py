@@ -59,7 +59,7 @@ def test_sizes_that_nobody_planned_are_near_what_cudnn_plans(gpu: str) -> None:
         # Drawn at random, on cards that were asked nothing for this.
         ("rtx-pro-6000", "float16 5,256,31,157,281 256,256,1,3,3 0,0,0 1,2,2 1,1,1 1 contiguous half", 6_102_423_855),
         ("l40s", "bfloat16 5,512,4,16,22 4096,512,3,3,3 0,1,1 1,1,1 1,1,1 1 contiguous half", 208_018_607),
-        ("a10g", "bfloat16 3,16,712,712 256,16,1,1 0,0 1,1 1,1 1 contiguous half", 827_332_624),
+        ("a10g", "bfloat16 3,16,712,712 256,16,1,1 0,0 1,1 1,1 1 contiguous half", 0),  # a product of cuBLASLt
         ("h100", "float32 6,16,144,144 64,16,3,3 1,1 1,1 1,1 1 contiguous tf32", 39_850_131),
     ],
 )

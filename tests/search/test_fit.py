@@ -104,7 +104,7 @@ def test_a_model_that_is_no_pipeline_says_that_it_is_its_decode() -> None:
 
 
 def test_what_cannot_help_is_not_tried() -> None:
-    question = stage(vram="1.1GiB")
+    question = stage(vram="1.15GiB")
     base = question.ask(Setting())
     assert not base.fits and base.allocated > base.capacity
     changes = {change.name: change for change in CHANGES}
@@ -253,16 +253,16 @@ def test_a_host_with_too_little_memory_is_in_the_way() -> None:
 
 
 def test_what_does_not_fit_ends_with_the_command_that_finds_what_does(latentmeter: Any) -> None:
-    words = ["--frames", 9, "--height", 256, "--width", 256, "--gpu", "rtx-4090", "--vram", "1.15GiB"]
+    words = ["--frames", 9, "--height", 256, "--width", 256, "--gpu", "rtx-4090", "--vram", "1.1GiB"]
     asked = "latentmeter fit tests/models/tiny-video.yaml --stage decode --frames 9 --height 256 --width 256"
     for command in (["estimate", VIDEO, *words], ["hotspots", VIDEO, *words]):
         last = latentmeter(*command).out.strip().splitlines()[-1]
-        assert last == f"what would fit: {asked} --gpu rtx-4090 --vram 1.15GiB"
+        assert last == f"what would fit: {asked} --gpu rtx-4090 --vram 1.1GiB"
     assert "what would fit" not in latentmeter("estimate", VIDEO, "--gpu", "h200").out
 
 
 def test_a_remedy_says_whether_it_makes_it_fit() -> None:
-    found, _ = profiler.hotspots(VIDEO, **SIZE, **CARD, vram="1.15GiB")
+    found, _ = profiler.hotspots(VIDEO, **SIZE, **CARD, vram="1.1GiB")
     said = {remedy.how: remedy.fits for remedy in found.remedies}
     assert found.verdict == "does not fit" and True in said.values()
     for remedy in found.remedies:
