@@ -104,7 +104,7 @@ def test_a_model_that_is_no_pipeline_says_that_it_is_its_decode() -> None:
 
 
 def test_what_cannot_help_is_not_tried() -> None:
-    question = stage(vram="1.15GiB")
+    question = stage(vram="1.05GiB")
     base = question.ask(Setting())
     assert not base.fits and base.allocated > base.capacity
     changes = {change.name: change for change in CHANGES}
