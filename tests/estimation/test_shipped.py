@@ -80,9 +80,11 @@ def test_a_sample_equals_a_trace(name: str) -> None:
     assert found is not None
     rng = random.Random(name)
     kind = rng.choice(sorted(found["of"]))
-    recording = rng.choice(shipped.recordings_of(found, kind))
+    recordings = shipped.recordings_of(found, kind)
+    rng.shuffle(recordings)
     spec = catalog_model(model)
-    for size, card in product([drawn(recording, rng) for _ in range(5)], ("h200", "t4", "rtx-4090")):
+    for recording, _, card in product(recordings, range(2), ("h200", "t4", "rtx-4090")):
+        size = drawn(recording, rng)
         stack = assumed_stack(gpu(card))
         try:
             again = replay(recording, size, stack).events
@@ -93,7 +95,7 @@ def test_a_sample_equals_a_trace(name: str) -> None:
         facts = [[(b.bytes, b.shape, b.dtype, b.term) for b in stream.blocks] for stream in (again, trace)]
         assert facts[0] == facts[1]
         return
-    raise AssertionError("it serves none of five sizes on any of the cards")
+    raise AssertionError("none of them serves a size on any of the cards")
 
 
 @pytest.mark.skipif("sdxl/decode" not in NAMES, reason="sdxl is not recorded")
