@@ -15,9 +15,9 @@ from profiler.data.stack import Stack
 from profiler.data.units import MIB, format_bytes
 
 PlanOf = Callable[[Block], Hashable | None]
-# Smaller calls before. Half the bytes is a clip of half the frames; a sixteenth, then a quarter are pictures whose sides
+# Whether addresses fall, and the smaller calls before. Half the bytes is a clip of half the frames; a sixteenth, then a quarter are pictures whose sides
 # double, as of somebody who tries a small one first.
-PASTS: tuple[tuple[int, ...], ...] = ((2,), (16, 4))
+PASTS: tuple[tuple[bool, tuple[int, ...]], ...] = ((False, (2,)), (True, (16, 4)))
 # What a CUDA context takes where nobody measured it: the upper end of the 0.25 to 0.55 GiB that users report of stacks that
 # load modules lazily; loading all at once took 362 MiB more (a card with CUDA 11.7).
 CONTEXT_AT_MOST, EAGER_MORE = 563 * MIB, 362 * MIB
