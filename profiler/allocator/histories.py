@@ -15,8 +15,8 @@ from profiler.data.stack import Stack
 from profiler.data.units import MIB, format_bytes
 
 PlanOf = Callable[[Block], Hashable | None]
-# Whether addresses fall, and the smaller calls before. Half the bytes is a clip of half the frames; a sixteenth, then a quarter are pictures whose sides
-# double, as of somebody who tries a small one first.
+# Whether addresses fall, and the smaller calls before. Half the bytes is a clip of half the frames; a sixteenth, then a
+# quarter are pictures whose sides double, as of somebody who tries a small one first.
 PASTS: tuple[tuple[bool, tuple[int, ...]], ...] = ((False, (2,)), (True, (16, 4)))
 # What a CUDA context takes where nobody measured it: the upper end of the 0.25 to 0.55 GiB that users report of stacks that
 # load modules lazily; loading all at once took 362 MiB more (a card with CUDA 11.7).
@@ -158,10 +158,9 @@ class Histories:
         """
         if self.roomy.reserved is None:
             return None
-        others = [(self.stack.dry, ()), *((falling, past) for past, falling in zip(PASTS, (False, True), strict=True))]
         replays = [
             Replay(self.events, allocator_of(self.stack, falling=falling), earlier=earlier)
-            for falling, earlier in others
+            for falling, earlier in ((self.stack.dry, ()), *PASTS)
         ]
         highest = max(self.roomy.reserved, *(replay.peak.reserved_bytes or 0 for replay in replays))
         return highest + (settings_of(self.stack).segment_size(self.unplanned_bytes) if self.unplanned_bytes else 0)
