@@ -5,6 +5,8 @@ from typing import Any
 
 import torch
 
+from profiler.models.pipeline_spec import Part, PipelineSpec, catalog_pipeline
+
 Made = tuple[Any, dict[str, Any]]
 
 
@@ -127,3 +129,25 @@ def cogvideox() -> Made:
 
 
 PIPELINES: dict[str, Callable[[], Made]] = {"wan": wan, "flux": flux, "cogvideox": cogvideox}
+
+
+def small_sd15(parameters: int | None, more: dict[str, Any] | None = None) -> PipelineSpec:
+    """Stable Diffusion 1.5 as the catalog describes it, its modules small; `more` are changes of other parts' configs.
+
+    Each of these parts is said to have so many `parameters`; None: to be counted.
+    """
+    spec = catalog_pipeline("sd1.5")
+    small: dict[str, Any] = {
+        "unet": {"block_out_channels": [32, 64], "attention_head_dim": 8, "cross_attention_dim": 32, "layers_per_block": 1,
+                 "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D"],
+                 "up_block_types": ["CrossAttnUpBlock2D", "UpBlock2D"]},
+        "vae": {"block_out_channels": [32, 64, 64, 64], "layers_per_block": 1, "sample_size": 32,
+                "down_block_types": ["DownEncoderBlock2D"] * 4, "up_block_types": ["UpDecoderBlock2D"] * 4},
+        "text_encoder": {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2},
+    }  # fmt: skip
+    parts: dict[str, Any] = dict(spec.components)
+    for name, config in (small | (more or {})).items():
+        part = spec.part(name)
+        assert isinstance(part, Part)
+        parts[name] = part.model_copy(update={"config": part.config | config, "parameters": parameters})
+    return spec.model_copy(update={"components": parts})

@@ -18,10 +18,10 @@ from profiler.estimation.placed import estimate_generation, made_ready
 from profiler.machine.cards import assumed_stack, find_gpu
 from profiler.machine.target import target_stack
 from profiler.models.pipeline import call_arguments
-from profiler.models.pipeline_spec import Part, catalog_pipeline
+from profiler.models.pipeline_spec import catalog_pipeline
 from profiler.models.spec import Size
 from profiler.stages.generation_options import check_sizes, default_backend
-from tests.pipelines import PIPELINES
+from tests.pipelines import PIPELINES, small_sd15
 
 # Dry CUDA, torch 2.13.0+cu130, rtx-4090, diffusers 0.42.1, transformers 5.24.0: the highest allocated and reserved bytes of
 # the load, of a first and of a second call, and the pinned bytes at the end: weights, and the numbers that code reads.
@@ -110,23 +110,14 @@ def test_a_weight_that_stays_behind_is_an_error_as_on_a_card() -> None:
 
 def described(**changes: Any) -> Any:
     """A small pipeline of the catalog's kind, with a safety checker, as a folder's would be."""
-    spec = catalog_pipeline("sd1.5")
-    small: dict[str, Any] = {
-        "unet": {"block_out_channels": [32, 64], "attention_head_dim": 8, "cross_attention_dim": 32, "layers_per_block": 1,
-                 "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D"],
-                 "up_block_types": ["CrossAttnUpBlock2D", "UpBlock2D"]},
-        "vae": {"block_out_channels": [32, 64, 64, 64], "layers_per_block": 1, "sample_size": 32,
-                "down_block_types": ["DownEncoderBlock2D"] * 4, "up_block_types": ["UpDecoderBlock2D"] * 4},
-        "text_encoder": {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2},
-        "safety_checker": {"vision_config": {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
-                                             "num_attention_heads": 2, "patch_size": 32}},
-    }  # fmt: skip
-    parts: dict[str, Any] = dict(spec.components)
-    for name, config in small.items():
-        part = spec.part(name)
-        assert isinstance(part, Part)
-        parts[name] = part.model_copy(update={"config": part.config | config, "parameters": None})
-    return spec.model_copy(update={"components": parts} | changes)
+    vision = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "patch_size": 32,
+    }
+    return small_sd15(None, {"safety_checker": {"vision_config": vision}}).model_copy(update=changes)
 
 
 def generated(options: MemoryOptions = MemoryOptions(), **call: Any) -> Any:  # noqa: B008

@@ -13,7 +13,6 @@ from profiler.diagnosis.remedies import describe_remedy
 from profiler.errors import UserError
 from profiler.machine.target import target_stack
 from profiler.models.find import find_model
-from profiler.models.pipeline_spec import Part, catalog_pipeline
 from profiler.search.call import Answer, question_of
 from profiler.search.hopes import is_enough, may_help
 from profiler.search.ladder import CHANGES, combinations
@@ -21,6 +20,7 @@ from profiler.search.largest import largest, steps_of
 from profiler.search.plainest import Search, pareto, plainest
 from profiler.search.question import GenerationQuestion, StageQuestion
 from profiler.search.setting import Setting
+from tests.pipelines import small_sd15
 
 VIDEO, IMAGE = "tests/models/tiny-video.yaml", "tests/models/tiny-image.yaml"
 CARD: dict[str, Any] = {"gpu": "rtx-4090", "torch": "2.13.0"}
@@ -183,21 +183,10 @@ def test_a_mistake_is_told_with_what_there_is(latentmeter: Any, words: list[Any]
 
 def tiny() -> Any:
     """A small pipeline of the catalog's kind: Stable Diffusion 1.5's classes."""
-    spec = catalog_pipeline("sd1.5")
-    small: dict[str, Any] = {
-        "unet": {"block_out_channels": [32, 64], "attention_head_dim": 8, "cross_attention_dim": 32, "layers_per_block": 1,
-                 "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D"],
-                 "up_block_types": ["CrossAttnUpBlock2D", "UpBlock2D"]},
-        "vae": {"block_out_channels": [32, 64, 64, 64], "layers_per_block": 1, "sample_size": 32,
-                "down_block_types": ["DownEncoderBlock2D"] * 4, "up_block_types": ["UpDecoderBlock2D"] * 4},
-        "text_encoder": {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2},
-    }  # fmt: skip
-    found: dict[str, Any] = dict(spec.components) | {"safety_checker": None, "feature_extractor": None}
-    for name, config in small.items():
-        part = spec.part(name)
-        assert isinstance(part, Part)
-        found[name] = part.model_copy(update={"config": part.config | config, "parameters": 1_000_000})
-    return spec.model_copy(update={"components": found})
+    found = small_sd15(1_000_000)
+    return found.model_copy(
+        update={"components": found.components | {"safety_checker": None, "feature_extractor": None}}
+    )
 
 
 def whole(vram: str | None = None, **more: Any) -> GenerationQuestion:
