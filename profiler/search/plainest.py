@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from profiler.data.units import format_bytes
 from profiler.data.workload import Placement
-from profiler.search.hopes import is_enough, is_heavy, may_help
 from profiler.search.ladder import Change, combinations
+from profiler.search.pruning import is_enough, is_heavy, may_help
 from profiler.search.question import Question
 from profiler.search.setting import Setting
 from profiler.search.tiles import with_tiles

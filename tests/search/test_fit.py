@@ -14,10 +14,10 @@ from profiler.errors import UserError
 from profiler.machine.target import target_stack
 from profiler.models.find import find_model
 from profiler.search.call import Answer, question_of
-from profiler.search.hopes import is_enough, may_help
 from profiler.search.ladder import CHANGES, combinations
 from profiler.search.largest import largest, steps_of
 from profiler.search.plainest import Search, pareto, plainest
+from profiler.search.pruning import is_enough, may_help
 from profiler.search.question import GenerationQuestion, StageQuestion
 from profiler.search.setting import Setting
 from tests.pipelines import small_sd15
