@@ -75,7 +75,8 @@ class ExpandableAllocator(CachingAllocator):
                 return first
         small, queue = pool
         unit = SMALL_SEGMENT if small else self.settings.large_segment
-        length = round_up(self._device_total + self._device_total // 8, unit)
+        # A request that is longer than a range cannot be mapped on the card; without a capacity it is counted all the same.
+        length = round_up(max(self._device_total + self._device_total // 8, size), unit)
         base = self._addresses.take(length + 2 * SMALL_SEGMENT)
         fresh = Piece(base, length, small, mapped=False, unit=unit, base=base, queue=queue)
         self._insert(fresh)

@@ -32,11 +32,11 @@ def cards(as_json: bool) -> None:
     stand for them. The total is read where somebody's program printed it, else derived from what the box
     says; --json has the source of every value.
     """
-    from profiler.machine.cards import gpus, planned, sibling
+    from profiler.machine.cards import gpus, planned, siblings
 
     shipped, rows = {card.id for card in planned()}, []
     for card in gpus().values():
-        found = sibling(card.capability, card.multiprocessors, card.properties or {})
+        found = next(siblings(card.capability, card.multiprocessors, card.properties or {}), None)
         rows.append(Listed(card, "own" if card.id in shipped else found.id if found else "near"))
     plain = [row.card.model_dump(exclude={"properties", "reserve_bytes"}) | {"plans": row.plans} for row in rows]
     emit({"cards": plain}, as_json, lambda _: show_cards(rows))

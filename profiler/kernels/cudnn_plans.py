@@ -11,14 +11,15 @@ nearer to the stack's version answers: what is installed, or the shipped plans a
 
 Before them comes what cuDNN planned on a card itself (`configs/plans/on-card`). It lists the same engines without one, but
 those of Hopper that divide a sum among the multiprocessors (its eng62 and eng67) know only there how many of their blocks
-run at once: of 33,355 convolutions on an H200 6,289 borrow other bytes by more than 512, up to 17 MB more or 2 MB less. A
-dry run has no card, and is estimated without.
+run at once: of 33,355 convolutions on an H200 6,289 borrow other bytes by more than 512, up to 17 MB more or 2 MB less. An
+H100 plans 556 of them otherwise than the H200, so siblings' answers come next. A dry run has no card, and is estimated
+without.
 """
 
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -32,7 +33,7 @@ from profiler.files.paths import CONFIGS
 from profiler.kernels.convolution import Convolution, is_beyond_32_bit
 from profiler.kernels.cudnn_library import FIRST_WITHOUT_DEVICE, front_end_version, installed_cudnn
 from profiler.kernels.cudnn_process import CudnnProcess, SilentError
-from profiler.machine.cards import Gpu, gpu_named, sibling
+from profiler.machine.cards import Gpu, gpu_named, siblings
 
 MOST_KEPT = 50_000  # questions of a card: some 5 MB, of which the latest stay
 # cuDNN 9.20.0, as torch's integer: it planned what `configs/plans` has, and the closed form is read off it.
@@ -101,18 +102,22 @@ class Planner:
         return None
 
     def _on_card(self, question: str) -> int | None:
-        found = self._plans_on_card.get(question)
-        if found is not None:
-            self.answered["shipped"] += 1
-            self._count(self._stack.cudnn or SHIPPED_BY, self._card)
-        return found
+        for card, plans in self._plans_on_cards:
+            if (found := plans.get(question)) is not None:
+                self.answered["shipped"] += 1
+                self._count(self._stack.cudnn or SHIPPED_BY, card)
+                return found
+        return None
 
     @cached_property
-    def _plans_on_card(self) -> dict[str, int | None]:
-        if self._card is None or self._stack.dry:
-            return {}
-        version, plans = plans_on_card(self._card.id, digest(self._card.properties))
-        return plans if abs(version // 100 - (self._stack.cudnn or SHIPPED_BY) // 100) <= ALIKE else {}
+    def _plans_on_cards(self) -> list[tuple[Gpu, dict[str, int | None]]]:
+        """What cuDNN planned on this card, then on its siblings."""
+        if self._stack.dry:
+            return []
+        cards = {card.id: card for card in (self._card, *self._siblings) if card}.values()
+        planned = [(card, *plans_on_card(card.id, digest(card.properties))) for card in cards]
+        wanted = (self._stack.cudnn or SHIPPED_BY) // 100
+        return [(card, plans) for card, version, plans in planned if abs(version // 100 - wanted) <= ALIKE]
 
     def _shipped(self, question: str) -> int | None:
         found = self._shipped_plans.get(question)
@@ -160,7 +165,12 @@ class Planner:
         card = self._card
         if card and shipped_plans(card.id, digest(card.properties)):
             return card
-        return sibling(self._stack.capability, self._stack.multiprocessors, (card and card.properties) or {})
+        return next(self._siblings, None)
+
+    @property
+    def _siblings(self) -> Iterator[Gpu]:
+        own = (self._card and self._card.properties) or {}
+        return siblings(self._stack.capability, self._stack.multiprocessors, own)
 
     @cached_property
     def _record(self) -> dict[str, Any] | None:

@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -76,8 +76,10 @@ def gpu_named(name: str | None) -> Gpu | None:
     return next((gpu(path.stem) for path in files), None)
 
 
-def sibling(capability: tuple[int, int] | None, multiprocessors: int | None, record: Mapping[str, Any]) -> Gpu | None:
-    """A card with shipped plans that cuDNN cannot tell from this one: architecture, multiprocessors and shared memory.
+def siblings(
+    capability: tuple[int, int] | None, multiprocessors: int | None, record: Mapping[str, Any]
+) -> Iterator[Gpu]:
+    """Cards with shipped plans that cuDNN takes for this one: architecture, multiprocessors and shared memory are the same.
 
     An architecture has one size of shared memory; `record`, where there is one, says it and the rest of this very card.
     """
@@ -85,8 +87,7 @@ def sibling(capability: tuple[int, int] | None, multiprocessors: int | None, rec
         own = card.properties or {}
         same = all(record.get(key, own.get(key)) == own.get(key) for key in ("multiProcessorCount", SHARED))
         if (card.capability, card.multiprocessors) == (capability, multiprocessors) and same:
-            return card
-    return None
+            yield card
 
 
 def find_gpu(name: str, vram: int | None = None, reserve: int = 0) -> Gpu:

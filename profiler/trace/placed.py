@@ -17,7 +17,9 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from profiler.allocator.host import Host
 from profiler.data.stack import Stack
+from profiler.kernels.prices import Price
 from profiler.stages.phases import Runnable
+from profiler.trace.crossing import BETWEEN, INDEXED, TO, passes_as_copy, tensors_in
 from profiler.trace.known_values import LIMIT, aten, is_real, true_device
 from profiler.trace.observer import COMPOSITE
 from profiler.trace.parts import PartsTrace
@@ -25,11 +27,6 @@ from profiler.trace.rules.values import read
 from profiler.trace.stand_in_cuda import stand_in_cuda
 
 CARD, HOST, NOWHERE = torch.device("cuda", 0), torch.device("cpu"), torch.device("meta")
-TO = frozenset({aten.to.device, aten.to.dtype, aten.to.dtype_layout, aten.to.other, aten.type_as.default})
-# These take tensors of two devices: copies, questions, and positions that may lie on the host.
-INDEXED = {aten.index.Tensor, aten.index_put.default, aten.index_put_.default}
-BETWEEN = TO | INDEXED | {aten.copy_.default, aten.set_data.default, aten._has_compatible_shallow_copy_type.default}
-
 READ_NUMBER, COUNT = aten._local_scalar_dense.default, aten.nonzero.default
 BY_MASK = INDEXED | {aten.masked_select.default}
 LAID = (aten.empty_like.default, aten.clone.default)  # by which a load makes weights of the host: here without data
@@ -122,6 +119,23 @@ class PlacedTrace(PartsTrace):
         self.blocks[number].queue = self.queue
         return number
 
+    def is_on_host(self, tensor: torch.Tensor) -> bool:
+        """As the trace's, of tensors without data too. A list by which is indexed becomes a tensor that nobody has noted."""
+        return super().is_on_host(tensor) or self._place_of(tensor) != CARD
+
+    def borrow(self, size: int, price: Price | None = None) -> list[int]:
+        """As the trace's. What an operation borrows on the host is not the card's."""
+        return super().borrow(size, price) if self._place == CARD else []
+
+    def take(self, price: Price) -> list[int]:
+        """As `borrow`."""
+        return super().take(price) if self._place == CARD else []
+
+    def keep_gemm_workspace(self, with_bias: bool) -> None:
+        """As `borrow`: a product on the host needs none, so the card's first is still to come."""
+        if self._place == CARD:
+            super().keep_gemm_workspace(with_bias)
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         before = self._within, self._place
         kwargs = kwargs or {}
@@ -158,7 +172,7 @@ class PlacedTrace(PartsTrace):
             told = [args[0]]
             size = args[0].element_size() if func is READ_NUMBER else 4
         elif func in BY_MASK:
-            told = [x for x in _tensors(args[1:]) if x.dtype in (torch.bool, torch.uint8)]
+            told = [x for x in tensors_in(args[1:]) if x.dtype in (torch.bool, torch.uint8)]
             size = 4 * bool(told)
         if size and any(self._place_of(x) == CARD for x in told if not is_real(x)):
             self.host.take(size, pinned=True)
@@ -202,7 +216,7 @@ class PlacedTrace(PartsTrace):
         device = kwargs.get("device")
         if device is not None and device.type != "meta":
             return CARD if device.type == "cuda" else HOST
-        places = {self._place_of(x): x.dim() for x in _tensors(args) if true_device(x).type == "meta"}
+        places = {self._place_of(x): x.dim() for x in tensors_in(args) if true_device(x).type == "meta"}
         if len(places) > 1 and all(places.values()) and func not in BETWEEN:
             found = " and ".join(map(str, places))
             raise RuntimeError(f"{func}: expected all tensors to be on the same device, but found {found}")
@@ -251,16 +265,24 @@ class PlacedTrace(PartsTrace):
         is_weight = own == HOST if number is None else self.blocks[number].term == "weights"
         is_asked_for = to == HOST and not is_weight and (x.dtype == torch.bool or self.values.knows(x))
         if x.device == HOST or is_asked_for:
-            return aten._to_copy.default(x, dtype=dtype, device=to, memory_format=layout)
+            copy = aten._to_copy.default(x, dtype=dtype, device=to, memory_format=layout)
+            self._pass_on(x, copy, to)
+            return copy
         self._place = CARD if to.type == "cuda" else to
         self.ops.append((self._path[-1], "aten._to_copy.default"))
         copy = self._copy_of(x, dtype=dtype, memory_format=layout or torch.preserve_format)
         term, self.term = self.term, "weights" if is_weight else self.term
         self.track(copy)
         self.term = term
+        self._pass_on(x, copy, to)
         if own == HOST and self.running and (number := self.number_of(copy)) is not None:
             self.owners[number] = self.running
         return copy
+
+    def _pass_on(self, x: torch.Tensor, copy: torch.Tensor, to: torch.device) -> None:
+        place, self._place = self._place, CARD
+        self.give_back([number for passing in passes_as_copy(x, copy, to) for number in self.take_copy(passing)])
+        self._place = place
 
     def _copy_of(self, x: torch.Tensor, **how: Any) -> torch.Tensor:
         """A tensor without data like `x` that nobody has noted yet. What is known of `x` is known of it."""
@@ -271,11 +293,3 @@ class PlacedTrace(PartsTrace):
                 self.values.know(copy, self.values.compute(torch.clone, (x,), {}))
         self._within = before
         return copy
-
-
-def _tensors(args: Any) -> Iterator[torch.Tensor]:
-    for value in args:
-        if isinstance(value, torch.Tensor):
-            yield value
-        elif isinstance(value, (tuple, list)):
-            yield from _tensors(value)

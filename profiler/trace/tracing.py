@@ -60,6 +60,10 @@ class Tracing(Observer):
             self._results[key] = template
         return result
 
+    def is_on_host(self, tensor: torch.Tensor) -> bool:
+        """Whether a card has to fetch `tensor` before it reads it."""
+        return self.stack.device == "cuda" and is_real(tensor)
+
     def borrow(self, size: int, price: Price | None = None) -> list[int]:
         """Take `size` bytes until `give_back`; nothing for 0, but the slot of a `price`."""
         if not size and not price:

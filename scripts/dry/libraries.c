@@ -72,10 +72,10 @@ int cusolverDnSetStream(void *handle, void *stream) {
     return CUBLAS_SUCCESS;
 }
 
-/* The work area of LU, in elements. NVIDIA documents no size, and the library tells none without a card. INVENTED for the few rows
- * of a scheduler's system: 512 bytes, the allocator's smallest block, gone before torch returns. Larger systems are an error. */
+/* The work area of LU, in elements. NVIDIA documents no size, and the library tells none without a card: 768 bytes on an H100
+ * (torch 2.11.0+cu130, 2026-11-26) for the few rows of a scheduler's system, gone before torch returns. Larger ones are an error. */
 static int lu_work_area(int rows, int columns, int element_bytes, int *elements) {
-    enum { MOST_ROWS = 8, BYTES = 512, NOT_SUPPORTED = 9 };
+    enum { MOST_ROWS = 8, BYTES = 768, NOT_SUPPORTED = 9 };
     if (rows > MOST_ROWS || columns > MOST_ROWS) return NOT_SUPPORTED;
     *elements = BYTES / element_bytes;
     return CUBLAS_SUCCESS;

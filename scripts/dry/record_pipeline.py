@@ -14,7 +14,7 @@ What is written, as one gzipped JSON:
 - `stream`: births of blocks (bytes, positive) and deaths (minus the birth's number, from 1) as in record_events.py. A block
   that waits for another stream (`record_stream`) dies when the allocator has it back;
 - `pools`: the births outside the default stream, by number: 1 for the first such stream;
-- `segments`: [events before, bytes] of each segment taken (positive) and given back (negative).
+- `segments`: [events before, bytes, address] of each segment taken (positive) and given back (negative).
 """
 
 import argparse
@@ -141,7 +141,7 @@ class Recorder:
         numbers: dict[int, int] = {}
         stream: list[int] = []
         pools: dict[int, int] = {}
-        segments: list[tuple[int, int]] = []
+        segments: list[tuple[int, int, int]] = []
         births, streams = 0, {0: 0}
         for event in torch.cuda.memory._snapshot()["device_traces"][0]:
             if event["action"] == "alloc":
@@ -153,9 +153,9 @@ class Recorder:
             elif event["action"] == "free_completed":
                 stream.append(-numbers.pop(event["addr"]))
             elif event["action"] in ("segment_alloc", "segment_map"):
-                segments.append((len(stream), event["size"]))
+                segments.append((len(stream), event["size"], event["addr"]))
             elif event["action"] in ("segment_free", "segment_unmap"):
-                segments.append((len(stream), -event["size"]))
+                segments.append((len(stream), -event["size"], event["addr"]))
         return {"stream": stream, "pools": pools, "segments": segments}
 
 

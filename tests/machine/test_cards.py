@@ -17,7 +17,7 @@ from profiler.machine.cards import (
     find_gpu,
     gpu_named,
     gpus,
-    sibling,
+    siblings,
 )
 from profiler.machine.target import target_stack
 from profiler.machine.versions import bundled_cudnn
@@ -154,10 +154,10 @@ def test_a_file_of_a_card_is_as_good_as_its_id(tmp_path: Path) -> None:
 
 
 def test_a_sibling_has_the_same_architecture_multiprocessors_and_shared_memory() -> None:
-    assert [card.id for card in [sibling((8, 6), 80, {})] if card] == ["a10g"]
-    assert sibling((8, 6), 79, {}) is None
-    assert sibling((8, 6), 80, {SHARED: 1}) is None
-    assert sibling(None, None, {}) is None
+    assert [card.id for card in siblings((8, 6), 80, {})] == ["a10g"]
+    assert [card.id for card in siblings((9, 0), 132, {})] == ["h100", "h200"]
+    for unlike in (((8, 6), 79, {}), ((8, 6), 80, {SHARED: 1}), (None, None, {})):
+        assert not list(siblings(*unlike))
 
 
 def test_a_size_that_would_not_be_applied_is_an_error() -> None:

@@ -23,6 +23,15 @@ def power_of_number(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: di
     return y
 
 
+def infinite(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """`abs` is a tensor of its own, which is compared; integers need none (isinf in TensorCompare.cpp)."""
+    taken = trace.take_copy(args[0]) if args[0].is_floating_point() else []
+    y = trace.infer(func, args, kwargs)
+    trace.track(y)
+    trace.give_back(taken)
+    return y
+
+
 def where(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Values of another dtype than the result's are cast first, and numbers on the host copied (TensorCompare.cpp)."""
     y = trace.infer(func, args, kwargs)
@@ -47,4 +56,5 @@ RULES = {
     aten.pixel_unshuffle.default: contiguous,
     aten.pow.Scalar: power_of_number,
     aten.where.self: where,
+    aten.isinf.default: infinite,
 }

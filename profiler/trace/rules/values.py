@@ -73,14 +73,11 @@ def index(trace: Tracing, func: Any, args: Any, kwargs: Any) -> Any:
     """Indexing by a mask is indexing by what `nonzero` gives for it, which lives inside the op (TensorAdvancedIndexing)."""
     x, indices, *rest = args
     masks = [i for i in indices if i is not None and i.dtype in (torch.bool, torch.uint8)]
-    is_fill = func is not aten.index.Tensor and rest[0].numel() == 1  # then ATen takes masked_fill
-    if not masks or is_fill:
-        narrow = [i for i in indices if i is not None and i.dtype == torch.int32 and trace.stack.device == "cuda"]
-        taken = [number for i in narrow for number in trace.borrow(i.numel() * 8)]  # made int64 first
-        result = trace.infer(func, args, kwargs)
-        trace.track(result)
-        trace.give_back(taken)
-        return result
+    is_fill = bool(masks) and func is not aten.index.Tensor and rest[0].numel() == 1  # then ATen takes masked_fill
+    if is_fill:
+        return trace.infer(func, args, kwargs)
+    if not masks:
+        return _by_positions(trace, func, args, kwargs)
     columns: list[Any] = []
     taken = []
     for i in indices:
@@ -97,6 +94,33 @@ def index(trace: Tracing, func: Any, args: Any, kwargs: Any) -> Any:
     trace.track(result)
     trace.give_back(taken)
     return result
+
+
+def _by_positions(trace: Tracing, func: Any, args: Any, kwargs: Any) -> Any:
+    """Indexing by numbers, which the card reads of one shape, 64 bits wide and laid out alike (make_info, AdvancedIndex)."""
+    taken = _made_alike(trace, [i for i in args[1] if i is not None]) if trace.stack.device == "cuda" else []
+    result = trace.infer(func, args, kwargs)
+    trace.track(result)
+    trace.give_back(taken)
+    return result
+
+
+def _made_alike(trace: Tracing, given: list[torch.Tensor]) -> list[int]:
+    """Take what is made of the positions `given`: what lies on the host comes to the card, and so on."""
+    taken: list[int] = []
+    found: list[torch.Tensor] = []
+    for i, wide in zip(given, torch.broadcast_tensors(*given), strict=True):
+        moved = trace.borrow(i.numel() * i.element_size()) if trace.is_on_host(i) else []
+        if i.dtype == torch.int32:
+            taken += trace.borrow(wide.numel() * 8)
+            trace.give_back(moved)
+            found.append(torch.empty_like(wide, device="meta"))
+        else:
+            taken += moved
+            found.append(wide)
+    if len({wide.stride() for wide in found}) > 1:
+        taken += [number for wide in found if not wide.is_contiguous() for number in trace.borrow(wide.numel() * 8)]
+    return taken
 
 
 def _count_buffers(trace: Tracing) -> list[int]:

@@ -1,0 +1,34 @@
+"""What goes between card and host: which operations take tensors of both, and what is copied on the way."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from profiler.trace.known_values import aten
+
+TO = frozenset({aten.to.device, aten.to.dtype, aten.to.dtype_layout, aten.to.other, aten.type_as.default})
+# These take tensors of two devices: copies, questions, and positions that may lie on the host.
+INDEXED = {aten.index.Tensor, aten.index_put.default, aten.index_put_.default}
+BETWEEN = TO | INDEXED | {aten.copy_.default, aten.set_data.default, aten._has_compatible_shallow_copy_type.default}
+
+
+def passes_as_copy(x: torch.Tensor, copy: torch.Tensor, to: torch.device) -> Iterator[torch.Tensor]:
+    """The card's side of `x` and its `copy` on the device `to`, if a contiguous copy of it stands on the card meanwhile.
+
+    What goes over the bus is contiguous, and types are converted on the host (Copy.cu). Where both sides are alike and dense
+    their bytes go as they lie.
+    """
+    on_card = copy if to.type == "cuda" else x
+    is_alike = (copy.dtype, copy.stride()) == (x.dtype, x.stride())
+    if not on_card.is_contiguous() and not (is_alike and aten.is_non_overlapping_and_dense.default(on_card)):
+        yield on_card
+
+
+def tensors_in(args: Any) -> Iterator[torch.Tensor]:
+    """The tensors among arguments, also in lists."""
+    for value in args:
+        if isinstance(value, torch.Tensor):
+            yield value
+        elif isinstance(value, (tuple, list)):
+            yield from tensors_in(value)

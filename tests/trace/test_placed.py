@@ -1,0 +1,95 @@
+"""Between card and host: births and deaths as torch 2.13.0+cu130 made them in dry CUDA on an H200 (2026-11-26).
+
+A birth is its bytes, a death is minus the birth's number, counted from 1; the result lives.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from profiler.machine.cards import assumed_stack, find_gpu
+from profiler.trace.placed import PlacedTrace
+
+CARD = "cuda"
+
+
+def events(op: Callable[..., torch.Tensor], *shape: int, on: str = "cpu", dtype: torch.dtype = torch.float32) -> Any:
+    """What a trace notes for `op` of a tensor of `shape` that lies on a device."""
+    trace = PlacedTrace(assumed_stack(find_gpu("h200"), "2.13.0"))
+    with trace.during("cold", "activations"):
+        x = torch.empty(shape, dtype=dtype, device=on)
+        trace.values.forget(x.untyped_storage()._cdata)
+        first, begin = len(trace.blocks), len(trace.events)
+        result = op(x)
+        happened = trace.events[begin:]
+    assert isinstance(result, torch.Tensor)
+    return [trace.blocks[n].bytes if n >= 0 else first - 1 - ~n for n in happened]
+
+
+@pytest.mark.parametrize(
+    "op",
+    [lambda x: x.gt(0).sum(dim=1), torch.min, lambda x: x @ x.mT, lambda x: torch.cumsum(x, 0), lambda x: x.nonzero()],
+)
+def test_what_runs_on_the_host_borrows_nothing_of_the_card(op: Callable[..., torch.Tensor]) -> None:
+    assert events(op, 4, 512) == []
+
+
+def test_a_product_on_the_host_is_not_the_cards_first() -> None:
+    def product(x: torch.Tensor) -> torch.Tensor:
+        x @ x
+        there = x.to(CARD)
+        return there @ there
+
+    assert events(product, 8, 8) == [256, 256, 33554432, -1]  # cuBLAS keeps its workspace
+
+
+def test_what_lies_otherwise_is_copied_on_its_way_to_the_card() -> None:
+    def to_card(x: torch.Tensor, *dtype: torch.dtype) -> torch.Tensor:
+        return x.to(CARD, *dtype)
+
+    image, half = (1, 64, 64, 3), torch.float16
+    assert events(lambda x: to_card(x.permute(0, 3, 1, 2), half), *image) == [24576, 24576, -2]
+    assert events(lambda x: to_card(x.permute(0, 3, 1, 2)), *image) == [49152]
+    assert events(lambda x: to_card(x, half), *image) == [24576]
+    assert events(lambda x: to_card(x[:, :, :32], half), 1, 64, 64) == [4096]
+
+
+def test_what_lies_otherwise_is_copied_on_its_way_to_the_host() -> None:
+    shape = (4, 64, 64)
+    assert events(lambda x: x[:, :32, :32].cpu(), *shape, on=CARD) == [16384, -1]
+    assert events(lambda x: x.permute(2, 0, 1).cpu(), *shape, on=CARD) == []
+    assert events(lambda x: x.permute(2, 0, 1).to("cpu", torch.float16), *shape, on=CARD) == [65536, -1]
+    assert events(lambda x: x.to("cpu", torch.float16), *shape, on=CARD) == []
+
+
+def test_positions_come_to_the_card() -> None:
+    assert events(lambda x: x[[3]], 11, on=CARD) == [8, 4, -1]
+    assert events(lambda x: x[torch.tensor([3, 4])], 11, on=CARD) == [16, 8, -1]
+    assert events(lambda x: x[torch.tensor([3, 4], dtype=torch.int32)], 11, on=CARD) == [8, 16, -1, 8, -2]
+
+
+def test_positions_of_a_mask_are_on_the_card_already() -> None:
+    def chosen(x: torch.Tensor) -> torch.Tensor:
+        return x[torch.ones(11, dtype=torch.bool, device=CARD)]
+
+    assert [n for n in events(chosen, 11, on=CARD) if n > 0] == [11, 4, 1, 88, 1023, 44]
+
+
+def test_positions_in_two_dimensions_are_laid_out_alike() -> None:
+    def outer(x: torch.Tensor, dtype: torch.dtype = torch.long, device: str = CARD) -> torch.Tensor:
+        return x[torch.zeros(3, 1, dtype=dtype, device=device), torch.zeros(7, dtype=dtype, device=device)]
+
+    shape = (4, 64, 64)
+    assert events(outer, *shape, on=CARD)[:5] == [24, 56, 168, 168, 5376]
+    assert events(lambda x: outer(x, torch.int32), *shape, on=CARD)[:5] == [12, 28, 168, 168, 5376]
+    assert [n for n in events(lambda x: outer(x, device="cpu"), *shape, on=CARD) if n > 0] == [24, 56, 168, 168, 5376]
+    assert events(lambda x: x[torch.arange(1, device=CARD), torch.arange(1, device=CARD)], *shape, on=CARD)[:3] == [
+        8, 8, 256,
+    ]  # fmt: skip
+
+
+def test_infinity_is_looked_for_in_the_absolute_value() -> None:
+    assert events(torch.isinf, 4, 256, 64, on=CARD, dtype=torch.float16) == [131072, 65536, -1]
+    assert events(torch.isinf, 4, 256, 64, on=CARD, dtype=torch.int32) == [65536]
