@@ -25,7 +25,8 @@ RECORDINGS = CONFIGS / "recordings"
 TRACED = ("trace", "stages", "models", "estimation/size_functions.py", "estimation/recording.py", "kernels/prices.py")
 UNTRACED = frozenset(
     """trace/parts.py trace/placed.py trace/crossing.py trace/stand_in_cuda.py
-    stages/generation.py stages/generation_options.py stages/call.py models/find.py models/folder.py models/catalog.py models/pipeline.py models/pipeline_folder.py
+    stages/generation.py stages/generation_options.py stages/call.py
+    models/find.py models/folder.py models/catalog.py models/pipeline.py models/pipeline_folder.py
     models/pipeline_spec.py models/tokenizer.py models/not_here.py models/__init__.py""".split()  # noqa: SIM905
 )
 NAMES = {"bf16": "bfloat16", "fp16": "float16"}
