@@ -205,7 +205,9 @@ def _why(run: Generation, before: Mapping[str, Any], error: Exception) -> str:
         reason = "group-block brings weights for the forward of a block, and something else of a component is called"
         others = "group-leaf, model, sequential and none bring them all"
     elif run.placement.stream and cast:  # ModuleGroup copies each weight at its start: diffusers' group_offloading.py
-        reason = f"{' and '.join(cast)} is cast by the pipeline, but with stream diffusers brings weights as they were before"
+        reason = (
+            f"the pipeline casts {' and '.join(cast)}, but with stream diffusers brings weights as they were before"
+        )
         others = f"{run.placement.offload} without stream, model, sequential and none bring them as cast"
     else:
         return f"without data: {first_line(error)}"

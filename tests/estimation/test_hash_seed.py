@@ -42,7 +42,7 @@ def tell() -> None:
     from profiler.estimation.placed import estimate_with_events
     from profiler.machine.cards import assumed_stack, find_gpu
 
-    class Pipeline(diffusers.DiffusionPipeline):
+    class Pipeline(diffusers.DiffusionPipeline):  # type: ignore[misc]
         def __init__(self, text_encoder: Any) -> None:
             self.register_modules(text_encoder=text_encoder)
 
