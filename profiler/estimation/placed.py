@@ -23,7 +23,7 @@ from profiler.models.attention import VARIABLE
 from profiler.models.pipeline import build_pipeline, call_arguments, pipeline_class, set_guidance
 from profiler.models.pipeline_spec import PipelineSpec
 from profiler.models.spec import Size
-from profiler.stages.generation import Generation, kept, quiet
+from profiler.stages.generation import Generation, dtypes, kept, ordered, quiet
 from profiler.stages.generation_options import apply_to_pipeline, check_sizes, default_backend
 from profiler.trace.placed import PlacedTrace
 
@@ -187,14 +187,31 @@ def trace_placed(run: Generation, trace: PlacedTrace, *, warm_calls: int) -> Wat
     """Trace a generation, its load and its calls. Raises as `estimate_placed` does, and leaves the pipeline as it was."""
     check_settings(trace.stack)
     run.backend = default_backend(run.pipe, run.asked)
-    try:
-        with kept(run.pipe), quiet() as run.said:
+    with kept(run.pipe), ordered(run.pipe), quiet() as run.said:
+        before = dtypes(run.pipe)
+        try:
             return trace_calls(run, trace, warm_calls=warm_calls)
-    except LatentmeterError:
-        raise
-    except MODEL_FAILURES as error:
-        what = f"{type(run.pipe).__name__} with {run.placement.key or 'all on the card'}"
-        raise ModelError(f"{what}: the call fails without data: {first_line(error)}") from error
+        except LatentmeterError:
+            raise
+        except MODEL_FAILURES as error:
+            what = f"{type(run.pipe).__name__} with {run.placement.key or 'all on the card'}"
+            raise ModelError(f"{what}: the call fails {_why(run, before, error)}") from error
+
+
+def _why(run: Generation, before: Mapping[str, Any], error: Exception) -> str:
+    """What an error of a call says; where it is one of the placement, which a card has too, which others there are."""
+    cast = [name for name, found in dtypes(run.pipe).items() if found != before[name]]
+    if run.placement.offload == "group-block" and "same device" in str(error):
+        reason = "group-block brings weights for the forward of a block, and something else of a component is called"
+        others = "group-leaf, model, sequential and none bring them all"
+    elif run.placement.stream and cast:  # ModuleGroup copies each weight at its start: diffusers' group_offloading.py
+        reason = (
+            f"the pipeline casts {' and '.join(cast)}, but with stream diffusers brings weights as they were before"
+        )
+        others = f"{run.placement.offload} without stream, model, sequential and none bring them as cast"
+    else:
+        return f"without data: {first_line(error)}"
+    return f"on a card too: {first_line(error)}: {reason}; offload {others}"
 
 
 def phases_of(trace: PlacedTrace) -> tuple[Span, ...]:

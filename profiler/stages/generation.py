@@ -4,6 +4,7 @@ import functools
 import importlib
 import logging
 import re
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
@@ -91,6 +92,11 @@ def components(pipe: Any) -> dict[str, nn.Module]:
     return {name: value for name, value in pipe.components.items() if isinstance(value, nn.Module)}
 
 
+def dtypes(pipe: Any) -> dict[str, set[torch.dtype]]:
+    """The dtypes of each component's parameters."""
+    return {name: {weight.dtype for weight in module.parameters()} for name, module in components(pipe).items()}
+
+
 def is_pipeline(value: Any) -> bool:
     """Whether `value` is a pipeline of diffusers, or looks like one."""
     return not isinstance(value, nn.Module) and isinstance(getattr(value, "components", None), Mapping)
@@ -129,6 +135,38 @@ def kept(pipe: Any) -> Iterator[None]:
         for holder, before in state:
             holder.clear()
             holder.update(before)
+
+
+class _AnySet(type):
+    def __instancecheck__(cls, value: Any) -> bool:
+        return isinstance(value, set)
+
+
+class _Ordered(set[Any], metaclass=_AnySet):
+    """A set that is gone through in order. A plain one of texts goes by their hashes, other ones in each process."""
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(sorted(super().__iter__(), key=str))
+
+
+@contextmanager
+def ordered(pipe: Any) -> Iterator[None]:
+    """`set(...)`, in the code of transformers, diffusers and the pipeline's own classes, is gone through in order.
+
+    transformers makes a mask and a position table for each kind of layer by `for kind in set(layer_types)` (5.24:
+    create_masks_for_generate, Gemma3TextModel.forward): blocks are born in another order in each process, on a card too.
+    """
+    owners = [pipe, *pipe.components.values(), *(m for c in components(pipe).values() for m in c.modules())]
+    own = {type(owner).__module__ for owner in owners}
+    found = [vars(m) for name, m in list(sys.modules.items()) if name in own or name.partition(".")[0] in CHATTY]
+    changed = [names for names in found if "set" not in names]
+    try:
+        for names in changed:
+            names["set"] = _Ordered
+        yield
+    finally:
+        for names in changed:
+            del names["set"]
 
 
 class Remarks(logging.Handler):
