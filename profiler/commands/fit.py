@@ -126,8 +126,11 @@ def _largest(found: dict[str, Any]) -> str:
     if found["value"] is None:
         return f"no {found['free']} fit, not even the least"
     if found["next"] is None:
-        return f"{found['free']}: {found['value']}, eight times the published size; larger ones were not tried"
+        return f"{found['free']}: {found['value']}, four times the published size; larger ones were not tried"
     missing = f": {format_bytes(found['missing_bytes'])} too many" if found["missing_bytes"] else ""
+    if found["untried"]:
+        between = f"{found['untried']} between were not tried: each takes a trace of the whole generation"
+        return f"{found['free']}: {found['value']} fits; {found['next']} does not{missing}; {between}"
     return f"{found['free']}: {found['value']} at most; the next, {found['next']}, does not fit{missing}"
 
 

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +16,18 @@ from profiler.models.catalog import model_ids
 from profiler.models.find import HUB_ID, find_model
 from profiler.models.pipeline_folder import find_pipeline
 from profiler.models.pipeline_spec import catalog_pipeline, pipeline_ids
-from profiler.search.ladder import Change, allowed
+from profiler.search.alone import denoiser_alone
+from profiler.search.ladder import allowed
 from profiler.search.largest import FREE, largest, smaller
 from profiler.search.plainest import Search, pareto, plainest
 from profiler.search.question import GenerationQuestion, Question, StageQuestion
 from profiler.search.result import Fit, way_of
 from profiler.search.setting import Setting
-from profiler.search.tiles import SIDES
 from profiler.search.trial import Trial
-from profiler.search.vae_switches import refusal
 
 Tell = Callable[[str], None]
-MOST_SMALLER = 4  # sizes of a whole generation, each a trace
+MOST_SMALLER = 2  # sizes of a whole generation, each a trace
 MOST_BOXES = 3  # of cards that are tried for what fits on none here
-LEAN_TILE = 512  # below, a decoder is small beside the denoiser, and many tiles are slow to trace
 OTHER_CALL = ("steps", "guidance", "images_per_prompt", "text_length")
 
 
@@ -149,8 +146,6 @@ class Answer:
         trials = [trial for trial in search.run() if trial.found]
         if not trials:
             raise UserError(next(iter(search.made.values())).refused)
-        if found and found["value"] and not search.fitting:
-            trials.append(_lean(question, self.changes))
         ways = pareto(trials)
         best = plainest(ways) if ways else min(trials, key=lambda one: (one.lacks_ram, one.reserved))
         self.best = best
@@ -170,22 +165,42 @@ class Answer:
         )
 
     def _largest(self, free: str) -> dict[str, Any]:
-        size, following, _, above = largest(self.question, free, lambda question: _lean(question, self.changes))
+        found = largest(self.question, free, self._floor, self._denoiser)
+        above = found.above
         missing = None if above is None or above.found is None else max(0, -above.headroom)
-        why = "" if above is None else above.why_not
-        return {"free": free, "value": size or None, "next": following, "missing_bytes": missing, "why_not": why}
+        told = {"free": free, "value": found.value, "next": found.following, "missing_bytes": missing}
+        return told | {"why_not": above.why_not if above else "", "untried": found.untried if above else None}
+
+    def _floor(self, question: Question) -> Trial:
+        """The trial of what takes least: what fits at all fits so."""
+        return Search(question, self.changes).floor[1]
+
+    def _denoiser(self, question: Question) -> int | None:
+        """Bytes that the denoiser alone takes with the leanest placement allowed."""
+        placement = next((c for c in reversed(self.changes) if c.name == "offload"), None)
+        return denoiser_alone(question, placement.on(question.base) if placement else question.base)
 
     def _would_fit(self, question: Question, best: Trial) -> list[str]:
         """The smallest card on which the leanest way runs, and the nearest smaller size that runs here."""
         if best.lacks_ram:
             return [f"a host that gives {format_bytes(best.host)}"]
-        leanest = min((t for t in (best, _lean(question, self.changes)) if t.found), key=lambda trial: trial.reserved)
-        tried = islice(smaller(question), MOST_SMALLER if question.whole else None)
-        fitting = (one for one in tried if _lean(one, self.changes).fits)
-        return [
-            *filter(None, [_card_for(question, leanest)]),
-            *(_said(one, self.changes) for one in islice(fitting, 1)),
-        ]
+        return [*filter(None, [_card_for(question, best), self._smaller(question, best)])]
+
+    def _smaller(self, question: Question, best: Trial) -> str:
+        """The nearest smaller size that runs here. Where the denoiser alone says that one is too large, it is not traced."""
+        here = self._denoiser(question)
+        beside = best.allocated - here if here is not None and best.allocated > best.capacity else 0
+        tried = 0
+        for one in smaller(question):
+            if here is not None and (self._denoiser(one) or 0) + beside > best.capacity:
+                continue
+            trial, tried = self._floor(one), tried + 1
+            if trial.fits:
+                title = trial.setting.title
+                return f"{one.title} on this card, with {title}: {format_bytes(trial.reserved)} reserved"
+            if question.whole and tried == MOST_SMALLER:
+                break
+        return ""
 
     def _notes(self, question: Question, best: Trial) -> dict[str, str]:
         kept = ("stack.", "model.", "capacity", "steps", "safety_checker")
@@ -199,40 +214,11 @@ class Answer:
         return notes
 
 
-def _lean(question: Question, changes: Sequence[Change]) -> Trial:
-    """The trial with every change that takes away most: what fits at all fits so."""
-    setting = question.base
-    for change in changes:
-        if change.takes_away == "attention" or change.name == "channels-last":
-            continue
-        if change.takes_away == "vae" and refusal(question, change.on(question.base)):
-            continue
-        if change.name == "offload" and setting.placement != Placement():
-            continue  # leaf by leaf is leaner than what follows
-        if change.name == "offload" and change.on(setting).placement.offload == "model":
-            continue
-        setting = change.to(setting)
-    if "tiling" in setting.changes and (vae := question.of_vae(setting)):
-        quarter = 4 * vae.spec.latent.spatial_compression
-        side = next((s for s in SIDES if s <= LEAN_TILE and s % quarter == 0 and s < max(question.sides)), None)
-        tiled = setting.with_options(tile=(side, side)) if side else setting
-        setting = setting if refusal(question, tiled) else tiled
-    trial = question.ask(setting)
-    if trial.found is None and setting.placement != question.base.placement:  # a pipeline that group offload breaks
-        trial = question.ask(replace(setting, placement=Placement(offload="model")))
-    return trial
-
-
-def _said(question: Question, changes: Sequence[Change]) -> str:
-    trial = _lean(question, changes)
-    return f"{question.title} on this card, with {trial.setting.title}: {format_bytes(trial.reserved)} reserved"
-
-
 def _card_for(question: Question, best: Trial) -> str:
     """The smallest memory that cards are sold with on which the way fits, as estimated for the one with least of it."""
     boxes = sorted({card.box_gib for card in gpus().values() if card.box_gib and card.box_gib * GIB > best.reserved})
     for box in boxes[:MOST_BOXES]:
-        card = min(cards_of(box * GIB), key=lambda one: (one.capability != question.stack.capability, one.total_bytes))
+        card = min(cards_of(box * GIB), key=lambda one: (_unlike(one, question.stack), one.total_bytes))
         stack = replace(
             assumed_stack(card, question.stack.torch, question.stack.cudnn), settings=dict(question.stack.settings)
         )
@@ -241,6 +227,12 @@ def _card_for(question: Question, best: Trial) -> str:
             how = trial.setting.title
             return f"a card with {box} GiB, such as {card.id}: {format_bytes(trial.reserved)} reserved, {how}"
     return ""
+
+
+def _unlike(card: Gpu, stack: Stack) -> int:
+    """How far a card's architecture is from that of `stack`: kernels of neighbours are alike, a T4's attention is not."""
+    (major, minor), (own, small) = card.capability, stack.capability or card.capability
+    return abs(10 * (major - own) + minor - small)
 
 
 def _worst(vram: str, ask: Callable[[str | None], Answer]) -> Fit:

@@ -156,3 +156,15 @@ def combinations(changes: Sequence[Change]) -> list[tuple[Change, ...]]:
         axes.setdefault(change.name, [None]).append(change)
     dearest_first = [axes[name] for name in reversed(NAMES) if name in axes]
     return [tuple(c for c in reversed(one) if c is not None) for one in product(*dearest_first)]
+
+
+def leanest(question: Question, changes: Sequence[Change]) -> tuple[Change, ...]:
+    """What takes least: of each name the last one, as the ladder goes from what takes much to what takes little.
+
+    Another memory format is as often more as less; other attention is less where attention runs unfused.
+    """
+    one = question.denoiser_alone if isinstance(question, GenerationQuestion) else question
+    routes = found.routes if one and (found := one.ask(one.base).found) else ()
+    unfused = any("attention math" in route for route in routes)
+    taken = [c for c in changes if c.name != "channels-last" and (unfused or c.takes_away != "attention")]
+    return tuple({change.name: change for change in taken}.values())

@@ -1,11 +1,12 @@
 """The largest of one free size that fits, in steps of the model's own rule; and smaller ones where nothing fits.
 
 Between a size that fits and one that does not, the next one tried is where a line through the last two peaks meets the
-card: a peak grows with each of the sizes alone (tests/search). The found size and the two above it are asked themselves.
+card: a peak grows with each of the sizes alone (tests/search). The found size and the next one are asked themselves.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 
 from profiler.errors import UserError
@@ -16,7 +17,31 @@ from profiler.search.trial import Trial
 FREE = ("frames", "height", "width", "batch")
 MOST_TIMES = 4  # the published size
 MOSTLY = 0.9  # of a card: the rest is what the allocator caches, and layers of the denoiser
+MOST_WHOLE = 4  # traces of whole generations
+GUESSES = 6  # of where a line meets the card; then the span is halved
 SMALLER = (3 / 4, 1 / 2, 1 / 4)
+Span = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Found:
+    """The largest size that fits, a larger one that does not with its trial, and how many sizes between were not tried.
+
+    None for no size that fits, or for no larger one tried.
+    """
+
+    value: int | None
+    following: int | None
+    above: Trial | None
+    untried: int
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Whether one size fits, and what it has allocated; None where the size was refused."""
+
+    fits: bool
+    allocated: int | None
 
 
 @dataclass(frozen=True)
@@ -63,59 +88,85 @@ def steps_of(question: Question, free: str) -> Steps:
 
 
 def largest(
-    question: Question, free: str, ask: Callable[[Question], Trial]
-) -> tuple[int, int | None, Trial | None, Trial | None]:
-    """The largest size that fits, the next one that does not, and the trials of both.
+    question: Question,
+    free: str,
+    ask: Callable[[Question], Trial],
+    least: Callable[[Question], int | None] = lambda _: None,
+) -> Found:
+    """The largest size that fits, and what was tried beside it.
 
-    `ask` tries a question of another size. No size where not even the least one fits; no next one where the limit of
-    `MOST_TIMES` the published size fits.
+    `ask` tries a question of another size, `least` says cheaply what it takes at least, or None. No size where not even the
+    least one fits; no larger one where the limit of `MOST_TIMES` the published size fits.
     """
     steps = steps_of(question, free)
     start = question.batch if free == "batch" else question.size[free]
-    lo, hi = steps.least - 1, max(steps.below(start * MOST_TIMES), steps.least) + 1
+    span = steps.least - 1, max(steps.below(start * MOST_TIMES), steps.least) + 1
     known: dict[int, Trial] = {}
-    k, tries = _promising(question, free, steps, start), 0
+
+    def at(k: int) -> Question:
+        return question.resized(**{free: steps.size(k)})
+
+    def tried(k: int) -> Seen:
+        known[k] = ask(at(k))
+        return Seen(known[k].fits, known[k].allocated if known[k].found else None)
+
+    first, capacity = steps.below(start), question.capacity
+    if least(question) is None:
+        lo, hi = _boundary(span, first, capacity, tried)
+    else:
+        lo, hi = _by_the_denoiser(span, first, capacity, lambda k: least(at(k)) or 0, tried, known)
+    value = steps.size(lo) if lo >= steps.least else None
+    return Found(value, steps.size(hi) if hi in known else None, known.get(hi), hi - lo - 1)
+
+
+def _boundary(span: Span, start: int, capacity: int, look: Callable[[int], Seen]) -> Span:
+    """The last number that fits and the next one, which does not, between `span`'s two; `look` is asked a few times."""
+    (lo, hi), k, seen = span, start, {}
     while hi - lo > 1:
         k = min(max(k, lo + 1), hi - 1)
-        known[k] = ask(question.resized(**{free: steps.size(k)}))
-        tries += 1
-        lo, hi = (k, hi) if known[k].fits else (lo, k)
-        guess = _crossing(known) if tries <= 6 else None
+        one = look(k)
+        lo, hi = (k, hi) if one.fits else (lo, k)
+        if one.allocated is not None:
+            seen[k] = one.allocated
+        guess = _crossing(seen, capacity) if len(seen) <= GUESSES else None
         k = (lo + hi) // 2 if guess is None else guess
-    if lo < steps.least:
-        return 0, steps.size(hi), None, known.get(hi)
-    return steps.size(lo), steps.size(hi) if hi in known else None, known[lo], known.get(hi)
+    return lo, hi
 
 
-def _promising(question: Question, free: str, steps: Steps, start: int) -> int:
-    """Where to begin. Of a generation, where one forward of the denoiser would fill the card without its weights."""
-    k = steps.below(start)
-    if not question.whole or question.model is None or question.model.denoiser is None:
-        return k
-    few = max(steps.least, k // 2)
-    made = []
-    for each in {few, k}:
-        one = question.of_denoiser().resized(**{free: steps.size(each)})
-        if (trial := one.ask(one.base)).found is None:
-            return k
-        made.append((each, trial.allocated - (trial.estimate.terms.weights or 0)))
-    if len(made) < 2 or made[0][1] == made[1][1]:
-        return k
-    (a, low), (b, high) = sorted(made)
-    return int(a + (MOSTLY * question.capacity - low) * (b - a) / (high - low))
+def _by_the_denoiser(
+    span: Span, start: int, capacity: int,
+    least: Callable[[int], int], tried: Callable[[int], Seen], known: Mapping[int, Trial],
+) -> Span:  # fmt: skip
+    """The same of a whole generation, each of whose traces takes long: no more than `MOST_WHOLE` of them.
+
+    The denoiser alone says where to look, since what stands beside its tensors is the same at every size, nearly: each
+    trace says how much that is, and a share of the card is taken at first.
+    """
+    (lo, hi), beside = span, int((1 - MOSTLY) * capacity)
+    while hi - lo > 1 and len(known) < MOST_WHOLE:
+        room = capacity - beside
+        k = min(max(_boundary((lo, hi), start, room, partial(_seen, least, room))[0], lo + 1), hi - 1)
+        lo, hi = (k, hi) if tried(k).fits else (lo, k)
+        if known[k].found:
+            trial = known[k]
+            beside = (trial.allocated if trial.allocated > capacity else trial.reserved) - least(k)
+        start = k
+    return lo, hi
 
 
-def _crossing(known: dict[int, Trial]) -> int | None:
+def _seen(least: Callable[[int], int], room: int, k: int) -> Seen:
+    size = least(k)
+    return Seen(size <= room, size)
+
+
+def _crossing(seen: Mapping[int, int], capacity: int) -> int | None:
     """Where a line through the two sizes that come nearest to the card meets its capacity."""
-    found = sorted(
-        ((abs(t.headroom), k, t.allocated) for k, t in known.items() if t.found), key=lambda one: (one[0], one[1])
-    )[:2]
-    if len(found) < 2:
-        return next((2 * k if t.fits else k // 2 for k, t in known.items()), None)
-    (_, a, low), (_, b, high) = found
-    slope = (high - low) / (b - a)
-    capacity = next(t.capacity for t in known.values() if t.found)
-    return int(a + (capacity - low) / slope) if slope > 0 else None
+    nearest = sorted(seen, key=lambda k: abs(seen[k] - capacity))[:2]
+    if len(nearest) < 2:
+        return next((2 * k if size <= capacity else k // 2 for k, size in seen.items()), None)
+    a, b = nearest
+    slope = (seen[b] - seen[a]) / (b - a)
+    return int(a + (capacity - seen[a]) / slope) if slope > 0 else None
 
 
 def smaller(question: Question) -> Iterator[Question]:

@@ -1,10 +1,12 @@
 """The search: combinations of changes in order of what they cost, without those that cannot help by what is known."""
 
 from collections.abc import Sequence
+from functools import cached_property
 
 from profiler.data.units import format_bytes
 from profiler.data.workload import Placement
-from profiler.search.ladder import Change, combinations
+from profiler.search.alone import alone
+from profiler.search.ladder import Change, combinations, leanest
 from profiler.search.pruning import is_enough, is_heavy, may_help
 from profiler.search.question import Question
 from profiler.search.setting import Setting
@@ -14,7 +16,8 @@ from profiler.search.vae_switches import refusal
 
 Combination = tuple[Change, ...]
 WORTH = 0.01  # of a peak: a change that takes less away is of no use
-MOST = {True: 3, False: 6}  # traces of a whole generation, of a stage; twice as many where none fits so far
+MOST = {True: 3, False: 6}  # traces of a whole generation, of a stage; twice as many where nothing is known to fit
+CHEAP = 2  # of a whole generation: where so many did not fit, the one that takes least is traced next
 
 
 class Search:
@@ -28,16 +31,39 @@ class Search:
         self._asked: set[Change] = set()
 
     def run(self) -> list[Trial]:
-        """Every trial, the cheapest setting first. At least one: that of the setting that the user asked for."""
-        for combination in combinations(self.changes):
-            most = MOST[self.question.whole] * (1 if self._settled else 2)
-            if self.traces >= most:
+        """Every trial, the cheapest setting first.
+
+        Where nothing fits, that which takes least is among them: "does not fit" is said only if that does not.
+        """
+        every, whole, floor = combinations(self.changes), self.question.whole, None
+        for combination in every:
+            if self.traces >= MOST[whole] * (1 if self._settled or floor else 2):
                 break
             if self._is_worth(combination):
                 self._make(combination)
-        if not self.made:
-            self._make(())
+            if whole and not floor and not self.fitting and self.traces >= CHEAP:
+                floor = self.floor
+                if not floor[1].fits:
+                    break
+        if floor or not self.fitting:
+            self.made.setdefault(*self.floor)
+        self.made = {one: self.made[one] for one in every if one in self.made}
         return [*self.made.values()]
+
+    @cached_property
+    def floor(self) -> tuple[Combination, Trial]:
+        """What takes least of the card, of every kind of change at once, and its trial.
+
+        Where a pipeline refuses one way of offload (as some do group offload, or sequential), the next leanest is taken.
+        """
+        changes = [change for change in self.changes if self._is_taken((change,))]
+        while True:
+            combination = leanest(self.question, changes)
+            trial = self.made.get(combination) or self.question.ask(self._setting(combination))
+            refused = next((change for change in combination if change.name == "offload"), None)
+            if trial.found or refused is None:
+                return combination, trial
+            changes.remove(refused)
 
     @property
     def fitting(self) -> list[Trial]:
@@ -63,13 +89,17 @@ class Search:
 
     def _setting(self, combination: Combination) -> Setting:
         """The base with every change of a combination; tiles as large as before where only the allocator is another."""
-        setting, same = self.question.base, self.made.get(_without_cache(combination))
-        for change in combination:
-            setting = change.to(setting)
+        setting, same = self._without_tiles(combination), self.made.get(_without_cache(combination))
         if same:
             return setting.with_options(tile=same.setting.options.tile)
         if any(change.name == "tiling" for change in combination):
             setting = with_tiles(self.question, setting, self._nearest(combination, but="tiling"))
+        return setting
+
+    def _without_tiles(self, combination: Combination) -> Setting:
+        setting = self.question.base
+        for change in combination:
+            setting = change.to(setting)
         return setting
 
     def _nearest(self, combination: Combination, but: str = "") -> Trial | None:
@@ -90,9 +120,9 @@ class Search:
         if nearest and not is_enough([c for c in combination if c.name not in nearest.setting.changes], nearest):
             return False
         befores = [(change, self._nearest(combination, but=change.name)) for change in combination]
-        return all(before is None or may_help(change, before) for change, before in befores) and self._is_taken(
-            combination
-        )
+        if not all(before is None or may_help(change, before) for change, before in befores):
+            return False
+        return self._is_taken(combination) and not self._has_no_room(combination)
 
     def _is_taken(self, combination: Combination) -> bool:
         """Whether the VAE's class takes the switches of a combination: asked of the class, once each."""
@@ -103,6 +133,16 @@ class Search:
                     self._useless.add(change)
                     self.left_out[change.to(Setting()).title] = why
         return not self._useless.intersection(combination)
+
+    def _has_no_room(self, combination: Combination) -> bool:
+        """Whether the denoiser or the decode alone is more than the card has: no trace is needed then."""
+        setting = self._without_tiles(combination)
+        for what, size in alone(self.question, setting).items():
+            if size > self.question.capacity:
+                how = "no tiles" if what == "decode" else f"--offload {setting.placement.offload}"
+                self.left_out.setdefault(how, f"{what} alone takes {format_bytes(size)}")
+                return True
+        return False
 
     def _is_too_heavy(self, placement: Placement) -> bool:
         """Whether weights alone are more than the card has, or those that wait on the host are more than that has."""
@@ -126,8 +166,7 @@ class Search:
             return True
         if placement.low_cpu_mem:  # the same but for the host, which has room
             return False
-        top = trial.highest
-        return top is None or is_heavy(top)
+        return is_heavy(trial)
 
     def _took_nothing(self, change: Change, before: Trial, after: Trial) -> bool:
         if after.found is None:

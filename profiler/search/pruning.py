@@ -7,7 +7,7 @@ from profiler.search.ladder import Change
 from profiler.search.tiles import VAE_PHASES
 from profiler.search.trial import Trial
 
-WEIGH = 0.1  # of the highest moment: where weights are less, moving them takes little away
+WEIGH = 0.1  # of a moment: where weights are less, moving them takes little away
 
 
 def may_help(change: Change, trial: Trial) -> bool:
@@ -26,9 +26,10 @@ def is_enough(changes: Sequence[Change], trial: Trial) -> bool:
     return all(any(_takes_from(change, phase, trial) for change in changes) for phase in _troubles(trial))
 
 
-def is_heavy(phase: PhasePeak) -> bool:
-    """Whether weights are much of a moment."""
-    return sum(phase.weights.values()) > WEIGH * (phase.peak.allocated_bytes or 0)
+def is_heavy(trial: Trial) -> bool:
+    """Whether weights are much of a moment that is too large or, where it fits, of the highest."""
+    phases = [trial.highest] if trial.fits else _troubles(trial)
+    return any(one is None or sum(one.weights.values()) > WEIGH * (one.peak.allocated_bytes or 0) for one in phases)
 
 
 def _troubles(trial: Trial) -> list[PhasePeak | None]:
@@ -62,6 +63,6 @@ def _may_lower(change: Change, trial: Trial) -> bool:
         case "vae":
             return (tight or change.costs == "quality") and (top is None or top.name in VAE_PHASES)
         case "weights":
-            return top is not None and is_heavy(top)
+            return top is not None and is_heavy(trial)
         case _:
             return change.name == "dtype" and not trial.setting.changes

@@ -107,12 +107,9 @@ class Question:
         """Raise UserError, with the nearest valid sizes, for a size that the model does not take."""
         raise NotImplementedError
 
-    def of_vae(self, setting: Setting) -> "StageQuestion | None":
+    @property
+    def vae_alone(self) -> "StageQuestion | None":
         """The VAE's part of it as a question of its own, by which a tile's size is tried; None where there is no VAE."""
-        raise NotImplementedError
-
-    def of_denoiser(self) -> "StageQuestion":
-        """One forward of the denoiser as a question of its own."""
         raise NotImplementedError
 
     def weights(self, placement: Placement) -> int:
@@ -150,11 +147,9 @@ class StageQuestion(Question):
     def check(self) -> None:
         self.workload(self.base)
 
-    def of_vae(self, setting: Setting) -> "StageQuestion | None":
+    @property
+    def vae_alone(self) -> "StageQuestion | None":
         return self if self.stage in VAE_STAGES else None
-
-    def of_denoiser(self) -> "StageQuestion":
-        return replace(self, stage="denoise", trials={})
 
     def weights(self, placement: Placement) -> int:
         component = self.spec.component(self.stage)
@@ -200,28 +195,28 @@ class GenerationQuestion(Question):
         lacks = self.model and self.model.text and self.model.text.length is None and self.model.reads(stage, "L")
         return self.spec.text_length if lacks else None
 
-    def of_vae(self, setting: Setting) -> "StageQuestion | None":
+    @cached_property
+    def vae_alone(self) -> StageQuestion | None:
         if self.model is None or self.model.vae is None:
             return None
-        return self._stage("decode", self.spec.dtype_of("vae"))
+        return self._stage(self.model, "decode", self.spec.dtype_of("vae"))
 
-    def of_denoiser(self) -> "StageQuestion":
-        return self._stage("denoise", self.spec.dtypes.get("transformer", self.base.dtype or self.spec.dtype))
-
-    def _stage(self, stage: StageName, dtype: DtypeName) -> "StageQuestion":
-        assert self.model is not None
-        here: dict[str, Any] = {"stack": self.stack, "context_bytes": self.context_bytes, "tell": self.tell}
-        batch = self.batch * (self.call.get("images_per_prompt") or 1)
-        length = self._some_text(stage)
-        return StageQuestion(
-            spec=self.model,
-            stage=stage,
-            base=Setting(dtype=dtype),
-            sizes=self.sizes,
-            batch=batch,
-            text_length=length,
-            **here,
+    @cached_property
+    def denoiser_alone(self) -> StageQuestion | None:
+        """One forward of the denoiser as a question of its own: of both halves where guidance doubles the batch."""
+        if self.model is None or (denoiser := self.model.denoiser) is None:
+            return None
+        one = self._stage(
+            self.model, "denoise", self.spec.dtypes.get("transformer", self.base.dtype or self.spec.dtype)
         )
+        guided = denoiser.guidance == "batched" and self.call.get("guidance") is None
+        return replace(one, batch=one.batch * (1 + guided))
+
+    def _stage(self, model: ModelSpec, stage: StageName, dtype: DtypeName) -> StageQuestion:
+        how: dict[str, Any] = {"stack": self.stack, "context_bytes": self.context_bytes, "tell": self.tell}
+        how |= {"sizes": self.sizes, "base": Setting(dtype=dtype), "text_length": self._some_text(stage)}
+        batch = self.batch * (self.call.get("images_per_prompt") or 1)
+        return StageQuestion(spec=model, stage=stage, batch=batch, **how)
 
     @cached_property
     def component_bytes(self) -> dict[str, int]:

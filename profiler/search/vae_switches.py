@@ -3,10 +3,11 @@
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any
 
 from profiler.errors import UserError
-from profiler.search.question import Question
+from profiler.search.question import Question, StageQuestion
 from profiler.search.setting import Setting
 
 
@@ -21,19 +22,15 @@ class Switches:
 
 def switches(question: Question, setting: Setting) -> Switches:
     """What a setting changes of the VAE: the class itself is asked, on weights without data."""
-    vae, options = question.of_vae(setting), setting.options
+    vae, options = question.vae_alone, setting.options
     if vae is None or not (options.tiling or options.framewise or options.slicing):
         return Switches()
-    from profiler.models.build import TORCH_DTYPES, build, component_class
     from profiler.stages.options import apply_options
 
-    described = vae.spec.component("decode")
-    dtype = TORCH_DTYPES[setting.dtype or vae.base.dtype or described.dtype]
-    module: Any = build(component_class(described.class_name), described.config, dtype)
+    module = _module(vae, setting)
     before = dict(vars(module))
     asked = Setting(options=options).with_options(attention=None, attention_backend=None, autocast=None)
-    workload = vae.workload(asked)
-    apply_options(module, workload, vae.spec.latent)
+    apply_options(module, vae.workload(asked), vae.spec.latent)
     changed = {
         name: value
         for name, value in vars(module).items()
@@ -42,15 +39,7 @@ def switches(question: Question, setting: Setting) -> Switches:
     taken = inspect.signature(module.enable_tiling).parameters if options.tiling else {}
     arguments = {name: value for name, value in changed.items() if name in taken}
     rest = {name: value for name, value in changed.items() if name not in taken}
-    sides = [(_side(module, side), pixels) for side, pixels in zip(("height", "width"), vae.sides, strict=True)]
-    recomputed = 1.0 if options.tiling else None
-    for found, pixels in sides:
-        if found is None or recomputed is None:
-            recomputed = None
-            break
-        tile, stride = found
-        recomputed *= sum(min(tile, pixels - start) for start in range(0, pixels, stride)) / pixels
-    return Switches(arguments, rest, None if recomputed is None else recomputed - 1)
+    return Switches(arguments, rest, _recomputed(module, vae) if options.tiling else None)
 
 
 def refusal(question: Question, setting: Setting) -> str:
@@ -60,6 +49,34 @@ def refusal(question: Question, setting: Setting) -> str:
     except UserError as error:
         return str(error)
     return ""
+
+
+def class_tile(vae: StageQuestion) -> tuple[int, int] | None:
+    """Height and width in pixels of the tiles that the class has by itself; None where it does not say."""
+    from profiler.stages.tiles import SIDES, tile_size
+
+    module = _module(vae, vae.base)
+    height, width = (tile_size(module, side) for side in SIDES)
+    return None if height is None or width is None else (height, width)
+
+
+def _module(vae: StageQuestion, setting: Setting) -> Any:
+    from profiler.models.build import TORCH_DTYPES, build, component_class
+
+    described = vae.spec.component("decode")
+    dtype = TORCH_DTYPES[setting.dtype or vae.base.dtype or described.dtype]
+    return build(component_class(described.class_name), described.config, dtype)
+
+
+def _recomputed(module: Any, vae: StageQuestion) -> float | None:
+    """The share of pixels that tiles compute again; None where the class does not say how they overlap."""
+    shares = []
+    for side, pixels in zip(("height", "width"), vae.sides, strict=True):
+        if (found := _side(module, side)) is None:
+            return None
+        tile, stride = found
+        shares.append(sum(min(tile, pixels - start) for start in range(0, pixels, stride)) / pixels)
+    return prod(shares) - 1
 
 
 def _side(module: Any, side: str) -> tuple[int, int] | None:

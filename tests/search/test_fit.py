@@ -119,9 +119,10 @@ def test_a_peak_grows_with_each_size_and_the_next_size_does_not_fit() -> None:
     for side in ("height", "width"):
         peaks = [question.resized(**{side: size}).ask(Setting()).allocated for size in (64, 128, 256, 320)]
         assert peaks == sorted(peaks)
-    size, following, fits, above = largest(question.resized(height=256), "width", lambda one: one.ask(Setting()))
-    assert following == size + 8 and fits is not None and above is not None
-    assert fits.fits and not above.fits and above.headroom < 0
+    found = largest(question.resized(height=256), "width", lambda one: one.ask(Setting()))
+    assert found.value and found.following == found.value + 8 and found.untried == 0
+    assert question.resized(height=256, width=found.value).ask(Setting()).fits
+    assert found.above and not found.above.fits and found.above.headroom < 0
 
 
 def test_the_steps_are_the_models_own() -> None:
