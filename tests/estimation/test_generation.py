@@ -128,7 +128,7 @@ def test_weights_that_a_pipeline_casts_are_streamed_as_they_were(offload: str) -
         assert profiler.estimate_call(cast, placement=placement, **how).host is not None
         return
     with pytest.raises(
-        ModelError, match=r"on a card too: .*the pipeline casts vae,  .*; offload group-leaf without stream, model, seq"
+        ModelError, match=r"on a card too: .*the pipeline casts vae, .*; offload group-leaf without stream, model, seq"
     ):
         profiler.estimate_call(cast, placement=placement, **how)
 
