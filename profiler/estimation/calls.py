@@ -102,13 +102,18 @@ def generate(
         raise UserError(f"stage: no stage {stage!r} of a generation; one of {', '.join(STAGES)}")
     check_call(call)
     spec = find_pipeline(pipeline)
+    traced: dict[str, Any] = {}
+
+    def ask(card: str | None, traced: dict[str, Any] | None) -> CallEstimate:
+        target, context = target_stack(card, torch, cudnn, stack, alloc_conf, vram, reserve)
+        asked = (placement or Placement(), options or MemoryOptions(), call, tell, traced)
+        with left_alone(not cache):
+            return ask_generation(spec, target, context, *asked)
+
     if vram is not None and gpu is None and stack is None:
-        how: dict[str, Any] = {"placement": placement, "options": options, "cache": cache, "tell": tell}
-        here: dict[str, Any] = {"torch": torch, "cudnn": cudnn, "alloc_conf": alloc_conf, "reserve": reserve}
-        return worst_of(vram, lambda card: generate(pipeline, stage, gpu=card, vram=vram, **how, **here, **call))[1]
-    target, context = target_stack(gpu, torch, cudnn, stack, alloc_conf, vram, reserve)
-    with left_alone(not cache):
-        found = ask_generation(spec, target, context, placement or Placement(), options or MemoryOptions(), call, tell)
+        found = worst_of(vram, lambda card: ask(card, traced))[1]
+    else:
+        found = ask(gpu, None)
     return _only(found, stage)
 
 

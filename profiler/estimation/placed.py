@@ -4,6 +4,7 @@ import inspect
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from types import MappingProxyType
 from typing import Any
@@ -18,6 +19,8 @@ from profiler.data.workload import DtypeName, MemoryOptions, Placement
 from profiler.errors import MODEL_FAILURES, LatentmeterError, ModelError, first_line
 from profiler.estimation.answer import answer
 from profiler.estimation.estimator import Watched, trace_calls
+from profiler.estimation.priced import Priced, priced
+from profiler.kernels.prices import Elsewhere
 from profiler.machine.environment import check_settings
 from profiler.models.attention import VARIABLE
 from profiler.models.pipeline import build_pipeline, call_arguments, pipeline_class, set_guidance
@@ -42,34 +45,40 @@ def estimate_generation(
     dtype: DtypeName | None = None,
     context_bytes: int | None = None,
     tell: Tell = lambda _: None,
-    traced: "dict[str, TracedGeneration] | None" = None,
+    traced: "dict[str, list[TracedGeneration]] | None" = None,
     **call: Any,
 ) -> CallEstimate:
     """Estimate the pipeline that `spec` describes; `call` as for `made_ready`. `tell` hears what is done.
 
-    `traced` keeps the last trace: asked the same but for the card's memory or expandable segments, it is replayed anew.
+    `traced` keeps the last traces: asked the same but for the card, one of them is priced and replayed anew.
     Raises UserError for an argument or option that it does not take, ModelError where the call fails.
     """
     kept_as = repr(
-        (spec.digest, placement, options, dtype, call, sorted(asdict(_without_memory(stack)).items(), key=str))
+        (spec.digest, placement, options, dtype, call, sorted(asdict(_without_card(stack)).items(), key=str))
     )
-    if traced is None or (one := traced.get(kept_as)) is None:
-        tell(f"building {spec.id}")
-        pipe, inputs, applied, notes = made_ready(spec, options, dtype, **call)
-        one = trace_generation(pipe, pipe, inputs, placement, stack, options=options, applied=applied, tell=tell)
-        one = replace(one, notes=one.notes | notes)
-        if traced is not None:
-            traced.clear()  # a trace is some hundred MB: no more than one
-            traced[kept_as] = one
-    return one.on(stack, context_bytes, tell)
+    for one in traced.get(kept_as, ()) if traced is not None else ():
+        with suppress(Elsewhere):  # what this card's kernels make of a call is not what was traced
+            return one.on(stack, context_bytes, tell)
+    tell(f"building {spec.id}")
+    pipe, inputs, applied, notes = made_ready(spec, options, dtype, **call)
+    how: dict[str, Any] = {"options": options, "applied": applied, "tell": tell, "notes": notes}
+    if traced is not None:
+        with suppress(Elsewhere):  # a buffer that no price says
+            one = trace_generation(pipe, pipe, inputs, placement, stack, **how, slots=True)
+            both = [*traced.get(kept_as, ()), one][-2:]  # a trace is some hundred MB
+            traced.clear()
+            traced[kept_as] = both
+            return one.on(stack, context_bytes, tell)
+    return trace_generation(pipe, pipe, inputs, placement, stack, **how).on(stack, context_bytes, tell)
 
 
-def _without_memory(stack: Stack) -> Stack:
-    """What a trace depends on: neither the card's memory, nor how the allocator keeps it."""
+def _without_card(stack: Stack) -> Stack:
+    """What a trace with slots depends on: neither the card and its memory, nor how the allocator keeps it."""
     conf = alloc_conf_of(stack.settings, stack.torch_release)
     settings = {name: value for name, value in with_alloc_conf(stack.settings, "").items() if name != RESERVE}
     rest = [part for part in conf.split(",") if part and not part.startswith("expandable_segments")]
-    return replace(stack, device_total_bytes=None, settings=with_alloc_conf(settings, ",".join(rest)))
+    card: dict[str, Any] = dict.fromkeys(("gpu", "capability", "multiprocessors", "device_total_bytes"))
+    return replace(stack, **card, settings=with_alloc_conf(settings, ",".join(rest)))
 
 
 def made_ready(
@@ -115,20 +124,27 @@ def estimate_placed(*call: Any, **how: Any) -> CallEstimate:
 
 @dataclass(frozen=True)
 class TracedGeneration:
-    """A generation that was traced once. `on` answers for its card with any memory."""
+    """A generation that was traced once. `on` answers for its card with any memory; where it has slots, for any card."""
 
     watched: Watched[Generation]
     trace: PlacedTrace
     notes: dict[str, str]
 
     def on(self, stack: Stack, context_bytes: int | None, tell: Tell = lambda _: None) -> CallEstimate:
-        """The estimate on `stack`: the card that it was traced for, but for its memory and how the allocator keeps it."""
-        started, trace = time.perf_counter(), self.trace
+        """The estimate on `stack`: the card that it was traced for, but for its memory and how the allocator keeps it.
+
+        Raises Elsewhere where it has slots, and the card takes another path than the traced one.
+        """
+        started, found = time.perf_counter(), self.watched.traced
+        trace: PlacedTrace | Priced = self.trace
+        if self.trace.slots:
+            trace, found = priced(self.trace, found, stack)
         tell(f"replaying {len(trace.events):,} allocator events")
-        host = HostBytes(pinned=trace.host.pinned, pageable=trace.host.peak_pageable, peak=trace.host.peak)
+        laid = self.trace.host
+        host = HostBytes(pinned=laid.pinned, pageable=laid.peak_pageable, peak=laid.peak)
         how: dict[str, Any] = {"context_bytes": context_bytes, "started": started}
-        found = answer(self.watched.traced, stack, **how, spans=phases_of(trace), owners=trace.owners, host=host)
-        return replace(found, notes=found.notes | self.notes)
+        told = answer(found, stack, **how, spans=phases_of(trace), owners=trace.owners, host=host)
+        return replace(told, notes=told.notes | self.notes)
 
 
 def estimate_with_events(
@@ -161,17 +177,20 @@ def trace_generation(
     options: MemoryOptions = NONE,
     applied: Mapping[str, AppliedOption] = MappingProxyType({}),
     tell: Tell = lambda _: None,
+    notes: Mapping[str, str] = MappingProxyType({}),
+    slots: bool = False,
 ) -> TracedGeneration:
     """Trace `function` on `inputs`, which calls the pipeline `pipe`. The pipeline is left as it was.
 
-    `options` were `applied` to it before; `tell` hears which part of it runs. Raises UserError where it refuses the
-    placement, ModelError where the call fails, as it may on a card too: a weight that stays behind, for one.
+    `options` were `applied` to it before; `tell` hears which part of it runs. With `slots` the trace serves every card.
+    Raises UserError where it refuses the placement, ModelError where the call fails, as it may on a card too: a weight that
+    stays behind, for one; with `slots` Elsewhere, where a buffer has no price.
     """
-    trace = PlacedTrace(stack, tell=tell)
+    trace = PlacedTrace(stack, tell=tell, slots=slots)
     run = Generation(function, pipe, inputs, placement)
     run.asked, run.options = options, applied
     watched = trace_placed(run, trace, warm_calls=1)
-    notes = {}
+    notes = dict(notes)
     if trace.thresholds:
         notes["thresholds"] = f"a number of the checkpoint is taken as 0; first in {trace.thresholds[0]}"
     if run.backend:
@@ -214,6 +233,6 @@ def _why(run: Generation, before: Mapping[str, Any], error: Exception) -> str:
     return f"on a card too: {first_line(error)}: {reason}; offload {others}"
 
 
-def phases_of(trace: PlacedTrace) -> tuple[Span, ...]:
+def phases_of(trace: PlacedTrace | Priced) -> tuple[Span, ...]:
     """The phases of a load and of one call or two, as far as they were traced."""
     return spans_of(trace.marks, first_event(trace), first_later_event(trace), len(trace.events))

@@ -1,6 +1,7 @@
 """Whole generations, against what torch's CUDA build allocates for the same objects under the same calls."""
 
 import logging
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ import profiler
 from profiler.data.stack import DRY
 from profiler.data.workload import MemoryOptions, Placement
 from profiler.errors import ModelError, UserError
-from profiler.estimation.placed import estimate_generation, made_ready
+from profiler.estimation.placed import estimate_generation, made_ready, trace_generation
 from profiler.machine.cards import assumed_stack, find_gpu
 from profiler.machine.target import target_stack
 from profiler.models.pipeline import call_arguments
@@ -128,7 +129,7 @@ def test_weights_that_a_pipeline_casts_are_streamed_as_they_were(offload: str) -
         assert profiler.estimate_call(cast, placement=placement, **how).host is not None
         return
     with pytest.raises(
-        ModelError, match=r"on a card too: .*the pipeline casts vae,  .*; offload group-leaf without stream, model, seq"
+        ModelError, match=r"on a card too: .*the pipeline casts vae, .*; offload group-leaf without stream, model, seq"
     ):
         profiler.estimate_call(cast, placement=placement, **how)
 
@@ -325,3 +326,30 @@ class Picky:
     def __call__(self) -> None:
         """Check."""
         assert not self.components["safety_checker"]()
+
+
+def test_one_trace_serves_every_card_on_which_the_same_kernels_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An attention of fp16 is flash on these, but of Turing: there it is another kernel, with other buffers, traced anew."""
+    traces: list[str] = []
+
+    def heard(*args: Any, **how: Any) -> Any:
+        traces.append(args[4].gpu)
+        return trace_generation(*args, **how)
+
+    monkeypatch.setattr("profiler.estimation.placed.trace_generation", heard)
+    shared: dict[str, Any] = {}
+    call: dict[str, Any] = {
+        "placement": Placement(),
+        "options": MemoryOptions(),
+        "height": 128,
+        "width": 128,
+        "steps": 2,
+    }
+    for card in ("rtx-3090", "rtx-4090", "h100-pcie", "t4", "rtx-5090", "t4"):
+        stack = target_stack(card, "2.13.0", None)[0]
+        both = [estimate_generation(described(), stack, **call, traced=traced) for traced in (None, shared)]
+        alone, found = (replace(one, seconds=0.0) for one in both)
+        assert found == alone
+    names = [target_stack(card, "2.13.0", None)[0].gpu for card in ("rtx-3090", "t4")]
+    assert [name for name in names if traces.count(name) > 1] == names
+    assert len(traces) == 6 + len(names)
