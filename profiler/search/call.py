@@ -138,10 +138,8 @@ class Answer:
         """The whole answer."""
         found, question = None, self.question
         if self.free:
-            found = self._largest(self.free)
-            question = self.question = (
-                self.question.resized(**{self.free: found["value"]}) if found["value"] else question
-            )
+            found, question = self._largest(self.free)
+            self.question = question
         search = Search(question, self.changes)
         trials = [trial for trial in search.run() if trial.found]
         if not trials:
@@ -164,12 +162,13 @@ class Answer:
             notes=self._notes(question, best),
         )
 
-    def _largest(self, free: str) -> dict[str, Any]:
+    def _largest(self, free: str) -> tuple[dict[str, Any], Question]:
         found = largest(self.question, free, self._floor, self._denoiser)
         above = found.above
         missing = None if above is None or above.found is None else max(0, -above.headroom)
         told = {"free": free, "value": found.value, "next": found.following, "missing_bytes": missing}
-        return told | {"why_not": above.why_not if above else "", "untried": found.untried if above else None}
+        told |= {"why_not": above.why_not if above else "", "untried": found.untried if above else None}
+        return told, found.question
 
     def _floor(self, question: Question) -> Trial:
         """The trial of what takes least: what fits at all fits so."""
@@ -216,16 +215,19 @@ class Answer:
 
 def _card_for(question: Question, best: Trial) -> str:
     """The smallest memory that cards are sold with on which the way fits, as estimated for the one with least of it."""
-    boxes = sorted({card.box_gib for card in gpus().values() if card.box_gib and card.box_gib * GIB > best.reserved})
-    for box in boxes[:MOST_BOXES]:
+    tried = 0
+    for box in sorted({card.box_gib for card in gpus().values() if card.box_gib}):
         card = min(cards_of(box * GIB), key=lambda one: (_unlike(one, question.stack), one.total_bytes))
-        stack = replace(
-            assumed_stack(card, question.stack.torch, question.stack.cudnn), settings=dict(question.stack.settings)
-        )
+        stack = assumed_stack(card, question.stack.torch, question.stack.cudnn)
+        stack = replace(stack, settings=dict(question.stack.settings))
         other = replace(question, stack=stack, context_bytes=card.context_bytes, trials={})
+        if other.capacity < best.allocated:
+            continue
         if (trial := other.ask(best.setting)).fits:
             how = trial.setting.title
             return f"a card with {box} GiB, such as {card.id}: {format_bytes(trial.reserved)} reserved, {how}"
+        if (tried := tried + 1) == MOST_BOXES:
+            break
     return ""
 
 

@@ -6,7 +6,7 @@ card: a peak grows with each of the sizes alone (tests/search). The found size a
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from itertools import product
 
 from profiler.errors import UserError
@@ -27,10 +27,11 @@ Span = tuple[int, int]
 class Found:
     """The largest size that fits, a larger one that does not with its trial, and how many sizes between were not tried.
 
-    None for no size that fits, or for no larger one tried.
+    None for no size that fits, or for no larger one tried. `question` is that of the size that fits, with its trials.
     """
 
     value: int | None
+    question: Question
     following: int | None
     above: Trial | None
     untried: int
@@ -103,6 +104,7 @@ def largest(
     span = steps.least - 1, max(steps.below(start * MOST_TIMES), steps.least) + 1
     known: dict[int, Trial] = {}
 
+    @cache
     def at(k: int) -> Question:
         return question.resized(**{free: steps.size(k)})
 
@@ -115,8 +117,8 @@ def largest(
         lo, hi = _boundary(span, first, capacity, tried)
     else:
         lo, hi = _by_the_denoiser(span, first, capacity, lambda k: least(at(k)) or 0, tried, known)
-    value = steps.size(lo) if lo >= steps.least else None
-    return Found(value, steps.size(hi) if hi in known else None, known.get(hi), hi - lo - 1)
+    value, one = (steps.size(lo), at(lo)) if lo >= steps.least else (None, question)
+    return Found(value, one, steps.size(hi) if hi in known else None, known.get(hi), hi - lo - 1)
 
 
 def _boundary(span: Span, start: int, capacity: int, look: Callable[[int], Seen]) -> Span:

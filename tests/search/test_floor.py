@@ -1,0 +1,154 @@
+"""'Does not fit' is said of what takes least alone; tiles that a class gets wrong are passed over; `max` comes to an end."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from profiler.data.memory import Memory
+from profiler.data.workload import Placement
+from profiler.errors import ModelError
+from profiler.machine.cards import find_gpu
+from profiler.machine.target import target_stack
+from profiler.models.find import find_model
+from profiler.models.pipeline_spec import catalog_pipeline
+from profiler.search.alone import alone, denoiser_alone
+from profiler.search.call import _unlike
+from profiler.search.ladder import CHANGES, leanest
+from profiler.search.largest import MOST_WHOLE, largest
+from profiler.search.plainest import Search
+from profiler.search.pruning import is_heavy
+from profiler.search.question import GenerationQuestion, StageQuestion
+from profiler.search.setting import Setting
+from profiler.search.tiles import SIDES, with_tiles
+from tests.search.test_fit import VIDEO, applicable, whole
+
+SEQUENTIAL = Placement(offload="sequential")
+
+
+def cogvideox(vram: str, **sizes: int) -> GenerationQuestion:
+    stack, context = target_stack("h100", "2.11.0", None, None, None, vram)
+    return GenerationQuestion(spec=catalog_pipeline("cogvideox-5b"), stack=stack, context_bytes=context, sizes=sizes)
+
+
+def test_another_placement_is_tried_though_the_decode_is_highest() -> None:
+    """A denoiser's weights may be in the way of the loop while the decode, which has few, takes more."""
+    plain = whole().ask(Setting())
+    phases = {phase.name: phase for phase in plain.estimate.phases if phase.call == 1}
+    loop, decode = phases["first step"], phases["decode"]
+    room = 100 << 20
+    made = (
+        replace(loop, weights={"unet": 2 * room}, peak=Memory(allocated_bytes=2 * room, reserved_bytes=2 * room)),
+        replace(decode, weights={"vae": 1}, peak=Memory(allocated_bytes=3 * room, reserved_bytes=3 * room)),
+    )
+    found = replace(plain.estimate, phases=made, verdict="does not fit", fits=False, capacity_bytes=room)
+    assert is_heavy(replace(plain, found=found))
+    assert not is_heavy(replace(plain, found=replace(found, phases=made[1:])))
+
+
+def test_what_takes_least_is_the_last_of_each_name() -> None:
+    question = whole()
+    found = leanest(question, applicable(question))
+    setting = question.base
+    for change in found:
+        setting = change.to(setting)
+    assert (setting.placement, setting.options.tiling, setting.expandable) == (SEQUENTIAL, True, True)
+    assert "channels-last" not in setting.changes and "attention" not in setting.changes
+    old, context = target_stack("t4", "2.13.0", None)
+    unfused = StageQuestion(spec=find_model("wan2.1-t2v-1.3b"), stage="denoise", stack=old, context_bytes=context)
+    assert [change.name for change in leanest(unfused, CHANGES)].count("attention") == 1
+
+
+def test_what_takes_least_is_tried_before_it_is_said_that_nothing_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    question = whole()
+    monkeypatch.setattr(Search, "_is_worth", lambda *_: False)
+    search = Search(question, [change for change in applicable(question) if change.name != "tiling"])
+    (trial,) = search.run()
+    assert trial.fits and trial.setting.placement == SEQUENTIAL and trial.setting.expandable
+
+
+def test_the_next_leanest_is_taken_where_a_pipeline_refuses_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    estimate = GenerationQuestion._estimate
+
+    def refuse(self: GenerationQuestion, setting: Setting) -> Any:
+        if setting.placement == SEQUENTIAL:
+            raise ModelError("a weight stays behind")
+        return estimate(self, setting)
+
+    monkeypatch.setattr(GenerationQuestion, "_estimate", refuse)
+    question = whole()
+    _, trial = Search(question, [change for change in applicable(question) if change.name != "tiling"]).floor
+    assert trial.found and trial.setting.placement.offload == "group-block"
+
+
+def test_a_tile_that_a_class_gets_wrong_is_passed_over() -> None:
+    """CogVideoX's decoder gives a picture of another size in square tiles: its own of 240x360 are taken."""
+    question = cogvideox("4GiB", frames=9)
+    setting = with_tiles(question, Setting(placement=SEQUENTIAL).with_options(tiling=True), None)
+    assert setting.named == {"offload": "sequential", "tiling": True}
+    assert question.vae_alone and question.vae_alone.ask(Setting().with_options(tiling=True, tile=(512, 512))).refused
+
+
+def test_every_size_of_tiles_is_in_reach(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The smallest is taken where no larger one fits, in few trials, whatever the first guess was."""
+    stack, context = target_stack("rtx-4090", "2.13.0", None)
+    question = StageQuestion(
+        spec=find_model(VIDEO), stack=stack, context_bytes=context, sizes={"height": 4096, "width": 4096}
+    )
+    asked: list[int] = []
+
+    def only_the_smallest(_: Any, setting: Setting) -> Any:
+        side = (setting.options.tile or (4096,))[0]
+        asked.append(side)
+        terms = SimpleNamespace(weights=0)
+        verdict = "fits" if side == SIDES[-1] else "does not fit"
+        return SimpleNamespace(found=SimpleNamespace(terms=terms), capacity=2**30, reserved=2**31, verdict=verdict)
+
+    monkeypatch.setattr(StageQuestion, "ask", only_the_smallest)
+    assert with_tiles(question, Setting().with_options(tiling=True), None).options.tile == (SIDES[-1],) * 2
+    assert len(asked) <= len(SIDES)
+
+
+def test_weights_that_are_moved_do_not_stand_beside_a_tile() -> None:
+    from profiler.search.tiles import _others
+
+    before = whole().ask(Setting())
+    assert 0 < _others(Setting(placement=SEQUENTIAL), before) < _others(Setting(), before)
+
+
+def test_the_denoiser_alone_is_no_more_than_a_step() -> None:
+    """CogVideoX's step takes both halves of its guidance at once: 13.07 GiB with its weights, as a whole trace has it."""
+    question = cogvideox("12GiB")
+    model = alone(question, Setting(placement=Placement(offload="model")))
+    assert 13.0 < model["the denoiser"] / 2**30 <= 13.07
+    moved = denoiser_alone(question, Setting(placement=SEQUENTIAL))
+    assert moved and moved / 2**30 < 2.7 and "decode" not in alone(question, Setting().with_options(tiling=True))
+
+
+def test_max_of_a_generation_takes_few_traces() -> None:
+    """The denoiser alone leads to the size; what stands beside it, which a trace tells, to the one that fits."""
+    question = replace(whole(), call={})
+    traced: list[int] = []
+    capacity, width = question.capacity, 512
+    grows, beside = capacity // 900, capacity // 5
+
+    def ask(one: Any) -> Any:
+        traced.append(one.size["width"])
+        size = grows * (one.size["width"] - width) + beside
+        return SimpleNamespace(fits=size <= capacity, found=True, allocated=size, reserved=size)
+
+    def least(one: Any) -> int:
+        return grows * (one.size["width"] - width)
+
+    found = largest(question, "width", ask, least)
+    assert len(traced) <= MOST_WHOLE and found.untried == 0
+    assert found.value and found.following == found.value + 64
+    assert grows * (found.value - width) + beside <= capacity < grows * (found.following - width) + beside
+    steep = largest(question, "width", lambda one: ask(one.resized(width=4 * one.size["width"] - 3 * width)), least)
+    assert len(traced) <= 3 * MOST_WHOLE and (steep.untried > 0 or steep.following == (steep.value or 0) + 64)
+
+
+def test_a_card_like_this_one_is_named_first() -> None:
+    hopper = target_stack("h100", None, None)[0]
+    assert _unlike(find_gpu("rtx-4060-ti-16gb"), hopper) < _unlike(find_gpu("t4"), hopper)
