@@ -1,6 +1,6 @@
 """The answer for a card of which only the memory is known: that of the shipped cards which needs most."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import TypeVar
 
@@ -28,8 +28,14 @@ def worst_of(vram: str, ask: Callable[[str], Found]) -> tuple[str, Found]:
     if not found:
         raise next(iter(refused.values()))
     worst = max(found, key=lambda one: (RANKS.index(found[one].verdict or "fits"), found[one].peak.reserved_bytes or 0))
-    box = (cards[0].box_gib or 0) * GIB
+    return worst, replace(
+        found[worst], notes={"stack.card": which_cards(vram, found, worst, refused)} | found[worst].notes
+    )
+
+
+def which_cards(vram: str, asked: Iterable[str], worst: str, refused: Mapping[str, LatentmeterError]) -> str:
+    """Which cards a memory stands for, and the one that needs most."""
+    box = (cards_of(parse_bytes(vram))[0].box_gib or 0) * GIB
     larger = "" if box == parse_bytes(vram) else f" (the next larger memory that cards have is {format_bytes(box)})"
     others = "".join(f"; {one} does not take it: {error}" for one, error in refused.items())
-    note = f"for {vram} of memory{larger}, of {', '.join(found)} the one that needs most: {worst}; --gpu names yours{others}"
-    return worst, replace(found[worst], notes={"stack.card": note} | found[worst].notes)
+    return f"for {vram} of memory{larger}, of {', '.join(asked)} the one that needs most: {worst}; --gpu names yours{others}"

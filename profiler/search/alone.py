@@ -1,19 +1,20 @@
 """What the denoiser and the VAE take by themselves: a whole generation takes no less, and each is asked in a second."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 from profiler.data.workload import MemoryOptions
 from profiler.search.question import GenerationQuestion, Question, StageQuestion
 from profiler.search.setting import Setting
-from profiler.search.tiles import of_vae_alone
-
-RESIDENT = ("none", "model")  # placements that hold every weight of the component that runs
+from profiler.search.tiles import RESIDENT, of_vae_alone
 
 
-def alone(question: Question, setting: Setting) -> dict[str, int]:
-    """Bytes that one forward of the denoiser, and the decode, have allocated at least. Empty for what is not known."""
-    found = {"the denoiser": denoiser_alone(question, setting), "decode": _decode(question, setting)}
-    return {name: size for name, size in found.items() if size is not None}
+def alone(question: Question, setting: Setting) -> Iterator[tuple[str, int]]:
+    """What is allocated at least, and its bytes, of a whole generation: what is known without a forward comes first."""
+    if question.whole:
+        yield "weights", question.weights(setting.placement)
+        yield "the denoiser's tensors", denoiser_alone(question, setting) or 0
+        yield "the decode's tensors", _decode(question, setting) or 0
 
 
 def denoiser_alone(question: Question, setting: Setting) -> int | None:

@@ -10,6 +10,7 @@ from profiler.data.stack import Stack
 from profiler.data.units import GIB, format_bytes, parse_bytes
 from profiler.data.workload import STAGES, History, MemoryOptions, Placement
 from profiler.errors import LatentmeterError, UserError
+from profiler.estimation.worst import which_cards
 from profiler.machine.cards import Gpu, assumed_stack, cards_of, gpus
 from profiler.machine.target import has_driver, target_stack
 from profiler.models.catalog import model_ids
@@ -23,6 +24,7 @@ from profiler.search.plainest import Search, pareto, plainest
 from profiler.search.question import GenerationQuestion, Question, StageQuestion
 from profiler.search.result import Fit, way_of
 from profiler.search.setting import Setting
+from profiler.search.tiles import VAE_PHASES
 from profiler.search.trial import Trial
 
 Tell = Callable[[str], None]
@@ -141,7 +143,7 @@ class Answer:
             found, question = self._largest(self.free)
             self.question = question
         search = Search(question, self.changes)
-        trials = [trial for trial in search.run() if trial.found]
+        trials = [trial for trial in search.run(1 if self.free and question.whole else None) if trial.found]
         if not trials:
             raise UserError(next(iter(search.made.values())).refused)
         ways = pareto(trials)
@@ -149,7 +151,7 @@ class Answer:
         self.best = best
         return Fit(
             model=question.name,
-            stage="generate" if question.whole else str(getattr(question, "stage", "")),
+            stage=question.stage,
             size=question.size | ({"batch": question.batch} if question.batch > 1 else {}),
             gpu=question.stack.gpu,
             way=way_of(question, best),
@@ -187,16 +189,16 @@ class Answer:
 
     def _smaller(self, question: Question, best: Trial) -> str:
         """The nearest smaller size that runs here. Where the denoiser alone says that one is too large, it is not traced."""
-        here = self._denoiser(question)
-        beside = best.allocated - here if here is not None and best.allocated > best.capacity else 0
-        tried = 0
+        here, tried = self._denoiser(question), 0
+        loop = [phase.peak.allocated_bytes or 0 for phase in best.estimate.phases if phase.name not in VAE_PHASES]
+        beside = max(loop, default=0) - (here or 0)
         for one in smaller(question):
             if here is not None and (self._denoiser(one) or 0) + beside > best.capacity:
                 continue
-            trial, tried = self._floor(one), tried + 1
-            if trial.fits:
+            if (trial := self._floor(one)).fits:
                 title = trial.setting.title
                 return f"{one.title} on this card, with {title}: {format_bytes(trial.reserved)} reserved"
+            tried += 1
             if question.whole and tried == MOST_SMALLER:
                 break
         return ""
@@ -257,18 +259,7 @@ def _worst(vram: str, ask: Callable[[str | None], Answer]) -> Fit:
     if settled is None:
         raise next(iter(refused.values()))
     worst, found, _ = settled
-    return replace(found, notes={"stack.card": _of_cards(vram, cards, checked, worst, refused)} | found.notes)
-
-
-def _of_cards(
-    vram: str, cards: Sequence[Gpu], checked: Sequence[str], worst: str, refused: Mapping[str, LatentmeterError]
-) -> str:
-    """Which cards a memory stands for."""
-    box = (cards[0].box_gib or 0) * GIB
-    larger = "" if box == parse_bytes(vram) else f" (the next larger memory that cards have is {format_bytes(box)})"
-    others = "".join(f"; {one} does not take it: {error}" for one, error in refused.items())
-    known = f"of {', '.join(checked)} the one that needs most: {worst}"
-    return f"for {vram} of memory{larger}, {known}; --gpu names yours{others}"
+    return replace(found, notes={"stack.card": which_cards(vram, checked, worst, refused)} | found.notes)
 
 
 def _is_pipeline(name: str) -> bool:

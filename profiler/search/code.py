@@ -68,7 +68,7 @@ def _generation(question: GenerationQuestion, setting: Setting) -> Iterator[str]
     yield f"pipe = {spec.class_name}.from_pretrained({', '.join(loading)})"
     yield from _vae_lines("pipe.vae", question, setting)
     if setting.options.attention_backend:
-        yield f'pipe.{_denoiser(spec)}.set_attention_backend("{setting.options.attention_backend}")'
+        yield f'pipe.{denoiser_of(spec)}.set_attention_backend("{setting.options.attention_backend}")'
     yield _placed(setting)
     yield ""
     for name in pictures:
@@ -85,7 +85,8 @@ def _class(question: GenerationQuestion, name: str, kind: str) -> str:
     return getattr(part, "class_name", kind)
 
 
-def _denoiser(spec: Any) -> str:
+def denoiser_of(spec: Any) -> str:
+    """What a pipeline calls its denoiser."""
     return "unet" if "unet" in spec.components else "transformer"
 
 

@@ -31,7 +31,8 @@ class Change:
 
     def to(self, setting: Setting) -> Setting:
         """`setting` with the change."""
-        return replace(self.on(setting), changes=(*setting.changes, self.name))
+        prices = (*setting.prices, *([self.price] if self.price != "nothing" else []))
+        return replace(self.on(setting), changes=(*setting.changes, self.name), prices=prices)
 
 
 def _vae(question: Question) -> bool:

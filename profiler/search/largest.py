@@ -69,9 +69,7 @@ def steps_of(question: Question, free: str) -> Steps:
         return Steps(1, 0, 1)
     if model is None:
         raise UserError(f"{free}: max needs a pipeline of the catalog, whose rules for sizes are known; give a number")
-    denoiser = (
-        model.denoiser if question.whole or getattr(question, "stage", "") in ("denoise", "patch-embed") else None
-    )
+    denoiser = model.denoiser if question.stage in ("generate", "denoise", "patch-embed") else None
     if denoiser and free in denoiser.fixed:
         raise UserError(f"{free}: {model.id} takes {getattr(model.default, free)} only: nothing to search")
     if free == "frames":
@@ -150,8 +148,8 @@ def _by_the_denoiser(
         k = min(max(_boundary((lo, hi), start, room, partial(_seen, least, room))[0], lo + 1), hi - 1)
         lo, hi = (k, hi) if tried(k).fits else (lo, k)
         if known[k].found:
-            trial = known[k]
-            beside = (trial.allocated if trial.allocated > capacity else trial.reserved) - least(k)
+            trial = known[k]  # what the allocator keeps counts only where it is in the way
+            beside = (trial.allocated if trial.fits or trial.allocated > capacity else trial.reserved) - least(k)
         start = k
     return lo, hi
 

@@ -30,14 +30,14 @@ class Search:
         self._useless: set[Change] = set()
         self._asked: set[Change] = set()
 
-    def run(self) -> list[Trial]:
-        """Every trial, the cheapest setting first.
+    def run(self, most: int | None = None) -> list[Trial]:
+        """Every trial, the cheapest setting first: of `most` traces once something fits, by default `MOST`.
 
         Where nothing fits, that which takes least is among them: "does not fit" is said only if that does not.
         """
         every, whole, floor = combinations(self.changes), self.question.whole, None
         for combination in every:
-            if self.traces >= MOST[whole] * (1 if self._settled or floor else 2):
+            if self.traces >= (most or MOST[whole]) * (1 if self._settled or floor else 2):
                 break
             if self._is_worth(combination):
                 self._make(combination)
@@ -112,7 +112,7 @@ class Search:
         if self._useless.intersection(combination):
             return False
         placement = next((change.on(Setting()).placement for change in combination if change.name == "offload"), None)
-        if self._is_too_heavy(placement or self.question.base.placement):
+        if self._lacks_ram(placement or self.question.base.placement):
             return False
         if placement and not all(self._moves_more(placement, trial) for trial in self.made.values()):
             return False
@@ -135,28 +135,22 @@ class Search:
         return not self._useless.intersection(combination)
 
     def _has_no_room(self, combination: Combination) -> bool:
-        """Whether the denoiser or the decode alone is more than the card has: no trace is needed then."""
+        """Whether weights, the denoiser or the decode alone are more than the card has: no trace is needed then."""
         setting = self._without_tiles(combination)
-        for what, size in alone(self.question, setting).items():
+        for what, size in alone(self.question, setting):
             if size > self.question.capacity:
-                how = "no tiles" if what == "decode" else f"--offload {setting.placement.offload}"
-                self.left_out.setdefault(how, f"{what} alone takes {format_bytes(size)}")
+                how = "no tiles" if "decode" in what else f"--offload {setting.placement.offload}"
+                self.left_out.setdefault(how, f"{what} alone take {format_bytes(size)} at once")
                 return True
         return False
 
-    def _is_too_heavy(self, placement: Placement) -> bool:
-        """Whether weights alone are more than the card has, or those that wait on the host are more than that has."""
-        question, name = self.question, f"--offload {placement.offload}"
-        weights, all_of_them, ram = question.weights(placement), question.weights(Placement()), question.ram
-        if not question.whole:
+    def _lacks_ram(self, placement: Placement) -> bool:
+        """Whether the weights that wait on the host are more than it gives."""
+        wait, ram = self.question.weights(Placement()), self.question.ram
+        if not self.question.whole or placement == Placement() or ram is None or wait <= ram:
             return False
-        if weights > question.capacity:
-            self.left_out[name] = f"weights alone take {format_bytes(weights)} at once"
-        elif placement != Placement() and ram is not None and all_of_them > ram:
-            wait = format_bytes(all_of_them)
-            self.left_out[name] = f"{wait} of weights wait on the host, which gives {format_bytes(ram)}"
-        else:
-            return False
+        why = f"{format_bytes(wait)} of weights wait on the host, which gives {format_bytes(ram)}"
+        self.left_out[f"--offload {placement.offload}"] = why
         return True
 
     def _moves_more(self, placement: Placement, trial: Trial) -> bool:

@@ -42,6 +42,7 @@ class Question:
     notes: Mapping[str, str] = field(default_factory=dict)
     tell: Tell = lambda _: None
     trials: dict[Setting, Trial] = field(default_factory=dict)
+    stage: str = "generate"
 
     def ask(self, setting: Setting) -> Trial:
         """The trial of a setting. A setting that the model or the estimator refuses is told, not raised."""
@@ -73,7 +74,7 @@ class Question:
     @property
     def whole(self) -> bool:
         """Whether a whole generation is asked for, and not a stage."""
-        return isinstance(self, GenerationQuestion)
+        return self.stage == "generate"
 
     @property
     def size(self) -> dict[str, int]:

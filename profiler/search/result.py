@@ -1,15 +1,13 @@
 """The answer of a search: plain data, and its JSON."""
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from profiler.data.memory import Memory, Verdict
-from profiler.data.units import ELEMENT_BYTES, format_bytes
-from profiler.models.spec import ModelSpec
-from profiler.search.code import code_of
-from profiler.search.ladder import CHANGES
+from profiler.data.units import format_bytes
+from profiler.search.code import code_of, denoiser_of
 from profiler.search.question import GenerationQuestion, Question
-from profiler.search.setting import typed
+from profiler.search.setting import ON_CARD, Setting, typed
 from profiler.search.trial import Trial
 from profiler.search.vae_switches import switches
 
@@ -111,48 +109,31 @@ def way_of(question: Question, trial: Trial) -> Way:
         headroom_bytes=trial.headroom,
         host_bytes=trial.host,
         safe_reserved_bytes=found.safe_reserved_bytes,
-        costs=tuple(_costs(question, trial)),
+        costs=tuple(_costs(question, setting)),
         command=_command(question, trial),
         code=code_of(question, setting),
         note=found.notes.get("fits", ""),
     )
 
 
-def _costs(question: Question, trial: Trial) -> list[str]:
+def _costs(question: Question, setting: Setting) -> list[str]:
     """What a way costs besides memory, a line a change."""
-    setting, told = trial.setting, []
-    for name in dict.fromkeys(setting.changes):
-        prices = [c.price for c in CHANGES if c.name == name and c.on(question.base) == _only(c.name, question, trial)]
-        price = prices[0] if prices else next(c.price for c in CHANGES if c.name == name)
-        told += [price] if price != "nothing" else []
+    told = [*setting.prices]
     if setting.options.tiling and (again := switches(question, setting).recomputed) is not None:
         told.append(f"tiles compute {again:.0%} of the pixels again")
     if isinstance(question, GenerationQuestion) and setting.placement.offload in EVERY_STEP:
-        model = question.model
-        moved = _denoiser_bytes(question, model)
+        moved, model = question.component_bytes.get(denoiser_of(question.spec), 0), question.model
         passes = 2 if model and model.denoiser and model.denoiser.guidance == "sequential" else 1
         told += [f"{format_bytes(moved * passes)} over PCIe a step"] if moved else []
-    elif isinstance(question, GenerationQuestion) and setting.placement.offload == "model":
-        told.append(f"{format_bytes(question.weights(setting.placement.__class__()))} over PCIe a call")
+    elif question.whole and setting.placement.offload == "model":
+        told.append(f"{format_bytes(question.weights(ON_CARD))} over PCIe a call")
     return told
-
-
-def _only(name: str, question: Question, trial: Trial) -> Any:
-    """The base with what a trial has of one change."""
-    return replace(question.base, placement=trial.setting.placement) if name == "offload" else question.base
-
-
-def _denoiser_bytes(question: GenerationQuestion, model: ModelSpec | None) -> int:
-    own = model.denoiser if model else None
-    dtype = question.spec.dtypes.get("transformer", question.base.dtype or question.spec.dtype)
-    return (own.parameters or 0) * ELEMENT_BYTES[dtype] if own else 0
 
 
 def _command(question: Question, trial: Trial) -> str:
     """The same question to `latentmeter estimate`."""
-    stage = "generate" if question.whole else getattr(question, "stage", "decode")
     size = [word for name, value in question.sizes.items() for word in (f"--{name}", value)]
     if question.batch > 1:
         size += ["--batch", question.batch]
-    words = typed("latentmeter", "estimate", question.name, "--stage", stage, *size)
+    words = typed("latentmeter", "estimate", question.name, "--stage", question.stage, *size)
     return " ".join(filter(None, [words, trial.setting.flags, typed(*question.card)]))

@@ -15,7 +15,7 @@ NO_OPTIONS, ON_CARD = MemoryOptions(), Placement()
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """What is set for a run. `changes` are the names of the ladder's changes in it, the cheapest first."""
+    """What is set for a run, by the ladder's changes of these names, the cheapest first, which cost these prices."""
 
     options: MemoryOptions = NO_OPTIONS
     placement: Placement = ON_CARD
@@ -24,6 +24,7 @@ class Setting:
     expandable: bool = False
     torch: str | None = None
     changes: tuple[str, ...] = field(default=(), compare=False)
+    prices: tuple[str, ...] = field(default=(), compare=False)
 
     def with_options(self, **changed: Any) -> "Setting":
         """The same with other memory options."""

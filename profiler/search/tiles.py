@@ -23,6 +23,7 @@ SIDES = (
     128,
 )  # pixels of square tiles, which every class takes
 VAE_PHASES = ("decode", "image encode")
+RESIDENT = ("none", "model")  # placements that hold every weight of the component that runs
 Tile = tuple[int, int]
 
 
@@ -43,14 +44,14 @@ def with_tiles(question: Question, setting: Setting, before: Trial | None) -> Se
     seen = vae.ask(of_vae_alone(vae, setting.with_options(tiling=False, tile=None)))
     fails, fits = -1, len(tiles)
     while fits - fails > 1:
-        number = min(max(_guess(vae, seen, area, [areas[tile] for tile in tiles]), fails + 1), fits - 1)
+        number = min(max(_guess(vae, setting, seen, area, [areas[tile] for tile in tiles]), fails + 1), fits - 1)
         trial = vae.ask(of_vae_alone(vae, setting.with_options(tiling=True, tile=tiles[number])))
         if trial.found is None:
             del tiles[number]
             fits -= 1
             continue
         seen, area = trial, areas[tiles[number]]
-        fails, fits = (fails, number) if trial.verdict == "fits" else (number, fits)
+        fails, fits = (fails, number) if _fits(trial, setting) else (number, fits)
     return setting.with_options(tile=tiles[min(fits, len(tiles) - 1)]) if tiles else setting
 
 
@@ -79,14 +80,24 @@ def _tiles(question: Question, setting: Setting) -> dict[Tile | None, int]:
     return dict(sorted(areas.items(), key=lambda one: -one[1]))
 
 
-def _guess(vae: StageQuestion, seen: Trial, area: int, areas: list[int]) -> int:
+def _guess(vae: StageQuestion, setting: Setting, seen: Trial, area: int, areas: list[int]) -> int:
     """The number of the largest tile that may fit: what a decoder makes goes by a tile's area, and clips stand beside it."""
     if seen.found is None or seen.capacity <= 0:
         return len(areas) - 1
     weights, clip = seen.found.terms.weights or 0, 4 * 3 * vae.batch * vae.size["frames"] * prod(vae.sides)
     beside = weights + min(4 * clip, (seen.reserved - weights) // 2)
-    room = (seen.capacity - beside) * area
+    room = (seen.capacity - beside + _moved(seen, setting)) * area
     return next((number for number, one in enumerate(areas) if (seen.reserved - beside) * one <= room), len(areas) - 1)
+
+
+def _fits(trial: Trial, setting: Setting) -> bool:
+    """Whether the VAE's stage has room, less its weights where the placement moves them."""
+    moved = _moved(trial, setting)
+    return trial.verdict == "fits" or (moved > 0 and trial.reserved - moved <= trial.capacity)
+
+
+def _moved(trial: Trial, setting: Setting) -> int:
+    return 0 if setting.placement.offload in RESIDENT else trial.estimate.terms.weights or 0
 
 
 def _others(setting: Setting, before: Trial | None) -> int:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from profiler.data.memory import PhasePeak, Verdict
+from profiler.data.memory import Memory, PhasePeak, Verdict
 from profiler.data.records import CallEstimate
 from profiler.data.units import format_bytes
 from profiler.search.setting import Setting
@@ -45,16 +45,17 @@ class Trial:
     @property
     def reserved(self) -> int:
         """The most that the first or a later call reserves: on this card if it fits, else on a roomy one."""
-        found = self.estimate
-        levels = [found.peak, *filter(None, [found.warm]), *(phase.peak for phase in found.phases)]
-        return max(level.reserved_bytes or 0 for level in levels)
+        return max(level.reserved_bytes or 0 for level in self._levels)
 
     @property
     def allocated(self) -> int:
         """The most that is allocated: what has to fit, whatever the allocator does."""
+        return max(level.allocated_bytes or 0 for level in self._levels)
+
+    @property
+    def _levels(self) -> list[Memory]:
         found = self.estimate
-        levels = [found.peak, *filter(None, [found.warm]), *(phase.peak for phase in found.phases)]
-        return max(level.allocated_bytes or 0 for level in levels)
+        return [found.peak, *filter(None, [found.warm]), *(phase.peak for phase in found.phases)]
 
     @property
     def headroom(self) -> int:

@@ -21,7 +21,7 @@ from profiler.search.plainest import Search
 from profiler.search.pruning import is_heavy
 from profiler.search.question import GenerationQuestion, StageQuestion
 from profiler.search.setting import Setting
-from profiler.search.tiles import SIDES, with_tiles
+from profiler.search.tiles import SIDES, _fits, _others, with_tiles
 from tests.search.test_fit import VIDEO, applicable, whole
 
 SEQUENTIAL = Placement(offload="sequential")
@@ -101,9 +101,9 @@ def test_every_size_of_tiles_is_in_reach(monkeypatch: pytest.MonkeyPatch) -> Non
     def only_the_smallest(_: Any, setting: Setting) -> Any:
         side = (setting.options.tile or (4096,))[0]
         asked.append(side)
-        terms = SimpleNamespace(weights=0)
+        found = SimpleNamespace(terms=SimpleNamespace(weights=0))
         verdict = "fits" if side == SIDES[-1] else "does not fit"
-        return SimpleNamespace(found=SimpleNamespace(terms=terms), capacity=2**30, reserved=2**31, verdict=verdict)
+        return SimpleNamespace(found=found, estimate=found, capacity=2**30, reserved=2**31, verdict=verdict)
 
     monkeypatch.setattr(StageQuestion, "ask", only_the_smallest)
     assert with_tiles(question, Setting().with_options(tiling=True), None).options.tile == (SIDES[-1],) * 2
@@ -111,19 +111,23 @@ def test_every_size_of_tiles_is_in_reach(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_weights_that_are_moved_do_not_stand_beside_a_tile() -> None:
-    from profiler.search.tiles import _others
-
+    """Neither those of other components, nor the VAE's own, which its stage by itself has on the card."""
     before = whole().ask(Setting())
     assert 0 < _others(Setting(placement=SEQUENTIAL), before) < _others(Setting(), before)
+    found = SimpleNamespace(terms=SimpleNamespace(weights=4))
+    trial: Any = SimpleNamespace(estimate=found, capacity=10, reserved=13, verdict="does not fit")
+    assert _fits(trial, Setting(placement=SEQUENTIAL)) and not _fits(
+        trial, Setting(placement=Placement(offload="model"))
+    )
 
 
 def test_the_denoiser_alone_is_no_more_than_a_step() -> None:
     """CogVideoX's step takes both halves of its guidance at once: 13.07 GiB with its weights, as a whole trace has it."""
     question = cogvideox("12GiB")
-    model = alone(question, Setting(placement=Placement(offload="model")))
-    assert 13.0 < model["the denoiser"] / 2**30 <= 13.07
+    model = dict(alone(question, Setting(placement=Placement(offload="model"))))
+    assert 13.0 < model["the denoiser's tensors"] / 2**30 <= 13.07
     moved = denoiser_alone(question, Setting(placement=SEQUENTIAL))
-    assert moved and moved / 2**30 < 2.7 and "decode" not in alone(question, Setting().with_options(tiling=True))
+    assert moved and moved / 2**30 < 2.7 and model["the decode's tensors"] / 2**30 > 14
 
 
 def test_max_of_a_generation_takes_few_traces() -> None:
