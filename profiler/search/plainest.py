@@ -1,6 +1,7 @@
 """The search: combinations of changes in order of what they cost, without those that cannot help by what is known."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 
 from profiler.data.units import format_bytes
@@ -47,6 +48,7 @@ class Search:
                     break
         if floor or not self.fitting:
             self.made.setdefault(*self.floor)
+        self._ask_without_the_allocators()
         self.made = {one: self.made[one] for one in every if one in self.made}
         return [*self.made.values()]
 
@@ -78,6 +80,14 @@ class Search:
     def traces(self) -> int:
         """How many estimates took a trace of their own: with other segments alone, a trace is replayed."""
         return len({_without_cache(made) for made, trial in self.made.items() if trial.found})
+
+    def _ask_without_the_allocators(self) -> None:
+        """What fits with another allocator is asked with the usual one too: that is the same trace, replayed."""
+        for combination, trial in [*self.made.items()]:
+            lighter = _without_cache(combination)
+            if trial.fits and lighter not in self.made:
+                changes = tuple(change.name for change in lighter)
+                self.made[lighter] = self.question.ask(replace(trial.setting, expandable=False, changes=changes))
 
     def _make(self, combination: Combination) -> None:
         trial = self.made[combination] = self.question.ask(self._setting(combination))

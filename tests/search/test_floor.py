@@ -64,8 +64,9 @@ def test_what_takes_least_is_tried_before_it_is_said_that_nothing_fits(monkeypat
     question = whole()
     monkeypatch.setattr(Search, "_is_worth", lambda *_: False)
     search = Search(question, [change for change in applicable(question) if change.name != "tiling"])
-    (trial,) = search.run()
-    assert trial.fits and trial.setting.placement == SEQUENTIAL and trial.setting.expandable
+    trials = search.run()
+    assert all(trial.fits and trial.setting.placement == SEQUENTIAL for trial in trials)
+    assert [trial.setting.expandable for trial in trials] == [False, True]  # and the same without what it does not need
 
 
 def test_the_next_leanest_is_taken_where_a_pipeline_refuses_one(monkeypatch: pytest.MonkeyPatch) -> None:
