@@ -1,7 +1,8 @@
 """What goes between card and host: which operations take tensors of both, and what is copied on the way."""
 
+import weakref
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -11,6 +12,14 @@ TO = frozenset({aten.to.device, aten.to.dtype, aten.to.dtype_layout, aten.to.oth
 # These take tensors of two devices: copies, questions, and positions that may lie on the host.
 INDEXED = {aten.index.Tensor, aten.index_put.default, aten.index_put_.default}
 BETWEEN = TO | INDEXED | {aten.copy_.default, aten.set_data.default, aten._has_compatible_shallow_copy_type.default}
+
+
+class Place(NamedTuple):
+    """Where a storage lies that is not on the card."""
+
+    device: torch.device
+    is_pinned: bool
+    alive: weakref.ref[Any]
 
 
 def passes_as_copy(x: torch.Tensor, copy: torch.Tensor, to: torch.device) -> Iterator[torch.Tensor]:

@@ -6,9 +6,9 @@ within an operation torch sees `meta` throughout, as the rules do. Host tensors 
 """
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any, NamedTuple
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -19,7 +19,7 @@ from profiler.allocator.host import Host
 from profiler.data.stack import Stack
 from profiler.kernels.prices import Price
 from profiler.stages.phases import Runnable
-from profiler.trace.crossing import BETWEEN, INDEXED, TO, passes_as_copy, tensors_in
+from profiler.trace.crossing import BETWEEN, INDEXED, TO, Place, passes_as_copy, tensors_in
 from profiler.trace.known_values import LIMIT, aten, is_real, true_device
 from profiler.trace.observer import COMPOSITE
 from profiler.trace.parts import PartsTrace
@@ -30,14 +30,6 @@ CARD, HOST, NOWHERE = torch.device("cuda", 0), torch.device("cpu"), torch.device
 READ_NUMBER, COUNT = aten._local_scalar_dense.default, aten.nonzero.default
 BY_MASK = INDEXED | {aten.masked_select.default}
 LAID = (aten.empty_like.default, aten.clone.default)  # by which a load makes weights of the host: here without data
-
-
-class Place(NamedTuple):
-    """Where a storage lies that is not on the card."""
-
-    device: torch.device
-    is_pinned: bool
-    alive: weakref.ref[Any]
 
 
 class PlacedTrace(PartsTrace):
@@ -102,6 +94,19 @@ class PlacedTrace(PartsTrace):
         self._module = run.module
         self._note_owners()
         vars(run)["heard"] = self.part
+
+    @property
+    def state(self) -> Hashable:
+        """As the trace's, but for the phase: a second call does what the first one did, and is copied of it."""
+        return tuple(cast(Any, super().state)[1:])
+
+    def call(self, module: nn.Module, function: Callable[[], Any], args: Any, kwargs: Any) -> Any:
+        """As the trace's. What is copied of the first call belongs to the second one, whose outputs nobody looks for."""
+        first = len(self.blocks)
+        result = super().call(module, function, args, kwargs)
+        for block in self.blocks[first:] if self.phase == "warm" and "." not in self._path[-1] else ():
+            block.phase, block.term = self.phase, self.term if block.term == "outputs" else block.term
+        return result
 
     def answered(self, output: Any) -> None:
         """As the trace's. At its end a call may bring back what is never offloaded."""

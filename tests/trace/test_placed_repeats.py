@@ -52,4 +52,4 @@ def told(trace: PlacedTrace) -> tuple[Any, ...]:
 def test_a_pipeline_tells_the_same_story(name: str, how: str) -> None:
     (copied, few), (whole, many) = (traced(name, how, repeats=repeats) for repeats in (True, False))
     assert told(copied) == told(whole)
-    assert few < many * (0.8 if how in ("none", "model") else 1.01)
+    assert few < many * {"none": 0.49, "model": 0.65}.get(how, 1.01)  # all on the card, the second call is copied too
