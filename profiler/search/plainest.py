@@ -11,13 +11,14 @@ from profiler.search.ladder import Change, combinations, leanest
 from profiler.search.pruning import is_enough, is_heavy, may_help
 from profiler.search.question import Question
 from profiler.search.setting import Setting
-from profiler.search.tiles import with_tiles
+from profiler.search.tiles import SIDES, with_tiles
 from profiler.search.trial import Trial
 from profiler.search.vae_switches import refusal
 
 Combination = tuple[Change, ...]
 WORTH = 0.01  # of a peak: a change that takes less away is of no use
 MOST = {True: 3, False: 6}  # traces of a whole generation, of a stage; twice as many where nothing is known to fit
+SMALLER = 2  # sizes of tiles that are tried below one that is tight
 CHEAP = 2  # of a whole generation: where so many did not fit, the one that takes least is traced next
 
 
@@ -50,6 +51,8 @@ class Search:
             self.made.setdefault(*self.floor)
         self._ask_without_the_allocators()
         self.made = {one: self.made[one] for one in every if one in self.made}
+        if not self._settled:
+            self._ask_smaller_tiles()
         return [*self.made.values()]
 
     @cached_property
@@ -88,6 +91,16 @@ class Search:
             if trial.fits and lighter not in self.made:
                 changes = tuple(change.name for change in lighter)
                 self.made[lighter] = self.question.ask(replace(trial.setting, expandable=False, changes=changes))
+
+    def _ask_smaller_tiles(self) -> None:
+        """Where all is tight, the next smaller tiles: the VAE's own stage does not know what the rest leaves cached."""
+        for combination, trial in [*self.made.items()]:
+            tile = trial.setting.options.tile
+            for side in [side for side in SIDES if tile and side < min(tile)][:SMALLER] if trial.fits else []:
+                smaller = self.question.ask(trial.setting.with_options(tile=(side, side)))
+                if smaller.verdict == "fits":
+                    self.made[combination] = smaller
+                    return
 
     def _make(self, combination: Combination) -> None:
         trial = self.made[combination] = self.question.ask(self._setting(combination))

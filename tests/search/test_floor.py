@@ -111,6 +111,22 @@ def test_every_size_of_tiles_is_in_reach(monkeypatch: pytest.MonkeyPatch) -> Non
     assert len(asked) <= len(SIDES)
 
 
+def test_smaller_tiles_are_tried_where_the_whole_is_tight() -> None:
+    """The VAE's own stage says that 512 fits; what the denoiser leaves cached makes the whole tight."""
+    asked: list[int] = []
+
+    def ask(setting: Setting) -> Any:
+        side = setting.options.tile[0] if setting.options.tile else 0
+        asked.append(side)
+        return SimpleNamespace(setting=setting, fits=True, verdict="fits" if side <= 320 else "tight")
+
+    search = Search(SimpleNamespace(ask=ask), [])  # type: ignore[arg-type]
+    search.made = {(): ask(Setting().with_options(tiling=True, tile=(512, 512)))}
+    search._ask_smaller_tiles()
+    assert search.made[()].setting.options.tile == (320, 320)
+    assert asked == [512, 384, 320]
+
+
 def test_weights_that_are_moved_do_not_stand_beside_a_tile() -> None:
     """Neither those of other components, nor the VAE's own, which its stage by itself has on the card."""
     before = whole().ask(Setting())
