@@ -8,20 +8,7 @@ from profiler.search.setting import Setting
 from profiler.search.trial import Trial
 from profiler.search.vae_switches import class_tile, refusal
 
-SIDES = (
-    2048,
-    1536,
-    1280,
-    1024,
-    768,
-    640,
-    512,
-    384,
-    320,
-    256,
-    192,
-    128,
-)  # pixels of square tiles, which every class takes
+SIDES = (2048, 1536, 1280, 1024, 768, 640, 512, 384, 320, 256, 192, 128)  # pixels of squares, which every class takes
 VAE_PHASES = ("decode", "image encode")
 RESIDENT = ("none", "model")  # placements that hold every weight of the component that runs
 Tile = tuple[int, int]
