@@ -18,7 +18,7 @@ from profiler.search.vae_switches import refusal
 Combination = tuple[Change, ...]
 WORTH = 0.01  # of a peak: a change that takes less away is of no use
 MOST = {True: 3, False: 6}  # traces of a whole generation, of a stage; twice as many where nothing is known to fit
-SMALLER = 2  # sizes of tiles that are tried below one that is tight
+TILES_BELOW = 2  # that are tried where the largest that the VAE's stage takes is tight
 CHEAP = 2  # of a whole generation: where so many did not fit, the one that takes least is traced next
 
 
@@ -96,7 +96,9 @@ class Search:
         """Where all is tight, the next smaller tiles: the VAE's own stage does not know what the rest leaves cached."""
         for combination, trial in [*self.made.items()]:
             tile = trial.setting.options.tile
-            for side in [side for side in SIDES if tile and side < min(tile)][:SMALLER] if trial.fits else []:
+            if not (trial.fits and tile and _has_tiling(combination)):  # a tile that was asked for stays
+                continue
+            for side in [side for side in SIDES if side < min(tile)][:TILES_BELOW]:
                 smaller = self.question.ask(trial.setting.with_options(tile=(side, side)))
                 if smaller.verdict == "fits":
                     self.made[combination] = smaller
@@ -115,7 +117,7 @@ class Search:
         setting, same = self._without_tiles(combination), self.made.get(_without_cache(combination))
         if same:
             return setting.with_options(tile=same.setting.options.tile)
-        if any(change.name == "tiling" for change in combination):
+        if _has_tiling(combination):
             setting = with_tiles(self.question, setting, self._nearest(combination, but="tiling"))
         return setting
 
@@ -194,6 +196,10 @@ class Search:
             now >= (1 - WORTH) * then
             for now, then in ((after.allocated, before.allocated), (after.reserved, before.reserved))
         )
+
+
+def _has_tiling(combination: Combination) -> bool:
+    return any(change.name == "tiling" for change in combination)
 
 
 def _without_cache(combination: Combination) -> Combination:

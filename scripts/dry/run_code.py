@@ -5,7 +5,7 @@
 WAY.json has `model`, an id of the catalog, `size`, `code` and `capacity_bytes`. The code runs as it stands, but for the hub:
 the catalog's pipeline comes in the place of what would be loaded, with weights that nobody writes to. Its call is made three
 times, of as few steps as the estimate traces. One line of JSON: `calls`, the allocated and reserved peaks of each, or the
-error that ended them; `retries`, how often segments were given back to go on.
+error that ended them; `retries`, how often segments were given back to go on; `torch`, its version.
 """
 
 import functools
@@ -58,7 +58,8 @@ def main() -> None:
         exec(way["code"], {})
     except torch.OutOfMemoryError as error:
         calls.append(str(error).partition(". ")[0])
-    print(json.dumps({"calls": calls, "retries": torch.cuda.memory_stats().get("num_alloc_retries", 0)}))
+    retries = torch.cuda.memory_stats().get("num_alloc_retries", 0)
+    print(json.dumps({"calls": calls, "retries": retries, "torch": torch.__version__}))
 
 
 if __name__ == "__main__":

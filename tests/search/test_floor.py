@@ -121,9 +121,11 @@ def test_smaller_tiles_are_tried_where_the_whole_is_tight() -> None:
         return SimpleNamespace(setting=setting, fits=True, verdict="fits" if side <= 320 else "tight")
 
     search = Search(SimpleNamespace(ask=ask), [])  # type: ignore[arg-type]
-    search.made = {(): ask(Setting().with_options(tiling=True, tile=(512, 512)))}
+    trial = ask(Setting().with_options(tiling=True, tile=(512, 512)))
+    tiling = tuple(change for change in CHANGES if change.name == "tiling")
+    search.made = {(): trial, tiling: trial}  # the first as who asked for these tiles has it: they stay
     search._ask_smaller_tiles()
-    assert search.made[()].setting.options.tile == (320, 320)
+    assert [found.setting.options.tile for found in search.made.values()] == [(512, 512), (320, 320)]
     assert asked == [512, 384, 320]
 
 
