@@ -3,10 +3,11 @@
 from collections import Counter
 from dataclasses import dataclass, replace
 
-from profiler.data.events import Block, Stream
+from profiler.data.events import Stream
 from profiler.data.spans import Mark
 from profiler.data.stack import Stack
 from profiler.estimation.answer import Traced
+from profiler.estimation.slots import Slots
 from profiler.kernels.prices import Prices
 from profiler.trace.placed import PlacedTrace
 
@@ -27,39 +28,24 @@ def priced(trace: PlacedTrace, found: Traced, stack: Stack) -> tuple[Priced, Tra
     """
     routes: Counter[str] = Counter()
     prices = Prices(stack, routes)
-    blocks, events = list[Block](), list[int]()
-    taken: list[list[int]] = []  # the blocks that stand for each of the trace's
+    slots = Slots(prices)
     at: list[int] = []  # how many events there are before each of the trace's
-
-    def release(number: int) -> None:
-        blocks[number].died = len(events)
-        events.append(~number)
-
     try:
         for event in trace.events:
-            at.append(len(events))
+            at.append(len(slots.events))
             if event < 0:
-                for number in reversed(taken[~event]):
-                    release(number)
+                slots.give_back(~event)
                 continue
             block = trace.blocks[event]
-            taken.append([])
-            for size in prices.sizes(block.price) if block.price else (block.bytes,):
-                if not size:
-                    release(taken[-1].pop())
-                    continue
-                new = replace(block, number=len(blocks), bytes=size, born=len(events), died=None)
-                new.shape = (size,) if block.price else block.shape
-                blocks.append(new)
-                events.append(new.number)
-                taken[-1].append(new.number)
+            kept = {name: getattr(block, name) for name in ("op", "dtype", "term", "phase", "queue", "awaited")}
+            slots.take(block.bytes, block.shape, block.price, **kept)
     finally:
         prices.planner.close()
-    at.append(len(events))
+    at.append(len(slots.events))
     stream = Priced(
-        *(blocks, events, trace.ops, {at[event] for event in trace.cache_emptied_at}),
+        *(slots.blocks, slots.events, trace.ops, {at[event] for event in trace.cache_emptied_at}),
         marks=[Mark(mark.name, at[mark.start], at[mark.stop]) for mark in trace.marks],
-        owners={number: owner for old, owner in trace.owners.items() for number in taken[old]},
+        owners={number: owner for old, owner in trace.owners.items() for number in slots.held[old]},
     )
     sources, unplanned = prices.planner.sources, prices.unplanned_bytes
     return stream, replace(found, events=stream, routes=routes, sources=sources, unplanned_bytes=unplanned)

@@ -20,6 +20,7 @@ from profiler.data.records import AppliedOption
 from profiler.data.stack import Stack
 from profiler.estimation.answer import Traced
 from profiler.estimation.size_functions import Grid, Size, SizeFunctions, value_at
+from profiler.estimation.slots import Slots
 from profiler.kernels.attention import Attention
 from profiler.kernels.convolution import Convolution
 from profiler.kernels.gemm import Product
@@ -124,9 +125,10 @@ def replay(recording: dict[str, Any], size: Size, stack: Stack) -> Traced:
     prices = Prices(stack, routes)
     try:
         kinds = [_evaluate(kind, values) for kind in recording["kinds"]]
-        stream = Stream(*_blocks(recording, kinds, prices), [tuple(op) for op in recording["ops"]])
+        slots = _filled(recording, kinds, prices)
     finally:
         prices.planner.close()
+    stream = Stream(slots.blocks, slots.events, [tuple(op) for op in recording["ops"]])
     options = {name: AppliedOption(**option) for name, option in recording["options"].items()}
     shapes = _resolved(recording["output_shapes"], values)
     answered = prices.planner.sources, prices.unplanned_bytes
@@ -148,34 +150,16 @@ def _evaluate(kind: list[Any], values: list[int]) -> Kind:
     return size if size >= 0 else values[~size], shape, dtype, term, phase, None
 
 
-def _blocks(recording: dict[str, Any], kinds: list[Kind], prices: Prices) -> tuple[list[Block], list[int]]:
-    """The stream without its empty slots."""
-    blocks: list[Block] = []
-    events: list[int] = []
-    taken: list[list[int]] = []  # in each slot
-    op_of = accumulate(recording["op_steps"])
-
-    def release(number: int) -> None:
-        blocks[number].died = len(events)
-        events.append(~number)
-
+def _filled(recording: dict[str, Any], kinds: list[Kind], prices: Prices) -> Slots:
+    slots = Slots(prices)
+    ops = accumulate(recording["op_steps"])
     for event in recording["events"]:
         if event > 0:
-            for number in reversed(taken[-event]):
-                release(number)
+            slots.give_back(len(slots.held) - event)
             continue
         size, shape, dtype, term, phase, price = kinds[~event]
-        op = next(op_of)
-        taken.append([])
-        for one in prices.sizes(price) if price else (size,) if size else ():
-            if not one:
-                release(taken[-1].pop())
-                continue
-            number, shape = len(blocks), (one,) if price else shape
-            blocks.append(Block(number, one, op, shape, dtype, term, phase, len(events), None, price))
-            events.append(number)
-            taken[-1].append(number)
-    return blocks, events
+        slots.take(size, shape, price, op=next(ops), dtype=dtype, term=term, phase=phase)
+    return slots
 
 
 def _resolved(value: Any, values: list[int]) -> Any:

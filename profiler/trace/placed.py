@@ -8,7 +8,7 @@ within an operation torch sees `meta` throughout, as the rules do. Host tensors 
 import weakref
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import nn
@@ -96,9 +96,9 @@ class PlacedTrace(PartsTrace):
         vars(run)["heard"] = self.part
 
     @property
-    def state(self) -> Hashable:
+    def state(self) -> tuple[Hashable, ...]:
         """As the trace's, but for the phase: a second call does what the first one did, and is copied of it."""
-        return tuple(cast(Any, super().state)[1:])
+        return super().state[1:]
 
     def call(self, module: nn.Module, function: Callable[[], Any], args: Any, kwargs: Any) -> Any:
         """As the trace's. What is copied of the first call belongs to the second one, whose outputs nobody looks for."""

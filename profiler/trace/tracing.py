@@ -42,7 +42,7 @@ class Tracing(Observer):
         self._benchmarked: set[Convolution] = set()
 
     @property
-    def state(self) -> Hashable:
+    def state(self) -> tuple[Hashable, ...]:
         """What of the trace's own state decides the allocations of a call."""
         backend = dispatcher() and dispatcher()._AttentionBackendRegistry._active_backend
         return (self.phase, self._path[-1], len(self._products), True in self._products, self.allowed(), backend)
