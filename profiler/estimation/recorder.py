@@ -8,7 +8,7 @@ several, each has boxes.
 import copy
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -21,8 +21,10 @@ from profiler.data.stack import Stack
 from profiler.data.workload import VAE_STAGES, Workload
 from profiler.errors import LatentmeterError, UserError
 from profiler.estimation.answer import Traced
+from profiler.estimation.bands import bands
 from profiler.estimation.cache import EstimateCache
 from profiler.estimation.estimator import Tracer, trace_run
+from profiler.estimation.reach import at, known_sizes, near, next_to, share, step_of
 from profiler.estimation.recording import grid_of, record
 from profiler.estimation.size_functions import Grid, Size, size_of
 from profiler.files.cache import is_on
@@ -33,6 +35,15 @@ from profiler.trace.trace import Trace
 
 # How often a box is cut where a size and those next to it run the same, and a trace is short: some 80 sizes; else once.
 CUTS, SHORT = 3, 5000
+LONG = 50_000  # events of a trace at some hundred sizes, which is what bands take
+BANDED_BATCHES = (1, 2, 3)
+ENOUGH = 0.9  # of the sizes that are asked
+# Samples of one recording, from and to: any number, as many as there are, or some numbers one by one.
+BATCHES: tuple[Sequence[tuple[int, int | None]], ...] = (
+    ((1, None),),
+    ((1, 1), (2, None)),
+    tuple((n, n) for n in (1, 2, 3, 4)),
+)
 BELOW, ABOVE = 4, 2  # a box reaches from the smallest known side divided by one to the largest times the other
 SLOTS: Tracer = partial(Trace, slots=True)
 Tell = Callable[[str], None]
@@ -119,11 +130,11 @@ class Recorder:
         self.workload, self.spec, self.stack, self.tell = workload, spec, stack, tell
         self._seen: dict[Size, Traced | LatentmeterError] = {}
         self.modules = Modules(spec)
+        self._published = known_sizes(workload, spec)[-1]
 
     def recordings(self) -> list[dict[str, Any]] | str:
         """As few as serve the most sizes, or why there is none."""
         asked = size_of(self.workload)
-        made: list[dict[str, Any]] = []
         try:
             self.traced(asked)
         except Elsewhere as error:
@@ -132,14 +143,13 @@ class Recorder:
             height, width, frames = self._sides(asked)
             first, step, last = zip(height, width, frames, strict=True)
             grid = Grid(first, step, last)
-            batches = [(1, None)] if self._alike((*asked[:3], 2), asked) else [(1, 1), (2, None)]
-            short = len(self.traced(asked).events.events) < SHORT
-            cuts = CUTS if short and any(self._alike(size, asked) for size in _next_to(asked, grid)) else 1
-            for batch, most in batches:
-                made += self._within(replace(grid, batch=batch, most=most), cuts)
+            return (
+                self._whole(grid)
+                or self._in_parts(grid)
+                or "at other heights and widths the model runs other operations"
+            )
         except LatentmeterError as error:
             return str(error)
-        return made or "at other heights and widths the model runs other operations"
 
     def traced(self, size: Size) -> Traced:
         """The trace at a size, made once. Raises Elsewhere for one that the model refuses."""
@@ -168,7 +178,7 @@ class Recorder:
         sizes = known_sizes(self.workload, self.spec)
         for place, name in enumerate(("height", "width", "frames")):
             here = asked[place]
-            step = _step(self.workload, self.spec, name)
+            step = step_of(self.workload, self.spec, name)
             low, high = min(size[place] for size in sizes) // BELOW, max(size[place] for size in sizes) * ABOVE
             first, last = here - (here - low) // step * step, here + (high - here) // step * step
             first = max(first, here % step or step)
@@ -177,6 +187,40 @@ class Recorder:
             ):
                 first = last = here
             yield first, step, last
+
+    def _whole(self, grid: Grid) -> list[dict[str, Any]]:
+        """Recordings of all heights and widths: for any batch, or for batches that run otherwise by themselves."""
+        for batches in BATCHES:
+            made = [self._recording(replace(grid, batch=batch, most=most)) for batch, most in batches]
+            if all(made):
+                return [one for part in made for one in part]
+        return []
+
+    def _in_parts(self, grid: Grid) -> list[dict[str, Any]]:
+        """Recordings of bands of pixels, or of boxes where these serve more of the sizes that are asked."""
+        asked = size_of(self.workload)
+        events = len(self.traced(asked).events.events)
+        made: list[dict[str, Any]] = []
+        if grid.first[2] == grid.last[2] and events < LONG:
+            for batch in BANDED_BATCHES:
+                banded = bands(replace(near(grid, self._published), batch=batch, most=batch), self._story)
+                made += [one for band in banded for one in self._recording(band)]
+        if self._share(made) >= ENOUGH:
+            return made
+        batches = BATCHES[0] if self._alike((*asked[:3], 2), asked) else BATCHES[1]
+        cuts = CUTS if events < SHORT and any(self._alike(size, asked) for size in next_to(asked, grid)) else 1
+        boxes = [one for n, most in batches for one in self._within(replace(grid, batch=n, most=most), cuts)]
+        return max(made, boxes, key=self._share)
+
+    def _share(self, made: list[dict[str, Any]]) -> float:
+        return share([grid_of(one) for one in made], self._published)
+
+    def _story(self, size: Size) -> int | None:
+        """What runs at a size, as a number; None for one that the model refuses."""
+        try:
+            return hash(tuple(self.traced(size).events.events))
+        except Elsewhere:
+            return None
 
     def _within(self, grid: Grid, cuts: int) -> list[dict[str, Any]]:
         """Recordings of a box: one, or those of its parts."""
@@ -193,7 +237,7 @@ class Recorder:
         with suppress(Elsewhere):  # a number that is no function of the size
             if all(self._alike(size, sizes[0]) for size in sizes if size not in known):  # the first that is not ends it
                 apart = [size for size in known if not self._alike(size, sizes[0])]
-                if all(self._alike(near, sizes[0]) for size in apart for near in _next_to(size, grid)):
+                if all(self._alike(near, sizes[0]) for size in apart for near in next_to(size, grid)):
                     found = {size: self.traced(size) for size in sizes if size not in apart}
                     whole = record(replace(grid, apart=tuple(size[:3] for size in apart)), found)
                     alone = [replace(grid, first=size[:3], last=size[:3]) for size in apart]
@@ -214,11 +258,13 @@ class Recorder:
                 for first, step, last in zip(grid.first, grid.step, grid.last, strict=True)
             ]
             inside.append((sides[0], sides[1], sides[2], grid.batch + (more if grid.most is None else 0)))
+        if grid.pixels:
+            inside += sorted(self._seen)[:: max(1, len(self._seen) // 20)]
         return list(dict.fromkeys([*grid.deciding(), *(size for size in inside if grid.holds(size))]))
 
     def _parts(self, grid: Grid) -> Iterator[Grid]:
         """A box cut in four: at the published size where that is inside, else in the middle."""
-        known = known_sizes(self.workload, self.spec)[-1]
+        known = self._published
         cuts = []
         for place in range(2):
             first, step, last = grid.first[place], grid.step[place], grid.last[place]
@@ -232,45 +278,14 @@ class Recorder:
                 yield replace(grid, first=(low_h, low_w, grid.first[2]), last=(high_h, high_w, grid.last[2]))
 
 
-def _next_to(size: Size, grid: Grid) -> Iterator[Size]:
-    """The sizes a step higher, lower, wider and narrower, as far as they are on the grid."""
-    for place in (0, 1):
-        for step in (grid.step[place], -grid.step[place]):
-            if grid.first[place] <= size[place] + step <= grid.last[place]:
-                yield (*size[:place], size[place] + step, *size[place + 1 :])  # type: ignore[misc]
-
-
 def drawn(recording: dict[str, Any], rng: Random) -> Size:
     """Any size that a recording holds for, of which the batch is at most three more than its least."""
     grid = grid_of(recording)
-    sides = zip(grid.first, grid.step, grid.last, strict=True)
-    height, width, frames = (first + rng.randrange((last - first) // step + 1) * step for first, step, last in sides)
-    size = height, width, frames, grid.batch + (rng.randrange(4) if grid.most is None else 0)
-    return size if grid.holds(size) else drawn(recording, rng)
-
-
-def at(workload: Workload, size: Size) -> Workload:
-    """A workload at another size."""
-    height, width, frames, batch = size
-    return replace(workload, height=height, width=width, frames=frames, batch=batch)
-
-
-def known_sizes(workload: Workload, spec: ModelSpec) -> list[tuple[int, int, int]]:
-    """The asked height, width and frames, and the published ones where they are others."""
-    sizes = [(workload.height, workload.width, workload.frames)]
-    if spec.default:
-        sizes.append((spec.default.height, spec.default.width, workload.frames))
-    return list(dict.fromkeys(sizes))
-
-
-def _step(workload: Workload, spec: ModelSpec, side: str) -> int:
-    """The distance to the next size that the contract allows."""
-    start: int = getattr(workload, side)
-    for step in range(1, start + 64):
-        further: dict[str, Any] = {side: start + step}
-        try:
-            spec.check(replace(workload, **further))
-        except UserError:
-            continue
-        return step
-    return 1 << 30  # the model takes this size only
+    sides = list(zip(grid.first, grid.step, grid.last, strict=True))
+    while True:
+        height, width, frames = (
+            first + rng.randrange((last - first) // step + 1) * step for first, step, last in sides
+        )
+        size = height, width, frames, grid.batch + (rng.randrange(4) if grid.most is None else 0)
+        if grid.holds(size):
+            return size

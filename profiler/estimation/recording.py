@@ -111,7 +111,8 @@ def grid_of(recording: dict[str, Any]) -> Grid:
     """The sizes for which a recording holds."""
     grid = recording["grid"]
     first, step, last = (tuple(grid[name]) for name in ("first", "step", "last"))
-    return Grid(first, step, last, grid["batch"], grid["most"], tuple(map(tuple, grid.get("apart", ()))))
+    apart, pixels = tuple(map(tuple, grid.get("apart", ()))), grid.get("pixels")
+    return Grid(first, step, last, grid["batch"], grid["most"], apart, tuple(pixels) if pixels else None)
 
 
 def replay(recording: dict[str, Any], size: Size, stack: Stack) -> Traced:

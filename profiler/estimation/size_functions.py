@@ -8,8 +8,9 @@ agree, or the number is no such function.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
-from math import prod
+from math import isqrt, prod
 from typing import Any
 
 from profiler.data.workload import Workload
@@ -31,7 +32,7 @@ def size_of(workload: Workload) -> Size:
 class Grid:
     """Sizes `first + step * k` up to `last`, for height, width and frames; batches from `batch` to `most`, None: any.
 
-    Those in `apart` are none of them.
+    Those in `apart` are none of them. With `pixels` only sizes of so many, height times width, at least and at most.
     """
 
     first: tuple[int, int, int]
@@ -40,30 +41,61 @@ class Grid:
     batch: int = 1
     most: int | None = None
     apart: tuple[tuple[int, int, int], ...] = ()
+    pixels: tuple[int, int] | None = None
 
     def holds(self, size: Size) -> bool:
         """Whether a size is one of these."""
         each = zip(size, self.first, self.step, self.last, strict=False)
         within = self.batch <= size[3] and (self.most is None or size[3] <= self.most) and size[:3] not in self.apart
+        if self.pixels:
+            within = within and self.pixels[0] <= size[0] * size[1] <= self.pixels[1]
         return within and all(first <= n <= last and (n - first) % step == 0 for n, first, step, last in each)
+
+    @cached_property
+    def corners(self) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+        """The smallest and the largest size of a box inside: all of it, or a box of the same shape among the `pixels`."""
+        if self.pixels is None:
+            return self.first, self.last
+        (least, most), (step, across, _) = self.pixels, self.step
+        low = _up(isqrt(least * self.last[0] // self.last[1]) + 1, self.first[0], step)
+        high = _down(isqrt(most * self.last[0] // self.last[1]), self.first[0], step)
+        narrow, wide = _up(-(-least // low), self.first[1], across), _down(most // high, self.first[1], across)
+        return (low, narrow, self.first[2]), (high, wide, self.last[2])
+
+    @property
+    def has_corners(self) -> bool:
+        """Whether both sides are of more than one size in the box inside."""
+        low, high = self.corners
+        return low[0] < high[0] and low[1] < high[1]
 
     @property
     def sides(self) -> list[int]:
         """The places of those sides of which there is more than one size."""
-        return [place for place in range(3) if self.first[place] < self.last[place]]
+        low, high = self.corners
+        return [place for place in range(3) if low[place] < high[place]]
 
     def deciding(self) -> Iterator[Size]:
         """The sizes that decide a function: each corner, the first side slowest, then one more batch."""
-        for corner in product(*(sorted({a, b}) for a, b in zip(self.first, self.last, strict=True))):
+        for corner in product(*(sorted({a, b}) for a, b in zip(*self.corners, strict=True))):
             yield (corner[0], corner[1], corner[2], self.batch)
         if self.most != self.batch:
-            yield (*self.first, self.batch + 1)
+            yield (*self.corners[0], self.batch + 1)
 
     def units(self, size: Size, rounding: int) -> list[int]:
         """The sides that there are sizes of, in steps, halved as often as `rounding` says."""
         halvings, up = divmod(rounding, 2)
         whole = [size[place] // self.step[place] for place in self.sides]
         return [(n + up * ((1 << halvings) - 1)) >> halvings for n in whole]
+
+
+def _up(side: int, first: int, step: int) -> int:
+    """The next of `first + step * k` that is no smaller."""
+    return first + max(0, -((first - side) // step)) * step
+
+
+def _down(side: int, first: int, step: int) -> int:
+    """The next of `first + step * k` that is no larger."""
+    return first + (side - first) // step * step
 
 
 class SizeFunctions:
@@ -140,7 +172,7 @@ def value_at(grid: Grid, function: Function, size: Size) -> int:
     rounding, how, *numbers = function
     if how == STRAIGHT:
         return numbers[0] + numbers[1] * size[3]
-    start = grid.units((*grid.first, 1), rounding)
+    start = grid.units((*grid.corners[0], 1), rounding)
     steps = [n - first for n, first in zip(grid.units(size, rounding), start, strict=True)]
     total = 0
     for mask, number in enumerate(numbers):

@@ -183,6 +183,26 @@ def test_a_branch_on_the_size_is_not_bridged(monkeypatch: pytest.MonkeyPatch) ->
     assert all(grid.last[1] <= 40 or grid.first[1] > 40 for grid in grids)
 
 
+def test_a_branch_on_the_number_of_pixels_has_a_recording_on_each_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a convolution that is cut above 2 GiB: no box of sizes lies on one side of it, a band of them does."""
+    decode = AutoencoderKL._decode
+
+    def branching(self: AutoencoderKL, z: torch.Tensor, return_dict: bool = True) -> Any:
+        return decode(self, z * 2 if z.numel() > 4 * 600 else z, return_dict)
+
+    monkeypatch.setattr(AutoencoderKL, "_decode", branching)
+    spec = find_model(IMAGE)
+    workload = spec.workload("decode")
+    made = json.loads(json.dumps(Recorder(workload, spec, STACK).recordings()))
+    below, above, *others = (grid_of(one) for one in made)
+    assert {grid.batch for grid in others} == {2, 3}
+    assert below.pixels and above.pixels and 0.9 * 2400 < below.pixels[1] <= 2400 < above.pixels[0] < 1.1 * 2400
+    for one, size in ((made[0], (52, 40, 1, 1)), (made[1], (48, 54, 1, 1)), (made[1], (56, 56, 1, 1))):
+        compare(workload, spec, one, size)
+    with pytest.raises(Elsewhere):
+        replay(made[0], (48, 54, 1, 1), STACK)
+
+
 def test_a_published_size_that_alone_runs_otherwise_has_a_recording_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """As where position tables of the trained size are kept, and those of any other are made."""
     decode = AutoencoderKL._decode
