@@ -15,7 +15,7 @@ from profiler.trace.known_values import true_device
 from profiler.trace.tracing import Tracing
 
 PLAIN = frozenset({bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.memory_format})
-OWN = ("diffusers.", "accelerate.hooks")  # whose objects are what their attributes are
+OWN = ("diffusers.", "transformers.", "accelerate.hooks")  # whose objects are what their attributes are
 
 
 class Unrepeatable(Exception):
@@ -25,15 +25,16 @@ class Unrepeatable(Exception):
 class Attributes:
     """What the attributes of a module hold, of the modules in it, its attention processors and hooks, one after the other.
 
-    Two are equal where `found` is. Nothing has to be read anew while the very same objects stand there as when they were
-    kept, weights in the same blocks, which is after a call that left all as it was: before, keeping them could let a tensor
-    outlive its module's use.
+    Two are equal where `found` is: those of one layer and of the next, whose weights are others of the same shapes.
+    Nothing has to be read anew while the very same objects stand there as when they were kept, weights in the same blocks,
+    which is after a call that left all as it was: before, keeping them could let a tensor outlive its module's use.
     """
 
     def __init__(self, story: Tracing, called: Any) -> None:
         self._story = story
-        self.views: list[Any] = [vars(called).values()] if isinstance(called, nn.Module) else []
-        self.found = _read_attributes(story, self.views)
+        is_module = isinstance(called, nn.Module)
+        self.views: list[Any] = [vars(called).values()] if is_module else []
+        self.found = (type(called) if is_module else called, _read_attributes(story, self.views))
         self._hash = hash(self.found)
 
     def keep(self) -> "Attributes":
@@ -66,6 +67,7 @@ def _read_attributes(story: Tracing, todo: list[Any]) -> Hashable:
     """What the containers in `todo` hold; those that are found in them are added to it."""
     found: list[Any] = []
     seen = set()
+    weights: dict[int | None, int] = {None: 0}
     for container in todo:
         found.append(len(container))
         for value in container:
@@ -73,12 +75,14 @@ def _read_attributes(story: Tracing, todo: list[Any]) -> Hashable:
                 found.append(value)
             elif isinstance(value, (tuple, list, dict, set)):
                 todo.append(value.values() if isinstance(value, dict) else value)
+                found.append(tuple(value) if isinstance(value, dict) else type(value))
             elif isinstance(value, torch.Tensor):
-                block = _weight(story, value)
-                found.append((block, value.dtype, value.shape, value.stride(), value.storage_offset()))
+                number = weights.setdefault(_weight(story, value), len(weights))
+                found.append((number, value.dtype, value.shape, value.stride(), value.storage_offset()))
             elif type(value).__name__ == "UserCpuOffloadHook":  # accelerate's: it asks where the model before this lies
                 todo.append(next(m._parameters for m in value.model.modules() if m._parameters).values())
             elif isinstance(value, nn.Module) or type(value).__module__.startswith(OWN):
+                found.append(type(value))
                 if id(value) not in seen:
                     seen.add(id(value))
                     todo.append(vars(value).values())

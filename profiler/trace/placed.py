@@ -6,7 +6,7 @@ within an operation torch sees `meta` throughout, as the rules do. Host tensors 
 """
 
 import weakref
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -94,19 +94,6 @@ class PlacedTrace(PartsTrace):
         self._module = run.module
         self._note_owners()
         vars(run)["heard"] = self.part
-
-    @property
-    def state(self) -> tuple[Hashable, ...]:
-        """As the trace's, but for the phase: a second call does what the first one did, and is copied of it."""
-        return super().state[1:]
-
-    def call(self, module: nn.Module, function: Callable[[], Any], args: Any, kwargs: Any) -> Any:
-        """As the trace's. What is copied of the first call belongs to the second one, whose outputs nobody looks for."""
-        first = len(self.blocks)
-        result = super().call(module, function, args, kwargs)
-        for block in self.blocks[first:] if self.phase == "warm" and "." not in self._path[-1] else ():
-            block.phase, block.term = self.phase, self.term if block.term == "outputs" else block.term
-        return result
 
     def answered(self, output: Any) -> None:
         """As the trace's. At its end a call may bring back what is never offloaded."""

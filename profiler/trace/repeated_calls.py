@@ -1,13 +1,16 @@
-"""Calls that repeat: a tiled VAE runs its decoder once a tile, and each tile allocates what the one before it did.
+"""Calls that repeat: a tiled VAE runs its decoder once a tile, a denoiser a layer like the one before, and each allocates
+what the one before it did.
 
-Memory depends on shapes. So the first call of its kind is traced, and a later call of the same module with arguments of the
-same shapes is copied: its births and deaths are written down again, and its results are made without data. Only what the
-root itself calls is looked at: its children, such as `decoder`, and its methods `blend_*`, by which diffusers joins tiles.
+Memory depends on shapes. So the first call of its kind is traced, and a later call of the same module, or of one that is
+made alike, with arguments of the same shapes is copied: its births and deaths are written down again, under the module that
+is called, and its results are made without data. Looked at is what the root itself calls: its children, such as `decoder`,
+and its methods `blend_*`, by which diffusers joins tiles; and the items of lists of modules, which are a model's layers.
 A call is copied only where all that it depends on and all that it does is known:
 
 - arguments and results are plain values and tensors, or tuples, lists and dicts of these;
 - what decided something in the first call has the content that it had there (a mask; of a timestep nobody asks);
-- the attributes of the module, and of all in it, are those of the first call, which changed none of them;
+- the attributes of the module, and of all in it, are those of the first call, which changed none of them; the weights may
+  be others of the same shapes;
 - what the first call made and left alive lies in its result, or in a list or dict that it was given (a cache of features);
 - what it freed and had not made lay in such a list or dict;
 - it emptied no cache. Weights that a hook brings stay, so a call that they come with is no such one, but those after it.
@@ -86,7 +89,13 @@ class Tree:
         elif isinstance(value, torch.Tensor):
             block, content = story.number_of(value), story.values.digest(value)
             is_real = content is None and not story.values.unknown([value])
-            if block is None or is_real or value.is_complex() or dtype_name(value.dtype) != story.blocks[block].dtype:
+            if (
+                block is None
+                or is_real
+                or value.is_conj()
+                or value.is_neg()
+                or dtype_name(value.dtype) != story.blocks[block].dtype
+            ):
                 raise Unrepeatable
             if content is not None:
                 story.values.name_source(value, block)
@@ -100,8 +109,11 @@ class Tree:
 
 
 class Call(NamedTuple):
-    """What one call did: the trace's events from `begin` to `end`, where blocks from number `first` on are its own."""
+    """What one call of the module at `path` did: the trace's events from `begin` to `end`, where blocks from `first` on
+    are its own. `told`: how much had to be told of it, which names the module."""
 
+    path: str
+    told: int
     first: int
     begin: int
     end: int
@@ -111,9 +123,11 @@ class Call(NamedTuple):
     views: dict[int, int]  # of arguments
     read: frozenset[int]  # the places of arguments whose content decided something
 
-    def agrees(self, given: list[Any]) -> bool:
+    def agrees(self, given: list[Any], path: str) -> bool:
         """Whether what decided something is in `given` as it was."""
-        return all(self.before[place].content == given[place].content for place in self.read)
+        return (path == self.path or not self.told) and all(
+            self.before[place].content == given[place].content for place in self.read
+        )
 
 
 class Repeats:
@@ -140,28 +154,29 @@ class Repeats:
 
     def run(self, called: Any, function: Callable[[], Any], args: Any, kwargs: Any) -> Any:
         """Call `function`, which calls `called`, or copy what an equal call did."""
-        story, arguments = self.story, (args, tuple(kwargs.items()))
+        story, arguments, path = self.story, (args, tuple(kwargs.items())), self.story.path
         key = None
         with suppress(Unrepeatable):  # whose traceback would hold tensors while the function runs
-            given, state = Tree(story, arguments), (called, story.state, self._attributes(called))
+            given, state = Tree(story, arguments), (story.state, self._attributes(called))
             key = (state, given.key())
         if key is None:
             return function()
-        if call := next((call for call in self._calls.get(key, ()) if call.agrees(given.items)), None):
+        if call := next((call for call in self._calls.get(key, ()) if call.agrees(given.items, path)), None):
             story.values.read |= {given.items[place].block for place in call.read}
-            return self._copy(call, given)
+            return self._copy(call, given, path)
         first, begin, routes, values = len(story.blocks), len(story.events), Counter(story.routes), story.values
+        told = story.told
         given.places.clear()  # what they hold is the call's to drop
         before, values.read = values.read, frozenset()
         result = function()
         read, values.read = values.read, values.read | before
         with suppress(Unrepeatable):
             after = Tree(story, (*arguments, result))
-            unchanged = (called, story.state, self._attributes(called)) == state
+            unchanged = (story.state, self._attributes(called)) == state
             if unchanged and self._is_explained(given, after, first, begin):
-                did = (first, begin, len(story.events), story.routes - routes)
+                did = (path, story.told - told, first, begin, len(story.events), story.routes - routes)
                 places = frozenset(p for p, i in enumerate(given.items) if type(i) is View and i.block in read)
-                self._looked[called] = state[2].keep()
+                self._looked[called] = state[1].keep()
                 self._calls.setdefault(key, []).append(Call(*did, given.items, after.items, given.views, places))
         return result
 
@@ -184,9 +199,10 @@ class Repeats:
             and not any(item.content is not None for item in after.items if type(item) is View and item.block >= first)
         )
 
-    def _copy(self, call: Call, given: Tree) -> Any:
+    def _copy(self, call: Call, given: Tree, path: str) -> Any:
         """Write the call's births and deaths down again, do to lists and dicts what it did, and make its result."""
         story, shift = self.story, len(self.story.blocks) - call.first
+        ops = _Ops(story.ops, call.path, path)
         sources: dict[int, torch.Tensor] = {}
         for block in {item.block for item in call.after if type(item) is View and item.block < call.first}:
             holder, name = given.places[call.views[block]]
@@ -200,7 +216,10 @@ class Repeats:
                 story.release(number + shift)
             else:
                 b, born = story.blocks[number], len(story.events)
-                again = replace(b, number=number + shift, born=born, died=None)
+                term = story.term if b.term == "outputs" else b.term  # nobody looks for those of a later call
+                again = replace(
+                    b, number=number + shift, op=ops[b.op], born=born, died=None, phase=story.phase, term=term
+                )
                 story.blocks.append(again)
                 story.events.append(again.number)
         story.routes.update(call.routes)
@@ -221,6 +240,23 @@ class Repeats:
                 if new != old:
                     holder[name] = make(new)
             return _nested(map(make, call.after[len(call.before) :]))
+
+
+class _Ops(dict[int, int]):
+    """The ops of a call's blocks as those of the same call of another module: their numbers by the first call's."""
+
+    def __init__(self, ops: list[tuple[str, str]], old: str, new: str) -> None:
+        super().__init__()
+        self._ops, self._old, self._new = ops, old, new
+
+    def __missing__(self, op: int) -> int:
+        path, name = self._ops[op] if op >= 0 else ("", "")
+        if self._old == self._new or not f"{path}.".startswith(f"{self._old}."):
+            self[op] = op
+        else:
+            self[op] = len(self._ops)
+            self._ops.append((self._new + path.removeprefix(self._old), name))
+        return self[op]
 
 
 def _nested(items: Iterator[Any]) -> Any:

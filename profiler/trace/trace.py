@@ -93,8 +93,10 @@ class Trace(Tracing):
         self.cache_emptied_at.add(len(self.events))
 
     def call(self, module: nn.Module, function: Callable[[], Any], args: Any, kwargs: Any) -> Any:
-        """Run the call of a module, or copy an equal one if it is a child of the root."""
-        if self._repeats is None or torch.is_grad_enabled() or "." in self._path[-1] or module is self._root:
+        """Run the call of a module, or copy an equal one if it is a child of the root or a layer."""
+        *parents, name = self.path.split(".")
+        is_looked_at = not parents or (name.isdigit() and module._modules)
+        if self._repeats is None or torch.is_grad_enabled() or not is_looked_at or module is self._root:
             return function()
         return self._repeats.run(module, function, args, kwargs)
 

@@ -45,7 +45,17 @@ class Tracing(Observer):
     def state(self) -> tuple[Hashable, ...]:
         """What of the trace's own state decides the allocations of a call."""
         backend = dispatcher() and dispatcher()._AttentionBackendRegistry._active_backend
-        return (self.phase, self._path[-1], len(self._products), True in self._products, self.allowed(), backend)
+        return (len(self._products), True in self._products, self.allowed(), backend)
+
+    @property
+    def path(self) -> str:
+        """The module that runs."""
+        return self._path[-1]
+
+    @property
+    def told(self) -> int:
+        """How many places there are to tell of, at which something was assumed."""
+        return len(self.unpriced) + len(self.values.masks) + len(self.values.choices)
 
     def infer(self, func: Any, args: Any, kwargs: Any) -> Any:
         """The op's result without data. Shape inference is the trace's main cost, so results are remembered by shapes."""

@@ -421,3 +421,37 @@ def test_what_a_module_drops_dies_though_its_attributes_were_looked_at() -> None
         return root, lambda: root[0](torch.empty(MANY, device="meta"))
 
     both(make)
+
+
+class Layers(nn.Module):
+    """Layers that scale, each as often as it is told."""
+
+    def __init__(self, times: list[int]) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Sequential(nn.Linear(16, 16), Repeated()) for _ in times)
+        for layer, each in zip(self.layers, times, strict=True):
+            layer[1].times = [each]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+
+def layered(times: list[int]) -> tuple[nn.Module, Callable[[], Any]]:
+    model = Layers(times).to("meta")
+    return model, lambda: model(z(2**17, 16))
+
+
+def test_layers_that_are_made_alike_are_traced_once_and_each_has_its_own_name() -> None:
+    few, many = both(lambda: layered([1] * 12))
+    assert few < many / 3
+    (_, blocks, _), _ = trace_of(*layered([1] * 12))
+    assert [place[0] for *_, place in blocks if place and place[1] == "aten.mul.Tensor"] == [
+        f"layers.{n}.1" for n in range(12)
+    ]
+
+
+def test_a_layer_that_is_made_otherwise_is_traced() -> None:
+    few, many = both(lambda: layered([1, 3, 1, 3]))
+    assert few < many

@@ -13,10 +13,8 @@ from profiler.trace.tracing import Tracing
 SHORT = 4096  # elements that one block sorts in place (should_use_small_sort)
 MOST = 2**31 - 1
 MOST_SCANNED = 2**30
-THREADS, BLOCKS = (
-    256,
-    6,
-)  # of the top-k of long rows; blocks of 40 registers a thread that fit a multiprocessor's 65,536
+# Of the top-k of long rows; blocks of 40 registers a thread that fit a multiprocessor's 65,536.
+THREADS, BLOCKS = 256, 6
 
 
 def sort(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
