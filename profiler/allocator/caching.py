@@ -249,10 +249,10 @@ class CachingAllocator:
 
     def _insert(self, block: Piece) -> None:
         block.put_back = self._searches
-        insort(self._pools[block.pool], (block.size, block.address, block))
+        insort(self._pools[block.small, block.queue], (block.size, block.address, block))
 
     def _remove(self, block: Piece) -> None:
-        pool = self._pools[block.pool]
+        pool = self._pools[block.small, block.queue]
         pool.pop(bisect_left(pool, (block.size, block.address)))
 
 

@@ -21,10 +21,12 @@ from profiler.files.write import write_atomically
 from profiler.models.spec import ModelSpec
 
 RECORDINGS = CONFIGS / "recordings"
-# What a stage's trace goes through, and what lies beside it: whole generations, and the ways in which a model is found.
+# What a stage's trace goes through, and what lies beside it: whole generations, the ways in which a model is found, and the
+# copying of calls, which finds what a trace without it does.
 TRACED = ("trace", "stages", "models", "estimation/size_functions.py", "estimation/recording.py", "kernels/prices.py")
 UNTRACED = frozenset(
-    """trace/parts.py trace/placed.py trace/crossing.py trace/stand_in_cuda.py
+    """trace/repeated_calls.py trace/attributes.py
+    trace/parts.py trace/placed.py trace/crossing.py trace/stand_in_cuda.py
     stages/generation.py stages/generation_options.py stages/call.py
     models/find.py models/folder.py models/catalog.py models/pipeline.py models/pipeline_folder.py
     models/pipeline_spec.py models/tokenizer.py models/not_here.py models/__init__.py""".split()  # noqa: SIM905

@@ -3,7 +3,7 @@
 from collections.abc import Hashable
 from functools import partial
 from inspect import isclass, isroutine
-from itertools import chain
+from itertools import chain, compress
 from operator import is_
 from typing import Any
 
@@ -38,8 +38,13 @@ class Attributes:
         self._hash = hash(self.found)
 
     def keep(self) -> "Attributes":
-        """This, with the objects that stand there now."""
-        self._held, self._blocks = self._read()
+        """This, with the objects that stand there now: tensors by their blocks, as to hold one could keep a weight that an
+        offload takes away."""
+        there = [*chain.from_iterable(self.views)]
+        self._is_tensor = [isinstance(value, torch.Tensor) for value in there]
+        self._is_other = [not is_tensor for is_tensor in self._is_tensor]
+        self._others = [*compress(there, self._is_other)]
+        self._blocks = [*map(self._story.number_of, compress(there, self._is_tensor))]
         self._lengths = [*map(len, self.views)]
         return self
 
@@ -47,14 +52,13 @@ class Attributes:
         """Whether each dict, list and set in `views` holds the same objects as when they were kept, in the same blocks."""
         if [*map(len, self.views)] != self._lengths:
             return False
-        held, blocks = self._read()
-        return blocks == self._blocks and all(map(is_, held, self._held))
-
-    def _read(self) -> tuple[list[Any], list[int | None]]:
-        """What stands there, tensors apart, by their blocks: to hold one could keep a weight that an offload takes away."""
         there = [*chain.from_iterable(self.views)]
-        tensors = [value for value in there if isinstance(value, torch.Tensor)]
-        return [value for value in there if not isinstance(value, torch.Tensor)], [*map(self._story.number_of, tensors)]
+        tensors = [*compress(there, self._is_tensor)]
+        return (
+            all(map(is_, compress(there, self._is_other), self._others))
+            and all(isinstance(value, torch.Tensor) for value in tensors)
+            and [*map(self._story.number_of, tensors)] == self._blocks
+        )
 
     def __hash__(self) -> int:
         return self._hash

@@ -21,12 +21,12 @@ Any other call is traced. The events are those of `Trace(..., repeats=False)`, w
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
+from profiler.data.events import Block
 from profiler.trace.attributes import PLAIN, Attributes, Unrepeatable
 from profiler.trace.observer import dtype_name
 from profiler.trace.tracing import Tracing
@@ -217,11 +217,9 @@ class Repeats:
             else:
                 b, born = story.blocks[number], len(story.events)
                 term = story.term if b.term == "outputs" else b.term  # nobody looks for those of a later call
-                again = replace(
-                    b, number=number + shift, op=ops[b.op], born=born, died=None, phase=story.phase, term=term
-                )
-                story.blocks.append(again)
-                story.events.append(again.number)
+                facts = (ops[b.op], b.shape, b.dtype, term, story.phase, born, None, b.price, b.queue, b.awaited)
+                story.blocks.append(Block(number + shift, b.bytes, *facts))
+                story.events.append(number + shift)
         story.routes.update(call.routes)
 
         def make(item: Any) -> Any:
