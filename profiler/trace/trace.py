@@ -94,8 +94,7 @@ class Trace(Tracing):
 
     def call(self, module: nn.Module, function: Callable[[], Any], args: Any, kwargs: Any) -> Any:
         """Run the call of a module, or copy an equal one if it is a child of the root or a layer."""
-        *parents, name = self.path.split(".")
-        is_looked_at = not parents or (name.isdigit() and module._modules)
+        is_looked_at = "." not in self.path or _is_layer(self.path, module)
         if self._repeats is None or torch.is_grad_enabled() or not is_looked_at or module is self._root:
             return function()
         return self._repeats.run(module, function, args, kwargs)
@@ -123,3 +122,12 @@ class Trace(Tracing):
     def _died(self, key: int) -> None:
         super()._died(key)
         self.values.forget(key)
+
+
+def _is_layer(path: str, module: nn.Module) -> bool:
+    """Whether a module is one of a list, is made of others, and tells of its call nobody but its caller.
+
+    A hook may keep what a layer returns: transformers collects hidden states so (`utils/output_capturing.py`).
+    """
+    is_item = path.rpartition(".")[2].isdigit() and bool(module._modules)
+    return is_item and not any(part._forward_hooks for part in module.modules())

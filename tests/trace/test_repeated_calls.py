@@ -455,3 +455,21 @@ def test_layers_that_are_made_alike_are_traced_once_and_each_has_its_own_name() 
 def test_a_layer_that_is_made_otherwise_is_traced() -> None:
     few, many = both(lambda: layered([1, 3, 1, 3]))
     assert few < many
+
+
+def test_a_layer_whose_result_somebody_else_takes_is_traced() -> None:
+    """As transformers collects hidden states: a hook on each layer keeps what it returns."""
+
+    def make() -> tuple[nn.Module, Callable[[], Any]]:
+        model, call = layered([1] * 4)
+        kept: list[torch.Tensor] = []
+
+        def keep(_: Any, __: Any, result: torch.Tensor) -> None:
+            kept.append(result)
+
+        for layer in model.layers:  # type: ignore[union-attr]
+            layer.register_forward_hook(keep)
+        return model, lambda: (call(), call(), kept)
+
+    few, many = both(make)
+    assert few == many
