@@ -240,6 +240,18 @@ class Repeats:
             return _nested(map(make, call.after[len(call.before) :]))
 
 
+def is_looked_at(module: nn.Module, path: str) -> bool:
+    """Whether calls of a module are copied: a child of the root, or one of a list that is made of others.
+
+    A layer with a hook is traced, for that may keep what it returns: transformers collects hidden states so
+    (`utils/output_capturing.py`).
+    """
+    if "." not in path:
+        return True
+    is_layer = path.rpartition(".")[2].isdigit() and bool(module._modules)
+    return is_layer and not any(part._forward_hooks for part in module.modules())
+
+
 class _Ops(dict[int, int]):
     """The ops of a call's blocks as those of the same call of another module: their numbers by the first call's."""
 

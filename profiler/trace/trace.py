@@ -18,7 +18,7 @@ from profiler.trace.attention import stand_ins
 from profiler.trace.autocast import Autocast
 from profiler.trace.known_values import is_real
 from profiler.trace.meta_as_device import as_on_a_device
-from profiler.trace.repeated_calls import Repeats
+from profiler.trace.repeated_calls import Repeats, is_looked_at
 from profiler.trace.rules.kernels import CPU_RULES, CUDA_RULES
 from profiler.trace.tracing import Tracing
 
@@ -93,9 +93,13 @@ class Trace(Tracing):
         self.cache_emptied_at.add(len(self.events))
 
     def call(self, module: nn.Module, function: Callable[[], Any], args: Any, kwargs: Any) -> Any:
-        """Run the call of a module, or copy an equal one if it is a child of the root or a layer."""
-        is_looked_at = "." not in self.path or _is_layer(self.path, module)
-        if self._repeats is None or torch.is_grad_enabled() or not is_looked_at or module is self._root:
+        """Run the call of a module, or copy an equal one if such a module is looked at."""
+        if (
+            self._repeats is None
+            or torch.is_grad_enabled()
+            or module is self._root
+            or not is_looked_at(module, self.path)
+        ):
             return function()
         return self._repeats.run(module, function, args, kwargs)
 
@@ -122,12 +126,3 @@ class Trace(Tracing):
     def _died(self, key: int) -> None:
         super()._died(key)
         self.values.forget(key)
-
-
-def _is_layer(path: str, module: nn.Module) -> bool:
-    """Whether a module is one of a list, is made of others, and tells of its call nobody but its caller.
-
-    A hook may keep what a layer returns: transformers collects hidden states so (`utils/output_capturing.py`).
-    """
-    is_item = path.rpartition(".")[2].isdigit() and bool(module._modules)
-    return is_item and not any(part._forward_hooks for part in module.modules())
