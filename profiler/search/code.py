@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from profiler.data.alloc_conf import OTHER_SINCE, OTHER_VARIABLE, VARIABLE
+from profiler.data.alloc_conf import OTHER_SINCE, OTHER_VARIABLE, VARIABLE, alloc_conf_of
 from profiler.data.workload import VAE_STAGES, DtypeName
 from profiler.models.spec import Size
 from profiler.search.question import GenerationQuestion, Question, StageQuestion
@@ -30,7 +30,7 @@ def _before(question: Question, setting: Setting) -> Iterator[str]:
     stack = setting.stack_of(question.stack)
     if setting.torch is not None:
         yield f"# needs torch {setting.torch} or later"
-    if conf := setting.alloc_conf(question.stack):
+    if conf := alloc_conf_of(stack.settings, stack.torch_release):
         name = OTHER_VARIABLE if stack.torch_release >= OTHER_SINCE else VARIABLE
         yield "import os"
         yield ""

@@ -13,13 +13,14 @@ from profiler.diagnosis.remedies import describe_remedy
 from profiler.errors import UserError
 from profiler.machine.target import target_stack
 from profiler.models.find import find_model
-from profiler.search.call import Answer, question_of
-from profiler.search.ladder import CHANGES, combinations
+from profiler.search.answer import Answer
+from profiler.search.call import question_of
+from profiler.search.changes import CHANGES, combinations
 from profiler.search.largest import largest, steps_of
-from profiler.search.plainest import Search, pareto, plainest
-from profiler.search.pruning import is_enough, may_help
 from profiler.search.question import GenerationQuestion, StageQuestion
+from profiler.search.search import Search, pareto, plainest
 from profiler.search.setting import Setting
+from profiler.search.troubles import is_enough, may_help
 from tests.pipelines import small_sd15
 
 VIDEO, IMAGE = "tests/models/tiny-video.yaml", "tests/models/tiny-image.yaml"
@@ -212,7 +213,7 @@ def test_weights_that_are_too_many_are_not_placed_at_all() -> None:
     search = Search(question, applicable(question))
     search.run()
     assert all(trial.setting.placement.offload.startswith(("group", "sequential")) for trial in search.made.values())
-    assert search.left_out["--offload none"] == "weights alone take 3.725 GiB at once"
+    assert search.pruning.left_out["--offload none"] == "weights alone take 3.725 GiB at once"
 
 
 def test_two_troubles_want_two_changes() -> None:
