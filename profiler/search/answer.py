@@ -1,7 +1,6 @@
 """One question answered: the search, at the largest size where one is asked for, and what would fit where nothing does."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from profiler.data.units import format_bytes
 from profiler.errors import UserError
@@ -34,8 +33,10 @@ class Answer:
 
     def fit(self) -> Fit:
         """The whole answer."""
-        found = self._largest(self.free) if self.free else None
-        question = self.question
+        found, question = None, self.question
+        if self.free:
+            question, found = largest(question, self.free, self._floor, self._denoiser)
+            self.question = question
         search = Search(question, self.changes)
         trials = [trial for trial in search.run(1 if self.free and question.whole else None) if trial.found]
         if not trials:
@@ -57,19 +58,6 @@ class Answer:
             left_out=search.pruning.left_out,
             notes=self._notes(best),
         )
-
-    def _largest(self, free: str) -> dict[str, Any]:
-        """Go to the largest size that fits; returns what JSON has of it."""
-        found = largest(self.question, free, self._floor, self._denoiser)
-        self.question, above = found.question, found.above
-        return {
-            "free": free,
-            "value": found.value,
-            "next": found.following,
-            "missing_bytes": None if above is None or above.found is None else max(0, -above.headroom),
-            "why_not": above.why_not if above else "",
-            "untried": None if above is None else found.untried,
-        }
 
     def _floor(self, question: Question) -> Trial:
         """The trial of what takes least: what fits at all fits so."""

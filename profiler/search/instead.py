@@ -8,7 +8,7 @@ from profiler.data.stack import Stack
 from profiler.data.units import GIB, format_bytes
 from profiler.errors import UserError
 from profiler.machine.cards import Gpu, assumed_stack, cards_of, gpus
-from profiler.search.largest import steps_of
+from profiler.search.largest import below, sizes_of
 from profiler.search.pieces import VAE_PHASES
 from profiler.search.question import Question
 from profiler.search.trial import Trial
@@ -61,10 +61,10 @@ def smaller(question: Question) -> Iterator[Question]:
     ways = [("frames",)] * (question.size["frames"] > 1) + [("height", "width")]
     for share, free in product(SMALLER, ways):
         try:
-            steps = {name: steps_of(question, name) for name in free}
+            choices = {name: sizes_of(question, name) for name in free}
         except UserError:  # a size that the model fixes
             continue
-        sizes = {name: one.size(one.below(question.size[name] * share)) for name, one in steps.items()}
+        sizes = {name: of[below(of, question.size[name] * share)] for name, of in choices.items()}
         if sizes != {name: question.size[name] for name in free}:
             yield question.resized(**sizes)
 

@@ -16,7 +16,7 @@ from profiler.models.find import find_model
 from profiler.search.answer import Answer
 from profiler.search.call import question_of
 from profiler.search.changes import CHANGES, combinations
-from profiler.search.largest import largest, steps_of
+from profiler.search.largest import largest, sizes_of
 from profiler.search.question import GenerationQuestion, StageQuestion
 from profiler.search.search import Search, pareto, plainest
 from profiler.search.setting import Setting
@@ -120,18 +120,20 @@ def test_a_peak_grows_with_each_size_and_the_next_size_does_not_fit() -> None:
     for side in ("height", "width"):
         peaks = [question.resized(**{side: size}).ask(Setting()).allocated for size in (64, 128, 256, 320)]
         assert peaks == sorted(peaks)
-    found = largest(question.resized(height=256), "width", lambda one: one.ask(Setting()))
-    assert found.value and found.following == found.value + 8 and found.untried == 0
-    assert question.resized(height=256, width=found.value).ask(Setting()).fits
-    assert found.above and not found.above.fits and found.above.headroom < 0
+    at, found = largest(question.resized(height=256), "width", lambda one: one.ask(Setting()))
+    assert at.size["width"] == found["value"] and (found["next"], found["untried"]) == (found["value"] + 8, 0)
+    assert question.resized(height=256, width=found["value"]).ask(Setting()).fits
+    above = question.resized(height=256, width=found["next"]).ask(Setting())
+    assert not above.fits and found["missing_bytes"] == -above.headroom > 0
 
 
 def test_the_steps_are_the_models_own() -> None:
-    assert steps_of(stage(), "frames").size(3) == 13
-    assert steps_of(stage(), "height").step == 8
-    assert steps_of(replace(stage(), stage="denoise"), "height").step == 16
+    assert list(sizes_of(stage(), "frames"))[:4] == [1, 5, 9, 13]
+    assert list(sizes_of(stage(), "height"))[:2] == [8, 16]
+    assert sizes_of(replace(stage(), stage="denoise"), "height").step == 16
+    assert max(sizes_of(stage(), "width")) == 4 * 256
     with pytest.raises(UserError, match="frames: tiny-image is an image model: nothing to search"):
-        steps_of(stage(IMAGE), "frames")
+        sizes_of(stage(IMAGE), "frames")
 
 
 def test_json_has_what_a_program_reads(latentmeter: Any) -> None:
