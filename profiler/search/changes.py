@@ -84,12 +84,10 @@ CHANGES: tuple[Change, ...] = (
         and question.size["frames"] > 1
         and not question.base.options.framewise,
     ),
-    *(
-        Change(
-            name="decode-chunk", costs="quality", price=CAUTIONS["framewise"], saves="vae",
-            on=lambda setting, frames=frames: replace(setting, decode_chunk=frames), applies=_is_chunked,  # type: ignore[misc]
-        )
-        for frames in (8, 2)
+    Change(
+        name="decode-chunk", costs="quality", price=CAUTIONS["framewise"], saves="vae",
+        on=lambda setting: replace(setting, decode_chunk=1),  # pieces.py chooses how many frames, and the size of tiles
+        applies=_is_chunked,
     ),
     Change(
         name="tiling", costs="quality", price=CAUTIONS["tiling"], saves="vae",

@@ -5,14 +5,13 @@ from dataclasses import replace
 from functools import cached_property
 
 from profiler.search.changes import Combination, combinations, leanest, without
-from profiler.search.pieces import SIDES, with_tiles
+from profiler.search.pieces import CHOICES, larger_chunks, smaller_pieces
 from profiler.search.pruning import Pruning
 from profiler.search.question import Question
 from profiler.search.setting import Change, Setting
 from profiler.search.trial import Trial
 
 MOST = {True: 3, False: 6}  # traces of a whole generation, of a stage; twice as many where nothing is known to fit
-TILES_BELOW = 2  # that are tried where the largest that the VAE's stage takes is tight
 CHEAP = 2  # of a whole generation: where so many did not fit, the one that takes least is traced next
 
 
@@ -43,9 +42,11 @@ class Search:
         if with_floor or not self._fitting:
             self.made.setdefault(self.floor.setting.changes, self.floor)
         self._ask_without_the_allocators()
-        if not self._settled:
-            self._ask_smaller_tiles()
-        return [self.made[one] for one in combinations(self.changes) if one in self.made]
+        if self._settled:
+            self._ask_larger_chunks()
+        else:
+            self._ask_smaller_pieces()
+        return [trial for _, trial in self._in_order]
 
     @cached_property
     def floor(self) -> Trial:
@@ -63,6 +64,11 @@ class Search:
             changes.remove(refused)
 
     @property
+    def _in_order(self) -> list[tuple[Combination, Trial]]:
+        """The trials, the cheapest changes first."""
+        return [(one, self.made[one]) for one in combinations(self.changes) if one in self.made]
+
+    @property
     def _fitting(self) -> list[Trial]:
         return [trial for trial in self.made.values() if trial.fits]
 
@@ -76,12 +82,14 @@ class Search:
         return len({_without_cache(made) for made, trial in self.made.items() if trial.found})
 
     def _setting(self, combination: Combination) -> Setting:
-        """The base with every change of a combination; tiles as large as before where only the allocator is another."""
+        """The base with every change of a combination; tiles and chunks as before where only the allocator is another."""
         setting, same = self.question.base.with_changes(combination), self.made.get(_without_cache(combination))
         if same:
-            return setting.with_options(tile=same.setting.options.tile)
-        before = without(combination, "tiling")
-        return setting if before == combination else with_tiles(self.question, setting, self.pruning.nearest(before))
+            return replace(same.setting, expandable=setting.expandable, changes=combination)
+        for name, choose in CHOICES.items():
+            if (before := without(combination, name)) != combination:
+                setting = choose(self.question, setting, self.pruning.nearest(before))
+        return setting
 
     def _ask_without_the_allocators(self) -> None:
         """What fits with another allocator is asked with the usual one too: that is the same trace, replayed."""
@@ -90,18 +98,25 @@ class Search:
             if trial.fits and lighter not in self.made:
                 self.made[lighter] = self.question.ask(replace(trial.setting, expandable=False, changes=lighter))
 
-    def _ask_smaller_tiles(self) -> None:
-        """Where all is tight, the next smaller tiles: the VAE's own stage does not know what the rest leaves cached."""
-        for combination in combinations(self.changes):
-            trial = self.made.get(combination)
-            if trial is None or not trial.fits or without(combination, "tiling") == combination:
-                continue  # a tile that was asked for stays
-            tile = trial.setting.options.tile
-            for side in [side for side in SIDES if tile and side < min(tile)][:TILES_BELOW]:
-                smaller = self.question.ask(trial.setting.with_options(tile=(side, side)))
-                if smaller.verdict == "fits":
-                    self.made[combination] = smaller
+    def _ask_smaller_pieces(self) -> None:
+        """Where all is tight, smaller tiles or chunks: the VAE's own stage does not know what the rest leaves cached."""
+        for combination, trial in self._in_order:
+            for setting in smaller_pieces(trial.setting) if trial.fits else ():
+                if self._takes_the_place(combination, setting):
                     return
+
+    def _ask_larger_chunks(self) -> None:
+        """Larger chunks of the plainest way that fits, as long as they do: the VAE's own stage may be stricter."""
+        combination, trial = next(one for one in self._in_order if one[1].verdict == "fits")
+        for setting in larger_chunks(trial.setting, self.question.size["frames"]):
+            if not self._takes_the_place(combination, setting):
+                return
+
+    def _takes_the_place(self, combination: Combination, setting: Setting) -> bool:
+        """Whether a setting with pieces of another size fits; then its trial is the combination's."""
+        if fits := (trial := self.question.ask(setting)).verdict == "fits":
+            self.made[combination] = trial
+        return fits
 
 
 def _without_cache(combination: Combination) -> Combination:

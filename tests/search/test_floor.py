@@ -17,7 +17,7 @@ from profiler.search.changes import CHANGES, leanest
 from profiler.search.instead import unlike
 from profiler.search.largest import MOST_WHOLE, largest
 from profiler.search.parts import denoiser_at_least, lower_bounds
-from profiler.search.pieces import SIDES, _beside_others, _has_room, with_tiles
+from profiler.search.pieces import SIDES, _beside_others, _has_room, with_chunks, with_tiles
 from profiler.search.pruning import Pruning
 from profiler.search.question import GenerationQuestion, StageQuestion
 from profiler.search.search import Search
@@ -121,11 +121,49 @@ def test_smaller_tiles_are_tried_where_the_whole_is_tight() -> None:
 
     tiling = tuple(change for change in CHANGES if change.name == "tiling")
     search = Search(SimpleNamespace(ask=ask, whole=True), tiling)  # type: ignore[arg-type]
-    trial = ask(Setting().with_options(tiling=True, tile=(512, 512)))
-    search.made |= {(): trial, tiling: trial}  # the first as who asked for these tiles has it: they stay
-    search._ask_smaller_tiles()
+    asked_for = Setting().with_options(tiling=True, tile=(512, 512))
+    trial = ask(replace(asked_for, changes=tiling))
+    search.made |= {(): ask(asked_for), tiling: trial}  # the first as who asked for these tiles has it: they stay
+    search._ask_smaller_pieces()
     assert [found.setting.options.tile for found in search.made.values()] == [(512, 512), (320, 320)]
-    assert asked == [512, 384, 320]
+    assert asked == [512, 512, 384, 320]
+
+
+@pytest.mark.parametrize("most", [1, 3, 24])
+def test_a_chunk_is_the_largest_that_fits(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    """Every number of frames is in reach, in few trials of the VAE's own stage; one is taken where none fits."""
+    asked: list[int] = []
+
+    def fits_up_to(vae: StageQuestion, setting: Setting) -> Any:
+        frames = vae.size["frames"]
+        asked.append(frames)
+        found, reserved = SimpleNamespace(terms=SimpleNamespace(weights=0)), frames << 30
+        verdict = "fits" if frames <= most else "tight"
+        return SimpleNamespace(found=found, estimate=found, capacity=most << 30, reserved=reserved, verdict=verdict)
+
+    monkeypatch.setattr(StageQuestion, "ask", fits_up_to)
+    stack, context = target_stack("rtx-5070", "2.13.0", None)
+    question = GenerationQuestion(spec=catalog_pipeline("svd-xt"), stack=stack, context_bytes=context)
+    assert with_chunks(question, Setting(placement=SEQUENTIAL), None).decode_chunk == most
+    assert len(asked) <= 6 and {most, min(most + 1, 25)} <= set(asked)  # the next larger one too
+
+
+def test_larger_chunks_are_tried_where_the_whole_has_room() -> None:
+    """A whole generation of SVD on 12 GiB has room for chunks of four frames, where the VAE's own stage is tight."""
+    asked: list[int] = []
+    chunking = tuple(change for change in CHANGES if change.name == "decode-chunk")
+
+    def ask(setting: Setting) -> Any:
+        asked.append(setting.decode_chunk or 25)
+        return SimpleNamespace(setting=setting, fits=True, verdict="fits" if asked[-1] <= 4 else "tight")
+
+    search = Search(SimpleNamespace(ask=ask, whole=True, size={"frames": 25}), chunking)  # type: ignore[arg-type]
+    search.made |= {chunking: ask(Setting(decode_chunk=3, changes=chunking))}
+    search._ask_larger_chunks()
+    assert [found.setting.decode_chunk for found in search.made.values()] == [4] and asked == [3, 4, 5]
+    search.made |= {chunking: ask(Setting(decode_chunk=6, changes=chunking))}
+    search._ask_smaller_pieces()
+    assert [found.setting.decode_chunk for found in search.made.values()] == [4] and asked[3:] == [6, 5, 4]
 
 
 def test_weights_that_are_moved_do_not_stand_beside_a_tile() -> None:
