@@ -5,10 +5,11 @@ from typing import Any
 
 from profiler.data.alloc_conf import alloc_conf_of
 from profiler.data.memory import Memory, Verdict
+from profiler.data.text import typed
 from profiler.data.units import format_bytes
 from profiler.search.code import code_of, denoiser_of
 from profiler.search.question import GenerationQuestion, Question
-from profiler.search.setting import ON_CARD, Setting, typed
+from profiler.search.setting import ON_CARD, Setting
 from profiler.search.trial import Trial
 from profiler.search.vae_switches import switches
 

@@ -1,11 +1,11 @@
 """One way to run a model, and the changes that led to it."""
 
-import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 from profiler.data.stack import Stack
+from profiler.data.text import typed
 from profiler.data.workload import DtypeName, MemoryOptions, Placement
 from profiler.diagnosis.remedies import EXPANDABLE, with_expandable
 from profiler.machine.versions import with_torch
@@ -82,14 +82,3 @@ class Setting:
         if self.torch is not None:
             stack = with_torch(stack, self.torch)
         return (with_expandable(stack) or stack) if self.expandable else stack
-
-
-def typed(*words: str, **options: Any) -> str:
-    """A command line of `words` and `options`, quoted for a shell; True is a switch, None is left out."""
-    given = [
-        word
-        for name, value in options.items()
-        if value is not None
-        for word in ([f"--{name}"] if value is True else [f"--{name}", str(value)])
-    ]
-    return shlex.join([*words, *given])
