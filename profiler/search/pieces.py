@@ -3,8 +3,7 @@
 It is tried on the VAE's own stage, beside whatever else stands on the card meanwhile.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import prod
 
 from profiler.data.stack import RESERVE
@@ -17,15 +16,8 @@ from profiler.search.vae_switches import class_tile, refusal
 
 SIDES = (2048, 1536, 1280, 1024, 768, 640, 512, 384, 320, 256, 192, 128)  # pixels of squares, which every class takes
 VAE_PHASES = ("decode", "image encode")
+Tile = tuple[int, int]
 NEXT = 2  # sizes beside the one that the VAE's own stage finds, which a whole generation is asked with
-
-
-@dataclass(frozen=True)
-class Piece:
-    """What the VAE codes at once, with a setting: so many pixels."""
-
-    setting: Setting
-    pixels: int
 
 
 def with_tiles(question: Question, setting: Setting, before: Trial | None) -> Setting:
@@ -37,8 +29,7 @@ def with_tiles(question: Question, setting: Setting, before: Trial | None) -> Se
     vae = question.vae_alone
     if vae is None or len(tiles := _tiles(vae, setting)) < 2:
         return setting
-    uncut = Piece(setting.with_options(tiling=False, tile=None), prod(vae.sides))
-    return _largest(_beside_others(vae, setting, before), uncut, tiles) or setting
+    return _largest(_beside_others(vae, setting, before), tiles) or setting
 
 
 def with_chunks(question: Question, setting: Setting, before: Trial | None) -> Setting:
@@ -46,72 +37,51 @@ def with_chunks(question: Question, setting: Setting, before: Trial | None) -> S
     vae = question.vae_alone
     if vae is None:
         return setting
-    frame, frames = prod(vae.sides), vae.size["frames"]
-    decoded = 3 * frames * frame * ELEMENT_BYTES[setting.dtype or vae.base.dtype or "fp32"]  # earlier chunks wait there
-    chunks = [Piece(replace(setting, decode_chunk=n), n * frame) for n in range(frames - 1, 0, -1)]
-    uncut = Piece(replace(setting, decode_chunk=None), frames * frame)
-    return _largest(_beside_others(vae, setting, before, decoded), uncut, chunks) or setting
+    frames, dtype = vae.size["frames"], setting.dtype or vae.base.dtype or "fp32"
+    decoded = 3 * frames * prod(vae.sides) * ELEMENT_BYTES[dtype]  # earlier chunks wait on the card
+    chunks = [replace(setting, decode_chunk=n) for n in range(frames - 1, 0, -1)]
+    return _largest(_beside_others(vae, setting, before, decoded), chunks) or setting
 
 
-CHOICES: dict[str, Callable[[Question, Setting, Trial | None], Setting]]  # by the change's name
-CHOICES = {"decode-chunk": with_chunks, "tiling": with_tiles}
+def beside(setting: Setting, frames: int, *, larger: bool) -> list[Setting]:
+    """The same with the next smaller tiles or chunks, or the next larger chunks of so many frames.
 
-
-def smaller_pieces(setting: Setting) -> list[Setting]:
-    """The same with the next smaller tiles or chunks; none where their size was asked for, and not chosen."""
+    None where their size was asked for, and not chosen.
+    """
     chosen, tile, chunk = {change.name for change in setting.changes}, setting.options.tile, setting.decode_chunk
     found: list[Setting] = []
-    if "tiling" in chosen and tile:
+    if "tiling" in chosen and tile and not larger:
         found = [setting.with_options(tile=(side, side)) for side in SIDES if side < min(tile)]
     elif "decode-chunk" in chosen and chunk:
-        found = [replace(setting, decode_chunk=n) for n in range(chunk - 1, 0, -1)]
+        sizes = range(chunk + 1, frames) if larger else range(chunk - 1, 0, -1)
+        found = [replace(setting, decode_chunk=size) for size in sizes]
     return found[:NEXT]
 
 
-def larger_chunks(setting: Setting, frames: int) -> list[Setting]:
-    """The same with the next larger chunks of a clip, likewise: the VAE's own stage is stricter than the whole may be."""
-    chunk = setting.decode_chunk if "decode-chunk" in {change.name for change in setting.changes} else None
-    return [replace(setting, decode_chunk=n) for n in range(chunk + 1, frames)][:NEXT] if chunk else []
+def _largest(vae: StageQuestion, settings: list[Setting]) -> Setting | None:
+    """The first of `settings`, from large pieces to small ones, with which the VAE's stage fits; else the last.
 
-
-def _largest(vae: StageQuestion, uncut: Piece, pieces: list[Piece]) -> Setting | None:
-    """The setting of the largest of `pieces`, which come first, with which the VAE's stage fits; else of the smallest.
-
-    A size that the class gets wrong is passed over, as CogVideoX's tiles of 256x256, which change the picture's size. None
+    One that the class gets wrong is passed over, as CogVideoX's tiles of 256x256, which change the picture's size. None
     where it gets all of them wrong.
     """
-    last, seen = uncut, _alone(vae, uncut.setting)
-    fails, fits = -1, len(pieces)
+    fails, fits = -1, len(settings)
     while fits - fails > 1:
-        number = min(max(_guess(vae, last, seen, pieces), fails + 1), fits - 1)
-        trial = _alone(vae, pieces[number].setting)
+        middle = (fails + fits) // 2
+        trial = _alone(vae, settings[middle])
         if trial.found is None:
-            del pieces[number]
+            del settings[middle]
             fits -= 1
-            continue
-        last, seen = pieces[number], trial
-        fails, fits = (fails, number) if _has_room(trial, last.setting) else (number, fits)
-    return pieces[min(fits, len(pieces) - 1)].setting if pieces else None
+        elif _has_room(trial, settings[middle]):
+            fits = middle
+        else:
+            fails = middle
+    return settings[min(fits, len(settings) - 1)] if settings else None
 
 
 def _alone(vae: StageQuestion, setting: Setting) -> Trial:
     """The VAE's stage on what it decodes at once."""
     one = vae.resized(frames=setting.decode_chunk) if setting.decode_chunk else vae
     return one.ask(of_vae_alone(vae, setting))
-
-
-def _guess(vae: StageQuestion, last: Piece, seen: Trial, pieces: list[Piece]) -> int:
-    """The number of the largest piece that may fit, by the trial of the `last` one.
-
-    What a decoder makes goes by the piece's pixels; weights and clips stand beside it.
-    """
-    if seen.found is None or seen.capacity <= 0:
-        return len(pieces) - 1
-    weights, clip = seen.found.terms.weights or 0, 4 * 3 * vae.batch * vae.size["frames"] * prod(vae.sides)
-    beside = weights + min(4 * clip, (seen.reserved - weights) // 2)
-    made, room = seen.reserved - beside, seen.capacity - beside + moved_weights(seen, last.setting)
-    fitting = (number for number, piece in enumerate(pieces) if made * piece.pixels <= room * last.pixels)
-    return next(fitting, len(pieces) - 1)
 
 
 def _has_room(trial: Trial, setting: Setting) -> bool:
@@ -123,20 +93,23 @@ def _has_room(trial: Trial, setting: Setting) -> bool:
     return trial.verdict == "fits" or (moved > 0 and trial.reserved - moved <= trial.capacity)
 
 
-def _tiles(vae: StageQuestion, setting: Setting) -> list[Piece]:
+def _tiles(vae: StageQuestion, setting: Setting) -> list[Setting]:
     """Tiles that cut the frame, the largest first: squares, and the class's own, which needs no size.
 
     Squares are of whole quarters in latents, so that overlaps are whole latents.
     """
     (height, width), own = vae.sides, class_tile(vae)
     quarter = 4 * vae.spec.latent.spatial_compression
-    squares = [side for side in SIDES if side < max(height, width) and side % quarter == 0 and own != (side, side)]
-    found = [Piece(setting.with_options(tile=(side, side)), min(side, height) * min(side, width)) for side in squares]
-    if found and refusal(vae, found[-1].setting):
-        found = []
+    squares = [
+        (side, side) for side in SIDES if side < max(height, width) and side % quarter == 0 and own != (side, side)
+    ]
+    if squares and refusal(vae, setting.with_options(tile=squares[-1])):
+        squares = []
+    sizes: dict[Tile | None, Tile] = dict(zip(squares, squares, strict=True))
     if own and (own[0] < height or own[1] < width):
-        found.append(Piece(setting.with_options(tile=None), min(own[0], height) * min(own[1], width)))
-    return sorted(found, key=lambda piece: -piece.pixels)
+        sizes[None] = own
+    by_area = sorted(sizes, key=lambda tile: -min(sizes[tile][0], height) * min(sizes[tile][1], width))
+    return [setting.with_options(tile=tile) for tile in by_area]
 
 
 def _beside_others(vae: StageQuestion, setting: Setting, before: Trial | None, more: int = 0) -> StageQuestion:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from functools import cached_property
 
 from profiler.search.changes import Combination, combinations, leanest, without
-from profiler.search.pieces import CHOICES, larger_chunks, smaller_pieces
+from profiler.search.pieces import beside, with_chunks, with_tiles
 from profiler.search.pruning import Pruning
 from profiler.search.question import Question
 from profiler.search.setting import Change, Setting
@@ -42,10 +42,7 @@ class Search:
         if with_floor or not self._fitting:
             self.made.setdefault(self.floor.setting.changes, self.floor)
         self._ask_without_the_allocators()
-        if self._settled:
-            self._ask_larger_chunks()
-        else:
-            self._ask_smaller_pieces()
+        self._ask_beside()
         return [trial for _, trial in self._in_order]
 
     @cached_property
@@ -86,7 +83,7 @@ class Search:
         setting, same = self.question.base.with_changes(combination), self.made.get(_without_cache(combination))
         if same:
             return replace(same.setting, expandable=setting.expandable, changes=combination)
-        for name, choose in CHOICES.items():
+        for name, choose in (("decode-chunk", with_chunks), ("tiling", with_tiles)):
             if (before := without(combination, name)) != combination:
                 setting = choose(self.question, setting, self.pruning.nearest(before))
         return setting
@@ -98,25 +95,23 @@ class Search:
             if trial.fits and lighter not in self.made:
                 self.made[lighter] = self.question.ask(replace(trial.setting, expandable=False, changes=lighter))
 
-    def _ask_smaller_pieces(self) -> None:
-        """Where all is tight, smaller tiles or chunks: the VAE's own stage does not know what the rest leaves cached."""
+    def _ask_beside(self) -> None:
+        """Sizes beside those that the VAE's own stage finds, which does not know what the rest leaves cached.
+
+        Where all is tight, smaller tiles or chunks until one fits; else larger chunks of the plainest way while they fit.
+        """
+        frames, settled = self.question.size["frames"], self._settled
         for combination, trial in self._in_order:
-            for setting in smaller_pieces(trial.setting) if trial.fits else ():
-                if self._takes_the_place(combination, setting):
+            if trial.verdict != ("fits" if settled else "tight"):
+                continue
+            for setting in beside(trial.setting, frames, larger=settled):
+                other = self.question.ask(setting)
+                if other.verdict == "fits":
+                    self.made[combination] = other
+                if (other.verdict == "fits") != settled:
                     return
-
-    def _ask_larger_chunks(self) -> None:
-        """Larger chunks of the plainest way that fits, as long as they do: the VAE's own stage may be stricter."""
-        combination, trial = next(one for one in self._in_order if one[1].verdict == "fits")
-        for setting in larger_chunks(trial.setting, self.question.size["frames"]):
-            if not self._takes_the_place(combination, setting):
+            if settled:
                 return
-
-    def _takes_the_place(self, combination: Combination, setting: Setting) -> bool:
-        """Whether a setting with pieces of another size fits; then its trial is the combination's."""
-        if fits := (trial := self.question.ask(setting)).verdict == "fits":
-            self.made[combination] = trial
-        return fits
 
 
 def _without_cache(combination: Combination) -> Combination:

@@ -120,11 +120,11 @@ def test_smaller_tiles_are_tried_where_the_whole_is_tight() -> None:
         return SimpleNamespace(setting=setting, fits=True, verdict="fits" if side <= 320 else "tight")
 
     tiling = tuple(change for change in CHANGES if change.name == "tiling")
-    search = Search(SimpleNamespace(ask=ask, whole=True), tiling)  # type: ignore[arg-type]
+    search = Search(SimpleNamespace(ask=ask, whole=True, size={"frames": 1}), tiling)  # type: ignore[arg-type]
     asked_for = Setting().with_options(tiling=True, tile=(512, 512))
     trial = ask(replace(asked_for, changes=tiling))
     search.made |= {(): ask(asked_for), tiling: trial}  # the first as who asked for these tiles has it: they stay
-    search._ask_smaller_pieces()
+    search._ask_beside()
     assert [found.setting.options.tile for found in search.made.values()] == [(512, 512), (320, 320)]
     assert asked == [512, 512, 384, 320]
 
@@ -145,7 +145,7 @@ def test_a_chunk_is_the_largest_that_fits(monkeypatch: pytest.MonkeyPatch, most:
     stack, context = target_stack("rtx-5070", "2.13.0", None)
     question = GenerationQuestion(spec=catalog_pipeline("svd-xt"), stack=stack, context_bytes=context)
     assert with_chunks(question, Setting(placement=SEQUENTIAL), None).decode_chunk == most
-    assert len(asked) <= 6 and {most, min(most + 1, 25)} <= set(asked)  # the next larger one too
+    assert len(asked) <= 6 and {most, min(most + 1, 24)} <= set(asked)  # the next larger one too
 
 
 def test_larger_chunks_are_tried_where_the_whole_has_room() -> None:
@@ -159,10 +159,10 @@ def test_larger_chunks_are_tried_where_the_whole_has_room() -> None:
 
     search = Search(SimpleNamespace(ask=ask, whole=True, size={"frames": 25}), chunking)  # type: ignore[arg-type]
     search.made |= {chunking: ask(Setting(decode_chunk=3, changes=chunking))}
-    search._ask_larger_chunks()
+    search._ask_beside()
     assert [found.setting.decode_chunk for found in search.made.values()] == [4] and asked == [3, 4, 5]
     search.made |= {chunking: ask(Setting(decode_chunk=6, changes=chunking))}
-    search._ask_smaller_pieces()
+    search._ask_beside()
     assert [found.setting.decode_chunk for found in search.made.values()] == [4] and asked[3:] == [6, 5, 4]
 
 
