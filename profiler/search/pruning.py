@@ -24,7 +24,7 @@ class Pruning:
         self._taken: set[Change] = set()
 
     def is_worth(self, combination: Combination) -> bool:
-        """Whether a combination may fit where plainer ones do not, or take less: each rule is cheaper than the next."""
+        """Whether a combination may fit where plainer ones do not, or take less. The rules that cost least come first."""
         setting = self.question.base.with_changes(combination)
         return (
             not self._useless.intersection(combination)
