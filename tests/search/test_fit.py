@@ -18,6 +18,7 @@ from profiler.search.call import question_of
 from profiler.search.changes import CHANGES, combinations
 from profiler.search.largest import largest, sizes_of
 from profiler.search.question import GenerationQuestion, StageQuestion
+from profiler.search.result import _command
 from profiler.search.search import Search, pareto, plainest
 from profiler.search.setting import Setting
 from profiler.search.troubles import is_enough, may_help
@@ -146,6 +147,16 @@ def test_json_has_what_a_program_reads(latentmeter: Any) -> None:
         assert other.keys() >= TOP - {"alternatives", "in_the_way"}
     again = latentmeter(*found["command"].split()[1:], "--json")
     assert json.loads(again.out)["peak"] == found["peak"]
+
+
+def test_the_command_has_what_the_answer_set_of_the_card() -> None:
+    """Not the torch and the allocator that the card was named with, where the answer changes them."""
+    words = {"gpu": "t4", "torch": "2.9.1", "alloc-conf": "max_split_size_mb:64", "vram": None}
+    stack, context = target_stack("t4", "2.9.1", None, None, "max_split_size_mb:64")
+    question = StageQuestion(spec=find_model(VIDEO), stack=stack, context_bytes=context, card=words)
+    asked = _command(question, Setting(torch="2.13.0", expandable=True))
+    assert asked.endswith("--torch 2.13.0 --alloc-conf max_split_size_mb:64,expandable_segments:True --gpu t4")
+    assert _command(question, Setting()).endswith("--gpu t4 --torch 2.9.1 --alloc-conf max_split_size_mb:64")
 
 
 def test_nothing_fits_names_a_card_and_a_size(latentmeter: Any) -> None:
