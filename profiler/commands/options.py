@@ -3,13 +3,13 @@
 import json
 import math
 import re
-import shlex
 from collections.abc import Callable, Mapping
 from functools import reduce
 from typing import Any, TypeVar
 
 import click
 
+from profiler.data.text import typed
 from profiler.data.workload import ATTENTIONS, BACKENDS, DTYPES, OFFLOADS, STAGES, History, MemoryOptions, option_names
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -172,9 +172,7 @@ def fit_command(model: str, asked: Mapping[str, Any]) -> str:
     batch = asked.get("prompts") or asked.get("batch") or 1
     size = {name: asked.get(name) for name in ("frames", "height", "width")} | {"batch": batch if batch > 1 else None}
     rest = {name: asked.get(name) for name in ("dtype", "steps", "gpu", "vram", "reserve", "torch", "cudnn")}
-    given = {"stage": None if stage == "generate" else stage} | size | rest
-    words = [str(word) for name, value in given.items() if value is not None for word in (f"--{name}", value)]
-    return shlex.join(["latentmeter", "fit", model, *words])
+    return typed("latentmeter", "fit", model, stage=None if stage == "generate" else stage, **size, **rest)
 
 
 def emit(data: dict[str, Any], as_json: bool, show: Callable[[dict[str, Any]], None]) -> None:

@@ -7,8 +7,10 @@ spreadsheet, Markdown or HTML acts on. What is written by hand in this package n
 import csv
 import io
 import re
+import shlex
 from collections.abc import Iterable, Sequence
 from html import escape
+from typing import Any
 
 MARKDOWN = re.compile(r"([\\`*_\[\]|~$])")
 
@@ -51,3 +53,14 @@ def write_csv(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     writer.writerow(heads)
     writer.writerows([["" if value is None else for_csv(value) for value in row] for row in rows])
     return text.getvalue()
+
+
+def typed(*words: str, **options: Any) -> str:
+    """A command line of `words` and `options`, quoted for a shell; True is a switch, None is left out."""
+    given = [
+        word
+        for name, value in options.items()
+        if value is not None
+        for word in ([f"--{name}"] if value is True else [f"--{name}", str(value)])
+    ]
+    return shlex.join([*words, *given])

@@ -7,7 +7,9 @@ from typing import Any, Literal
 from profiler.comparison.case import Comparison, Pair
 from profiler.data.memory import ALLOCATED_TERMS, LEVELS
 from profiler.data.records import Estimate, Record
+from profiler.data.text import typed
 from profiler.data.units import format_bytes, format_percent
+from profiler.machine.cards import gpus
 from profiler.report.words import (
     added_workspace,
     card_of,
@@ -160,7 +162,7 @@ def table_row(comparison: Comparison, notes: Footnotes, said: str = "") -> list[
         *(Cell(workload.dtype), Cell(workload.options.key or "none")),
         Cell("measured (CPU)") if provenance == "cpu" else Cell(provenance, detail=card_of(record)),
         Cell(record.status),
-        Cell(_fits(record.estimate)),
+        Cell(_fits(record.estimate), detail=_what_to_change(record)),
     ]
     for quantity in LEVELS:
         for side in SIDES:
@@ -215,6 +217,20 @@ def _fits(estimate: Estimate | None) -> str:
     if estimate is None or estimate.fits is None:
         return "-"
     return estimate.verdict or ("fits" if estimate.fits else "does not fit")
+
+
+def _what_to_change(record: Record) -> str:
+    """The command that searches what fits, where the estimate does not; empty also for a card that is not a shipped one."""
+    workload, estimate = record.workload, record.estimate
+    if estimate is None or _fits(estimate) != "does not fit":
+        return ""
+    stack = estimate.stack
+    known = (one for one in gpus().values() if (one.name, one.total_bytes) == (stack.gpu, stack.device_total_bytes))
+    if (card := next(known, None)) is None:
+        return ""
+    size = {"frames": workload.frames, "height": workload.height, "width": workload.width, "batch": workload.batch}
+    how = {"dtype": workload.dtype, "text-length": workload.text_length, "gpu": card.id, "torch": stack.torch}
+    return typed("latentmeter", "fit", workload.model, stage=workload.stage, **size, **how)
 
 
 def _error_cell(record: Record, pair: Pair, notes: Footnotes) -> Cell:

@@ -1,72 +1,43 @@
-"""The largest of one free size that fits, in steps of the model's own rule; and smaller ones where nothing fits.
+"""The largest of one free size that fits, in steps of the model's own rule.
 
 Between a size that fits and one that does not, the next one tried is where a line through the last two peaks meets the
 card: a peak grows with each of the sizes alone (tests/search). The found size and the next one are asked themselves.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from functools import cache, partial
-from itertools import product
+from bisect import bisect_right
+from collections.abc import Callable
+from functools import cache
+from typing import Any
 
 from profiler.errors import UserError
 from profiler.models.size_rules import step_and_first
-from profiler.search.question import Question
+from profiler.search.question import SIZES, Question
 from profiler.search.trial import Trial
 
-FREE = ("frames", "height", "width", "batch")
+FREE = (*SIZES, "batch")
 MOST_TIMES = 4  # the published size
 MOSTLY = 0.9  # of a card: the rest is what the allocator caches, and layers of the denoiser
 MOST_WHOLE = 4  # traces of whole generations
 GUESSES = 6  # of where a line meets the card; then the span is halved
-SMALLER = (3 / 4, 1 / 2, 1 / 4)
-Span = tuple[int, int]
+Look = Callable[[int], tuple[bool, int | None]]  # whether a size fits, and its bytes, None where they are not known
 
 
-@dataclass(frozen=True)
-class Found:
-    """The largest size that fits, a larger one that does not with its trial, and how many sizes between were not tried.
-
-    None for no size that fits, or for no larger one tried. `question` is that of the size that fits, with its trials.
-    """
-
-    value: int | None
-    question: Question
-    following: int | None
-    above: Trial | None
-    untried: int
+def sizes_of(question: Question, free: str) -> range:
+    """The sizes that a model takes, up to `MOST_TIMES` that of the question. Raises UserError for one not free to choose."""
+    step, first = _step_and_first(question, free)
+    now = question.batch if free == "batch" else question.size[free]
+    return range(first or step, max(first or step, MOST_TIMES * now) + 1, step)
 
 
-@dataclass(frozen=True)
-class Seen:
-    """Whether one size fits, and what it has allocated; None where the size was refused."""
-
-    fits: bool
-    allocated: int | None
+def below(sizes: range, size: float) -> int:
+    """The index of the largest of `sizes` that is not above `size`, of the least where all are."""
+    return max(0, bisect_right(sizes, size) - 1)
 
 
-@dataclass(frozen=True)
-class Steps:
-    """The sizes that a model takes of one kind: `first + k * step`, for k from `least` on."""
-
-    step: int
-    first: int
-    least: int
-
-    def size(self, k: int) -> int:
-        """The size number k."""
-        return self.first + k * self.step
-
-    def below(self, size: float) -> int:
-        """The number of the largest size that is not above `size`."""
-        return max(self.least, int((size - self.first) // self.step))
-
-
-def steps_of(question: Question, free: str) -> Steps:
-    """The steps of one size. Raises UserError for a size that is not free to choose."""
+def _step_and_first(question: Question, free: str) -> tuple[int, int]:
     model = question.model
     if free == "batch":
-        return Steps(1, 0, 1)
+        return 1, 0
     if model is None:
         raise UserError(f"{free}: max needs a pipeline of the catalog, whose rules for sizes are known; give a number")
     denoiser = model.denoiser if question.stage in ("generate", "denoise", "patch-embed") else None
@@ -76,109 +47,85 @@ def steps_of(question: Question, free: str) -> Steps:
         rule = model.frame_rule("denoise" if denoiser else "decode")
         if rule == "image":
             raise UserError(f"frames: {model.id} is an image model: nothing to search")
-        if rule == "any":
-            return Steps(1, 0, 1)
-        step, first = step_and_first(rule)
-        return Steps(step, first, 0 if first else 1)
-    contract = model.latent
-    own = contract.height_rule if free == "height" else contract.width_rule
-    step, first = step_and_first(own) if own else (contract.spatial_compression, 0)
-    return Steps(max(step, denoiser.multiple_of if denoiser else 1), first, 1)
+        return (1, 0) if rule == "any" else step_and_first(rule)
+    step, first = step_and_first(getattr(model.latent, f"{free}_rule") or f"{model.latent.spatial_compression}k")
+    return max(step, denoiser.multiple_of if denoiser else 1), first
 
 
 def largest(
     question: Question,
     free: str,
     ask: Callable[[Question], Trial],
-    least: Callable[[Question], int | None] = lambda _: None,
-) -> Found:
-    """The largest size that fits, and what was tried beside it.
+    denoiser: Callable[[Question], int | None] = lambda _: None,
+) -> tuple[Question, dict[str, Any]]:
+    """The question at the largest size that fits, else as it was, and what was found, as JSON has it.
 
-    `ask` tries a question of another size, `least` says cheaply what it takes at least, or None. No size where not even the
-    least one fits; no larger one where the limit of `MOST_TIMES` the published size fits.
+    `ask` tries a question of another size; `denoiser` says in a second what the denoiser of a whole generation takes at
+    least, None for a stage. `value` is the largest size that fits, None where not even the least does; `next` is a larger
+    one that does not, None where the largest of `sizes_of` fits; `untried` is how many are between the two.
     """
-    steps = steps_of(question, free)
-    start = question.batch if free == "batch" else question.size[free]
-    span = steps.least - 1, max(steps.below(start * MOST_TIMES), steps.least) + 1
+    sizes, capacity = sizes_of(question, free), question.capacity
     known: dict[int, Trial] = {}
 
     @cache
     def at(k: int) -> Question:
-        return question.resized(**{free: steps.size(k)})
+        return question.resized(**{free: sizes[k]})
 
-    def tried(k: int) -> Seen:
-        known[k] = ask(at(k))
-        return Seen(known[k].fits, known[k].allocated if known[k].found else None)
+    def look(k: int) -> tuple[bool, int | None]:
+        known[k] = trial = ask(at(k))
+        return trial.fits, trial.allocated if trial.found else None
 
-    first, capacity = steps.below(start), question.capacity
-    if least(question) is None:
-        lo, hi = _boundary(span, first, capacity, tried)
-    else:
-        lo, hi = _by_the_denoiser(span, first, capacity, lambda k: least(at(k)) or 0, tried, known)
-    value, one = (steps.size(lo), at(lo)) if lo >= steps.least else (None, question)
-    return Found(value, one, steps.size(hi) if hi in known else None, known.get(hi), hi - lo - 1)
+    def alone(k: int) -> int:
+        return denoiser(at(k)) or 0
+
+    lo, hi = -1, len(sizes)
+    k = below(sizes, question.batch if free == "batch" else question.size[free])
+    if denoiser(question) is None:
+        lo, hi = _boundary(lo, hi, k, sizes, capacity, look)
+    # A trace of a whole generation takes long. What stands beside the denoiser's tensors is the same at every size, nearly:
+    # at first a share of the card is taken for it, then what the last trace says.
+    beside = int((1 - MOSTLY) * capacity)
+    while hi - lo > 1 and len(known) < MOST_WHOLE:
+        guess, _ = _boundary(lo, hi, k, sizes, capacity - beside, _within(capacity - beside, alone))
+        k = min(max(guess, lo + 1), hi - 1)
+        fits, allocated = look(k)
+        lo, hi = (k, hi) if fits else (lo, k)
+        if allocated is not None:  # what the allocator keeps counts only where it is in the way
+            beside = (allocated if fits or allocated > capacity else known[k].reserved) - alone(k)
+    above = known.get(hi)
+    return question if lo < 0 else at(lo), {
+        "free": free,
+        "value": None if lo < 0 else sizes[lo],
+        "next": sizes[hi] if above else None,
+        "missing_bytes": max(0, -above.headroom) if above and above.found else None,
+        "why_not": above.why_not if above else "",
+        "untried": hi - lo - 1 if above else None,
+    }
 
 
-def _boundary(span: Span, start: int, capacity: int, look: Callable[[int], Seen]) -> Span:
-    """The last number that fits and the next one, which does not, between `span`'s two; `look` is asked a few times."""
-    (lo, hi), k, seen = span, start, {}
+def _within(room: int, size: Callable[[int], int]) -> Look:
+    return lambda k: (size(k) <= room, size(k))
+
+
+def _boundary(lo: int, hi: int, k: int, sizes: range, capacity: int, look: Look) -> tuple[int, int]:
+    """The last index that fits and the next one, which does not, between `lo` and `hi`; `look` is asked from `k` on."""
+    seen: dict[int, int] = {}
     while hi - lo > 1:
         k = min(max(k, lo + 1), hi - 1)
-        one = look(k)
-        lo, hi = (k, hi) if one.fits else (lo, k)
-        if one.allocated is not None:
-            seen[k] = one.allocated
+        fits, size = look(k)
+        lo, hi = (k, hi) if fits else (lo, k)
+        if size is not None:
+            seen[sizes[k]] = size
         guess = _crossing(seen, capacity) if len(seen) <= GUESSES else None
-        k = (lo + hi) // 2 if guess is None else guess
+        k = (lo + hi) // 2 if guess is None else below(sizes, guess)
     return lo, hi
 
 
-def _by_the_denoiser(
-    span: Span, start: int, capacity: int,
-    least: Callable[[int], int], tried: Callable[[int], Seen], known: Mapping[int, Trial],
-) -> Span:  # fmt: skip
-    """The same of a whole generation, each of whose traces takes long: no more than `MOST_WHOLE` of them.
-
-    The denoiser alone says where to look, since what stands beside its tensors is the same at every size, nearly: each
-    trace says how much that is, and a share of the card is taken at first.
-    """
-    (lo, hi), beside = span, int((1 - MOSTLY) * capacity)
-    while hi - lo > 1 and len(known) < MOST_WHOLE:
-        room = capacity - beside
-        k = min(max(_boundary((lo, hi), start, room, partial(_seen, least, room))[0], lo + 1), hi - 1)
-        lo, hi = (k, hi) if tried(k).fits else (lo, k)
-        if known[k].found:
-            trial = known[k]  # what the allocator keeps counts only where it is in the way
-            beside = (trial.allocated if trial.fits or trial.allocated > capacity else trial.reserved) - least(k)
-        start = k
-    return lo, hi
-
-
-def _seen(least: Callable[[int], int], room: int, k: int) -> Seen:
-    size = least(k)
-    return Seen(size <= room, size)
-
-
-def _crossing(seen: Mapping[int, int], capacity: int) -> int | None:
-    """Where a line through the two sizes that come nearest to the card meets its capacity."""
-    nearest = sorted(seen, key=lambda k: abs(seen[k] - capacity))[:2]
+def _crossing(seen: dict[int, int], capacity: int) -> float | None:
+    """Where a line through the two sizes that come nearest to the card meets its capacity; twice or half of a single one."""
+    nearest = sorted(seen, key=lambda size: abs(seen[size] - capacity))[:2]
     if len(nearest) < 2:
-        return next((2 * k if size <= capacity else k // 2 for k, size in seen.items()), None)
+        return next((2 * size if taken <= capacity else size / 2 for size, taken in seen.items()), None)
     a, b = nearest
     slope = (seen[b] - seen[a]) / (b - a)
-    return int(a + (capacity - seen[a]) / slope) if slope > 0 else None
-
-
-def smaller(question: Question) -> Iterator[Question]:
-    """The same question at smaller sizes, the nearest first: one item, fewer frames of a clip, smaller sides."""
-    if question.batch > 1:
-        yield question.resized(batch=1)
-    ways = [("frames",)] * (question.size["frames"] > 1) + [("height", "width")]
-    for share, free in product(SMALLER, ways):
-        try:
-            steps = {name: steps_of(question, name) for name in free}
-        except UserError:  # a size that the model fixes
-            continue
-        sizes = {name: one.size(one.below(question.size[name] * share)) for name, one in steps.items()}
-        if sizes != {name: question.size[name] for name in free}:
-            yield question.resized(**sizes)
+    return a + (capacity - seen[a]) / slope if slope > 0 else None

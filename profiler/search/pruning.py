@@ -1,68 +1,106 @@
-"""What a change can do for a trial, by where the trial's memory stands: it saves estimates that could not help."""
+"""Which combinations of changes need no estimate, by what is known from those that had one, and why."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
-from profiler.data.memory import PhasePeak
-from profiler.search.ladder import Change
-from profiler.search.tiles import VAE_PHASES
+from profiler.data.units import format_bytes
+from profiler.search.changes import Combination, without
+from profiler.search.parts import lower_bounds
+from profiler.search.question import GenerationQuestion, Question
+from profiler.search.setting import ON_CARD, Change, Setting
 from profiler.search.trial import Trial
+from profiler.search.troubles import is_enough, is_heavy, may_help
+from profiler.search.vae_switches import refusal
 
-WEIGH = 0.1  # of a moment: where weights are less, moving them takes little away
-
-
-def may_help(change: Change, trial: Trial) -> bool:
-    """Whether a change takes away some of what keeps a trial from fitting or, where it fits, lowers its peak."""
-    if trial.found is None or trial.lacks_ram:
-        return trial.found is not None and change.name == "offload"
-    if trial.fits:
-        return _may_lower(change, trial)
-    return any(_takes_from(change, phase, trial) for phase in _troubles(trial))
+WORTH = 0.01  # of a peak: a change that takes less away is of no use
 
 
-def is_enough(changes: Sequence[Change], trial: Trial) -> bool:
-    """Whether something is done about everything that keeps a trial from fitting."""
-    if trial.found is None or trial.lacks_ram or trial.fits:
-        return True
-    return all(any(_takes_from(change, phase, trial) for change in changes) for phase in _troubles(trial))
+class Pruning:
+    """Rules over `made`, the trials so far by their changes. `left_out` says why something was not tried."""
 
+    def __init__(self, question: Question, made: Mapping[Combination, Trial]) -> None:
+        self.question, self.made = question, made
+        self.left_out: dict[str, str] = {}
+        self._useless: set[Change] = set()
+        self._taken: set[Change] = set()
 
-def is_heavy(trial: Trial) -> bool:
-    """Whether weights are much of a moment that is too large or, where it fits, of the highest."""
-    phases = [trial.highest] if trial.fits else _troubles(trial)
-    return any(one is None or sum(one.weights.values()) > WEIGH * (one.peak.allocated_bytes or 0) for one in phases)
+    def is_worth(self, combination: Combination) -> bool:
+        """Whether a combination may fit where plainer ones do not, or take less. The rules that cost least come first."""
+        setting = self.question.base.with_changes(combination)
+        return (
+            not self._useless.intersection(combination)
+            and not self._lacks_ram(setting)
+            and all(self._moves_more(setting, trial) for trial in self.made.values())
+            and self._helps(combination)
+            and self.is_taken(combination)
+            and not self._has_no_room(setting)
+        )
 
+    def nearest(self, combination: Combination) -> Trial | None:
+        """The trial with most of a combination's changes, and no others."""
+        known = [made for made in self.made if set(made) <= set(combination)]
+        return self.made[max(known, key=len)] if known else None
 
-def _troubles(trial: Trial) -> list[PhasePeak | None]:
-    """The phases that are too large; else the first that reserves too much, or the highest. None stands for a stage."""
-    phases = trial.estimate.phases
-    over = [phase for phase in phases if (phase.peak.reserved_bytes or 0) > trial.capacity]
-    found: list[PhasePeak | None] = [*(trial.too_large or over[:1])]
-    return found or [trial.highest]
+    def is_taken(self, combination: Combination) -> bool:
+        """Whether the VAE's class takes the switches of a combination: asked of the class, once each."""
+        for change in combination:
+            if change.saves == "vae" and change not in self._taken | self._useless:
+                if why := refusal(self.question, change.on(self.question.base)):
+                    self._leave_out(change, why)
+                else:
+                    self._taken.add(change)
+        return not self._useless.intersection(combination)
 
+    def learn(self, combination: Combination) -> None:
+        """Leave out the changes of a trial that was just made which took nothing away from a trial without them."""
+        trial = self.made[combination]
+        for change in combination:
+            before = self.made.get(without(combination, change.name))
+            if before and before.found and _took_nothing(change, before, trial):
+                self._leave_out(change, trial.refused or "takes nothing away")
 
-def _takes_from(change: Change, phase: PhasePeak | None, trial: Trial) -> bool:
-    match change.takes_away:
-        case "cache":
-            return trial.allocated <= trial.capacity
-        case "vae":
-            return phase is None or phase.name in VAE_PHASES
-        case "weights":
-            return phase is not None and phase.live + phase.activations <= trial.capacity
-        case "attention":
-            return any("attention math" in route for route in trial.estimate.routes)
-        case _:
+    def _leave_out(self, change: Change, why: str) -> None:
+        self._useless.add(change)
+        self.left_out[change.title] = why
+
+    def _helps(self, combination: Combination) -> bool:
+        """Whether the changes are enough for what is in the way without them, and each of them takes from something."""
+        nearest = self.nearest(combination)
+        if nearest and not is_enough(set(combination).difference(nearest.setting.changes), nearest):
+            return False
+        befores = ((change, self.nearest(without(combination, change.name))) for change in combination)
+        return all(before is None or may_help(change, before) for change, before in befores)
+
+    def _has_no_room(self, setting: Setting) -> bool:
+        """Whether weights, the denoiser or the decode alone are more than the card has: no trace is needed then."""
+        for what, size in lower_bounds(self.question, setting):
+            if size > self.question.capacity:
+                how = "no tiles" if "decode" in what else f"--offload {setting.placement.offload}"
+                self.left_out.setdefault(how, f"{what} alone take {format_bytes(size)} at once")
+                return True
+        return False
+
+    def _lacks_ram(self, setting: Setting) -> bool:
+        """Whether the weights that wait on the host are more than it gives."""
+        question, ram = self.question, self.question.ram
+        if not isinstance(question, GenerationQuestion) or setting.placement == ON_CARD or ram is None:
+            return False
+        if lacks := (wait := question.weights(ON_CARD)) > ram:
+            why = f"{format_bytes(wait)} of weights wait on the host, which gives {format_bytes(ram)}"
+            self.left_out[f"--offload {setting.placement.offload}"] = why
+        return lacks
+
+    def _moves_more(self, setting: Setting, trial: Trial) -> bool:
+        """Whether a placement is worth a trace beside what another one takes: of the card, or of the host."""
+        mine, other = setting.placement, trial.setting.placement
+        if trial.found is None or trial.lacks_ram or mine in (ON_CARD, other) or other == ON_CARD:
             return True
+        return not mine.low_cpu_mem and is_heavy(trial)  # that is the same but for the host, which has room
 
 
-def _may_lower(change: Change, trial: Trial) -> bool:
-    """Whether it is an alternative to what fits already: one that costs nothing is none, unless it is tight."""
-    top, tight = trial.highest, trial.verdict == "tight"
-    match change.takes_away:
-        case "cache":
-            return tight
-        case "vae":
-            return (tight or change.costs == "quality") and (top is None or top.name in VAE_PHASES)
-        case "weights":
-            return top is not None and is_heavy(trial)
-        case _:
-            return change.name == "dtype" and not trial.setting.changes
+def _took_nothing(change: Change, before: Trial, after: Trial) -> bool:
+    if after.found is None:
+        return True
+    if change.saves not in ("vae", "attention") or not may_help(change, before):
+        return False
+    least = 1 - WORTH
+    return after.allocated >= least * before.allocated and after.reserved >= least * before.reserved

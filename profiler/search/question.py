@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import Any
 
 from profiler.allocator.histories import capacity_of
-from profiler.data.stack import RESERVE, Stack
+from profiler.data.stack import Stack
 from profiler.data.units import ELEMENT_BYTES
 from profiler.data.workload import VAE_STAGES, DtypeName, History, Placement, StageName
 from profiler.errors import LatentmeterError
@@ -19,7 +19,6 @@ from profiler.models.spec import ModelSpec, Size
 from profiler.search.setting import Setting
 from profiler.search.trial import Trial
 
-Tell = Callable[[str], None]
 UNIFIED = (12, 1)  # the architecture of GB10 alone, whose GPU has the host's memory
 SIZES = ("frames", "height", "width")
 UNPUBLISHED = Size(frames=1, height=512, width=512)  # what is run of a pipeline whose size nobody publishes
@@ -27,7 +26,7 @@ UNPUBLISHED = Size(frames=1, height=512, width=512)  # what is run of a pipeline
 
 @dataclass(kw_only=True)
 class Question:
-    """`base` is what the user sets, and stays; `sizes` those that were given, `card` the words that name the card.
+    """`base` is what the user sets, and stays; `sizes` those that were given, `card` the options that name the card.
 
     `trials` is all that was asked, in order.
     """
@@ -38,9 +37,9 @@ class Question:
     sizes: Mapping[str, int] = field(default_factory=dict)
     batch: int = 1
     ram: int | None = None
-    card: tuple[str, ...] = ()
+    card: Mapping[str, Any] = field(default_factory=dict)
     notes: Mapping[str, str] = field(default_factory=dict)
-    tell: Tell = lambda _: None
+    tell: Callable[[str], None] = lambda _: None
     trials: dict[Setting, Trial] = field(default_factory=dict)
     stage: str = "generate"
 
@@ -53,8 +52,7 @@ class Question:
             except LatentmeterError as error:
                 found, why = None, str(error)
             self.trials[setting] = Trial(setting=setting, found=found, refused=why, ram=self.ram)
-        trial = self.trials[setting]
-        return replace(trial, setting=setting)
+        return replace(self.trials[setting], setting=setting)  # other changes may have led to the same setting
 
     def resized(self, **sizes: int) -> "Question":
         """The same question at another size, with nothing asked yet."""
@@ -90,9 +88,9 @@ class Question:
     @property
     def title(self) -> str:
         """The size in words."""
-        size = self.size
-        frames = f"{size['frames']}x" if size["frames"] > 1 else ""
-        return f"{frames}{size['height']}x{size['width']}" + (f", batch {self.batch}" if self.batch > 1 else "")
+        frames, height, width = self.size.values()
+        batch = f", batch {self.batch}" if self.batch > 1 else ""
+        return (f"{frames}x" if frames > 1 else "") + f"{height}x{width}{batch}"
 
     @property
     def name(self) -> str:
@@ -104,17 +102,9 @@ class Question:
         """The model whose VAE and denoiser run; None for a pipeline that is not the catalog's."""
         raise NotImplementedError
 
-    def check(self) -> None:
-        """Raise UserError, with the nearest valid sizes, for a size that the model does not take."""
-        raise NotImplementedError
-
     @property
     def vae_alone(self) -> "StageQuestion | None":
-        """The VAE's part of it as a question of its own, by which a tile's size is tried; None where there is no VAE."""
-        raise NotImplementedError
-
-    def weights(self, placement: Placement) -> int:
-        """Bytes that a placement has on the card at least at once: of weights alone, as far as they are published."""
+        """The VAE's part of it as a question of its own; None where there is none."""
         raise NotImplementedError
 
     def _estimate(self, setting: Setting) -> Any:
@@ -138,23 +128,19 @@ class StageQuestion(Question):
     def model(self) -> ModelSpec:
         return self.spec
 
-    def workload(self, setting: Setting) -> Any:
-        """What is run with a setting. Raises UserError for a size or option that the model does not take."""
-        given = {"batch": self.batch, "dtype": setting.dtype, "options": setting.options, "history": self.history}
-        return with_environment(
-            self.spec.workload(self.stage, **self.sizes, **given, text_length=self.text_length), self.spec
-        )
-
-    def check(self) -> None:
-        self.workload(self.base)
-
     @property
     def vae_alone(self) -> "StageQuestion | None":
         return self if self.stage in VAE_STAGES else None
 
-    def weights(self, placement: Placement) -> int:
-        component = self.spec.component(self.stage)
-        return (component.parameters or 0) * ELEMENT_BYTES[self.base.dtype or component.dtype]
+    def workload(self, setting: Setting) -> Any:
+        """What is run with a setting. Raises UserError for a size or option that the model does not take."""
+        given = {"batch": self.batch, "dtype": setting.dtype, "options": setting.options, "history": self.history}
+        found = self.spec.workload(self.stage, **self.sizes, **given, text_length=self.text_length)
+        return with_environment(found, self.spec)
+
+    def check(self) -> None:
+        """Raise UserError, with the nearest valid sizes, for a size that the model does not take."""
+        self.workload(self.base)
 
     def _estimate(self, setting: Setting) -> Any:
         asked = self.workload(setting)
@@ -183,70 +169,65 @@ class GenerationQuestion(Question):
         except LatentmeterError:  # a VAE that none can describe: its pipeline runs all the same
             return None
 
-    def check(self) -> None:
-        if self.model is None or not self.sizes:
-            return
-        stages: list[StageName] = ["decode"] if self.model.vae else []
-        if self.model.denoiser:
-            stages.append("denoise")
-        for stage in stages:
-            self.model.check(self.model.draft(stage, **self.sizes, text_length=self._some_text(stage)))
-
-    def _some_text(self, stage: StageName) -> int | None:
-        lacks = self.model and self.model.text and self.model.text.length is None and self.model.reads(stage, "L")
-        return self.spec.text_length if lacks else None
-
     @cached_property
     def vae_alone(self) -> StageQuestion | None:
-        if self.model is None or self.model.vae is None:
-            return None
-        return self._stage(self.model, "decode", self.spec.dtype_of("vae"))
+        return self._stage("decode", self.spec.dtype_of("vae")) if self.model and self.model.vae else None
 
     @cached_property
     def denoiser_alone(self) -> StageQuestion | None:
         """One forward of the denoiser as a question of its own: of both halves where guidance doubles the batch."""
         if self.model is None or (denoiser := self.model.denoiser) is None:
             return None
-        one = self._stage(
-            self.model, "denoise", self.spec.dtypes.get("transformer", self.base.dtype or self.spec.dtype)
-        )
+        one = self._stage("denoise", self._dtype("transformer"))
         guided = denoiser.guidance == "batched" and self.call.get("guidance") is None
         return replace(one, batch=one.batch * (1 + guided))
 
-    def _stage(self, model: ModelSpec, stage: StageName, dtype: DtypeName) -> StageQuestion:
-        how: dict[str, Any] = {"stack": self.stack, "context_bytes": self.context_bytes, "tell": self.tell}
-        how |= {"sizes": self.sizes, "base": Setting(dtype=dtype), "text_length": self._some_text(stage)}
-        batch = self.batch * (self.call.get("images_per_prompt") or 1)
-        return StageQuestion(spec=model, stage=stage, batch=batch, **how)
+    def check(self) -> None:
+        """Raise UserError, with the nearest valid sizes, for a size that the VAE or the denoiser does not take."""
+        for part in (self.vae_alone, self.denoiser_alone) if self.sizes else ():
+            if part is not None:
+                part.check()
+
+    def weights(self, placement: Placement) -> int:
+        """Bytes of weights that a placement has on the card at least at once, as far as they are published."""
+        sizes = [*self.component_bytes.values(), 0]
+        return {"none": sum(sizes), "model": max(sizes)}.get(placement.offload, 0)
 
     @cached_property
     def component_bytes(self) -> dict[str, int]:
         """Weights of each component, as far as their parameters are published."""
-        found = {}
-        for name in self.spec.components:
-            part = self.spec.part(name)
-            if isinstance(part, Part) and part.parameters:
-                dtype = self.spec.dtypes.get(name, self.base.dtype or self.spec.dtype)
-                found[name] = part.parameters * ELEMENT_BYTES[dtype]
-        return found
+        parts = {name: self.spec.part(name) for name in self.spec.components}
+        return {
+            name: part.parameters * ELEMENT_BYTES[self._dtype(name)]
+            for name, part in parts.items()
+            if isinstance(part, Part) and part.parameters
+        }
 
-    def weights(self, placement: Placement) -> int:
-        sizes = [*self.component_bytes.values(), 0]
-        return {"none": sum(sizes), "model": max(sizes)}.get(placement.offload, 0)
+    def _dtype(self, component: str) -> DtypeName:
+        return self.spec.dtypes.get(component, self.base.dtype or self.spec.dtype)
+
+    def _stage(self, stage: StageName, dtype: DtypeName) -> StageQuestion:
+        model = self.model
+        assert model is not None
+        needs_length = model.text and model.text.length is None and model.reads(stage, "L")
+        return StageQuestion(
+            spec=model,
+            stage=stage,
+            batch=self.batch * (self.call.get("images_per_prompt") or 1),
+            sizes=self.sizes,
+            base=Setting(dtype=dtype),
+            text_length=self.spec.text_length if needs_length else None,
+            stack=self.stack,
+            context_bytes=self.context_bytes,
+            tell=self.tell,
+        )
 
     def _estimate(self, setting: Setting) -> Any:
         call: dict[str, Any] = {**self.call, **self.sizes}
         if self.batch > 1:
             call["prompts"] = self.batch
-        for name in ("dtype", "decode_chunk"):
-            if (value := getattr(setting, name)) is not None:
-                call[name] = value
-        stack = setting.stack_of(self.stack)
-        how: dict[str, Any] = {"tell": lambda line: self.tell(f"{self.title}: {setting.title}: {line}")}
-        asked = (self.context_bytes, setting.placement, setting.options, call)
-        return ask_generation(self.spec, stack, *asked, **how, traced=self.traced)
-
-
-def with_reserve(stack: Stack, more: int) -> Stack:
-    """`stack` with `more` bytes of the card kept free besides what is kept already."""
-    return replace(stack, settings=stack.settings | {RESERVE: str(stack.reserve_bytes + more)})
+        call |= {name: value for name in ("dtype", "decode_chunk") if (value := getattr(setting, name)) is not None}
+        return ask_generation(
+            self.spec, setting.stack_of(self.stack), self.context_bytes, setting.placement, setting.options, call,
+            lambda line: self.tell(f"{self.title}: {setting.title}: {line}"), self.traced,
+        )  # fmt: skip

@@ -3,15 +3,15 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from profiler.data.alloc_conf import alloc_conf_of
 from profiler.data.memory import Memory, Verdict
+from profiler.data.text import typed
 from profiler.data.units import format_bytes
 from profiler.search.code import code_of, denoiser_of
 from profiler.search.question import GenerationQuestion, Question
-from profiler.search.setting import ON_CARD, Setting, typed
+from profiler.search.setting import ON_CARD, Setting
 from profiler.search.trial import Trial
 from profiler.search.vae_switches import switches
-
-EVERY_STEP = ("group-leaf", "group-block", "sequential")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +110,7 @@ def way_of(question: Question, trial: Trial) -> Way:
         host_bytes=trial.host,
         safe_reserved_bytes=found.safe_reserved_bytes,
         costs=tuple(_costs(question, setting)),
-        command=_command(question, trial),
+        command=_command(question, setting),
         code=code_of(question, setting),
         note=found.notes.get("fits", ""),
     )
@@ -118,22 +118,24 @@ def way_of(question: Question, trial: Trial) -> Way:
 
 def _costs(question: Question, setting: Setting) -> list[str]:
     """What a way costs besides memory, a line a change."""
-    told = [*setting.prices]
+    told = [change.price for change in setting.changes if change.price]
     if setting.options.tiling and (again := switches(question, setting).recomputed) is not None:
         told.append(f"tiles compute {again:.0%} of the pixels again")
-    if isinstance(question, GenerationQuestion) and setting.placement.offload in EVERY_STEP:
-        moved, model = question.component_bytes.get(denoiser_of(question.spec), 0), question.model
-        passes = 2 if model and model.denoiser and model.denoiser.guidance == "sequential" else 1
-        told += [f"{format_bytes(moved * passes)} over PCIe a step"] if moved else []
-    elif question.whole and setting.placement.offload == "model":
+    if isinstance(question, GenerationQuestion) and setting.placement.offload == "model":
         told.append(f"{format_bytes(question.weights(ON_CARD))} over PCIe a call")
+    elif isinstance(question, GenerationQuestion) and setting.placement.offload != "none":
+        denoiser = question.model.denoiser if question.model else None
+        passes = 2 if denoiser and denoiser.guidance == "sequential" else 1
+        if moved := passes * question.component_bytes.get(denoiser_of(question.spec), 0):
+            told.append(f"{format_bytes(moved)} over PCIe a step")
     return told
 
 
-def _command(question: Question, trial: Trial) -> str:
-    """The same question to `latentmeter estimate`."""
-    size = [word for name, value in question.sizes.items() for word in (f"--{name}", value)]
-    if question.batch > 1:
-        size += ["--batch", question.batch]
-    words = typed("latentmeter", "estimate", question.name, "--stage", question.stage, *size)
-    return " ".join(filter(None, [words, trial.setting.flags, typed(*question.card)]))
+def _command(question: Question, setting: Setting) -> str:
+    """The same question to `latentmeter estimate`; what the setting changes of the card's options stands in their place."""
+    asked = {"stage": question.stage, **question.sizes, "batch": question.batch if question.batch > 1 else None}
+    changed = setting.named
+    if setting.expandable:
+        stack = setting.stack_of(question.stack)
+        changed["alloc-conf"] = alloc_conf_of(stack.settings, stack.torch_release)
+    return typed("latentmeter", "estimate", question.name, **asked, **{**changed, **question.card, **changed})

@@ -1,21 +1,43 @@
-"""One way to run a model: memory options, placement, dtype, allocator and torch, with the changes that led to it."""
+"""One way to run a model, and the changes that led to it."""
 
-import shlex
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import Any, Literal
 
-from profiler.data.alloc_conf import alloc_conf_of, with_alloc_conf
 from profiler.data.stack import Stack
+from profiler.data.text import typed
 from profiler.data.workload import DtypeName, MemoryOptions, Placement
+from profiler.diagnosis.remedies import EXPANDABLE, with_expandable
 from profiler.machine.versions import with_torch
 
-EXPANDABLE = "expandable_segments:True"
 NO_OPTIONS, ON_CARD = MemoryOptions(), Placement()
 
 
 @dataclass(frozen=True, kw_only=True)
+class Change:
+    """One thing to set. Changes of one name exclude each other.
+
+    `costs` is the kind of its price and `price` the price in words, empty for none. `saves` is the memory that it is for:
+    the allocator's cache, weights, the VAE's tensors, attention scores, or any. `on` gives a setting with it; `applies`
+    says whether it can be made in a question.
+    """
+
+    name: str
+    costs: Literal["nothing", "time", "quality", "another version"]
+    price: str
+    saves: Literal["cache", "weights", "vae", "attention", "any"]
+    on: Callable[["Setting"], "Setting"]
+    applies: Callable[[Any], bool]
+
+    @property
+    def title(self) -> str:
+        """What is typed for it."""
+        return self.on(Setting()).title
+
+
+@dataclass(frozen=True, kw_only=True)
 class Setting:
-    """What is set for a run, by the ladder's changes of these names, the cheapest first, which cost these prices."""
+    """What is set for a run: memory options, placement, dtype, allocator, torch. `changes` led to it from what was asked."""
 
     options: MemoryOptions = NO_OPTIONS
     placement: Placement = ON_CARD
@@ -23,8 +45,14 @@ class Setting:
     decode_chunk: int | None = None
     expandable: bool = False
     torch: str | None = None
-    changes: tuple[str, ...] = field(default=(), compare=False)
-    prices: tuple[str, ...] = field(default=(), compare=False)
+    changes: tuple[Change, ...] = field(default=(), compare=False)
+
+    def with_changes(self, changes: tuple[Change, ...]) -> "Setting":
+        """The same with `changes` made, one after another."""
+        setting = self
+        for change in changes:
+            setting = change.on(setting)
+        return replace(setting, changes=changes)
 
     def with_options(self, **changed: Any) -> "Setting":
         """The same with other memory options."""
@@ -38,39 +66,19 @@ class Setting:
             for each in fields(part):
                 value = getattr(part, each.name)
                 if value != each.default:
-                    found[each.name.replace("_", "-")] = _told(value)
+                    told = "x".join(map(str, value)) if isinstance(value, tuple) else value
+                    found[each.name.replace("_", "-")] = told
         own = {"dtype": self.dtype, "decode-chunk": self.decode_chunk, "torch": self.torch}
-        found |= {name: value for name, value in own.items() if value is not None}
-        return found | ({"alloc-conf": EXPANDABLE} if self.expandable else {})
-
-    @property
-    def flags(self) -> str:
-        """The same as it is typed."""
-        return " ".join(f"--{name}" if value is True else f"--{name} {value}" for name, value in self.named.items())
+        own["alloc-conf"] = EXPANDABLE if self.expandable else None
+        return found | {name: value for name, value in own.items() if value is not None}
 
     @property
     def title(self) -> str:
-        """The same for a reader of a table."""
-        return self.flags or "as it is"
+        """The same as it is typed."""
+        return typed(**self.named) or "as it is"
 
     def stack_of(self, stack: Stack) -> Stack:
-        """`stack` as this setting has it: its allocator, its torch."""
+        """`stack` with this setting's torch and allocator."""
         if self.torch is not None:
             stack = with_torch(stack, self.torch)
-        if not self.expandable:
-            return stack
-        return replace(stack, settings=with_alloc_conf(stack.settings, self.alloc_conf(stack)))
-
-    def alloc_conf(self, stack: Stack) -> str:
-        """The allocator's settings on `stack`; empty for its defaults."""
-        conf = alloc_conf_of(stack.settings, stack.torch_release)
-        return ",".join(filter(None, [conf, EXPANDABLE])) if self.expandable and EXPANDABLE not in conf else conf
-
-
-def typed(*words: Any) -> str:
-    """A command line of `words`, quoted where a shell needs it; what is empty is left out."""
-    return " ".join(shlex.quote(str(word)) for word in words if word not in (None, ""))
-
-
-def _told(value: Any) -> Any:
-    return "x".join(map(str, value)) if isinstance(value, tuple) else value
+        return (with_expandable(stack) or stack) if self.expandable else stack

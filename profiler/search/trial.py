@@ -21,9 +21,9 @@ class Trial:
     @property
     def verdict(self) -> Verdict:
         """The estimator's own, unless the host has too little memory."""
-        if self.found is None or self.found.verdict is None or self.lacks_ram:
+        if self.found is None or self.lacks_ram:
             return "does not fit"
-        return self.found.verdict
+        return self.found.verdict or "does not fit"
 
     @property
     def fits(self) -> bool:
@@ -44,12 +44,12 @@ class Trial:
 
     @property
     def reserved(self) -> int:
-        """The most that the first or a later call reserves: on this card if it fits, else on a roomy one."""
+        """The most that any call reserves: on this card if it fits, else on a roomy one."""
         return max(level.reserved_bytes or 0 for level in self._levels)
 
     @property
     def allocated(self) -> int:
-        """The most that is allocated: what has to fit, whatever the allocator does."""
+        """The most that any call allocates: it has to fit, whatever the allocator does."""
         return max(level.allocated_bytes or 0 for level in self._levels)
 
     @property
@@ -70,17 +70,17 @@ class Trial:
     @property
     def lacks_ram(self) -> bool:
         """Whether the host has too little memory."""
-        return bool(self.ram is not None and self.found and self.found.host and self.found.host.peak > self.ram)
+        return self.found is not None and self.ram is not None and (self.host or 0) > self.ram
 
     @property
     def too_large(self) -> list[PhasePeak]:
         """The phases that the card cannot hold whatever the allocator does."""
-        return [p for p in self.estimate.phases if (p.peak.allocated_bytes or 0) > self.capacity]
+        return [phase for phase in self.estimate.phases if _allocated(phase) > self.capacity]
 
     @property
     def highest(self) -> PhasePeak | None:
         """The phase that allocates most; None for a single stage."""
-        return max(self.estimate.phases, key=lambda phase: phase.peak.allocated_bytes or 0, default=None)
+        return max(self.estimate.phases, key=_allocated, default=None)
 
     @property
     def in_the_way(self) -> list[dict[str, Any]]:
@@ -89,32 +89,36 @@ class Trial:
             return [{"refused": self.refused}]
         if self.fits:
             return []
-        found = self.found
-        missing: list[dict[str, Any]] = []
+        at, missing = self.found.peak_at, []
         if self.lacks_ram and self.host and self.ram:
-            missing.append({"what": "host memory", "bytes": self.host, "missing_bytes": self.host - self.ram})
-        phases: dict[str, PhasePeak] = {}
-        for phase in sorted(self.too_large, key=lambda one: -(one.peak.allocated_bytes or 0)):
-            phases.setdefault(phase.name, phase)
-        for name, phase in phases.items():
-            size = phase.peak.allocated_bytes or 0
-            more = {"weights": phase.weights, "live": phase.live, "activations": phase.activations}
-            missing.append({"what": name, "bytes": size, "missing_bytes": size - self.capacity} | more)
-        if not phases and self.allocated > self.capacity:
-            what = f"{found.peak_at.module or 'the stage itself'}: {found.peak_at.op}"
-            missing.append({"what": what, "bytes": self.allocated, "missing_bytes": self.allocated - self.capacity})
-        if not missing and found.verdict == "does not fit":
-            size = self.reserved
+            missing.append(_missing("host memory", self.host, self.ram))
+        named = set()
+        for phase in sorted(self.too_large, key=_allocated, reverse=True):
+            if phase.name not in named:
+                named.add(phase.name)
+                made = {"weights": phase.weights, "live": phase.live, "activations": phase.activations}
+                missing.append(_missing(phase.name, _allocated(phase), self.capacity) | made)
+        if not named and self.allocated > self.capacity:
+            missing.append(_missing(f"{at.module or 'the stage itself'}: {at.op}", self.allocated, self.capacity))
+        if not missing:
             what = "cached and cut memory: tensors alone would have room"
-            missing.append({"what": what, "bytes": size, "missing_bytes": size - self.capacity})
-        if missing and found.phases and (at := found.peak_at):
-            missing[0].setdefault("op", f"{at.module}: {at.op}")
+            missing.append(_missing(what, self.reserved, self.capacity))
+        if self.found.phases:
+            missing[0]["op"] = f"{at.module}: {at.op}"
         return missing
 
     @property
     def why_not(self) -> str:
         """The same as a line."""
         return "; ".join(_told(part) for part in self.in_the_way)
+
+
+def _allocated(phase: PhasePeak) -> int:
+    return phase.peak.allocated_bytes or 0
+
+
+def _missing(what: str, size: int, room: int) -> dict[str, Any]:
+    return {"what": what, "bytes": size, "missing_bytes": size - room}
 
 
 def _told(part: dict[str, Any]) -> str:

@@ -1,10 +1,13 @@
 """The Markdown: the same facts as the page, and nothing in a value that Markdown or GitHub would act on."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
 from profiler.comparison.case import compare_all
+from profiler.machine.target import target_stack
+from profiler.report.cells import Footnotes, table_row
 from profiler.report.contents import RunInfo, collect_contents
 from profiler.report.markdown import code, escape, render_markdown
 from profiler.report.words import write_answer
@@ -80,3 +83,18 @@ def test_a_run_without_cases_is_still_a_report():
     text = render()
     assert "Nothing was run" in text
     assert re.findall("^## .*", text, re.MULTILINE) == ["## Conditions"]
+
+
+def test_a_case_that_does_not_fit_has_the_command_that_finds_what_does() -> None:
+    """It stands under the verdict, for a card that is known by its name and its memory, and for that alone."""
+    stack, _ = target_stack("rtx-4090", "2.13.0", None)
+    fits = make.estimate_only()
+    assert fits.estimate is not None
+    full = replace(fits, estimate=replace(fits.estimate, stack=stack, fits=False, verdict="does not fit"))
+    other = replace(full, estimate=replace(full.estimate, stack=replace(stack, device_total_bytes=6 << 30)))
+    found = [table_row(one, Footnotes())[8] for one in compare_all([fits, full, other])]
+    assert [cell.text for cell in found] == ["fits", "does not fit", "does not fit"]
+    size = full.workload
+    asked = f"latentmeter fit {size.model} --stage {size.stage} --frames {size.frames} --height {size.height}"
+    asked += f" --width {size.width} --batch {size.batch} --dtype {size.dtype} --gpu rtx-4090 --torch 2.13.0"
+    assert [cell.detail for cell in found] == ["", asked, ""]

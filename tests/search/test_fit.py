@@ -13,13 +13,15 @@ from profiler.diagnosis.remedies import describe_remedy
 from profiler.errors import UserError
 from profiler.machine.target import target_stack
 from profiler.models.find import find_model
-from profiler.search.call import Answer, question_of
-from profiler.search.ladder import CHANGES, combinations
-from profiler.search.largest import largest, steps_of
-from profiler.search.plainest import Search, pareto, plainest
-from profiler.search.pruning import is_enough, may_help
+from profiler.search.answer import Answer
+from profiler.search.call import question_of
+from profiler.search.changes import CHANGES, combinations
+from profiler.search.largest import largest, sizes_of
 from profiler.search.question import GenerationQuestion, StageQuestion
+from profiler.search.result import _command
+from profiler.search.search import Search, pareto, plainest
 from profiler.search.setting import Setting
+from profiler.search.troubles import is_enough, may_help
 from tests.pipelines import small_sd15
 
 VIDEO, IMAGE = "tests/models/tiny-video.yaml", "tests/models/tiny-image.yaml"
@@ -119,18 +121,20 @@ def test_a_peak_grows_with_each_size_and_the_next_size_does_not_fit() -> None:
     for side in ("height", "width"):
         peaks = [question.resized(**{side: size}).ask(Setting()).allocated for size in (64, 128, 256, 320)]
         assert peaks == sorted(peaks)
-    found = largest(question.resized(height=256), "width", lambda one: one.ask(Setting()))
-    assert found.value and found.following == found.value + 8 and found.untried == 0
-    assert question.resized(height=256, width=found.value).ask(Setting()).fits
-    assert found.above and not found.above.fits and found.above.headroom < 0
+    at, found = largest(question.resized(height=256), "width", lambda one: one.ask(Setting()))
+    assert at.size["width"] == found["value"] and (found["next"], found["untried"]) == (found["value"] + 8, 0)
+    assert question.resized(height=256, width=found["value"]).ask(Setting()).fits
+    above = question.resized(height=256, width=found["next"]).ask(Setting())
+    assert not above.fits and found["missing_bytes"] == -above.headroom > 0
 
 
 def test_the_steps_are_the_models_own() -> None:
-    assert steps_of(stage(), "frames").size(3) == 13
-    assert steps_of(stage(), "height").step == 8
-    assert steps_of(replace(stage(), stage="denoise"), "height").step == 16
+    assert list(sizes_of(stage(), "frames"))[:4] == [1, 5, 9, 13]
+    assert list(sizes_of(stage(), "height"))[:2] == [8, 16]
+    assert sizes_of(replace(stage(), stage="denoise"), "height").step == 16
+    assert max(sizes_of(stage(), "width")) == 4 * 256
     with pytest.raises(UserError, match="frames: tiny-image is an image model: nothing to search"):
-        steps_of(stage(IMAGE), "frames")
+        sizes_of(stage(IMAGE), "frames")
 
 
 def test_json_has_what_a_program_reads(latentmeter: Any) -> None:
@@ -143,6 +147,16 @@ def test_json_has_what_a_program_reads(latentmeter: Any) -> None:
         assert other.keys() >= TOP - {"alternatives", "in_the_way"}
     again = latentmeter(*found["command"].split()[1:], "--json")
     assert json.loads(again.out)["peak"] == found["peak"]
+
+
+def test_the_command_has_what_the_answer_set_of_the_card() -> None:
+    """Not the torch and the allocator that the card was named with, where the answer changes them."""
+    words = {"gpu": "t4", "torch": "2.9.1", "alloc-conf": "max_split_size_mb:64", "vram": None}
+    stack, context = target_stack("t4", "2.9.1", None, None, "max_split_size_mb:64")
+    question = StageQuestion(spec=find_model(VIDEO), stack=stack, context_bytes=context, card=words)
+    asked = _command(question, Setting(torch="2.13.0", expandable=True))
+    assert asked.endswith("--torch 2.13.0 --alloc-conf max_split_size_mb:64,expandable_segments:True --gpu t4")
+    assert _command(question, Setting()).endswith("--gpu t4 --torch 2.9.1 --alloc-conf max_split_size_mb:64")
 
 
 def test_nothing_fits_names_a_card_and_a_size(latentmeter: Any) -> None:
@@ -212,7 +226,7 @@ def test_weights_that_are_too_many_are_not_placed_at_all() -> None:
     search = Search(question, applicable(question))
     search.run()
     assert all(trial.setting.placement.offload.startswith(("group", "sequential")) for trial in search.made.values())
-    assert search.left_out["--offload none"] == "weights alone take 3.725 GiB at once"
+    assert search.pruning.left_out["--offload none"] == "weights alone take 3.725 GiB at once"
 
 
 def test_two_troubles_want_two_changes() -> None:

@@ -13,15 +13,16 @@ from profiler.machine.cards import find_gpu
 from profiler.machine.target import target_stack
 from profiler.models.find import find_model
 from profiler.models.pipeline_spec import catalog_pipeline
-from profiler.search.alone import alone, denoiser_alone
-from profiler.search.call import _unlike
-from profiler.search.ladder import CHANGES, leanest
+from profiler.search.changes import CHANGES, leanest
+from profiler.search.instead import unlike
 from profiler.search.largest import MOST_WHOLE, largest
-from profiler.search.plainest import Search
-from profiler.search.pruning import is_heavy
+from profiler.search.parts import denoiser_at_least, lower_bounds
+from profiler.search.pieces import SIDES, _beside_others, _has_room, with_chunks, with_tiles
+from profiler.search.pruning import Pruning
 from profiler.search.question import GenerationQuestion, StageQuestion
+from profiler.search.search import Search
 from profiler.search.setting import Setting
-from profiler.search.tiles import SIDES, _fits, _others, with_tiles
+from profiler.search.troubles import is_heavy
 from tests.search.test_fit import VIDEO, applicable, whole
 
 SEQUENTIAL = Placement(offload="sequential")
@@ -50,11 +51,9 @@ def test_another_placement_is_tried_though_the_decode_is_highest() -> None:
 def test_what_takes_least_is_the_last_of_each_name() -> None:
     question = whole()
     found = leanest(question, applicable(question))
-    setting = question.base
-    for change in found:
-        setting = change.to(setting)
+    setting = question.base.with_changes(found)
     assert (setting.placement, setting.options.tiling, setting.expandable) == (SEQUENTIAL, True, True)
-    assert "channels-last" not in setting.changes and "attention" not in setting.changes
+    assert {"channels-last", "attention"}.isdisjoint(change.name for change in found)
     old, context = target_stack("t4", "2.13.0", None)
     unfused = StageQuestion(spec=find_model("wan2.1-t2v-1.3b"), stage="denoise", stack=old, context_bytes=context)
     assert [change.name for change in leanest(unfused, CHANGES)].count("attention") == 1
@@ -62,7 +61,7 @@ def test_what_takes_least_is_the_last_of_each_name() -> None:
 
 def test_what_takes_least_is_tried_before_it_is_said_that_nothing_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     question = whole()
-    monkeypatch.setattr(Search, "_is_worth", lambda *_: False)
+    monkeypatch.setattr(Pruning, "is_worth", lambda *_: False)
     search = Search(question, [change for change in applicable(question) if change.name != "tiling"])
     trials = search.run()
     assert all(trial.fits and trial.setting.placement == SEQUENTIAL for trial in trials)
@@ -79,7 +78,7 @@ def test_the_next_leanest_is_taken_where_a_pipeline_refuses_one(monkeypatch: pyt
 
     monkeypatch.setattr(GenerationQuestion, "_estimate", refuse)
     question = whole()
-    _, trial = Search(question, [change for change in applicable(question) if change.name != "tiling"]).floor
+    trial = Search(question, [change for change in applicable(question) if change.name != "tiling"]).floor
     assert trial.found and trial.setting.placement.offload == "group-block"
 
 
@@ -120,32 +119,74 @@ def test_smaller_tiles_are_tried_where_the_whole_is_tight() -> None:
         asked.append(side)
         return SimpleNamespace(setting=setting, fits=True, verdict="fits" if side <= 320 else "tight")
 
-    search = Search(SimpleNamespace(ask=ask), [])  # type: ignore[arg-type]
-    trial = ask(Setting().with_options(tiling=True, tile=(512, 512)))
     tiling = tuple(change for change in CHANGES if change.name == "tiling")
-    search.made = {(): trial, tiling: trial}  # the first as who asked for these tiles has it: they stay
-    search._ask_smaller_tiles()
+    search = Search(SimpleNamespace(ask=ask, whole=True, size={"frames": 1}), tiling)  # type: ignore[arg-type]
+    asked_for = Setting().with_options(tiling=True, tile=(512, 512))
+    trial = ask(replace(asked_for, changes=tiling))
+    search.made |= {(): ask(asked_for), tiling: trial}  # the first as who asked for these tiles has it: they stay
+    search._ask_beside()
     assert [found.setting.options.tile for found in search.made.values()] == [(512, 512), (320, 320)]
-    assert asked == [512, 384, 320]
+    assert asked == [512, 512, 384, 320]
+
+
+@pytest.mark.parametrize("most", [1, 3, 24])
+def test_a_chunk_is_the_largest_that_fits(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    """Every number of frames is in reach, in few trials of the VAE's own stage; one is taken where none fits."""
+    asked: list[int] = []
+
+    def fits_up_to(vae: StageQuestion, setting: Setting) -> Any:
+        frames = vae.size["frames"]
+        asked.append(frames)
+        found, reserved = SimpleNamespace(terms=SimpleNamespace(weights=0)), frames << 30
+        verdict = "fits" if frames <= most else "tight"
+        return SimpleNamespace(found=found, estimate=found, capacity=most << 30, reserved=reserved, verdict=verdict)
+
+    monkeypatch.setattr(StageQuestion, "ask", fits_up_to)
+    stack, context = target_stack("rtx-5070", "2.13.0", None)
+    question = GenerationQuestion(spec=catalog_pipeline("svd-xt"), stack=stack, context_bytes=context)
+    assert with_chunks(question, Setting(placement=SEQUENTIAL), None).decode_chunk == most
+    assert len(asked) <= 8 and {most, min(most + 1, 24)} <= set(asked)  # the next larger one too
+
+
+def test_larger_chunks_are_tried_where_the_whole_has_room() -> None:
+    """A whole generation of SVD on 12 GiB has room for chunks of four frames, where the VAE's own stage is tight."""
+    asked: list[int] = []
+    chunking = tuple(change for change in CHANGES if change.name == "decode-chunk")
+
+    def ask(setting: Setting) -> Any:
+        asked.append(setting.decode_chunk or 25)
+        return SimpleNamespace(setting=setting, fits=True, verdict="fits" if asked[-1] <= 4 else "tight")
+
+    search = Search(SimpleNamespace(ask=ask, whole=True, size={"frames": 25}), chunking)  # type: ignore[arg-type]
+    search.made |= {chunking: ask(Setting(decode_chunk=3, changes=chunking))}
+    search._ask_beside()
+    assert [found.setting.decode_chunk for found in search.made.values()] == [4] and asked == [3, 4, 5]
+    search.made |= {chunking: ask(Setting(decode_chunk=6, changes=chunking))}
+    search._ask_beside()
+    assert [found.setting.decode_chunk for found in search.made.values()] == [4] and asked[3:] == [6, 5, 4]
 
 
 def test_weights_that_are_moved_do_not_stand_beside_a_tile() -> None:
     """Neither those of other components, nor the VAE's own, which its stage by itself has on the card."""
-    before = whole().ask(Setting())
-    assert 0 < _others(Setting(placement=SEQUENTIAL), before) < _others(Setting(), before)
+    question = whole()
+    before = question.ask(Setting())
+    vae = question.vae_alone
+    assert vae is not None
+    settings = Setting(placement=SEQUENTIAL), Setting()
+    moved, all_there = (_beside_others(vae, setting, before).stack.reserve_bytes for setting in settings)
+    assert 0 < moved < all_there
     found = SimpleNamespace(terms=SimpleNamespace(weights=4))
     trial: Any = SimpleNamespace(estimate=found, capacity=10, reserved=13, verdict="does not fit")
-    assert _fits(trial, Setting(placement=SEQUENTIAL)) and not _fits(
-        trial, Setting(placement=Placement(offload="model"))
-    )
+    assert _has_room(trial, Setting(placement=SEQUENTIAL))
+    assert not _has_room(trial, Setting(placement=Placement(offload="model")))
 
 
 def test_the_denoiser_alone_is_no_more_than_a_step() -> None:
     """CogVideoX's step takes both halves of its guidance at once: 13.07 GiB with its weights, as a whole trace has it."""
     question = cogvideox("12GiB")
-    model = dict(alone(question, Setting(placement=Placement(offload="model"))))
+    model = dict(lower_bounds(question, Setting(placement=Placement(offload="model"))))
     assert 13.0 < model["the denoiser's tensors"] / 2**30 <= 13.07
-    moved = denoiser_alone(question, Setting(placement=SEQUENTIAL))
+    moved = denoiser_at_least(question, Setting(placement=SEQUENTIAL))
     assert moved and moved / 2**30 < 2.7 and model["the decode's tensors"] / 2**30 > 14
 
 
@@ -154,24 +195,25 @@ def test_max_of_a_generation_takes_few_traces() -> None:
     question = replace(whole(), call={})
     traced: list[int] = []
     capacity, width = question.capacity, 512
-    grows, beside = capacity // 900, capacity // 5
+    grows, beside = capacity // 900, capacity // 2  # far from the share that is taken at first
 
     def ask(one: Any) -> Any:
         traced.append(one.size["width"])
         size = grows * (one.size["width"] - width) + beside
-        return SimpleNamespace(fits=size <= capacity, found=True, allocated=size, reserved=size)
+        fits, missing = size <= capacity, capacity - size
+        return SimpleNamespace(fits=fits, found=True, allocated=size, reserved=size, headroom=missing, why_not="")
 
     def least(one: Any) -> int:
         return grows * (one.size["width"] - width)
 
-    found = largest(question, "width", ask, least)
-    assert len(traced) <= MOST_WHOLE and found.untried == 0
-    assert found.value and found.following == found.value + 64
-    assert grows * (found.value - width) + beside <= capacity < grows * (found.following - width) + beside
-    steep = largest(question, "width", lambda one: ask(one.resized(width=4 * one.size["width"] - 3 * width)), least)
-    assert len(traced) <= 3 * MOST_WHOLE and (steep.untried > 0 or steep.following == (steep.value or 0) + 64)
+    _, found = largest(question, "width", ask, least)
+    assert len(traced) <= MOST_WHOLE and found["untried"] == 0
+    assert found["next"] == found["value"] + 64
+    assert grows * (found["value"] - width) + beside <= capacity < grows * (found["next"] - width) + beside
+    _, steep = largest(question, "width", lambda one: ask(one.resized(width=4 * one.size["width"] - 3 * width)), least)
+    assert len(traced) <= 2 * MOST_WHOLE and steep["untried"] > 0
 
 
 def test_a_card_like_this_one_is_named_first() -> None:
     hopper = target_stack("h100", None, None)[0]
-    assert _unlike(find_gpu("rtx-4060-ti-16gb"), hopper) < _unlike(find_gpu("t4"), hopper)
+    assert unlike(find_gpu("rtx-4060-ti-16gb"), hopper) < unlike(find_gpu("t4"), hopper)
