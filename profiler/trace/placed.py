@@ -5,8 +5,9 @@ that. So a pipeline, and the hooks of diffusers and accelerate, move weights as 
 within an operation torch sees `meta` throughout, as the rules do. Host tensors take no memory either.
 """
 
+import sys
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -99,6 +100,12 @@ class PlacedTrace(PartsTrace):
         """As the trace's. At its end a call may bring back what is never offloaded."""
         super().answered(output)
         self._note_owners()
+
+    def call(self, module: nn.Module, function: Callable[[], Any], args: Any, kwargs: Any) -> Any:
+        """As the trace's. None is copied while transformers collects what layers give: the hooks on them would not run."""
+        capturing: Any = sys.modules.get("transformers.utils.output_capturing")  # since 5.0
+        is_collecting = capturing is not None and capturing._active_collector.get() is not None
+        return function() if is_collecting else super().call(module, function, args, kwargs)
 
     def _note_owners(self) -> None:
         for name, tensor in [*self._module.named_parameters(), *self._module.named_buffers()]:

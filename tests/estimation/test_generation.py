@@ -89,6 +89,20 @@ def test_a_notebook_and_a_prompt_show_the_phases() -> None:
     assert "<th>later steps</th><td>transformer 434.5 KiB</td>" in html
 
 
+def test_hidden_states_are_collected_whenever_they_are_asked_for() -> None:
+    """By hooks of transformers on each layer. Stable Diffusion 3 asks for them of a prompt, then of a negative one."""
+    pipe, _ = PIPELINES["flux"]()
+    found: list[int] = []
+
+    def encode_two() -> None:
+        for _ in range(2):
+            ids = torch.ones(1, 77, dtype=torch.long, device="cuda")
+            found.append(len(pipe.text_encoder(ids, output_hidden_states=True).hidden_states))
+
+    profiler.estimate_call(encode_two, modules=pipe, gpu="rtx-4090", torch="2.13.0")
+    assert found == [3] * 4
+
+
 def test_two_steps_peak_as_four_do() -> None:
     few, many = (estimated("wan", num_inference_steps=steps) for steps in (2, 4))
     assert [(phase.name, phase.peak) for phase in few.phases] == [(phase.name, phase.peak) for phase in many.phases]
