@@ -30,7 +30,7 @@ from profiler.search.trial import Trial
 Tell = Callable[[str], None]
 MOST_SMALLER = 2  # sizes of a whole generation, each a trace
 MOST_BOXES = 3  # of cards that are tried for what fits on none here
-OTHER_CALL = ("steps", "guidance", "images_per_prompt", "text_length")
+OTHER_CALL = ("steps", "guidance", "images_per_prompt", "text_length", "lora")
 
 
 def fit(
@@ -50,9 +50,9 @@ def fit(
 
     `model` is a pipeline (a catalog id, a diffusers folder, a hub id): its whole generation is answered, or its `stage`
     alone. A model that is no pipeline is answered for its decode. `call` are `frames`, `height`, `width`, `batch`, of which
-    one may be `"max"`, and `dtype`, `decode_chunk`, `steps`, `guidance`, `images_per_prompt`, `text_length`. The card is
-    named as for `estimate`; `ram` is what the host may give (`"32GiB"`), `allow` names the changes that may be made, all by
-    default; what `options` and `placement` set stays as it is. `tell` hears what is done.
+    one may be `"max"`, and `dtype`, `decode_chunk`, `steps`, `guidance`, `images_per_prompt`, `text_length`, `lora`. The
+    card is named as for `estimate`; `ram` is what the host may give (`"32GiB"`), `allow` names the changes that may be
+    made, all by default; what `options` and `placement` set stays as it is. `tell` hears what is done.
 
         found = profiler.fit("flux.1-dev", gpu="rtx-4090")
         print(found.line, found.code, sep="\\n")
@@ -204,7 +204,7 @@ class Answer:
         return ""
 
     def _notes(self, question: Question, best: Trial) -> dict[str, str]:
-        kept = ("stack.", "model.", "capacity", "steps", "safety_checker")
+        kept = ("stack.", "model.", "capacity", "steps", "lora", "safety_checker")
         own = ("stack.settings", "stack.alloc_conf") if best.setting.expandable else ()
         notes = {name: text for name, text in best.estimate.notes.items() if name.startswith(kept) and name not in own}
         notes |= question.notes

@@ -1,10 +1,12 @@
 """The code to paste: diffusers' own calls for a setting, the size in the call's keywords."""
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
 from profiler.data.alloc_conf import OTHER_SINCE, OTHER_VARIABLE, VARIABLE
 from profiler.data.workload import VAE_STAGES, DtypeName
+from profiler.models.lora import find_lora
 from profiler.models.spec import Size
 from profiler.search.question import GenerationQuestion, Question, StageQuestion
 from profiler.search.setting import Setting
@@ -13,7 +15,7 @@ from profiler.search.vae_switches import switches
 DTYPES = {"fp32": "torch.float32", "fp16": "torch.float16", "bf16": "torch.bfloat16"}
 KERNELS = {"flash": "FLASH_ATTENTION", "efficient": "EFFICIENT_ATTENTION", "cudnn": "CUDNN_ATTENTION", "math": "MATH"}
 APART = {"controlnet": "ControlNetModel", "motion_adapter": "MotionAdapter"}  # in a repository of their own
-NO_HUB = "HUB_ID_OR_FOLDER"
+NO_HUB, NO_LORA = "HUB_ID_OR_FOLDER", "LORA_FILE"
 
 
 def code_of(question: Question, setting: Setting) -> str:
@@ -51,7 +53,7 @@ def _generation(question: GenerationQuestion, setting: Setting) -> Iterator[str]
         size=Size(**size) if spec.default or question.sizes else None,
         prompts=question.batch,
         decode_chunk=setting.decode_chunk,
-        **{name: value for name, value in question.call.items() if value is not None},
+        **{name: value for name, value in question.call.items() if name != "lora"},
     )
     if pictures := [name for name in (*spec.pictures, *spec.masks) if name in given]:
         yield "from diffusers.utils import load_image"
@@ -66,6 +68,9 @@ def _generation(question: GenerationQuestion, setting: Setting) -> Iterator[str]
         hub = NO_HUB  # that of the adapter is no pipeline's
     loading = [f'"{hub}"', *(f"{name}={name}" for name in own), f"torch_dtype={_dtypes(default, others)}"]
     yield f"pipe = {spec.class_name}.from_pretrained({', '.join(loading)})"
+    if lora := question.call.get("lora"):
+        file = NO_LORA if isinstance(find_lora(lora), int) else str(lora)
+        yield f"pipe.load_lora_weights({json.dumps(file)})  # needs peft"
     yield from _vae_lines("pipe.vae", question, setting)
     if setting.options.attention_backend:
         yield f'pipe.{denoiser_of(spec)}.set_attention_backend("{setting.options.attention_backend}")'

@@ -132,7 +132,8 @@ def _costs(question: Question, setting: Setting) -> list[str]:
 
 def _command(question: Question, trial: Trial) -> str:
     """The same question to `latentmeter estimate`."""
-    size = [word for name, value in question.sizes.items() for word in (f"--{name}", value)]
+    asked = {**question.sizes, **(question.call if isinstance(question, GenerationQuestion) else {})}
+    size = [word for name, value in asked.items() for word in (f"--{name.replace('_', '-')}", value)]
     if question.batch > 1:
         size += ["--batch", question.batch]
     words = typed("latentmeter", "estimate", question.name, "--stage", question.stage, *size)
