@@ -30,7 +30,7 @@ from profiler.data.workload import STAGES, History, Placement
 from profiler.errors import UserError
 
 PLACEMENT = ("offload", "stream", "record_stream", "low_cpu_mem")
-OF_GENERATION = (*PLACEMENT, "steps", "guidance", "images_per_prompt", "decode_chunk")
+OF_GENERATION = (*PLACEMENT, "steps", "guidance", "images_per_prompt", "decode_chunk", "lora")
 
 
 @click.command()
@@ -52,6 +52,7 @@ def estimate(model: str, no_cache: bool, as_json: bool, **values: Any) -> None:
         with told_on_terminal() as tell:
             whole = api.generate(model, cache=not no_cache, tell=tell, **asked)
         title = [model, "whole generation" if asked["stage"] == "generate" else f"{asked['stage']} in a generation"]
+        title += [f"lora {asked['lora']}"] if "lora" in asked else []
         emit(
             asdict(whole),
             as_json,

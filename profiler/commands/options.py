@@ -122,6 +122,11 @@ _generation = together(
     click.option("--guidance", type=float, help="How strong guidance is (generate)."),
     click.option("--decode-chunk", type=click.IntRange(1), help="Frames decoded at once, of SVD (generate)."),
     click.option("--images-per-prompt", type=click.IntRange(1), help="Results of a prompt (generate)."),
+    click.option(
+        "--lora",
+        metavar="FILE|RANK",
+        help="Load a LoRA: its safetensors file or folder; a rank makes one up (generate).",
+    ),
 )
 
 workload_options = together(_stage(), _sizes(int), _workload)
@@ -171,7 +176,7 @@ def fit_command(model: str, asked: Mapping[str, Any]) -> str:
     stage = asked.get("stage", "decode")
     batch = asked.get("prompts") or asked.get("batch") or 1
     size = {name: asked.get(name) for name in ("frames", "height", "width")} | {"batch": batch if batch > 1 else None}
-    rest = {name: asked.get(name) for name in ("dtype", "steps", "gpu", "vram", "reserve", "torch", "cudnn")}
+    rest = {name: asked.get(name) for name in ("dtype", "steps", "lora", "gpu", "vram", "reserve", "torch", "cudnn")}
     return typed("latentmeter", "fit", model, stage=None if stage == "generate" else stage, **size, **rest)
 
 

@@ -61,6 +61,10 @@ def typed(*words: str, **options: Any) -> str:
         word
         for name, value in options.items()
         if value is not None
-        for word in ([f"--{name}"] if value is True else [f"--{name}", str(value)])
+        for word in ([_option(name)] if value is True else [_option(name), str(value)])
     ]
     return shlex.join([*words, *given])
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"

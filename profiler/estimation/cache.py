@@ -192,7 +192,7 @@ def keep_answer(question: Any, stack: Stack, found: CallEstimate) -> None:
 
 def _answer_name(question: Any, stack: Stack) -> str:
     """By the question, and all the code that answers it."""
-    libraries = [installed(name) for name in ("transformers", "accelerate")]
+    libraries = [installed(name) for name in ("transformers", "accelerate", "peft")]
     card = gpu_named(stack.gpu)  # of a user's own file, perhaps
     record = digest(card.properties if card else None)
     code = shipped.made_by(stack.torch_release), _own_files(), libraries

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 CALL = (
     *("frames", "height", "width", "steps", "guidance", "prompts", "images_per_prompt", "text_length", "decode_chunk"),
-    "dtype",
+    *("dtype", "lora"),
 )
 
 
@@ -88,10 +88,11 @@ def generate(
     """What a whole generation of `pipeline` needs on a card, without a GPU: its load and two calls, phase by phase.
 
     `pipeline` is a catalog id, a diffusers folder or a hub id. `call` takes `frames`, `height`, `width`, `steps`,
-    `guidance`, `prompts`, `images_per_prompt`, `text_length`, `decode_chunk`, `dtype`. With another `stage` the answer
-    has the phases of that alone, of the same generation: `text-encode`, `encode`, `sample` or `denoise` (the loop),
-    `decode`, `postprocess`. The card is named as for `estimate`. With `cache` the same question is answered from disk
-    the next time. `tell` hears what is done.
+    `guidance`, `prompts`, `images_per_prompt`, `text_length`, `decode_chunk`, `dtype`, and `lora`: the safetensors file of
+    a LoRA or its folder, or a rank, for one on the layers that diffusers' training scripts adapt; it is not fused. With
+    another `stage` the answer has the phases of that alone, of the same generation: `text-encode`, `encode`, `sample` or
+    `denoise` (the loop), `decode`, `postprocess`. The card is named as for `estimate`. With `cache` the same question is
+    answered from disk the next time. `tell` hears what is done.
 
     Raises UserError, ModelError.
     """
@@ -133,10 +134,12 @@ def ask_generation(
     """
     from profiler.estimation.cache import find_answer, keep_answer
     from profiler.models.attention import environment_backend
+    from profiler.models.lora import identity_of
 
     given = dict(call)
+    lora = None if given.get("lora") is None else identity_of(given["lora"])
     question = [
-        *(spec.digest, asdict(placement), asdict(options), given, asdict(stack), context_bytes),
+        *(spec.digest, asdict(placement), asdict(options), given | {"lora": lora}, asdict(stack), context_bytes),
         environment_backend(),
     ]
     found = find_answer(CallEstimate, question, stack)

@@ -23,6 +23,7 @@ from profiler.estimation.priced import Priced, priced
 from profiler.kernels.prices import Elsewhere
 from profiler.machine.environment import check_settings
 from profiler.models.attention import VARIABLE
+from profiler.models.lora import load_lora
 from profiler.models.pipeline import build_pipeline, call_arguments, pipeline_class, set_guidance
 from profiler.models.pipeline_spec import PipelineSpec
 from profiler.models.spec import Size
@@ -86,9 +87,11 @@ def made_ready(
 ) -> tuple[Any, dict[str, Any], dict[str, AppliedOption], dict[str, str]]:
     """The pipeline that `spec` describes, what it is called with, how `options` were applied, and notes of all that.
 
-    `call` are arguments of `call_arguments`, with `frames` and sides alone. Raises UserError as `estimate_generation` does.
+    `call` are arguments of `call_arguments`, with `frames` and sides alone, and a `lora`. Raises UserError as
+    `estimate_generation` does.
     """
     sides = {name: call.pop(name, None) for name in ("frames", "height", "width")}
+    lora, notes = call.pop("lora", None), dict[str, str]()
     size = spec.default or Size(frames=1, height=512, width=512)
     given = {name: value for name, value in sides.items() if value is not None}
     size = size.model_copy(update=given)
@@ -96,6 +99,8 @@ def made_ready(
         check_sizes(spec, size)
     with quiet():
         pipe = build_pipeline(spec, dtype)
+        if lora is not None:
+            notes["lora"] = load_lora(pipe, lora)
         applied = apply_to_pipeline(pipe, spec, size, call.get("prompts", 1), options)
         if call.get("guidance") is not None:
             set_guidance(spec, pipe, call["guidance"])
@@ -103,7 +108,7 @@ def made_ready(
         steps = few_steps(spec, asked)
         inputs = call_arguments(spec, size=size, steps=steps, **call)
     note = f"{steps} of {asked} steps are traced: later ones allocate the same, but for a scheduler's small history"
-    return pipe, inputs, applied, {} if steps == asked else {"steps": note}
+    return pipe, inputs, applied, notes | ({} if steps == asked else {"steps": note})
 
 
 def few_steps(spec: PipelineSpec, asked: int | None = None) -> int | None:

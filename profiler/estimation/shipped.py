@@ -29,7 +29,7 @@ UNTRACED = frozenset(
     trace/parts.py trace/placed.py trace/crossing.py trace/stand_in_cuda.py
     stages/generation.py stages/generation_options.py stages/call.py
     models/find.py models/folder.py models/catalog.py models/pipeline.py models/pipeline_folder.py
-    models/pipeline_spec.py models/tokenizer.py models/not_here.py models/__init__.py""".split()  # noqa: SIM905
+    models/pipeline_spec.py models/lora.py models/tokenizer.py models/not_here.py models/__init__.py""".split()  # noqa: SIM905
 )
 NAMES = {"bf16": "bfloat16", "fp16": "float16"}
 

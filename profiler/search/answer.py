@@ -13,7 +13,7 @@ from profiler.search.result import Fit, way_of
 from profiler.search.search import Search, pareto, plainest
 from profiler.search.trial import Trial
 
-NOTES = ("stack.", "model.", "capacity", "steps", "safety_checker")  # of an estimate, that are the answer's too
+NOTES = ("stack.", "model.", "capacity", "steps", "lora", "safety_checker")  # of an estimate, that are the answer's too
 UNIFIED = "this card's memory is the host's: what waits there takes it too, so offload is not tried"
 
 

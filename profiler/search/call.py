@@ -23,7 +23,7 @@ from profiler.search.question import SIZES, GenerationQuestion, Question, StageQ
 from profiler.search.result import Fit
 from profiler.search.setting import NO_OPTIONS, ON_CARD, Setting
 
-OTHER_CALL = ("steps", "guidance", "images_per_prompt", "text_length")
+OTHER_CALL = ("steps", "guidance", "images_per_prompt", "text_length", "lora")
 
 
 def fit(
@@ -43,9 +43,9 @@ def fit(
 
     `model` is a pipeline (a catalog id, a diffusers folder, a hub id): its whole generation is answered, or its `stage`
     alone. A model that is no pipeline is answered for its decode. `call` are `frames`, `height`, `width`, `batch`, of which
-    one may be `"max"`, and `dtype`, `decode_chunk`, `steps`, `guidance`, `images_per_prompt`, `text_length`. The card is
-    named as for `estimate`; `ram` is what the host may give (`"32GiB"`), `allow` names the changes that may be made, all by
-    default; what `options` and `placement` set stays as it is. `tell` hears what is done.
+    one may be `"max"`, and `dtype`, `decode_chunk`, `steps`, `guidance`, `images_per_prompt`, `text_length`, `lora`. The
+    card is named as for `estimate`; `ram` is what the host may give (`"32GiB"`), `allow` names the changes that may be
+    made, all by default; what `options` and `placement` set stays as it is. `tell` hears what is done.
 
         found = profiler.fit("flux.1-dev", gpu="rtx-4090")
         print(found.line, found.code, sep="\\n")

@@ -1,11 +1,13 @@
 """The code to paste: diffusers' own calls for a setting, the size in the call's keywords."""
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
 from profiler.data.alloc_conf import OTHER_SINCE, OTHER_VARIABLE, VARIABLE, alloc_conf_of
 from profiler.data.stack import Stack
 from profiler.data.workload import VAE_STAGES, Placement
+from profiler.models.lora import find_lora
 from profiler.models.pipeline_spec import PipelineSpec
 from profiler.models.spec import Size
 from profiler.search.question import GenerationQuestion, Question, StageQuestion
@@ -15,7 +17,7 @@ from profiler.search.vae_switches import switches
 DTYPES = {"fp32": "torch.float32", "fp16": "torch.float16", "bf16": "torch.bfloat16"}
 KERNELS = {"flash": "FLASH_ATTENTION", "efficient": "EFFICIENT_ATTENTION", "cudnn": "CUDNN_ATTENTION", "math": "MATH"}
 APART = {"controlnet": "ControlNetModel", "motion_adapter": "MotionAdapter"}  # in a repository of their own
-NO_HUB = "HUB_ID_OR_FOLDER"
+NO_HUB, NO_LORA = "HUB_ID_OR_FOLDER", "LORA_FILE"
 CHANNELS_LAST = """for weight in {vae}.parameters():
     if weight.dim() in (4, 5):
         order = torch.channels_last if weight.dim() == 4 else torch.channels_last_3d
@@ -66,7 +68,7 @@ def _generation(question: GenerationQuestion, setting: Setting) -> Iterator[str]
         size=Size(**size) if spec.default or question.sizes else None,
         prompts=question.batch,
         decode_chunk=setting.decode_chunk,
-        **{name: value for name, value in question.call.items() if value is not None},
+        **{name: value for name, value in question.call.items() if name != "lora"},
     )
     pictures = [name for name in (*spec.pictures, *spec.masks) if name in given]
     apart = {
@@ -85,6 +87,9 @@ def _generation(question: GenerationQuestion, setting: Setting) -> Iterator[str]
     if "motion_adapter" in apart:
         hub = NO_HUB  # that of the adapter is no pipeline's
     yield f'pipe = {spec.class_name}.from_pretrained("{hub}", {", ".join(loading)})'
+    if lora := question.call.get("lora"):
+        file = NO_LORA if isinstance(find_lora(lora), int) else str(lora)
+        yield f"pipe.load_lora_weights({json.dumps(file)})  # needs peft"
     yield from _vae_lines("pipe.vae", question, setting)
     yield from _backend(f"pipe.{denoiser_of(spec)}", setting)
     yield f"pipe.{_placed(setting.placement)}"

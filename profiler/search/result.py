@@ -133,7 +133,8 @@ def _costs(question: Question, setting: Setting) -> list[str]:
 
 def _command(question: Question, setting: Setting) -> str:
     """The same question to `latentmeter estimate`; what the setting changes of the card's options stands in their place."""
-    asked = {"stage": question.stage, **question.sizes, "batch": question.batch if question.batch > 1 else None}
+    call = question.call if isinstance(question, GenerationQuestion) else {}
+    asked = {"stage": question.stage, **question.sizes, **call, "batch": question.batch if question.batch > 1 else None}
     changed = setting.named
     if setting.expandable:
         stack = setting.stack_of(question.stack)

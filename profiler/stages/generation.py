@@ -52,6 +52,8 @@ class Generation(Call):
         """Weights on the host, of which nobody reads or writes a byte; then wherever the placement takes them."""
         self.lay(torch.device("cpu"), as_found=True)
         for module in self.module.modules():
+            # How transformers saves it again: no part of a call, and of objects whose attributes no trace can read.
+            vars(module).pop("_weight_conversions", None)
             for name, value in vars(module).items():
                 if isinstance(value, torch.Tensor) and value.is_meta:  # no buffer, but made where the weights were
                     vars(module)[name] = torch.empty_like(value, device="cpu")
@@ -194,7 +196,11 @@ def quiet() -> Iterator[list[str]]:
         warnings.simplefilter("ignore")
         for name in CHATTY:
             with suppress(ImportError):  # a pipeline without text needs no transformers
-                importlib.import_module(f"{name}.utils.logging").get_logger(name)  # the first one sets the level
+                library = importlib.import_module(f"{name}.utils.logging")
+                library.get_logger(name)  # the first one sets the level
+                if library.is_progress_bar_enabled():  # transformers has a bar for the layers of a LoRA
+                    library.disable_progress_bar()
+                    patches.callback(library.enable_progress_bar)
             logger = logging.getLogger(name)
             patches.callback(logger.setLevel, logger.level)
             logger.setLevel(logging.WARNING)

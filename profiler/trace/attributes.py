@@ -15,7 +15,7 @@ from profiler.trace.known_values import true_device
 from profiler.trace.tracing import Tracing
 
 PLAIN = frozenset({bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.memory_format})
-OWN = ("diffusers.", "transformers.", "accelerate.hooks")  # whose objects are what their attributes are
+OWN = ("diffusers.", "transformers.", "peft.", "accelerate.hooks")  # whose objects are what their attributes are
 
 
 class Unrepeatable(Exception):
@@ -85,7 +85,9 @@ def _read_attributes(story: Tracing, todo: list[Any]) -> Hashable:
                 found.append((number, value.dtype, value.shape, value.stride(), value.storage_offset()))
             elif type(value).__name__ == "UserCpuOffloadHook":  # accelerate's: it asks where the model before this lies
                 todo.append(next(m._parameters for m in value.model.modules() if m._parameters).values())
-            elif isinstance(value, nn.Module) or type(value).__module__.startswith(OWN):
+            elif isinstance(value, nn.Module) or (
+                type(value).__module__.startswith(OWN) and hasattr(value, "__dict__")
+            ):
                 found.append(type(value))
                 if id(value) not in seen:
                     seen.add(id(value))

@@ -129,6 +129,8 @@ MISTAKES: list[tuple[list[str], list[str]]] = [
         ["attention_backend: 'flex' is not modelled; one of native, _native_c"],
     ),
     ([*ESTIMATE, "--steps", "2"], ["steps: goes with --stage generate, or with a stage and --offload"]),
+    ([*ESTIMATE, "--lora", "16"], ["lora: goes with --stage generate, or with a stage and --offload"]),
+    (["estimate", "sd1.5", "--stage", "generate", "--lora", "no"], ["lora: no file or folder 'no'", "a rank, as 16"]),
     (
         ["estimate", "svd-xt", "--stage", "roundtrip", "--offload", "model"],
         ["no stage 'roundtrip' of a generation; one of"],

@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,14 +16,16 @@ import profiler
 from profiler.data.stack import DRY
 from profiler.data.workload import MemoryOptions, Placement
 from profiler.errors import ModelError, UserError
+from profiler.estimation.calls import ask_generation
 from profiler.estimation.placed import estimate_generation, made_ready, trace_generation
 from profiler.machine.cards import assumed_stack, find_gpu
 from profiler.machine.target import target_stack
+from profiler.models.lora import load_lora
 from profiler.models.pipeline import call_arguments
 from profiler.models.pipeline_spec import catalog_pipeline
 from profiler.models.spec import Size
 from profiler.stages.generation_options import check_sizes, default_backend
-from tests.pipelines import PIPELINES, small_sd15
+from tests.pipelines import PIPELINES, save_lora, small_sd15
 
 # Dry CUDA, torch 2.13.0+cu130, rtx-4090, diffusers 0.42.1, transformers 5.24.0: the highest allocated and reserved bytes of
 # the load, of a first and of a second call, and the pinned bytes at the end: weights, and the numbers that code reads.
@@ -57,12 +60,65 @@ def estimated(name: str, how: str = "none", **changes: Any) -> Any:
 @pytest.mark.parametrize(("name", "how"), TRUTH)
 def test_each_placement_takes_what_torch_takes_of_it(name: str, how: str) -> None:
     found = estimated(name, how)
+    assert (*peaks_of(found), found.host.pinned) == TRUTH[name, how]
+
+
+def peaks_of(found: Any) -> list[int]:
+    """The highest allocated and reserved bytes of the load, of a first and of a second call."""
     peaks = []
     for call in (0, 1, 2):
         levels = [phase.peak for phase in found.phases if phase.call == call]
         peaks += [max((level.allocated_bytes for level in levels), default=0)]
         peaks += [max((level.reserved_bytes for level in levels), default=0)]
-    assert (*peaks, found.host.pinned) == TRUTH[name, how]
+    return peaks
+
+
+# As TRUTH, of the small FLUX with the LoRA of `save_lora`, loaded by `load_lora_weights` before it is placed (peft 0.21.2).
+TRUTH_LORA = {
+    "none": (2895872, 4194304, 24666624, 50331648, 24667648, 50331648, 0),
+    "model": (0, 0, 22003200, 46137344, 22004224, 46137344, 0),
+    "sequential": (1024, 2097152, 21771776, 46137344, 21772800, 46137344, 0),
+    "group-leaf stream": (0, 0, 21770752, 54525952, 21772288, 54525952, 3958152),
+    "group-block stream": (0, 0, 22003200, 50331648, 22004224, 50331648, 2144256),
+}
+
+
+@pytest.mark.parametrize("how", TRUTH_LORA)
+def test_a_lora_takes_what_torch_takes_of_it(how: str, tmp_path: Path) -> None:
+    pytest.importorskip("peft")
+    save_lora(tmp_path / "lora.safetensors")
+    pipe, call = PIPELINES["flux"]()
+    load_lora(pipe, tmp_path)
+    offload, *switches = how.split()
+    placement = Placement(offload=offload, **dict.fromkeys(switches, True))  # type: ignore[arg-type]
+    stack = assumed_stack(find_gpu("rtx-4090"), "2.13.0", None, {DRY: "1"})
+    found = profiler.estimate_call(pipe, inputs=call, placement=placement, stack=stack)
+    assert (*peaks_of(found), found.host.pinned) == TRUTH_LORA[how]
+    if how == "none":  # where its layers run; without it 14315520 and 14381056
+        steps = [phase.peak.allocated_bytes for phase in found.phases if phase.name in ("first step", "later steps")]
+        assert steps == [14358528, 14424064] * 2
+
+
+def test_an_answer_is_that_of_its_lora(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    plain = generated()
+
+    def estimate(*_: Any, lora: Any = None, **__: Any) -> Any:
+        asked.append(lora)
+        return plain
+
+    monkeypatch.setattr("profiler.estimation.placed.estimate_generation", estimate)
+    monkeypatch.setenv("LATENTMETER_CACHE", "on")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    file = tmp_path / "lora.safetensors"
+    for content in (b"one", b"another one"):
+        file.write_bytes(content)
+        for lora in (None, 16, "16", 32, file, str(file), tmp_path):
+            stack = target_stack("rtx-4090", "2.13.0", None)[0]
+            ask_generation(
+                described(), stack, None, Placement(), MemoryOptions(), {} if lora is None else {"lora": lora}
+            )
+    assert asked == [None, 16, 32, file, file]
 
 
 def test_phases_say_what_stands_on_the_card_when() -> None:
@@ -87,6 +143,30 @@ def test_a_notebook_and_a_prompt_show_the_phases() -> None:
     assert "<th>on the card</th>" in html
     assert html.count("<tr>") == 7  # heads, a phase each, and the text again: beside what the first call left
     assert "<th>later steps</th><td>transformer 434.5 KiB</td>" in html
+
+
+def test_hidden_states_are_collected_whenever_they_are_asked_for() -> None:
+    """By hooks of transformers on each layer. Stable Diffusion 3 asks for them of a prompt, then of a negative one."""
+    pipe, _ = PIPELINES["flux"]()
+    found: list[int] = []
+
+    def encode_two() -> None:
+        for _ in range(2):
+            ids = torch.ones(1, 77, dtype=torch.long, device="cuda")
+            found.append(len(pipe.text_encoder(ids, output_hidden_states=True).hidden_states))
+
+    profiler.estimate_call(encode_two, modules=pipe, gpu="rtx-4090", torch="2.13.0")
+    assert found == [3] * 4
+
+
+def test_what_transformers_keeps_of_a_checkpoint_is_no_part_of_a_call() -> None:
+    """`from_pretrained` leaves on a model what it renamed in the checkpoint, in objects that have no attributes to read."""
+    loading = pytest.importorskip("transformers.core_model_loading")
+    pipe, call = PIPELINES["flux"]()
+    renamed = [loading.WeightRenaming("a", "b")]
+    pipe.text_encoder._weight_conversions = renamed
+    assert profiler.estimate_call(pipe, inputs=call, gpu="rtx-4090", torch="2.13.0").phases
+    assert pipe.text_encoder._weight_conversions == renamed
 
 
 def test_two_steps_peak_as_four_do() -> None:

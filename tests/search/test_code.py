@@ -4,6 +4,7 @@ import functools
 import inspect
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from profiler.models.pipeline_spec import catalog_pipeline
 from profiler.models.spec import Size
 from profiler.search.code import code_of
 from profiler.search.question import GenerationQuestion, StageQuestion
+from profiler.search.result import _command
 from profiler.search.setting import Setting
 from profiler.search.vae_switches import switches
 from profiler.stages.generation_options import apply_to_pipeline
@@ -101,6 +103,18 @@ def test_the_code_does_what_was_estimated(name: str, monkeypatch: pytest.MonkeyP
     placed = {"model": "enable_model_cpu_offload", "sequential": "enable_sequential_cpu_offload", "none": "to"}
     assert placed.get(setting.placement.offload, "enable_group_offload") in heard
     assert (os.environ.get("PYTORCH_ALLOC_CONF") == "expandable_segments:True") == setting.expandable
+
+
+def test_a_lora_is_loaded_before_its_pipeline_is_placed(tmp_path: Path) -> None:
+    file = tmp_path / "mine.safetensors"
+    file.touch()
+    for lora, told in ((16, "LORA_FILE"), (file, file)):
+        question = asked("sd1.5", call={"lora": lora, "steps": 20})
+        lines = code_of(question, Setting()).splitlines()
+        assert lines.index(f'pipe.load_lora_weights("{told}")  # needs peft') < lines.index('pipe.to("cuda")')
+        assert "lora" not in lines[-1]
+        trial: Any = SimpleNamespace(setting=Setting())
+        assert _command(question, trial).endswith(f"sd1.5 --stage generate --lora {lora} --steps 20")
 
 
 def picture(_: str) -> Any:
