@@ -4,7 +4,6 @@ import functools
 import inspect
 import os
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -113,8 +112,7 @@ def test_a_lora_is_loaded_before_its_pipeline_is_placed(tmp_path: Path) -> None:
         lines = code_of(question, Setting()).splitlines()
         assert lines.index(f'pipe.load_lora_weights("{told}")  # needs peft') < lines.index('pipe.to("cuda")')
         assert "lora" not in lines[-1]
-        trial: Any = SimpleNamespace(setting=Setting())
-        assert _command(question, trial).endswith(f"sd1.5 --stage generate --lora {lora} --steps 20")
+        assert _command(question, Setting()).endswith(f"sd1.5 --stage generate --lora {lora} --steps 20")
 
 
 def picture(_: str) -> Any:
