@@ -14,7 +14,7 @@ RESIDENT = ("none", "model")  # placements that hold every weight of the compone
 def lower_bounds(question: Question, setting: Setting) -> Iterator[tuple[str, int]]:
     """What is allocated at least, and its bytes, of a whole generation: what is known without a forward comes first."""
     if isinstance(question, GenerationQuestion):
-        yield "weights", question.weights(setting.placement)
+        yield "weights", question.weights(setting)
         yield "the denoiser's tensors", denoiser_at_least(question, setting) or 0
         yield "the decode's tensors", _decode_at_least(question, setting) or 0
 
@@ -24,7 +24,7 @@ def denoiser_at_least(question: Question, setting: Setting) -> int | None:
     if not isinstance(question, GenerationQuestion) or (denoiser := question.denoiser_alone) is None:
         return None
     kernels = MemoryOptions(attention=setting.options.attention, attention_backend=setting.options.attention_backend)
-    alone = Setting(options=kernels, dtype=denoiser.base.dtype, torch=setting.torch)
+    alone = Setting(options=kernels, dtype=question.dtype_of("transformer", setting), torch=setting.torch)
     return _at_least(question, setting, denoiser.ask(alone))
 
 
@@ -54,6 +54,6 @@ def _at_least(question: GenerationQuestion, setting: Setting, trial: Trial) -> i
     """What a stage that was tried alone allocates, with the weights that stand beside it."""
     if trial.found is None:
         return None
-    resident = question.weights(setting.placement) if setting.placement.offload == "none" else 0
+    resident = question.weights(setting) if setting.placement.offload == "none" else 0
     others = max(0, resident - (trial.found.terms.weights or 0))
     return trial.allocated - moved_weights(trial, setting) + others

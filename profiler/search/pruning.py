@@ -1,6 +1,7 @@
 """Which combinations of changes need no estimate, by what is known from those that had one, and why."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from profiler.data.units import format_bytes
 from profiler.search.changes import Combination, without
@@ -84,7 +85,7 @@ class Pruning:
         question, ram = self.question, self.question.ram
         if not isinstance(question, GenerationQuestion) or setting.placement == ON_CARD or ram is None:
             return False
-        if lacks := (wait := question.weights(ON_CARD)) > ram:
+        if lacks := (wait := question.weights(replace(setting, placement=ON_CARD))) > ram:
             why = f"{format_bytes(wait)} of weights wait on the host, which gives {format_bytes(ram)}"
             self.left_out[f"--offload {setting.placement.offload}"] = why
         return lacks

@@ -8,7 +8,7 @@ from typing import Any
 from profiler.allocator.histories import capacity_of
 from profiler.data.stack import Stack
 from profiler.data.units import ELEMENT_BYTES
-from profiler.data.workload import VAE_STAGES, DtypeName, History, Placement, StageName
+from profiler.data.workload import VAE_STAGES, DtypeName, History, StageName
 from profiler.errors import LatentmeterError
 from profiler.estimation.calls import ask_generation, ask_stage
 from profiler.models.attention import with_environment
@@ -178,7 +178,7 @@ class GenerationQuestion(Question):
         """One forward of the denoiser as a question of its own: of both halves where guidance doubles the batch."""
         if self.model is None or (denoiser := self.model.denoiser) is None:
             return None
-        one = self._stage("denoise", self._dtype("transformer"))
+        one = self._stage("denoise", self.dtype_of("transformer", self.base))
         guided = denoiser.guidance == "batched" and self.call.get("guidance") is None
         return replace(one, batch=one.batch * (1 + guided))
 
@@ -188,23 +188,23 @@ class GenerationQuestion(Question):
             if part is not None:
                 part.check()
 
-    def weights(self, placement: Placement) -> int:
-        """Bytes of weights that a placement has on the card at least at once, as far as they are published."""
-        sizes = [*self.component_bytes.values(), 0]
-        return {"none": sum(sizes), "model": max(sizes)}.get(placement.offload, 0)
+    def weights(self, setting: Setting) -> int:
+        """Bytes of weights that a setting has on the card at least at once, as far as they are published."""
+        sizes = [*self.component_bytes(setting).values(), 0]
+        return {"none": sum(sizes), "model": max(sizes)}.get(setting.placement.offload, 0)
 
-    @cached_property
-    def component_bytes(self) -> dict[str, int]:
+    def component_bytes(self, setting: Setting) -> dict[str, int]:
         """Weights of each component, as far as their parameters are published."""
         parts = {name: self.spec.part(name) for name in self.spec.components}
         return {
-            name: part.parameters * ELEMENT_BYTES[self._dtype(name)]
+            name: part.parameters * ELEMENT_BYTES[self.dtype_of(name, setting)]
             for name, part in parts.items()
             if isinstance(part, Part) and part.parameters
         }
 
-    def _dtype(self, component: str) -> DtypeName:
-        return self.spec.dtypes.get(component, self.base.dtype or self.spec.dtype)
+    def dtype_of(self, component: str, setting: Setting) -> DtypeName:
+        """The dtype in which a component is loaded."""
+        return self.spec.dtypes.get(component, setting.dtype or self.spec.dtype)
 
     def _stage(self, stage: StageName, dtype: DtypeName) -> StageQuestion:
         model = self.model

@@ -1,6 +1,6 @@
 """The answer of a search: plain data, and its JSON."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from profiler.data.alloc_conf import alloc_conf_of
@@ -122,11 +122,11 @@ def _costs(question: Question, setting: Setting) -> list[str]:
     if setting.options.tiling and (again := switches(question, setting).recomputed) is not None:
         told.append(f"tiles compute {again:.0%} of the pixels again")
     if isinstance(question, GenerationQuestion) and setting.placement.offload == "model":
-        told.append(f"{format_bytes(question.weights(ON_CARD))} over PCIe a call")
+        told.append(f"{format_bytes(question.weights(replace(setting, placement=ON_CARD)))} over PCIe a call")
     elif isinstance(question, GenerationQuestion) and setting.placement.offload != "none":
         denoiser = question.model.denoiser if question.model else None
         passes = 2 if denoiser and denoiser.guidance == "sequential" else 1
-        if moved := passes * question.component_bytes.get(denoiser_of(question.spec), 0):
+        if moved := passes * question.component_bytes(setting).get(denoiser_of(question.spec), 0):
             told.append(f"{format_bytes(moved)} over PCIe a step")
     return told
 

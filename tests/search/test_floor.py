@@ -190,6 +190,14 @@ def test_the_denoiser_alone_is_no_more_than_a_step() -> None:
     assert moved and moved / 2**30 < 2.7 and model["the decode's tensors"] / 2**30 > 14
 
 
+def test_what_must_stand_there_at_least_is_of_the_dtype_that_is_tried() -> None:
+    """Asked in fp32, a change to bf16 is not ruled out by weights of fp32."""
+    question = cogvideox("12GiB")
+    model = Placement(offload="model")
+    fp32, bf16 = (dict(lower_bounds(question, Setting(placement=model, dtype=dtype))) for dtype in ("fp32", "bf16"))
+    assert all(fp32[what] > 1.5 * bf16[what] for what in ("weights", "the denoiser's tensors"))
+
+
 def test_max_of_a_generation_takes_few_traces() -> None:
     """The denoiser alone leads to the size; what stands beside it, which a trace tells, to the one that fits."""
     question = replace(whole(), call={})
