@@ -9,6 +9,7 @@ import io
 import re
 import shlex
 from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 from html import escape
 from typing import Any
 
@@ -53,6 +54,12 @@ def write_csv(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     writer.writerow(heads)
     writer.writerows([["" if value is None else for_csv(value) for value in row] for row in rows])
     return text.getvalue()
+
+
+def did_you_mean(name: str, known: Sequence[str]) -> str:
+    """A question that names up to three of `known` that begin with or are like `name`; empty where none is."""
+    near = [one for one in known if one.startswith(name)] or get_close_matches(name[:80], known, cutoff=0.5)
+    return f"did you mean {' or '.join(map(repr, near[:3]))}? " if near else ""
 
 
 def typed(*words: str, **options: Any) -> str:

@@ -1,6 +1,5 @@
 """Cards that an estimate can be for, from `configs/gpus/*.yaml`, and the stack that is assumed on them."""
 
-import difflib
 import re
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -10,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt
 
 from profiler.data.stack import RESERVE, Stack
+from profiler.data.text import did_you_mean
 from profiler.data.units import GIB, MIB, format_bytes
 from profiler.errors import UserError
 from profiler.files.load import read_as
@@ -121,8 +121,7 @@ def _called(name: str) -> list[Gpu]:
         return [gpu(gpu_id) for gpu_id in sizes]
     if re.search(OTHERS, words):
         raise UserError(f"'{name}' is not covered: the allocator and the kernels here are CUDA's, of NVIDIA's cards")
-    near = difflib.get_close_matches(key, known, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(repr(one) for one in near)}? " if near else ""
+    hint = did_you_mean(key, known)
     raise UserError(
         f"no card '{name}': {hint}`latentmeter cards` lists them, `latentmeter doctor --dump-card` adds one"
     )

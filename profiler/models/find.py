@@ -1,12 +1,12 @@
 """Finds a model: a catalog id, a YAML file, a diffusers class, a component's config.json, a diffusers folder, a hub id."""
 
 # ruff: noqa: PTH110, PTH112 - of a name too long to be a file's, os.path says that there is none; pathlib raises
-import difflib
 import logging
 import os
 import re
 from pathlib import Path
 
+from profiler.data.text import did_you_mean
 from profiler.errors import UserError
 from profiler.files.load import read_json
 from profiler.models.attention import environment_backend
@@ -49,8 +49,7 @@ def find_model(name: str) -> ModelSpec:
 def _what_it_is_not(name: str, known: list[str]) -> str:
     """Why `name` is no model, and what could be one."""
     shown = name if len(name) <= 80 else f"{name[:80]}..."
-    near = difflib.get_close_matches(name[:80], known, n=3, cutoff=0.3)
-    hint = f"did you mean {' or '.join(repr(n) for n in near)}? " if near else ""
+    hint = did_you_mean(name, known)
     if os.path.exists(name):
         hint = "it is a file, but no .yaml and no .json. "
     elif "/" in name:

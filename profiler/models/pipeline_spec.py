@@ -4,13 +4,13 @@
 """
 
 import hashlib
-from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field, PositiveInt, TypeAdapter
 
+from profiler.data.text import did_you_mean
 from profiler.data.workload import DtypeName
 from profiler.errors import UserError
 from profiler.files.load import damage_told, read_yaml
@@ -122,14 +122,10 @@ def catalog_pipeline(pipeline_id: str) -> PipelineSpec:
 def not_described(name: str) -> UserError:
     """The error for a model of the catalog, or a name, that is no pipeline."""
     known = ", ".join(pipeline_ids())
-    what = "its pipeline is not described."
-    if name not in model_ids():
-        near = [one for one in pipeline_ids() if one.startswith(name)] or get_close_matches(
-            name, pipeline_ids(), cutoff=0.5
-        )
-        what = f"no such pipeline. Did you mean {' or '.join(map(repr, near))}?" if near else "no such pipeline."
+    is_model = name in model_ids()
+    what = "its pipeline is not described: " if is_model else f"no such pipeline: {did_you_mean(name, pipeline_ids())}"
     return UserError(
-        f"'{name}': {what} Pipelines: {known}; a diffusers folder with model_index.json, a hub id (owner/name) or, in "
+        f"'{name}': {what}pipelines are {known}; a diffusers folder with model_index.json, a hub id (owner/name) or, in "
         "Python, a pipeline object of your own work too"
     )
 

@@ -135,7 +135,7 @@ MISTAKES: list[tuple[list[str], list[str]]] = [
         ["estimate", "svd-xt", "--stage", "roundtrip", "--offload", "model"],
         ["no stage 'roundtrip' of a generation; one of"],
     ),
-    (["estimate", "flux", "--stage", "generate"], ["'flux': no such pipeline. Did you mean 'flux.1-dev' or"]),
+    (["estimate", "flux", "--stage", "generate"], ["'flux': no such pipeline: did you mean 'flux.1-dev' or"]),
     (["estimate", "svd-xt", "--stage", "generate", "--stream"], ["stream: none offload uses none"]),
     (
         ["estimate", "svd-xt", "--stage", "generate", "--benchmark"],

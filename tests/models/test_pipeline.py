@@ -276,10 +276,10 @@ def test_a_folder_that_is_no_pipeline_says_why(tmp_path: Path, index: Any, messa
     [
         ("sd_xl_base_1.0.safetensors", "from_single_file"),
         ("flux1-dev-Q4_K.gguf", "from_single_file"),
-        ("ltx-2.5", "its pipeline is not described. Pipelines: animatediff-sd1.5"),
-        ("no-such-thing", "no such pipeline. Pipelines"),
-        ("svd", r"no such pipeline. Did you mean 'svd-xt'\? Pipelines"),
-        ("flux1-dev", "Did you mean 'flux.1-dev' or"),
+        ("ltx-2.5", "its pipeline is not described: pipelines are animatediff-sd1.5"),
+        ("no-such-thing", "no such pipeline: pipelines are"),
+        ("svd", r"no such pipeline: did you mean 'svd-xt'\? pipelines are"),
+        ("flux1-dev", "did you mean 'flux.1-dev' or"),
     ],
 )
 def test_what_is_no_pipeline_says_what_to_give(name: str, message: str) -> None:
