@@ -19,7 +19,6 @@ if TYPE_CHECKING:
         estimate,
         estimate_call,
         explain,
-        fit,
         generate,
         hotspots,
         make_recording,
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from profiler.data.workload import MemoryOptions, Placement, Workload
     from profiler.models.catalog import catalog
     from profiler.models.find import find_model
+    from profiler.search.call import fit
 
 __all__ = [
     "MemoryOptions",
@@ -66,6 +66,7 @@ _ELSEWHERE = {
     "catalog": "models.catalog",
     "estimate_video_latent_memory": "data.latent",
     "find_model": "models.find",
+    "fit": "search.call",
     "to_frame": "comparison.case",
 }
 

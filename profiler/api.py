@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from profiler.comparison.case import Comparison, compare_all
 from profiler.data.records import Estimate, Record
 from profiler.data.stack import DeviceName, Stack
 from profiler.data.units import MOST_CALLS, check_number
@@ -18,11 +17,11 @@ from profiler.estimation.worst import worst_of
 from profiler.machine.target import target_stack
 from profiler.models.attention import noted, with_environment
 from profiler.models.find import find_model
-from profiler.search.call import fit
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from profiler.comparison.case import Comparison
     from profiler.comparison.runs import RunDifference
     from profiler.diagnosis.hotspots import Hotspots
     from profiler.diagnosis.profile import Profile
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
     from profiler.sweeps.run import Progress, RunOptions
 
 logger = logging.getLogger(__name__)
-__all__ = ["estimate_call", "fit", "generate"]  # verbs of a file of their own
+__all__ = ["estimate_call", "generate"]  # verbs of a file of their own
 
 
 def estimate(
@@ -224,8 +223,10 @@ def compare(before: str | Path | Iterable[Record], after: str | Path | Iterable[
     return difference(_records(before), _records(after))
 
 
-def comparisons(source: str | Path | Iterable[Record], tolerance: float | None = None) -> list[Comparison]:
+def comparisons(source: str | Path | Iterable[Record], tolerance: float | None = None) -> "list[Comparison]":
     """Estimate against measurement for every record of a run's folder, or of `source` itself. See `to_frame`."""
+    from profiler.comparison.case import compare_all
+
     return compare_all(_records(source), tolerance)
 
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import click
 
-from profiler import api
 from profiler.commands.estimate import PLACEMENT
 from profiler.commands.generation import told_on_terminal
 from profiler.commands.options import (
@@ -22,6 +21,7 @@ from profiler.commands.tables import console, print_table, show_first_notes, sho
 from profiler.data.units import format_bytes
 from profiler.data.workload import Placement
 from profiler.errors import LatentmeterError, UserError
+from profiler.search.call import fit as search
 from profiler.search.result import Fit, Way
 
 
@@ -52,7 +52,7 @@ def fit(model: str, allow: str | None, cards: str | None, no_cache: bool, as_jso
             rows = [_row(model, size, asked | how | {"tell": tell}) for size in _sizes_of(cards, asked)]
             found = None
         else:
-            found = api.fit(model, **asked, **how, tell=tell)
+            found = search(model, **asked, **how, tell=tell)
     if found is None:
         emit({"model": model, "cards": rows}, as_json, lambda _: show_cards(model, rows))
         return
@@ -72,7 +72,7 @@ def _sizes_of(cards: str, asked: dict[str, Any]) -> list[int]:
 
 def _row(model: str, size: int, asked: dict[str, Any]) -> dict[str, Any]:
     try:
-        found = api.fit(model, **asked | {"vram": f"{size}GiB", "gpu": None})
+        found = search(model, **asked | {"vram": f"{size}GiB", "gpu": None})
     except UserError:
         raise
     except LatentmeterError as error:
