@@ -12,7 +12,7 @@ A call is copied only where all that it depends on and all that it does is known
 - the attributes of the module, and of all in it, are those of the first call, which changed none of them; the weights may
   be others of the same shapes;
 - what the first call made and left alive lies in its result, or in a list or dict that it was given (a cache of features);
-- what it freed and had not made lay in such a list or dict;
+- what it freed and had not made lay in such a list or dict; what it returns and had not made, in an argument;
 - it emptied no cache. Weights that a hook brings stay, so a call that they come with is no such one, but those after it.
 
 Any other call is traced. The events are those of `Trace(..., repeats=False)`, which traces every call.
@@ -194,6 +194,7 @@ class Repeats:
             max(self.story.cache_emptied_at, default=-1) < begin
             and alive <= after.views.keys()
             and freed <= {block for block, position in given.views.items() if position in given.open}
+            and {block for block in after.views if block < first} <= given.views.keys()
             and given.open.issuperset(changed)
             and not any(Nest in (type(given.items[p]), type(after.items[p])) for p in changed)
             and not any(item.content is not None for item in after.items if type(item) is View and item.block >= first)

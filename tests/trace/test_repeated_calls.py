@@ -473,3 +473,22 @@ def test_a_layer_whose_result_somebody_else_takes_is_traced() -> None:
 
     few, many = both(make)
     assert few == many
+
+
+class Positions(nn.Module):
+    """Gives a part of its own weight, as a position table does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Linear(16, MANY // 16)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.table.weight[: x.shape[0]]
+
+
+def test_a_module_that_gives_its_own_weight_is_traced_again() -> None:
+    def make() -> tuple[nn.Module, Callable[[], Any]]:
+        model = nn.Sequential(Positions()).to("meta")
+        return model, lambda: [model[0](z(2**17, 16)) for _ in range(3)]
+
+    both(make)
