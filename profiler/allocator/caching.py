@@ -5,8 +5,8 @@ Follows c10/cuda/CUDACachingAllocator.cpp; the names of its functions stand in p
 """
 
 from bisect import bisect_left, insort
-from collections import defaultdict
-from dataclasses import dataclass
+from collections.abc import Hashable
+from dataclasses import dataclass, field
 
 from profiler.allocator.addresses import Addresses
 from profiler.allocator.settings import MIN_BLOCK, ROUND_LARGE, SMALL_SIZE, AllocatorSettings
@@ -22,17 +22,30 @@ class OutOfMemory(MemoryError):
 
 
 @dataclass(slots=True, eq=False)
+class Pool:
+    """Where blocks lie when they are free: each CUDA stream has its own, one for small blocks and one for large ones.
+
+    Best fit takes the smallest sufficient block, at the lowest address among equals: `free` has (size, address, block),
+    sorted. `unmapped` are those of an expandable segment that no pages lie under.
+    """
+
+    small: bool
+    queue: int
+    free: "list[tuple[int, int, Piece]]" = field(default_factory=list)
+    unmapped: "list[Piece]" = field(default_factory=list)
+
+
+@dataclass(slots=True, eq=False)
 class Piece:
     """A part of a segment, handed out or free; `previous` and `next` are its neighbours in the same segment.
 
     Of an expandable segment: `mapped` says whether pages lie under it, `unit` is the size of a page (0 in other segments),
     `base` the segment's first address. `put_back` is the number of searches of its pool before it was last put there.
-    `queue` is the CUDA stream that its pool serves.
     """
 
     address: int
     size: int
-    small: bool
+    pool: Pool
     free: bool = True
     requested: int = 0
     previous: "Piece | None" = None
@@ -41,15 +54,6 @@ class Piece:
     unit: int = 0
     base: int = 0
     put_back: int = 0
-    queue: int = 0
-
-    @property
-    def pool(self) -> "Pool":
-        """Where it lies when it is free: each CUDA stream has its own small and large blocks."""
-        return self.small, self.queue
-
-
-Pool = tuple[bool, int]
 
 
 class CachingAllocator:
@@ -73,11 +77,11 @@ class CachingAllocator:
         self._rounded: dict[int, int] = {}  # of each size that was asked for
         self._searches = 0  # of the large pool: the clock by which garbage ages
         self.settings = settings or AllocatorSettings()
+        self._max_split = self.settings.max_split
         self.allocated = self.reserved = self.requested = 0
         self.peak_allocated = self.peak_reserved = self.peak_requested = 0
-        self.retries = self.ooms = self.segments = 0
-        # Best fit takes the smallest sufficient block, at the lowest address among equals: (size, address, block), sorted.
-        self._pools: defaultdict[Pool, list[tuple[int, int, Piece]]] = defaultdict(list)
+        self.retries = self.ooms = self.segments = self.asked = 0  # `asked`: how often the driver was, or got back
+        self._pools: dict[tuple[bool, int], Pool] = {}
         self._awaited: list[Piece] = []
 
     def malloc(self, size: int, queue: int = 0) -> Piece:
@@ -85,11 +89,12 @@ class CachingAllocator:
         if self._awaited:
             self._free_awaited()
         rounded = self._rounded.get(size) or self._rounded.setdefault(size, self.settings.round(size))
-        pool = (rounded <= SMALL_SIZE, queue)
-        self._searches += not pool[0]
+        small = rounded <= SMALL_SIZE
+        pool = self._pools.get((small, queue)) or self._pool(small, queue)
+        self._searches += not small
         block = self._take_free(rounded, pool) or self._make(size, rounded, pool)
-        if block.size > rounded:
-            self._split(block, rounded)
+        if block.size > rounded and self._should_split(block, rounded):
+            self._insert(cut(block, rounded))  # the head is handed out
         block.free, block.requested = False, size
         self.allocated += block.size
         self.requested += size
@@ -98,6 +103,9 @@ class CachingAllocator:
         if self.requested > self.peak_requested:
             self.peak_requested = self.requested
         return block
+
+    def _pool(self, small: bool, queue: int) -> Pool:
+        return self._pools.setdefault((small, queue), Pool(small, queue))
 
     def _make(self, size: int, rounded: int, pool: Pool) -> Piece:
         """A block of a new segment, whatever has to be given back for it. Raises OutOfMemory."""
@@ -141,38 +149,46 @@ class CachingAllocator:
         """Return every segment without a used block to the device (release_cached_blocks)."""
         self._free_awaited()
         for pool in self._pools.values():
-            for block in [b for _, _, b in pool if b.previous is None and b.next is None]:
+            for block in [b for _, _, b in pool.free if b.previous is None and b.next is None]:
                 self._release(block)
 
     def unused(self) -> list[Piece]:
         """The pieces that are handed out to nobody."""
-        return [block for pool in self._pools.values() for _, _, block in pool]
+        return [block for pool in self._pools.values() for _, _, block in pool.free]
+
+    def free_now(self) -> Hashable | None:
+        """Where what is free lies, and how often the driver was asked. Of equal ones, with the same blocks handed out, the
+        same requests get the same blocks. None where what happened before plays a part: garbage has an age.
+        """
+        if self.garbage_above is not None:
+            return None
+        awaited = tuple(block.address for block in self._awaited)
+        return self.asked, awaited, tuple((at, size) for pool in self._pools.values() for size, at, _ in pool.free)
 
     def reset_peaks(self) -> None:
         """As `torch.cuda.reset_peak_memory_stats`."""
         self.peak_allocated, self.peak_reserved = self.allocated, self.reserved
         self.peak_requested = self.requested
 
-    def _take_free(self, size: int, name: Pool) -> Piece | None:
+    def _take_free(self, size: int, pool: Pool) -> Piece | None:
         """Best fit; with a maximum split size, neither side of it may use the other's blocks (get_free_block)."""
-        pool = self._pools[name]
-        index = bisect_left(pool, (size, 0))
-        if index == len(pool):
+        index = bisect_left(pool.free, (size,))
+        if index == len(pool.free):
             return None
-        limit = self.settings.max_split
+        limit = self._max_split
         if limit is not None:
-            candidate = pool[index][0]
+            candidate = pool.free[index][0]
             if size < limit <= candidate:
                 return None
             if size >= limit and candidate >= size + self.settings.max_non_split_rounding:
                 return None
-        return pool.pop(index)[2]
+        return pool.free.pop(index)[2]
 
     def _new_segment(self, size: int, pool: Pool) -> Piece | None:
         segment = self.settings.segment_size(size)
         if not self._has_room(segment):
             return None
-        block = Piece(self._addresses.take(round_up(segment, ROUND_LARGE)), segment, pool[0], queue=pool[1])
+        block = Piece(self._addresses.take(round_up(segment, ROUND_LARGE)), segment, pool)
         self.segments += 1
         self._reserve(segment)
         return block
@@ -181,12 +197,14 @@ class CachingAllocator:
         return self.capacity is None or self.reserved + size <= self.capacity
 
     def _reserve(self, size: int) -> None:
+        self.asked += 1
         self.reserved += size
         self.peak_reserved = max(self.peak_reserved, self.reserved)
 
     def _release(self, block: Piece) -> None:
         self._remove(block)
         self._addresses.give_back(block.address, round_up(block.size, ROUND_LARGE))
+        self.asked += 1
         self.reserved -= block.size
         self.segments -= 1
 
@@ -194,7 +212,7 @@ class CachingAllocator:
         """Give back whole large segments, those of more than average age first (garbage_collect_cached_blocks)."""
         if self.garbage_above is None:
             return
-        large = [block for (small, _), pool in self._pools.items() if not small for _, _, block in pool]
+        large = [block for pool in self._pools.values() if not pool.small for _, _, block in pool.free]
         whole = [block for block in large if block.previous is None and block.next is None]
         excess = self.reserved - self.garbage_above
         while whole and excess > 0:
@@ -204,32 +222,28 @@ class CachingAllocator:
                 excess -= block.size
                 self._release(block)
 
-    def _release_oversize(self, size: int, name: Pool) -> bool:
+    def _release_oversize(self, size: int, pool: Pool) -> bool:
         """With a maximum split size, free just enough oversize cached segments (release_available_cached_blocks)."""
-        limit = self.settings.max_split
+        limit = self._max_split
         if limit is None:
             return False
-        wanted, pool, found = max(size, limit), self._pools[False, name[1]], 0
-        index = bisect_left(pool, (wanted, 0))
-        if index < len(pool):
-            self._release(pool[index][2])
+        wanted, free, found = max(size, limit), self._pool(False, pool.queue).free, 0
+        index = bisect_left(free, (wanted,))
+        if index < len(free):
+            self._release(free[index][2])
             return True
-        while index > 0 and found < wanted and pool[index - 1][0] >= limit:
+        while index > 0 and found < wanted and free[index - 1][0] >= limit:
             index -= 1
-            found += pool[index][0]
-            self._release(pool[index][2])
+            found += free[index][0]
+            self._release(free[index][2])
         return found >= wanted
 
-    def _split(self, block: Piece, size: int) -> None:
-        """Hand out the head, keep the tail (should_split): a large block keeps a tail of up to 1 MiB unsplit."""
-        if self._should_split(block, size):
-            self._insert(cut(block, size))
-
     def _should_split(self, block: Piece, size: int) -> bool:
+        """Whether the tail is kept apart (should_split): a large block keeps a tail of up to 1 MiB unsplit."""
         rest = block.size - size
-        if block.small:
+        if block.pool.small:
             return rest >= MIN_BLOCK
-        return rest > SMALL_SIZE and (self.settings.max_split is None or size < self.settings.max_split)
+        return rest > SMALL_SIZE and (self._max_split is None or size < self._max_split)
 
     def _merge(self, block: Piece) -> None:
         """Let `block` swallow its neighbours that are free, and mapped as it is (try_merge_blocks)."""
@@ -249,18 +263,18 @@ class CachingAllocator:
 
     def _insert(self, block: Piece) -> None:
         block.put_back = self._searches
-        insort(self._pools[block.small, block.queue], (block.size, block.address, block))
+        insort(block.pool.free, (block.size, block.address, block))
 
     def _remove(self, block: Piece) -> None:
-        pool = self._pools[block.small, block.queue]
-        pool.pop(bisect_left(pool, (block.size, block.address)))
+        free = block.pool.free
+        del free[bisect_left(free, (block.size, block.address))]
 
 
 def cut(block: Piece, size: int) -> Piece:
     """Shorten `block` to `size` bytes; returns the rest as its new neighbour, of the same kind."""
-    tail = Piece(block.address + size, block.size - size, block.small, True, 0, block, block.next, block.mapped)
-    tail.unit, tail.base, tail.queue = block.unit, block.base, block.queue
-    if block.next is not None:
-        block.next.previous = tail
+    rest, following, unit, base = block.size - size, block.next, block.unit, block.base
+    tail = Piece(block.address + size, rest, block.pool, True, 0, block, following, block.mapped, unit, base)
+    if following is not None:
+        following.previous = tail
     block.next, block.size = tail, size
     return tail

@@ -5,7 +5,6 @@ could become. Functions of c10/cuda/CUDACachingAllocator.cpp stand in parenthese
 """
 
 from bisect import bisect_left
-from collections import defaultdict
 
 from profiler.allocator.caching import CachingAllocator, Piece, Pool, cut
 from profiler.allocator.settings import MIN_BLOCK, SMALL_SEGMENT
@@ -18,27 +17,26 @@ class ExpandableAllocator(CachingAllocator):
     def __init__(self, device_total: int, capacity: int | None = None, **rest: object) -> None:
         super().__init__(capacity, **rest)  # type: ignore[arg-type]
         self._device_total = device_total
-        self._unmapped: defaultdict[Pool, list[Piece]] = defaultdict(list)
 
     def empty_cache(self) -> None:
         """Unmap every whole page that free blocks cover (unmap_block)."""
         self._free_awaited()
         for pool in self._pools.values():
-            for _, _, block in list(pool):
+            for _, _, block in list(pool.free):
                 self._unmap(block)
 
     def unused(self) -> list[Piece]:
         """The pieces that are handed out to nobody, without pages too."""
-        return super().unused() + [block for pool in self._unmapped.values() for block in pool]
+        return super().unused() + [block for pool in self._pools.values() for block in pool.unmapped]
 
-    def _take_free(self, size: int, name: Pool) -> Piece | None:
-        pool = self._pools[name]
-        index = bisect_left(pool, (size, 0))
-        if index == len(pool):
+    def _take_free(self, size: int, pool: Pool) -> Piece | None:
+        free = pool.free
+        index = bisect_left(free, (size,))
+        if index == len(free):
             return None
-        while index + 1 < len(pool) and _could_become(pool[index + 1][2]) < _could_become(pool[index][2]):
+        while index + 1 < len(free) and _could_become(free[index + 1][2]) < _could_become(free[index][2]):
             index += 1
-        return pool.pop(index)[2]
+        return free.pop(index)[2]
 
     def _new_segment(self, size: int, pool: Pool) -> Piece | None:
         """Map pages for `size` bytes where free space is (try_allocate_expandable_block).
@@ -62,7 +60,7 @@ class ExpandableAllocator(CachingAllocator):
 
     def _find_space(self, size: int, pool: Pool) -> Piece:
         """A run of free blocks that is long enough, or a new address range (find_expandable_block)."""
-        for candidate in sorted(self._unmapped[pool], key=lambda b: b.address):
+        for candidate in sorted(pool.unmapped, key=lambda b: b.address):
             first = candidate
             if first.previous is not None and first.previous.free:
                 first = first.previous
@@ -73,12 +71,11 @@ class ExpandableAllocator(CachingAllocator):
                 block = block.next
             if total >= size:
                 return first
-        small, queue = pool
-        unit = SMALL_SEGMENT if small else self.settings.large_segment
+        unit = SMALL_SEGMENT if pool.small else self.settings.large_segment
         # A request that is longer than a range cannot be mapped on the card; without a capacity it is counted all the same.
         length = round_up(max(self._device_total + self._device_total // 8, size), unit)
         base = self._addresses.take(length + 2 * SMALL_SEGMENT)
-        fresh = Piece(base, length, small, mapped=False, unit=unit, base=base, queue=queue)
+        fresh = Piece(base, length, pool, mapped=False, unit=unit, base=base)
         self._insert(fresh)
         return fresh
 
@@ -111,6 +108,7 @@ class ExpandableAllocator(CachingAllocator):
         if end < block.address + block.size:
             self._insert(cut(block, end - block.address))
         block.mapped = False
+        self.asked += 1
         self.reserved -= block.size
         self._merge(block)
         if block.previous is not None or block.next is not None:
@@ -120,18 +118,18 @@ class ExpandableAllocator(CachingAllocator):
         if block.mapped:
             super()._insert(block)
         else:
-            self._unmapped[block.pool].append(block)
+            block.pool.unmapped.append(block)
 
     def _remove(self, block: Piece) -> None:
         if block.mapped:
             super()._remove(block)
         else:
-            self._unmapped[block.pool].remove(block)
+            block.pool.unmapped.remove(block)
 
     def _should_split(self, block: Piece, size: int) -> bool:
         return block.size - size >= MIN_BLOCK
 
-    def _release_oversize(self, size: int, name: Pool) -> bool:
+    def _release_oversize(self, size: int, pool: Pool) -> bool:
         return False
 
 

@@ -6,6 +6,7 @@ from functools import cached_property
 from profiler.allocator.caching import CachingAllocator, OutOfMemory
 from profiler.allocator.expandable import ExpandableAllocator
 from profiler.allocator.plain import PlainAllocator
+from profiler.allocator.repeats import Repeat, find_repeats
 from profiler.allocator.replay import Replay
 from profiler.allocator.settings import settings_of
 from profiler.data.events import Block, Events
@@ -71,6 +72,7 @@ class Calls:
         allocator: CachingAllocator | PlainAllocator,
         plan_of: PlanOf,
         spans: Sequence[Span] = (),
+        repeats: Sequence[Repeat] | None = None,
     ) -> None:
         self.peaks: list[Memory] = []
         self.retries: list[int] = []
@@ -78,7 +80,7 @@ class Calls:
         self.repeats = False
         self._allocator = allocator
         try:
-            self.first = Replay(events, allocator, plan_of=plan_of, spans=spans)
+            self.first = Replay(events, allocator, plan_of=plan_of, spans=spans, repeats=repeats)
             self._passed(self.first.peak)
             states = {self.first.state()}
             while not self.repeats and len(self.peaks) < MOST_CALLS:
@@ -119,12 +121,13 @@ class Histories:
     ) -> None:
         self.events, self.stack, self.context_bytes = events, stack, context_bytes
         self.unplanned_bytes = unplanned_bytes
-        self.roomy = Calls(events, allocator_of(stack), plan_of, spans)
+        self._repeats = find_repeats(events)
+        self.roomy = Calls(events, allocator_of(stack), plan_of, spans, self._repeats)
         self.capacity = capacity = capacity_of(stack, context_bytes)
         reserved = self.roomy.reserved
         self.here = None if capacity is None or reserved is None else self.roomy
         if capacity is not None and reserved is not None and reserved > capacity:
-            self.here = Calls(events, allocator_of(stack, capacity), plan_of, spans)
+            self.here = Calls(events, allocator_of(stack, capacity), plan_of, spans, self._repeats)
         self._told = self.here if self.here and self.here.refused is None else self.roomy
         self.fresh = self._told.first
 
@@ -159,7 +162,7 @@ class Histories:
         if self.roomy.reserved is None:
             return None
         replays = [
-            Replay(self.events, allocator_of(self.stack, falling=falling), earlier=earlier)
+            Replay(self.events, allocator_of(self.stack, falling=falling), earlier=earlier, repeats=self._repeats)
             for falling, earlier in ((self.stack.dry, ()), *PASTS)
         ]
         highest = max(self.roomy.reserved, *(replay.peak.reserved_bytes or 0 for replay in replays))

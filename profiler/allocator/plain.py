@@ -1,6 +1,6 @@
 """The CPU's allocator, which caches nothing."""
 
-from profiler.allocator.caching import Piece
+from profiler.allocator.caching import Piece, Pool
 
 
 class PlainAllocator:
@@ -10,12 +10,13 @@ class PlainAllocator:
         self.allocated = self.peak_allocated = 0
         self.reserved = self.peak_reserved = None
         self.retries = 0
+        self._pool = Pool(small=False, queue=0)
 
     def malloc(self, size: int, queue: int = 0) -> Piece:
         """Allocate `size` bytes."""
         self.allocated += size
         self.peak_allocated = max(self.peak_allocated, self.allocated)
-        return Piece(0, size, small=False, free=False, requested=size)
+        return Piece(0, size, self._pool, free=False, requested=size)
 
     def free(self, block: Piece, *, awaited: bool = False) -> None:
         """Free `block`."""
@@ -27,6 +28,9 @@ class PlainAllocator:
     def unused(self) -> list[Piece]:
         """What is free is nobody's."""
         return []
+
+    def free_now(self) -> None:
+        """Nothing is."""
 
     def reset_peaks(self) -> None:
         """Start counting peaks anew."""

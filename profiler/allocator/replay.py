@@ -1,16 +1,18 @@
 """Replays a trace through an allocator: what `torch.cuda` would count, and what stands at the peak."""
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 
 from profiler.allocator.caching import CachingAllocator, OutOfMemory, Piece
 from profiler.allocator.plain import PlainAllocator
+from profiler.allocator.repeats import Repeat, find_repeats
 from profiler.data.events import Block, Events, alive_at, first_event, first_later_event, place_of
 from profiler.data.memory import ALLOCATED_TERMS, AliveTensor, Memory, PeakAt
 from profiler.data.spans import Span
 from profiler.data.units import ceil_div
 
 LARGEST = 10
+LOOKS = 6  # at the states between periods, for one that comes again
 
 
 class Replay:
@@ -21,7 +23,8 @@ class Replay:
     `try_configs` and `benchmark_cache`). What that one takes is not known: nothing is counted, and `squeezed` has the block.
     `earlier` are calls of smaller pictures or clips before it: (16, 4) is one whose tensors have a sixteenth of the bytes,
     then one of a quarter. They leave their segments behind. `spans` are the phases to tell apart: `phases` has the peak of
-    each and the event at which it stands.
+    each and the event at which it stands. `repeats` are the stream's, where they were found already: of their periods only
+    those are played that change something.
     """
 
     def __init__(
@@ -32,6 +35,7 @@ class Replay:
         plan_of: Callable[[Block], Hashable | None] = lambda _: None,
         earlier: tuple[int, ...] = (),
         spans: Sequence[Span] = (),
+        repeats: Sequence[Repeat] | None = None,
     ) -> None:
         self.trace = trace
         self.spans = spans
@@ -42,6 +46,8 @@ class Replay:
         self._given_up: set[Hashable] = set()
         self.sizes = [0] * len(trace.blocks)
         self._pieces: dict[int, Piece] = {}
+        self._highest, self._highest_at, self._anew = 0, -1, False
+        self._repeats = find_repeats(trace) if repeats is None else repeats
         self._start, self._later = first_event(trace), first_later_event(trace)
         self._play(0, self._start, 1, trace.cache_emptied_at)
         for shrink in earlier:
@@ -70,7 +76,7 @@ class Replay:
         self._drop_outputs()
         pieces = [*((piece, -1) for piece in self.allocator.unused()), *((p, n) for n, p in self._pieces.items())]
         pieces.sort(key=lambda pair: pair[0].address)
-        layout = tuple((p.size, n, p.small, p.mapped, p.previous is None) for p, n in pieces)
+        layout = tuple((p.size, n, p.pool.small, p.mapped, p.previous is None) for p, n in pieces)
         return layout, frozenset(self._given_up)
 
     def _call(self, shrink: int = 1, first: bool = True) -> int:
@@ -100,8 +106,53 @@ class Replay:
 
         With `anew` peaks count from the first birth on: a component that is evicted before it is no part of this phase.
         """
+        self._highest, self._highest_at, self._anew = self.allocator.allocated, start - 1, anew
+        at = start
+        for repeat in self._repeats:
+            if at <= repeat.start < stop:
+                self._play_events(at, repeat.start, shrink, emptied)
+                at = self._play_repeat(repeat, min(stop, repeat.stop), shrink, emptied)
+        self._play_events(at, stop, shrink, emptied)
+        return self._highest_at
+
+    def _play_repeat(self, repeat: Repeat, stop: int, shrink: int, emptied: set[int]) -> int:
+        """Play a repeat up to `stop`, or leave periods out that change nothing; returns the first event not played."""
+        at, seen = repeat.start, dict[Hashable, int]()
+        while at + repeat.period <= stop and len(seen) < LOOKS:
+            now = self._stands(repeat, at)
+            if now in seen:  # two buffers that take turns stand the same every other time
+                return self._skip(repeat, at, at - seen[now], stop)
+            if now is not None:
+                seen[now] = at
+            self._play_events(at, at + repeat.period, shrink, emptied)
+            at += repeat.period
+        return at
+
+    def _stands(self, repeat: Repeat, at: int) -> Hashable | None:
+        """All that the events of a repeat depend on, from event `at` on; None where that is not known."""
+        free = None if self._given_up else self.allocator.free_now()
+        return free and (free, tuple((ago, piece.address) for ago, _, piece in self._young(repeat, at)))
+
+    def _young(self, repeat: Repeat, at: int) -> Iterator[tuple[int, int, Piece]]:
+        """What stands there at event `at` and may die within the repeat: how long ago it was born, its block and piece."""
+        for ago in range(1, repeat.reach + 1):
+            number = self.trace.events[at - ago]
+            if number in self._pieces:
+                yield ago, number, self._pieces[number]
+
+    def _skip(self, repeat: Repeat, at: int, cycle: int, stop: int) -> int:
+        """Let blocks stand where those of the `cycle` events before do, up to `stop`; returns the event behind them."""
+        events, behind = self.trace.events, stop - (stop - at) % cycle
+        for event in range(at, behind):
+            if events[event] >= 0:
+                self.sizes[events[event]] = self.sizes[events[event - cycle]]
+        for ago, number, piece in list(self._young(repeat, at)):
+            del self._pieces[number]
+            self._pieces[events[behind - ago]] = piece
+        return behind
+
+    def _play_events(self, start: int, stop: int, shrink: int, emptied: set[int]) -> None:
         allocator, pieces, blocks = self.allocator, self._pieces, self.trace.blocks
-        highest, at = allocator.allocated, start - 1
         for event, number in enumerate(self.trace.events[start:stop], start):
             if emptied and event in emptied:
                 allocator.empty_cache()
@@ -112,10 +163,10 @@ class Replay:
                 continue
             if number in pieces:
                 continue
-            if anew:
-                anew = False
+            if self._anew:
+                self._anew = False
                 allocator.reset_peaks()
-                highest, at = 0, event
+                self._highest, self._highest_at = 0, event
             block = blocks[number]
             if self._given_up and self.plan_of(block) in self._given_up:
                 self.squeezed.add(number)
@@ -135,9 +186,8 @@ class Replay:
                 continue
             pieces[number] = piece
             self.sizes[number] = piece.size
-            if allocator.allocated > highest:
-                highest, at = allocator.allocated, event
-        return at
+            if allocator.allocated > self._highest:
+                self._highest, self._highest_at = allocator.allocated, event
 
     def _drop_outputs(self) -> None:
         for number in [n for n in self._pieces if self.trace.blocks[n].term == "outputs"]:
