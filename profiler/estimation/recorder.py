@@ -182,11 +182,15 @@ class Recorder:
             low, high = min(size[place] for size in sizes) // BELOW, max(size[place] for size in sizes) * ABOVE
             first, last = here - (here - low) // step * step, here + (high - here) // step * step
             first = max(first, here % step or step)
-            if place == 2 and (
-                self.workload.stage in VAE_STAGES or not self._alike((*asked[:2], last, asked[3]), asked)
-            ):
+            if place == 2 and (self.workload.stage in VAE_STAGES or not self._any_frames(asked, first, step, last)):
                 first = last = here
             yield first, step, last
+
+    def _any_frames(self, asked: Size, first: int, step: int, last: int) -> bool:
+        """Whether clips of any length run as the asked one, in numbers that are functions of it: those of sound are not."""
+        height, width, _, batch = asked
+        grid = Grid((height, width, first), (1, 1, step), (height, width, last), batch, batch)
+        return self._alike((height, width, last, batch), asked) and bool(self._recording(grid))
 
     def _whole(self, grid: Grid) -> list[dict[str, Any]]:
         """Recordings of all heights and widths: for any batch, or for batches that run otherwise by themselves."""

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, WanTransformer3DModel
 
 import profiler
 from profiler.allocator.replay import Replay
@@ -201,6 +201,26 @@ def test_a_branch_on_the_number_of_pixels_has_a_recording_on_each_side(monkeypat
         compare(workload, spec, one, size)
     with pytest.raises(Elsewhere):
         replay(made[0], (48, 54, 1, 1), STACK)
+
+
+def test_sound_of_a_length_that_is_no_function_of_the_frames_is_recorded_for_the_asked_frames(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    forward = WanTransformer3DModel.forward
+
+    def sounding(self: WanTransformer3DModel, hidden_states: torch.Tensor, *rest: Any, **named: Any) -> Any:
+        sound = hidden_states.new_zeros(int("0149"[hidden_states.shape[2]]), 999)
+        found = forward(self, hidden_states, *rest, **named)
+        del sound
+        return found
+
+    monkeypatch.setattr(WanTransformer3DModel, "forward", sounding)
+    spec = find_model(VIDEO)
+    workload = spec.workload("denoise")
+    made = json.loads(json.dumps(Recorder(workload, spec, STACK).recordings()))
+    assert {grid_of(one).first[2] for one in made} == {grid_of(one).last[2] for one in made} == {workload.frames}
+    height, width, frames = grid_of(made[0]).last
+    compare(workload, spec, made[0], (height, width, frames, 2))
 
 
 def test_a_published_size_that_alone_runs_otherwise_has_a_recording_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
