@@ -17,11 +17,11 @@ Story = Callable[[Size], Hashable]  # what runs at a size; None for a size that 
 
 
 def bands(grid: Grid, story: Story) -> Iterator[Grid]:
-    """The parts of `grid` in which one story is told, as far as a box with two sides fits into them."""
+    """The parts of `grid` in which one story holds, as far as a box with two sides fits into them."""
     first, *others = [_along(way, story) for way in _ways(grid)]
-    for told in first:
-        ends = [first[told], *(other[told] for other in others if told in other)]
-        if told is None or len(ends) <= len(others):
+    for name in first:
+        ends = [first[name], *(other[name] for other in others if name in other)]
+        if name is None or len(ends) <= len(others):
             continue
         band = replace(grid, pixels=(max(low for low, _ in ends), min(high for _, high in ends)))
         if band.has_corners:
@@ -42,21 +42,23 @@ def _ways(grid: Grid) -> Iterator[list[Size]]:
 
 
 def _along(way: Sequence[Size], story: Story) -> dict[Hashable, tuple[int, int]]:
-    """The least and the most pixels of each story that is told in one piece along a way."""
-    told: dict[int, Hashable] = {}
+    """The least and the most pixels of each story that comes in one piece along a way."""
+    stories: dict[int, Hashable] = {}
 
     def look(start: int, stop: int) -> None:
         for place in (start, stop):
-            if place not in told:
-                told[place] = story(way[place])
+            if place not in stories:
+                stories[place] = story(way[place])
         is_close = _pixels(way[stop]) < CLOSE * _pixels(way[start])
-        is_short = told[start] == told[stop] and stop - start <= len(way) // LOOKS
+        is_short = stories[start] == stories[stop] and stop - start <= len(way) // LOOKS
         if stop - start > 1 and not (is_close or is_short):
             look(start, (start + stop) // 2)
             look((start + stop) // 2, stop)
 
     look(0, len(way) - 1)
-    pieces = [(one, [_pixels(way[n]) for n in places]) for one, places in groupby(sorted(told), key=told.__getitem__)]
+    pieces = [
+        (one, [_pixels(way[n]) for n in places]) for one, places in groupby(sorted(stories), key=stories.__getitem__)
+    ]
     named = [one for one, _ in pieces]
     return {one: (pixels[0], pixels[-1]) for one, pixels in pieces if named.count(one) == 1}
 

@@ -110,10 +110,10 @@ class Tree:
 
 class Call(NamedTuple):
     """What one call of the module at `path` did: the trace's events from `begin` to `end`, where blocks from `first` on
-    are its own. `told`: how much had to be told of it, which names the module."""
+    are its own. `remarks`: how many there are of it, which name the module."""
 
     path: str
-    told: int
+    remarks: int
     first: int
     begin: int
     end: int
@@ -125,7 +125,7 @@ class Call(NamedTuple):
 
     def agrees(self, given: list[Any], path: str) -> bool:
         """Whether what decided something is in `given` as it was."""
-        return (path == self.path or not self.told) and all(
+        return (path == self.path or not self.remarks) and all(
             self.before[place].content == given[place].content for place in self.read
         )
 
@@ -165,7 +165,7 @@ class Repeats:
             story.values.read |= {given.items[place].block for place in call.read}
             return self._copy(call, given, path)
         first, begin, routes, values = len(story.blocks), len(story.events), Counter(story.routes), story.values
-        told = story.told
+        remarks = story.told  # so far
         given.places.clear()  # what they hold is the call's to drop
         before, values.read = values.read, frozenset()
         result = function()
@@ -174,7 +174,7 @@ class Repeats:
             after = Tree(story, (*arguments, result))
             unchanged = (story.state, self._attributes(called)) == state
             if unchanged and self._is_explained(given, after, first, begin):
-                did = (path, story.told - told, first, begin, len(story.events), story.routes - routes)
+                did = (path, story.told - remarks, first, begin, len(story.events), story.routes - routes)
                 places = frozenset(p for p, i in enumerate(given.items) if type(i) is View and i.block in read)
                 self._looked[called] = state[1].keep()
                 self._calls.setdefault(key, []).append(Call(*did, given.items, after.items, given.views, places))
