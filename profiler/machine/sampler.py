@@ -24,7 +24,7 @@ class Sampler:
         self._sampled_at: float | None = None
         self._largest_gap: float | None = None
         self._ranges: dict[str, tuple[int, int, int, int]] = {}  # first, lowest, highest, last
-        self._facts: dict[str, Any] = {}  # last known value of what is no quantity
+        self._others: dict[str, Any] = {"start": None, "end": None}  # other processes, as first and as last listed
         self._absent: dict[str, tuple[int, str]] = {}  # in how many samples, and the last reason
         self._lock = threading.Lock()  # over the fields above; never held while the driver is asked
         self._stopping = threading.Event()
@@ -58,25 +58,24 @@ class Sampler:
     def _add(self, reading: dict[str, Value[Any]], now: float) -> None:
         if self._sampled_at is not None:
             self._largest_gap = max(self._largest_gap or 0.0, now - self._sampled_at)
-        self._facts.setdefault("others_at_start", reading["others"].value)
+        if self._samples == 0:
+            self._others["start"] = reading["others"].value
         for name, given in reading.items():
             if given.value is None:
                 self._absent[name] = (self._absent.get(name, (0, ""))[0] + 1, given.reason or "")
-            elif name in GAUGES:
+            elif name == "others":
+                self._others["end"] = given.value
+            else:
                 first, low, high, _ = self._ranges.get(name, (given.value,) * 4)
                 self._ranges[name] = (first, min(low, given.value), max(high, given.value), given.value)
-            elif name == "throttle":
-                self._facts[name] = sorted({*self._facts.get(name, ()), *given.value})
-            else:
-                self._facts[name] = given.value
         self._samples, self._sampled_at = self._samples + 1, now
 
     def summary(self) -> dict[str, Any]:
         """What was seen, JSON-ready: each of GAUGES as `{min, max, last}` or None (`last`: the last known value).
 
         Beside them `samples`, `interval_seconds` as asked and `largest_gap_seconds` as seen (None for one sample),
-        `note`, `memory_version`, `used_includes_reserved`, `throttle` (all names seen), `others` (lists of pid and
-        bytes at `start` and `end`), their `others_drift_bytes`, and `reasons` of whatever was absent in any sample.
+        `note`, `others` (lists of pid and bytes at `start` and `end`), their `others_drift_bytes`, and `reasons` of
+        whatever was absent in any sample.
         """
         with self._lock:
             return self._summed_up()
@@ -93,7 +92,7 @@ class Sampler:
         elif "others_bytes" in reasons:
             reasons["others_drift_bytes"] = reasons["others_bytes"]
         if self._samples == 0:
-            reasons = dict.fromkeys((*GAUGES, "throttle", "others_drift_bytes"), "no sample was taken")
+            reasons = dict.fromkeys((*GAUGES, "others_drift_bytes"), "no sample was taken")
         if self._stopping.is_set() and self._thread.is_alive():
             reasons["samples"] = f"the driver stopped answering: its last call took over {PATIENCE_SECONDS} s"
         ranges = {name: dict(zip(("min", "max", "last"), seen[1:], strict=True)) for name, seen in self._ranges.items()}
@@ -102,11 +101,8 @@ class Sampler:
             "interval_seconds": self._interval,
             "largest_gap_seconds": self._largest_gap,
             "note": NOTE,
-            "memory_version": self._facts.get("memory_version"),
-            "used_includes_reserved": self._facts.get("used_includes_reserved"),
             **{name: ranges.get(name) for name in GAUGES},
-            "throttle": self._facts.get("throttle"),
-            "others": {"start": self._facts.get("others_at_start"), "end": self._facts.get("others")},
+            "others": dict(self._others),
             "others_drift_bytes": drift,
             "reasons": reasons,
         }
