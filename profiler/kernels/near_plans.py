@@ -14,7 +14,7 @@ from math import log, prod
 from profiler.data.stack import Stack
 from profiler.data.units import round_up
 from profiler.kernels.convolution import Convolution, is_beyond_32_bit, output_of, within_32_bit
-from profiler.kernels.cudnn_plans import CLOSED_FORM, digest, question_of, shipped_plans, shipped_questions
+from profiler.kernels.cudnn_plans import CLOSED_FORM, question_of, shipped_plans, shipped_questions
 from profiler.machine.cards import planned as planned_cards
 
 COPIES = tuple("".join(parts) for count in (3, 2, 1, 0) for parts in combinations("xyw", count))
@@ -113,7 +113,7 @@ def _plans(capability: tuple[int, int], gpu: str | None, dtype: str, alike: str)
     cards = [card for card in planned_cards() if card.capability == capability]
     found: dict[tuple[int, ...], int] = {}
     for card in sorted(cards, key=lambda card: card.name == gpu):
-        plans = shipped_plans(card.id, digest(card.properties))
+        plans = shipped_plans(card)
         for x in _sizes().get((dtype, alike), ()):
             if (planned := plans.get(f"{dtype} {x} {alike}")) is not None:
                 batch, _, *size = map(int, x.split(","))
