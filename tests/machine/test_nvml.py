@@ -220,10 +220,7 @@ def test_sampler_follows_growth_and_drift(nvml_stub: Stub) -> None:
     }
     assert answer["total_bytes"] == {"min": TOTAL, "max": TOTAL, "last": TOTAL}
     assert answer["process_bytes"]["max"] - answer["process_bytes"]["min"] == steps * MIB // 2
-    assert answer["others_drift_bytes"] == steps * MIB // 2
-    start, end = answer["others"]["start"], answer["others"]["end"]
-    assert [entry["pid"] for entry in start + end] == [OTHER_PID, OTHER_PID]
-    assert end[0]["bytes"] - start[0]["bytes"] == answer["others_drift_bytes"]
+    assert answer["others_bytes"]["max"] - answer["others_bytes"]["min"] == steps * MIB // 2
     assert answer["interval_seconds"] == 0.001
     assert answer["largest_gap_seconds"] >= 0.001
     assert "lower bound" in answer["note"]
@@ -239,7 +236,7 @@ def test_sampler_outlives_a_gpu_that_is_lost(nvml_stub: Stub) -> None:
         "the GPU is lost: it no longer answers on the bus (nvmlDeviceGetMemoryInfo)"
     )
     assert all(answer[name]["last"] for name in GAUGES)
-    assert {*GAUGES, "others"} <= answer["reasons"].keys()
+    assert set(GAUGES) <= answer["reasons"].keys()
 
 
 def test_sampler_leaves_a_driver_that_hangs(nvml_stub: Stub) -> None:
@@ -259,15 +256,13 @@ answer = sampler.summary()
 def test_sampler_cannot_tell_others_apart_in_a_container(nvml_stub: Stub) -> None:
     answer = ask(nvml_stub("container"), SAMPLER)
     assert_absent(answer, ("process_bytes",), "pids of the host")
-    assert_absent(answer, ("others_bytes", "others_drift_bytes"), "may be one of the others")
-    assert [entry["bytes"] for entry in answer["others"]["start"]] == [THEIRS, OURS]
+    assert_absent(answer, ("others_bytes",), "may be one of the others")
     assert answer["used_bytes"]["max"] == USED
 
 
 def test_sampler_without_any_library(no_library: Environment) -> None:
     answer = ask(no_library, SAMPLER.replace("< 8", "< 1"))
-    assert_absent(answer, (*GAUGES, "others_drift_bytes"), "cannot be loaded")
-    assert answer["others"] == {"start": None, "end": None}
+    assert_absent(answer, GAUGES, "cannot be loaded")
     assert (answer["samples"], answer["largest_gap_seconds"]) == (1, None)
 
 
@@ -283,5 +278,5 @@ answer = [never.summary(), long.summary()]
 """
     never, long = ask(nvml_stub("ok"), code)
     assert never["samples"] == 0
-    assert_absent(never, (*GAUGES, "others_drift_bytes"), "no sample was taken")
+    assert_absent(never, GAUGES, "no sample was taken")
     assert (long["samples"], long["interval_seconds"]) == (2, 3600)
