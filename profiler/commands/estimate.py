@@ -1,6 +1,8 @@
 """`latentmeter estimate`: what one stage needs, or a whole generation, without a GPU."""
 
+from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import click
@@ -48,27 +50,20 @@ def estimate(model: str, no_cache: bool, as_json: bool, **values: Any) -> None:
     --offload a stage is answered as it is within a generation, as text-encode, sample and postprocess always are.
     """
     asked = generation_asked(values)
-    if placement := asked.get("placement"):
+    stage, placement = asked["stage"], asked.get("placement")
+    found: CallEstimate
+    show: Callable[[Any], None] = show_estimate
+    if placement is None:
+        found = api.estimate(model, cache=not no_cache, **asked)
+    else:
         with told_on_terminal() as tell:
-            whole = api.generate(model, cache=not no_cache, tell=tell, **asked)
-        title = [model, "whole generation" if asked["stage"] == "generate" else f"{asked['stage']} in a generation"]
+            found = api.generate(model, cache=not no_cache, tell=tell, **asked)
+        title = [model, "whole generation" if stage == "generate" else f"{stage} in a generation"]
         title += [f"lora {asked['lora']}"] if "lora" in asked else []
-        emit(
-            asdict(whole),
-            as_json,
-            lambda _: show_generation(", ".join([*title, *filter(None, [placement.key])]), whole),
-        )
-        _say_fit(model, whole, asked, as_json)
-        return
-    found = api.estimate(model, cache=not no_cache, **asked)
-    emit(asdict(found), as_json, lambda _: show_estimate(found))
-    _say_fit(model, found, asked, as_json)
-
-
-def _say_fit(model: str, found: CallEstimate, asked: dict[str, Any], as_json: bool) -> None:
-    """What to type where it does not fit."""
-    if found.fits is False and not as_json and asked["stage"] in ("generate", *STAGES):
-        whole = "generate" if "placement" in asked else asked["stage"]
+        show = partial(show_generation, ", ".join(filter(None, [*title, placement.key])))
+    emit(asdict(found), as_json, lambda _: show(found))
+    if found.fits is False and not as_json and stage in ("generate", *STAGES):
+        whole = "generate" if placement else stage
         console().print(f"what would fit: {fit_command(model, asked | {'stage': whole})}")
 
 
