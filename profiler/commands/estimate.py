@@ -73,18 +73,14 @@ def generation_asked(values: dict[str, Any]) -> dict[str, Any]:
     asked = gather(values)
     placed = {name: own.pop(name) for name in PLACEMENT if name in own}
     if placed or asked["stage"] not in STAGES:
-        return _of_generation(asked) | own | {"placement": Placement(**placed)}
+        if asked.pop("history") != History():
+            raise UserError("after, empty_cache and device_map: go with a single stage; a generation has two calls")
+        asked["prompts"] = asked.pop("batch")
+        given = {name: value for name, value in asked.items() if value is not None}
+        return given | own | {"placement": Placement(**placed)}
     for name in own:
         raise UserError(f"{name}: goes with --stage generate, or with a stage and --offload")
     return asked
-
-
-def _of_generation(asked: dict[str, Any]) -> dict[str, Any]:
-    """What the command line asks, as arguments of `profiler.generate`."""
-    if asked["history"] != History():
-        raise UserError("after, empty_cache and device_map: go with a single stage; a generation has two calls")
-    rest = {name: value for name, value in asked.items() if name not in ("history", "batch") and value is not None}
-    return rest | {"prompts": asked["batch"]}
 
 
 def show_estimate(found: Estimate) -> None:

@@ -4,7 +4,7 @@ import threading
 import time
 from typing import Any
 
-from profiler.machine.nvml import GAUGES, Value, find, read_gauges
+from profiler.machine.nvml import GAUGES, find, read_gauges
 
 NOTE = "sampled: each maximum is a lower bound, because what rises and falls between two samples is missed"
 PATIENCE_SECONDS = 10.0  # how long a sampler waits for a driver that has stopped answering
@@ -52,19 +52,16 @@ class Sampler:
         now = time.perf_counter()
         reading = read_gauges(self._handle)
         with self._lock:
-            self._add(reading, now)
-
-    def _add(self, reading: dict[str, Value[Any]], now: float) -> None:
-        if self._sampled_at is not None:
-            self._largest_gap = max(self._largest_gap or 0.0, now - self._sampled_at)
-        for name in GAUGES:
-            value, seen = reading[name].value, self._ranges.get(name)
-            if value is None:
-                self._absent[name] = (self._absent.get(name, (0, ""))[0] + 1, reading[name].reason or "")
-            else:
-                low, high = (seen["min"], seen["max"]) if seen else (value, value)
-                self._ranges[name] = {"min": min(low, value), "max": max(high, value), "last": value}
-        self._samples, self._sampled_at = self._samples + 1, now
+            if self._sampled_at is not None:
+                self._largest_gap = max(self._largest_gap or 0.0, now - self._sampled_at)
+            for name in GAUGES:
+                value, seen = reading[name].value, self._ranges.get(name)
+                if value is None:
+                    self._absent[name] = (self._absent.get(name, (0, ""))[0] + 1, reading[name].reason or "")
+                else:
+                    low, high = (seen["min"], seen["max"]) if seen else (value, value)
+                    self._ranges[name] = {"min": min(low, value), "max": max(high, value), "last": value}
+            self._samples, self._sampled_at = self._samples + 1, now
 
     def summary(self) -> dict[str, Any]:
         """What was seen, JSON-ready: each of GAUGES as `{min, max, last}` or None (`last`: the last known value).
