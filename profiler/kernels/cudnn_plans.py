@@ -34,7 +34,6 @@ from profiler.kernels.cudnn_library import FIRST_WITHOUT_DEVICE, front_end_versi
 from profiler.kernels.cudnn_process import CudnnProcess, SilentError
 from profiler.machine.cards import PLANS, Gpu, gpu_named, siblings
 
-MOST_KEPT = 50_000  # questions of a card: some 5 MB, of which the latest stay
 # cuDNN 9.20.0, as torch's integer: it planned what `configs/plans` has, and the closed form is read off it.
 SHIPPED_BY = 92000
 ALIKE = 1  # minor releases of cuDNN whose plans on a card stand for each other's
@@ -139,9 +138,7 @@ class Planner:
             self.answered["asked"] += 1
             self.kept[question] = found
         if found is not None:
-            self._count(
-                installed_cudnn() or 0, self._card if self._card and self._card.properties else self._planned_card
-            )
+            self._count(installed_cudnn() or 0, self._asked_card)
         return found
 
     def close(self) -> None:
@@ -151,8 +148,7 @@ class Planner:
             self._process = None
         if self.answered["asked"]:
             with suppress(OSError):  # a disk that takes nothing: the next process asks again
-                known = self._read() | self.kept  # another process may have kept some meanwhile
-                keep("plans", self._name, dict([*known.items()][-MOST_KEPT:]))
+                keep("plans", self._name, self._read() | self.kept)  # another process may have kept some meanwhile
 
     @cached_property
     def _planned_card(self) -> Gpu | None:
@@ -167,11 +163,14 @@ class Planner:
         own = (self._card and self._card.properties) or {}
         return siblings(self._stack.capability, self._stack.multiprocessors, own)
 
+    @property
+    def _asked_card(self) -> Gpu | None:
+        """The card by whose property record cuDNN is asked: this one, else one that cuDNN takes for the same."""
+        return self._card if self._card and self._card.properties else self._planned_card
+
     @cached_property
     def _record(self) -> dict[str, Any] | None:
-        """The property record by which cuDNN is asked."""
-        own = self._card.properties if self._card else None
-        return own or (self._planned_card.properties if self._planned_card else None)
+        return self._asked_card.properties if self._asked_card else None
 
     @cached_property
     def kept(self) -> dict[str, int]:
