@@ -45,17 +45,10 @@ def accuracy(
 
 
 def follow(cases: Sequence[Any], what: str) -> Iterable[Any]:
-    """`cases`, one by one, with a progress bar on standard error; where that is no terminal, a line every twenty cases."""
-    from rich.console import Console
-    from rich.progress import track
-
-    out = Console(stderr=True)
-    if out.is_terminal:
-        yield from track(cases, description=what, console=out)
-        return
+    """`cases`, one by one, with a line on standard error every twenty cases."""
     for number, case in enumerate(cases):
         if number % 20 == 0:
-            out.print(f"{what}: {number} of {len(cases)}")
+            click.echo(f"{what}: {number} of {len(cases)}", err=True)
         yield case
 
 

@@ -1,7 +1,6 @@
 """`latentmeter cards`: what can be named with --gpu."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
@@ -12,14 +11,6 @@ from profiler.data.units import format_bytes
 
 if TYPE_CHECKING:
     from profiler.machine.cards import Gpu
-
-
-@dataclass(frozen=True)
-class Listed:
-    """A card, and whose plans stand for it: `own`, the id of a sibling, or `near`."""
-
-    card: "Gpu"
-    plans: str
 
 
 @click.command()
@@ -37,14 +28,14 @@ def cards(as_json: bool) -> None:
     shipped, rows = {card.id for card in planned()}, []
     for card in gpus().values():
         found = next(siblings(card.capability, card.multiprocessors, card.properties or {}), None)
-        rows.append(Listed(card, "own" if card.id in shipped else found.id if found else "near"))
-    plain = [row.card.model_dump(exclude={"properties", "reserve_bytes"}) | {"plans": row.plans} for row in rows]
+        rows.append((card, "own" if card.id in shipped else found.id if found else "near"))
+    plain = [card.model_dump(exclude={"properties", "reserve_bytes"}) | {"plans": plans} for card, plans in rows]
     emit({"cards": plain}, as_json, lambda _: show_cards(rows))
 
 
-def show_cards(rows: Sequence[Listed]) -> None:
-    """One row a card, by architecture and memory."""
-    ordered = sorted(rows, key=lambda row: (row.card.capability, row.card.total_bytes, row.card.id))
+def show_cards(rows: "Sequence[tuple[Gpu, str]]") -> None:
+    """One row a card with whose plans stand for it, by architecture and memory."""
+    ordered = sorted(rows, key=lambda row: (row[0].capability, row[0].total_bytes, row[0].id))
     print_table(
         ["card", "name", "architecture", "multiprocessors", "box", "total", "which is", "plans"],
         [
@@ -52,10 +43,9 @@ def show_cards(rows: Sequence[Listed]) -> None:
                 *(card.id, card.name, ".".join(map(str, card.capability)), str(card.multiprocessors)),
                 *(f"{card.box_gib} GiB", format_bytes(card.total_bytes)),
                 "derived" if card.sources["total_bytes"].startswith("derived") else "read",
-                row.plans,
+                plans,
             ]
-            for row in ordered
-            for card in [row.card]
+            for card, plans in ordered
         ],
     )
     console().print(

@@ -1,6 +1,8 @@
 """`latentmeter estimate`: what one stage needs, or a whole generation, without a GPU."""
 
+from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import click
@@ -48,27 +50,20 @@ def estimate(model: str, no_cache: bool, as_json: bool, **values: Any) -> None:
     --offload a stage is answered as it is within a generation, as text-encode, sample and postprocess always are.
     """
     asked = generation_asked(values)
-    if placement := asked.get("placement"):
+    stage, placement = asked["stage"], asked.get("placement")
+    found: CallEstimate
+    show: Callable[[Any], None] = show_estimate
+    if placement is None:
+        found = api.estimate(model, cache=not no_cache, **asked)
+    else:
         with told_on_terminal() as tell:
-            whole = api.generate(model, cache=not no_cache, tell=tell, **asked)
-        title = [model, "whole generation" if asked["stage"] == "generate" else f"{asked['stage']} in a generation"]
+            found = api.generate(model, cache=not no_cache, tell=tell, **asked)
+        title = [model, "whole generation" if stage == "generate" else f"{stage} in a generation"]
         title += [f"lora {asked['lora']}"] if "lora" in asked else []
-        emit(
-            asdict(whole),
-            as_json,
-            lambda _: show_generation(", ".join([*title, *filter(None, [placement.key])]), whole),
-        )
-        _say_fit(model, whole, asked, as_json)
-        return
-    found = api.estimate(model, cache=not no_cache, **asked)
-    emit(asdict(found), as_json, lambda _: show_estimate(found))
-    _say_fit(model, found, asked, as_json)
-
-
-def _say_fit(model: str, found: CallEstimate, asked: dict[str, Any], as_json: bool) -> None:
-    """What to type where it does not fit."""
-    if found.fits is False and not as_json and asked["stage"] in ("generate", *STAGES):
-        whole = "generate" if "placement" in asked else asked["stage"]
+        show = partial(show_generation, ", ".join(filter(None, [*title, placement.key])))
+    emit(asdict(found), as_json, lambda _: show(found))
+    if found.fits is False and not as_json and stage in ("generate", *STAGES):
+        whole = "generate" if placement else stage
         console().print(f"what would fit: {fit_command(model, asked | {'stage': whole})}")
 
 
@@ -78,18 +73,14 @@ def generation_asked(values: dict[str, Any]) -> dict[str, Any]:
     asked = gather(values)
     placed = {name: own.pop(name) for name in PLACEMENT if name in own}
     if placed or asked["stage"] not in STAGES:
-        return _of_generation(asked) | own | {"placement": Placement(**placed)}
+        if asked.pop("history") != History():
+            raise UserError("after, empty_cache and device_map: go with a single stage; a generation has two calls")
+        asked["prompts"] = asked.pop("batch")
+        given = {name: value for name, value in asked.items() if value is not None}
+        return given | own | {"placement": Placement(**placed)}
     for name in own:
         raise UserError(f"{name}: goes with --stage generate, or with a stage and --offload")
     return asked
-
-
-def _of_generation(asked: dict[str, Any]) -> dict[str, Any]:
-    """What the command line asks, as arguments of `profiler.generate`."""
-    if asked["history"] != History():
-        raise UserError("after, empty_cache and device_map: go with a single stage; a generation has two calls")
-    rest = {name: value for name, value in asked.items() if name not in ("history", "batch") and value is not None}
-    return rest | {"prompts": asked["batch"]}
 
 
 def show_estimate(found: Estimate) -> None:

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from profiler.commands.tables import console, print_table, show_first_notes, show_notes, show_options, show_terms
+from profiler.commands.tables import console, print_table, show_breakdown, show_first_notes, show_notes, show_options
 from profiler.data.memory import SECOND, PhasePeak, highest, is_repeated, phase_table
 from profiler.data.records import CallEstimate
 from profiler.data.units import format_bytes
@@ -53,7 +53,5 @@ def show_generation(title: str, found: CallEstimate) -> None:
 def _show_owners(found: CallEstimate, first: PhasePeak) -> None:
     """Where the peak of the first call stands, its terms, the weights by component, and the largest other tensors."""
     console().print(f"peak of the first call in {first.name}, {found.place.removeprefix('peak ')}")
-    show_terms(found)
     weights = [[format_bytes(size), "all", "-", "weights", name] for name, size in first.largest_first]
-    others = [[format_bytes(t.bytes), *t.form, t.term, f"{t.module} {t.op}".strip()] for t in found.largest]
-    print_table(["alive at the peak", "shape", "dtype", "term", "owner"], weights + others)
+    show_breakdown(found, weights, "owner")

@@ -45,21 +45,9 @@ class Terminated(KeyboardInterrupt):
 
 
 NAMES = (  # each the name of a file and of the command in it
-    *(
-        "latent",
-        "models",
-        "estimate",
-        "fit",
-        "recordings",
-        "measure",
-        "hotspots",
-        "run",
-        "report",
-        "explain",
-        "compare",
-    ),
-    *("accuracy", "coverage", "cards", "doctor"),
-)
+    "latent", "models", "estimate", "fit", "recordings", "measure", "hotspots", "run", "report", "explain", "compare",
+    "accuracy", "coverage", "cards", "doctor",
+)  # fmt: skip
 
 
 class Commands(click.Group):

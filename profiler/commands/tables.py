@@ -52,19 +52,14 @@ def show_levels(levels: Mapping[str, Memory]) -> None:
     )
 
 
-def show_terms(found: CallEstimate | Measurement) -> None:
-    """The terms at the peak, in one line."""
+def show_breakdown(
+    found: CallEstimate | Measurement, first: Sequence[Sequence[str]] = (), whose: str = "made in"
+) -> None:
+    """The terms at the peak; the largest tensors that are alive there, after the rows `first`, and `whose` they are."""
     terms = ", ".join(f"{name} {format_bytes(getattr(found.terms, name))}" for name in TERMS)
     console().print(f"terms at the peak: {terms}")
-
-
-def show_breakdown(found: CallEstimate | Measurement) -> None:
-    """The terms at the peak, and the largest tensors that are alive there."""
-    show_terms(found)
-    print_table(
-        ["alive at the peak", "shape", "dtype", "term", "made in"],
-        [[format_bytes(t.bytes), *t.form, t.term, f"{t.module} {t.op}".strip()] for t in found.largest],
-    )
+    rows = [[format_bytes(t.bytes), *t.form, t.term, f"{t.module} {t.op}".strip()] for t in found.largest]
+    print_table(["alive at the peak", "shape", "dtype", "term", whose], [*first, *rows])
 
 
 def show_options(options: Mapping[str, AppliedOption]) -> None:

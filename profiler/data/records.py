@@ -5,7 +5,7 @@ Sizes are integer bytes. An unknown size is None, and `notes` holds its reason u
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from profiler.data.explanation import Explanation
@@ -111,14 +111,6 @@ class Side(Shown):
         """Baseline and peak, and the terms of the peak."""
         return ["", "baseline", "peak"], level_rows([self.baseline, self.peak], [self.terms])
 
-    @property
-    def row(self) -> dict[str, Any]:
-        """Baseline, peak and terms, in bytes."""
-        row: dict[str, Any] = {"key": self.subject, "kind": self.kind, "stack": self.stack.title}
-        for name, level in (("baseline", self.baseline), ("peak", self.peak)):
-            row |= {f"{name}_{field}": value for field, value in asdict(level).items()}
-        return row | {f"{name}_bytes": value for name, value in asdict(self.terms).items()}
-
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class CallEstimate(Side):
@@ -154,6 +146,11 @@ class CallEstimate(Side):
     @property
     def kind(self) -> str:
         return "estimated"
+
+    def most(self, level: Literal["allocated", "reserved"]) -> int:
+        """The highest bytes of a first and a second call, and of a load: what has to fit."""
+        moments = [self.peak, self.warm, *(phase.peak for phase in self.phases)]
+        return max(getattr(moment, f"{level}_bytes") or 0 for moment in moments if moment is not None)
 
     @property
     def fits_line(self) -> str:
@@ -288,11 +285,3 @@ class Record(Shown):
             [side.peak if side else None for side in sides], [side.terms if side else None for side in sides]
         )
         return ["peak", "estimated", "measured"], rows
-
-    @property
-    def row(self) -> dict[str, Any]:
-        """Key and status, and the figures of each side, in bytes."""
-        row: dict[str, Any] = {"key": self.key, "status": self.status}
-        for name, side in (("estimated", self.estimate), ("measured", self.measurement)):
-            row |= {f"{name}_{field}": value for field, value in (side.row if side else {}).items()}
-        return row

@@ -40,15 +40,6 @@ class Shown:
         """What a reader must know before the table, a line each."""
         return ()
 
-    @property
-    def row(self) -> dict[str, Any]:
-        """The figures by name, in bytes, for a data frame."""
-        raise NotImplementedError
-
-    def to_frame(self) -> "pd.DataFrame":
-        """One row; sizes in bytes, unknown as NA."""
-        return frame_of([self.row])
-
     def __repr__(self) -> str:
         return visible(f"<{type(self).__name__} {self.headline}>")
 

@@ -64,14 +64,8 @@ def did_you_mean(name: str, known: Sequence[str]) -> str:
 
 def typed(*words: str, **options: Any) -> str:
     """A command line of `words` and `options`, quoted for a shell; True is a switch, None is left out."""
-    given = [
-        word
-        for name, value in options.items()
-        if value is not None
-        for word in ([_option(name)] if value is True else [_option(name), str(value)])
-    ]
-    return shlex.join([*words, *given])
-
-
-def _option(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
+    given = [*words]
+    for name, value in options.items():
+        if value is not None:
+            given += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
+    return shlex.join(given)

@@ -13,8 +13,7 @@ from statistics import mode
 from typing import TYPE_CHECKING, Any
 
 from profiler._version import __version__
-from profiler.comparison.case import compare
-from profiler.comparison.figures import figures
+from profiler.comparison.case import compare, figures
 from profiler.data.records import Estimate, Record
 from profiler.data.stack import Stack
 from profiler.data.workload import Workload

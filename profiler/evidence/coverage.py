@@ -2,12 +2,9 @@
 
 import inspect
 import re
-import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import date
-from multiprocessing import get_context
 from typing import Any, Literal
 
 from profiler.data.text import for_markdown
@@ -16,7 +13,6 @@ from profiler.data.workload import StageName
 from profiler.errors import LatentmeterError, UserError
 
 Kind = Literal["autoencoder", "denoiser"]
-WORKERS = 2  # each holds a torch of its own
 # Of a trial of an autoencoder, to keep it short; the published size where a class does not take it.
 SMALL, SMALL_FRAMES = {"height": 256, "width": 256}, 16
 # Of a denoiser alone, which has no published size.
@@ -37,7 +33,6 @@ class Trial:
     peak_bytes: int | None = None
     notes: str | None = None
     reason: str | None = None
-    seconds: float = 0.0
 
     @property
     def cells(self) -> list[str]:
@@ -95,20 +90,11 @@ def cover(classes: Sequence[str], gpu: str, tell: Callable[[int, int, list[Trial
         raise UserError(f"diffusers has no autoencoder or denoiser class {', '.join(sorted(unknown))}")
     names = {name: known[name] for name in classes} or known
     trials = []
-    for done, found in enumerate(_try_all(names, gpu), 1):
+    for done, (name, kind) in enumerate(names.items(), 1):
+        found = try_class(name, kind, gpu)
         trials += found
         tell(done, len(names), found)
     return sorted(trials, key=lambda trial: (trial.kind, trial.class_name))
-
-
-def _try_all(names: dict[str, Kind], gpu: str) -> Iterator[list[Trial]]:
-    """A list of trials a class, as they end."""
-    if len(names) <= WORKERS:  # processes would cost more than they save
-        yield from (try_class(name, kind, gpu) for name, kind in names.items())
-        return
-    with ProcessPoolExecutor(WORKERS, mp_context=get_context("spawn")) as pool:
-        for done in as_completed([pool.submit(try_class, name, kind, gpu) for name, kind in names.items()]):
-            yield done.result()
 
 
 def try_class(class_name: str, kind: Kind, gpu: str) -> list[Trial]:
@@ -132,19 +118,17 @@ def _try_stage(class_name: str, kind: Kind, stage: StageName, gpu: str) -> Trial
     from profiler.models.catalog import models_with
     from profiler.models.component import read_class
 
-    started, model = time.perf_counter(), class_name
+    model = class_name
     try:
         same = models_with("vae" if kind == "autoencoder" else "denoiser", class_name)
         spec = same[0] if same else read_class(class_name)
         model = spec.id
         found = estimate(_workload(spec, stage), spec, target_stack(gpu, None, None)[0])
     except LatentmeterError as error:
-        trial = Trial(class_name, kind, stage, "failed", model=model, reason=" ".join(str(error).split()))
-    else:
-        notes = "; ".join(found.notes[name] for name in ("masks", "choices") if name in found.notes) or None
-        size = found.peak.allocated_bytes
-        trial = Trial(class_name, kind, stage, "ok", model, found.workload.key, peak_bytes=size, notes=notes)
-    return replace(trial, seconds=time.perf_counter() - started)
+        return Trial(class_name, kind, stage, "failed", model=model, reason=" ".join(str(error).split()))
+    notes = "; ".join(found.notes[name] for name in ("masks", "choices") if name in found.notes) or None
+    size = found.peak.allocated_bytes
+    return Trial(class_name, kind, stage, "ok", model, found.workload.key, peak_bytes=size, notes=notes)
 
 
 def _workload(spec: Any, stage: StageName) -> Any:

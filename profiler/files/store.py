@@ -53,6 +53,7 @@ class RunStore:
         self.header_path = directory / "run.json"
         self.logs = directory / "logs"
         self.events = directory / "events"
+        self._beside = directory / "replacement.new"
         self.replacement: RunStore | None = None  # the run that takes this one's place with its first record
 
     @property
@@ -165,10 +166,6 @@ class RunStore:
                 yield line + b"\n", read_record(Record, line, place, "a record", SCHEMA)
             except DamageError as error:
                 yield line + b"\n", error
-
-    @property
-    def _beside(self) -> Path:
-        return self.directory / "replacement.new"
 
     def _take_place(self, new: "RunStore") -> None:
         self.header_path.unlink(missing_ok=True)

@@ -138,10 +138,7 @@ def buffers(call: Attention, kernel: KernelName, stack: Stack) -> tuple[tuple[in
         # Dropout seed and offset; the engine's workspace, seen on Hopper and on no card of sm80, sm89, sm100 or sm120.
         return (*_mask_buffers(call, kernel), 8, 8), (256,) if (stack.capability or (0, 0))[0] == 9 else ()
     if kernel == "flash-attn":
-        return (), (
-            rows,
-            16,
-        )  # flash_api.cpp of that package: and the state of the random numbers, as torch's copy of it
+        return (), (rows, 16)  # flash_api.cpp of that package: and the state of the random numbers, as torch's copy
     if kernel == "flash":
         padded = round_up(depth, 8)
         copies = [prod(t) // depth * padded * size for t in (call.q, call.k, call.v)] if padded != depth else []

@@ -175,18 +175,20 @@ def _staged_32_bit(conv: Convolution, stack: Stack) -> Copies:
     return "both" if major in (9, 10) or conv.y[1] < 16 else "input"
 
 
-def _copies_bytes(conv: Convolution, *, output: bool) -> int:
-    """Channels-last copies of input, weights and, if asked, output, channels padded to 16 bytes.
+def copied_bytes(conv: Convolution, tensors: str, *, padded: bool = True) -> int:
+    """Channels-last copies of those of input x, output y and weights w that `tensors` names, channels padded to 16 bytes."""
+    pad = 16 // conv.element_size if padded else 1
+    elements = {
+        "x": conv.x[0] * round_up(conv.x[1], pad) * prod(conv.x[2:]),
+        "y": conv.y[0] * round_up(conv.y[1], pad) * prod(conv.y[2:]),
+        "w": round_up(conv.weight[0], pad) * round_up(conv.weight[1], pad) * conv.kernel_volume,
+    }
+    return sum(elements[name] for name in tensors) * conv.element_size
 
-    1x1 weights are the same in both orders and are not copied.
-    """
-    align = 16 // conv.element_size
-    elements = conv.x[0] * round_up(conv.x[1], align) * prod(conv.x[2:])
-    if output:
-        elements += conv.y[0] * round_up(conv.y[1], align) * prod(conv.y[2:])
-    if conv.kernel_volume > 1:
-        elements += round_up(conv.weight[0], align) * round_up(conv.weight[1], align) * conv.kernel_volume
-    return elements * conv.element_size + PLAN_HEADER
+
+def _copies_bytes(conv: Convolution, *, output: bool) -> int:
+    """A plan that stages input, weights and, if asked, output. 1x1 weights are the same in both orders, and not copied."""
+    return copied_bytes(conv, "x" + "y" * output + "w" * (conv.kernel_volume > 1)) + PLAN_HEADER
 
 
 def most_workspace_bytes(conv: Convolution) -> int:

@@ -19,7 +19,7 @@ without.
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -29,16 +29,15 @@ from typing import Any
 
 from profiler.data.stack import Stack, format_cudnn
 from profiler.files.cache import find, keep
-from profiler.files.paths import CONFIGS
 from profiler.kernels.convolution import Convolution, is_beyond_32_bit
 from profiler.kernels.cudnn_library import FIRST_WITHOUT_DEVICE, front_end_version, installed_cudnn
 from profiler.kernels.cudnn_process import CudnnProcess, SilentError
-from profiler.machine.cards import Gpu, gpu_named, siblings
+from profiler.machine.cards import PLANS, Gpu, gpu_named, siblings
 
-MOST_KEPT = 50_000  # questions of a card: some 5 MB, of which the latest stay
 # cuDNN 9.20.0, as torch's integer: it planned what `configs/plans` has, and the closed form is read off it.
 SHIPPED_BY = 92000
 ALIKE = 1  # minor releases of cuDNN whose plans on a card stand for each other's
+Plans = Mapping[str, int | None]  # workspace by question
 CLOSED_FORM: ContextVar[bool] = ContextVar("CLOSED_FORM", default=False)  # set: nobody is asked, as for an unknown card
 
 
@@ -102,29 +101,29 @@ class Planner:
         return None
 
     def _on_card(self, question: str) -> int | None:
-        for card, plans in self._plans_on_cards:
+        return self._look_up(question, self._stack.cudnn or SHIPPED_BY, self._plans_on_cards)
+
+    def _shipped(self, question: str) -> int | None:
+        card = self._planned_card
+        return self._look_up(question, SHIPPED_BY, [(card, shipped_plans(card))] if card else [])
+
+    def _look_up(self, question: str, version: int, shipped: list[tuple[Gpu, Plans]]) -> int | None:
+        for card, plans in shipped:
             if (found := plans.get(question)) is not None:
                 self.answered["shipped"] += 1
-                self._count(self._stack.cudnn or SHIPPED_BY, card)
+                self._count(version, card)
                 return found
         return None
 
     @cached_property
-    def _plans_on_cards(self) -> list[tuple[Gpu, dict[str, int | None]]]:
+    def _plans_on_cards(self) -> list[tuple[Gpu, Plans]]:
         """What cuDNN planned on this card, then on its siblings."""
         if self._stack.dry:
             return []
         cards = {card.id: card for card in (self._card, *self._siblings) if card}.values()
-        planned = [(card, *plans_on_card(card.id, digest(card.properties))) for card in cards]
+        planned = [(card, *plans_on_card(card)) for card in cards]
         wanted = (self._stack.cudnn or SHIPPED_BY) // 100
         return [(card, plans) for card, version, plans in planned if abs(version // 100 - wanted) <= ALIKE]
-
-    def _shipped(self, question: str) -> int | None:
-        found = self._shipped_plans.get(question)
-        if found is not None:
-            self.answered["shipped"] += 1
-            self._count(SHIPPED_BY, self._planned_card)
-        return found
 
     def _count(self, version: int, card: Gpu | None) -> None:
         self.sources.planned_by[version] += 1
@@ -139,9 +138,7 @@ class Planner:
             self.answered["asked"] += 1
             self.kept[question] = found
         if found is not None:
-            self._count(
-                installed_cudnn() or 0, self._card if self._card and self._card.properties else self._planned_card
-            )
+            self._count(installed_cudnn() or 0, self._asked_card)
         return found
 
     def close(self) -> None:
@@ -151,19 +148,13 @@ class Planner:
             self._process = None
         if self.answered["asked"]:
             with suppress(OSError):  # a disk that takes nothing: the next process asks again
-                known = self._read() | self.kept  # another process may have kept some meanwhile
-                keep("plans", self._name, dict([*known.items()][-MOST_KEPT:]))
-
-    @cached_property
-    def _shipped_plans(self) -> dict[str, int | None]:
-        card = self._planned_card
-        return shipped_plans(card.id, digest(card.properties)) if card else {}
+                keep("plans", self._name, self._read() | self.kept)  # another process may have kept some meanwhile
 
     @cached_property
     def _planned_card(self) -> Gpu | None:
         """The card whose shipped plans answer: this one, else one that cuDNN takes for the same; None for neither."""
         card = self._card
-        if card and shipped_plans(card.id, digest(card.properties)):
+        if card and shipped_plans(card):
             return card
         return next(self._siblings, None)
 
@@ -172,11 +163,14 @@ class Planner:
         own = (self._card and self._card.properties) or {}
         return siblings(self._stack.capability, self._stack.multiprocessors, own)
 
+    @property
+    def _asked_card(self) -> Gpu | None:
+        """The card by whose property record cuDNN is asked: this one, else one that cuDNN takes for the same."""
+        return self._card if self._card and self._card.properties else self._planned_card
+
     @cached_property
     def _record(self) -> dict[str, Any] | None:
-        """The property record by which cuDNN is asked."""
-        own = self._card.properties if self._card else None
-        return own or (self._planned_card.properties if self._planned_card else None)
+        return self._asked_card.properties if self._asked_card else None
 
     @cached_property
     def kept(self) -> dict[str, int]:
@@ -213,36 +207,28 @@ def installed_is_ahead_by(wanted: int) -> int:
     return shipped - asked
 
 
-@cache
-def shipped_plans(card: str, record: str) -> dict[str, int | None]:
-    """Workspace by question for one card, from `configs/plans`; nothing where its property record is another.
-
-    `questions.txt` has a question a line, only ever added to at its end; `<card>.json` has the answers in that order.
-    """
-    data = _read_plans(CONFIGS / "plans" / f"{card}.json")
-    return _by_question(data) if data.get("record") == record else {}
+def shipped_plans(card: Gpu) -> Plans:
+    """Workspace by question for one card, from `configs/plans`; nothing where its property record is another."""
+    return _read_plans(PLANS / f"{card.id}.json", digest(card.properties))[1]
 
 
-@cache
-def plans_on_card(card: str, record: str) -> tuple[int, dict[str, int | None]]:
+def plans_on_card(card: Gpu) -> tuple[int, Plans]:
     """The cuDNN that planned on the card itself, as torch's integer, and what it planned; nothing where nobody ran it."""
-    data = _read_plans(CONFIGS / "plans" / "on-card" / f"{card}.json")
-    return (data["cudnn"], _by_question(data)) if data.get("record") == record else (0, {})
+    return _read_plans(PLANS / "on-card" / f"{card.id}.json", digest(card.properties))
 
 
-def _read_plans(path: Path) -> dict[str, Any]:
+@cache
+def _read_plans(path: Path, record: str) -> tuple[int, Plans]:
+    """The cuDNN that planned, and the answers of a file, in the order of `questions.txt`, which is only ever added to."""
     data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return data
-
-
-def _by_question(data: dict[str, Any]) -> dict[str, int | None]:
-    return dict(zip(shipped_questions(), data["bytes"], strict=False))
+    answers = data["bytes"] if data.get("record") == record else []
+    return data.get("cudnn", SHIPPED_BY), dict(zip(shipped_questions(), answers, strict=False))
 
 
 @cache
 def shipped_questions() -> list[str]:
     """What `configs/plans` has answers to. The file is read once for all cards."""
-    return (CONFIGS / "plans" / "questions.txt").read_text(encoding="utf-8").splitlines()
+    return (PLANS / "questions.txt").read_text(encoding="utf-8").splitlines()
 
 
 def question_of(conv: Convolution, *, tf32: bool) -> str:

@@ -12,9 +12,9 @@ from itertools import combinations, product
 from math import log, prod
 
 from profiler.data.stack import Stack
-from profiler.data.units import round_up
-from profiler.kernels.convolution import Convolution, is_beyond_32_bit, output_of, within_32_bit
-from profiler.kernels.cudnn_plans import CLOSED_FORM, digest, question_of, shipped_plans, shipped_questions
+from profiler.data.units import ceil_div
+from profiler.kernels.convolution import Convolution, copied_bytes, is_beyond_32_bit, output_of, within_32_bit
+from profiler.kernels.cudnn_plans import CLOSED_FORM, question_of, shipped_plans, shipped_questions
 from profiler.machine.cards import planned as planned_cards
 
 COPIES = tuple("".join(parts) for count in (3, 2, 1, 0) for parts in combinations("xyw", count))
@@ -41,20 +41,14 @@ class Parts:
 
     def bytes(self, conv: Convolution) -> int:
         """All of them for one size of the convolution."""
-        pad = 16 // conv.element_size if self.padded else 1
-        elements = {
-            "x": conv.x[0] * round_up(conv.x[1], pad) * prod(conv.x[2:]),
-            "y": conv.y[0] * round_up(conv.y[1], pad) * prod(conv.y[2:]),
-            "w": round_up(conv.weight[0], pad) * round_up(conv.weight[1], pad) * conv.kernel_volume,
-        }
-        copied = sum(elements[name] for name in self.copies) * conv.element_size
+        copied = copied_bytes(conv, self.copies, padded=self.padded)
         return copied + self._partial_bytes(conv) + round(self.table * prod(conv.y[2:])) + self.rest
 
     def _partial_bytes(self, conv: Convolution) -> int:
         if not self.partial:
             return 0
         rows, columns = self.tile
-        tiles = -(-conv.y[0] * prod(conv.y[2:]) // rows) * -(-conv.y[1] // columns)
+        tiles = ceil_div(conv.y[0] * prod(conv.y[2:]), rows) * ceil_div(conv.y[1], columns)
         return 4 * (self.partial * tiles * rows * columns + (self.partial + 1) * tiles)
 
 
@@ -113,7 +107,7 @@ def _plans(capability: tuple[int, int], gpu: str | None, dtype: str, alike: str)
     cards = [card for card in planned_cards() if card.capability == capability]
     found: dict[tuple[int, ...], int] = {}
     for card in sorted(cards, key=lambda card: card.name == gpu):
-        plans = shipped_plans(card.id, digest(card.properties))
+        plans = shipped_plans(card)
         for x in _sizes().get((dtype, alike), ()):
             if (planned := plans.get(f"{dtype} {x} {alike}")) is not None:
                 batch, _, *size = map(int, x.split(","))

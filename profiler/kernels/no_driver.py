@@ -50,9 +50,8 @@ def load_stand_ins(cudnn: Path, cublas_lt: Path) -> None:
             ctypes.CDLL(DRIVER, mode=os.RTLD_GLOBAL)
         except OSError:
             if machine:
-                named = re.findall(
-                    rb"\0(cu[A-Z]\w+)(?=\0)", engines.read_bytes()
-                )  # it looks functions up by their names
+                # It looks functions up by their names.
+                named = re.findall(rb"\0(cu[A-Z]\w+)(?=\0)", engines.read_bytes())
                 _load(DRIVER, driver(machine, sorted({name.decode() for name in named})))
         ctypes.CDLL(str(engines), mode=os.RTLD_LAZY)
     if machine:

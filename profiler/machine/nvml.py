@@ -6,9 +6,9 @@ missing driver, a lost GPU or a question that a card cannot answer. A GPU is fou
 NVML number devices differently.
 
 `snapshot` answers once; `sampler.py` follows a measurement. Both give JSON-ready data in which an unknown quantity is None
-with its reason under `reasons`. Memory is what the whole device holds, for all processes;
+with its reason under `reasons`. Memory is what the whole device holds, for all processes, in bytes;
 `process_bytes` is this process's part, absent where the driver lists no such pid (a container sees other pids than the
-driver) or lists it with 0 bytes. Bytes are integers; the unit of anything else ends its name.
+driver) or lists it with 0 bytes.
 """
 
 import functools
@@ -19,20 +19,11 @@ from typing import Any, Generic, TypeVar
 T = TypeVar("T")
 
 MEMORY = ("total_bytes", "reserved_bytes", "free_bytes", "used_bytes")
-GAUGES = (
-    *MEMORY, "process_bytes", "others_bytes", "power_mw", "sm_clock_mhz", "memory_clock_mhz", "temperature_c",
-)  # fmt: skip
-
-# What holds the clocks down, by NVML's own names, in the order of its bits from 0 on.
-THROTTLES = (
-    "gpu_idle", "applications_clocks_setting", "sw_power_cap", "hw_slowdown", "sync_boost", "sw_thermal_slowdown",
-    "hw_thermal_slowdown", "hw_power_brake_slowdown", "display_clock_setting", "board_limit", "reliability",
-)  # fmt: skip
+GAUGES = (*MEMORY, "process_bytes", "others_bytes")
 
 # Constants of nvml.h, part of its binary interface.
 _MEMORY_V2 = 0x02000028
-_SM_CLOCK, _MEMORY_CLOCK, _GPU_SENSOR = 1, 2, 0
-_NOT_AVAILABLE = (2**64 - 1, 2**32 - 1)  # of 8-byte and of 4-byte answers
+_NOT_AVAILABLE = 2**64 - 1
 _INVALID_ARGUMENT, _NOT_SUPPORTED, _NOT_FOUND, _NO_FUNCTION, _OTHER_STRUCT = 2, 3, 6, 13, 25
 _WORDS = {
     1: "NVML is not initialised",
@@ -90,8 +81,6 @@ def query(function: str, *args: Any) -> Value[Any]:
         answer = getattr(pynvml, function)(*(arg.value if isinstance(arg, Value) else arg for arg in args))
     except pynvml.NVMLError as error:
         return Value(reason=f"{_WORDS.get(error.value, str(error))} ({function})", code=error.value)
-    if isinstance(answer, int) and answer in _NOT_AVAILABLE:
-        return Value(reason=f"the driver answers 'not available' ({function})")
     return Value(answer)
 
 
@@ -118,7 +107,7 @@ def find(uuid: str | None) -> Value[Any]:
 
 
 def _checked(number: int | None, total: int) -> Value[int]:
-    if number is None or number in _NOT_AVAILABLE:
+    if number in (None, _NOT_AVAILABLE):
         return Value(reason="the driver answers 'not available'")
     if number > total:
         return Value(reason=f"the driver answers {number} bytes, more than the device's {total}")
@@ -126,38 +115,22 @@ def _checked(number: int | None, total: int) -> Value[int]:
 
 
 def _memory(handle: Value[Any]) -> dict[str, Value[Any]]:
-    """Memory of the device and the version that answered: 2, which shows the driver's reserved bytes apart, else 1."""
+    """Memory of the device, of the structure that shows the driver's reserved bytes apart, else of the first one."""
     info = _first(("nvmlDeviceGetMemoryInfo", handle, _MEMORY_V2), ("nvmlDeviceGetMemoryInfo", handle))
     total = None if info.value is None else info.value.total
     reason = info.reason
     if info.code == _NOT_SUPPORTED or total == 0:
         reason = f"{reason or 'the driver answers a total of 0'}; with unified memory the numbers are the host's"
-    elif total in _NOT_AVAILABLE:
+    elif total == _NOT_AVAILABLE:
         reason = "the driver answers 'not available' for the total, which the rest is checked against"
     if total is None or reason is not None:
-        return dict.fromkeys((*MEMORY, "memory_version", "used_includes_reserved"), Value(reason=reason))
-    version = 2 if hasattr(info.value, "reserved") else 1
-    memory: dict[str, Value[Any]] = {"memory_version": Value(version)}
-    for name in MEMORY:
-        memory[name] = _checked(getattr(info.value, name.removesuffix("_bytes"), None), total)
-    if version == 1:
+        return dict.fromkeys(MEMORY, Value(reason=reason))
+    memory: dict[str, Value[Any]] = {
+        name: _checked(getattr(info.value, name.removesuffix("_bytes"), None), total) for name in MEMORY
+    }
+    if not hasattr(info.value, "reserved"):
         memory["reserved_bytes"] = Value(reason="this driver answers the first memory structure only, without reserved")
-    memory["used_includes_reserved"] = _used_includes_reserved(memory)
     return memory
-
-
-def _used_includes_reserved(memory: dict[str, Value[Any]]) -> Value[bool]:
-    """Drivers and their documents disagree on whether `used` counts reserved bytes: the sum of the parts decides."""
-    total, reserved, free, used = (memory[name].value for name in MEMORY)
-    if used is None or free is None:
-        return Value(reason="used or free is not known")
-    if reserved == 0:
-        return Value(reason="nothing is reserved, so used is the same either way")
-    if used + free == total:
-        return Value(True)
-    if reserved is not None and used + reserved + free == total:
-        return Value(False)
-    return Value(reason="neither used + free nor used + reserved + free is the total")
 
 
 def _processes(listed: Value[Any], used: int | None) -> dict[str, Value[Any]]:
@@ -187,35 +160,14 @@ def _processes(listed: Value[Any], used: int | None) -> dict[str, Value[Any]]:
     return {"process_bytes": ours, "others_bytes": others, "others": Value(plain)}
 
 
-def _throttles(handle: Value[Any]) -> Value[list[str]]:
-    """Names of the reasons that hold the clocks down at this moment; an empty list is a GPU that runs free."""
-    mask = _first(
-        ("nvmlDeviceGetCurrentClocksEventReasons", handle), ("nvmlDeviceGetCurrentClocksThrottleReasons", handle)
-    )
-    if mask.value is None:
-        return mask
-    bits = [bit for bit in range(1, 64) if mask.value >> bit & 1]  # from 1 on: an idle GPU is not held down
-    return Value([THROTTLES[bit] if bit < len(THROTTLES) else hex(1 << bit) for bit in bits])
-
-
 def read_gauges(handle: Value[Any]) -> dict[str, Value[Any]]:
-    """All of GAUGES and what stands beside them, each a value or a reason."""
+    """All of GAUGES, and `others` (a list of pid and bytes), each a value or a reason."""
     # The list comes before the device's memory: a process that grows in between then stays below `used`.
     listed = _first(
         ("nvmlDeviceGetComputeRunningProcesses_v3", handle), ("nvmlDeviceGetComputeRunningProcesses_v2", handle)
     )
     memory = _memory(handle)
-    return {
-        **memory,
-        **_processes(listed, memory["used_bytes"].value),
-        "power_mw": query("nvmlDeviceGetPowerUsage", handle),
-        "sm_clock_mhz": query("nvmlDeviceGetClockInfo", handle, _SM_CLOCK),
-        "memory_clock_mhz": query("nvmlDeviceGetClockInfo", handle, _MEMORY_CLOCK),
-        "temperature_c": _first(
-            ("nvmlDeviceGetTemperatureV", handle, _GPU_SENSOR), ("nvmlDeviceGetTemperature", handle, _GPU_SENSOR)
-        ),
-        "throttle": _throttles(handle),
-    }
+    return memory | _processes(listed, memory["used_bytes"].value)
 
 
 def _names(handle: Value[Any]) -> dict[str, Value[Any]]:
@@ -229,9 +181,7 @@ def _plain(values: dict[str, Value[Any]]) -> dict[str, Any]:
 
 
 def snapshot(uuid: str | None) -> dict[str, Any]:
-    """One reading of one GPU: `uuid`, `name`, `driver`, all of GAUGES, `memory_version` (2 or 1),
-    `used_includes_reserved`, `others` (list of pid and bytes), `throttle` (list of names), and `reasons`.
-    """
+    """One reading of one GPU: `uuid`, `name`, `driver`, all of GAUGES, `others` (list of pid and bytes), and `reasons`."""
     handle = find(uuid)
     return _plain({**_names(handle), "driver": query("nvmlSystemGetDriverVersion"), **read_gauges(handle)})
 

@@ -4,7 +4,7 @@ import threading
 import time
 from typing import Any
 
-from profiler.machine.nvml import GAUGES, Value, find, read_gauges
+from profiler.machine.nvml import GAUGES, find, read_gauges
 
 NOTE = "sampled: each maximum is a lower bound, because what rises and falls between two samples is missed"
 PATIENCE_SECONDS = 10.0  # how long a sampler waits for a driver that has stopped answering
@@ -23,8 +23,7 @@ class Sampler:
         self._samples = 0
         self._sampled_at: float | None = None
         self._largest_gap: float | None = None
-        self._ranges: dict[str, tuple[int, int, int, int]] = {}  # first, lowest, highest, last
-        self._facts: dict[str, Any] = {}  # last known value of what is no quantity
+        self._ranges: dict[str, dict[str, int]] = {}  # the lowest, highest and last value
         self._absent: dict[str, tuple[int, str]] = {}  # in how many samples, and the last reason
         self._lock = threading.Lock()  # over the fields above; never held while the driver is asked
         self._stopping = threading.Event()
@@ -53,60 +52,35 @@ class Sampler:
         now = time.perf_counter()
         reading = read_gauges(self._handle)
         with self._lock:
-            self._add(reading, now)
-
-    def _add(self, reading: dict[str, Value[Any]], now: float) -> None:
-        if self._sampled_at is not None:
-            self._largest_gap = max(self._largest_gap or 0.0, now - self._sampled_at)
-        self._facts.setdefault("others_at_start", reading["others"].value)
-        for name, given in reading.items():
-            if given.value is None:
-                self._absent[name] = (self._absent.get(name, (0, ""))[0] + 1, given.reason or "")
-            elif name in GAUGES:
-                first, low, high, _ = self._ranges.get(name, (given.value,) * 4)
-                self._ranges[name] = (first, min(low, given.value), max(high, given.value), given.value)
-            elif name == "throttle":
-                self._facts[name] = sorted({*self._facts.get(name, ()), *given.value})
-            else:
-                self._facts[name] = given.value
-        self._samples, self._sampled_at = self._samples + 1, now
+            if self._sampled_at is not None:
+                self._largest_gap = max(self._largest_gap or 0.0, now - self._sampled_at)
+            for name in GAUGES:
+                value, seen = reading[name].value, self._ranges.get(name)
+                if value is None:
+                    self._absent[name] = (self._absent.get(name, (0, ""))[0] + 1, reading[name].reason or "")
+                else:
+                    low, high = (seen["min"], seen["max"]) if seen else (value, value)
+                    self._ranges[name] = {"min": min(low, value), "max": max(high, value), "last": value}
+            self._samples, self._sampled_at = self._samples + 1, now
 
     def summary(self) -> dict[str, Any]:
         """What was seen, JSON-ready: each of GAUGES as `{min, max, last}` or None (`last`: the last known value).
 
         Beside them `samples`, `interval_seconds` as asked and `largest_gap_seconds` as seen (None for one sample),
-        `note`, `memory_version`, `used_includes_reserved`, `throttle` (all names seen), `others` (lists of pid and
-        bytes at `start` and `end`), their `others_drift_bytes`, and `reasons` of whatever was absent in any sample.
+        `note`, and `reasons` of whatever was absent in any sample.
         """
         with self._lock:
-            return self._summed_up()
-
-    def _summed_up(self) -> dict[str, Any]:
-        reasons = {
-            name: reason if count == self._samples else f"absent in {count} of {self._samples} samples: {reason}"
-            for name, (count, reason) in self._absent.items()
-        }
-        drift = None
-        if "others_bytes" in self._ranges:
-            first, _, _, last = self._ranges["others_bytes"]
-            drift = last - first
-        elif "others_bytes" in reasons:
-            reasons["others_drift_bytes"] = reasons["others_bytes"]
-        if self._samples == 0:
-            reasons = dict.fromkeys((*GAUGES, "throttle", "others_drift_bytes"), "no sample was taken")
-        if self._stopping.is_set() and self._thread.is_alive():
-            reasons["samples"] = f"the driver stopped answering: its last call took over {PATIENCE_SECONDS} s"
-        ranges = {name: dict(zip(("min", "max", "last"), seen[1:], strict=True)) for name, seen in self._ranges.items()}
-        return {
-            "samples": self._samples,
-            "interval_seconds": self._interval,
-            "largest_gap_seconds": self._largest_gap,
-            "note": NOTE,
-            "memory_version": self._facts.get("memory_version"),
-            "used_includes_reserved": self._facts.get("used_includes_reserved"),
-            **{name: ranges.get(name) for name in GAUGES},
-            "throttle": self._facts.get("throttle"),
-            "others": {"start": self._facts.get("others_at_start"), "end": self._facts.get("others")},
-            "others_drift_bytes": drift,
-            "reasons": reasons,
-        }
+            reasons = dict.fromkeys(() if self._samples else GAUGES, "no sample was taken")
+            for name, (count, reason) in self._absent.items():
+                often = "" if count == self._samples else f"absent in {count} of {self._samples} samples: "
+                reasons[name] = often + reason
+            if self._stopping.is_set() and self._thread.is_alive():
+                reasons["samples"] = f"the driver stopped answering: its last call took over {PATIENCE_SECONDS} s"
+            return {
+                "samples": self._samples,
+                "interval_seconds": self._interval,
+                "largest_gap_seconds": self._largest_gap,
+                "note": NOTE,
+                **{name: self._ranges.get(name) for name in GAUGES},
+                "reasons": reasons,
+            }

@@ -48,18 +48,6 @@ def build_pipeline(spec: PipelineSpec, dtype: DtypeName | None = None) -> Any:
         raise ModelError(f"{spec.class_name} rejects its components: {first_line(error)}") from error
 
 
-def load_pipeline(spec: PipelineSpec, dtype: DtypeName | None = None) -> Any:
-    """The pipeline with the weights of `spec.origin`, on the CPU. Raises UserError where it has no safetensors."""
-    asked = {"default": dtype or spec.dtype} | spec.dtypes
-    torch_dtypes = {name: TORCH_DTYPES[value] for name, value in asked.items()}
-    try:
-        return pipeline_class(spec.class_name).from_pretrained(
-            spec.origin, torch_dtype=torch_dtypes, use_safetensors=True
-        )
-    except OSError as error:
-        raise UserError(f"{spec.origin}: the weights cannot be read: {error}") from error
-
-
 def call_arguments(
     spec: PipelineSpec,
     *,

@@ -5,8 +5,7 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
-from profiler.comparison.case import Comparison, Pair
-from profiler.comparison.figures import figures
+from profiler.comparison.case import Comparison, Pair, figures
 from profiler.evidence.peers import QUANTITY
 
 OURS = "latentmeter"

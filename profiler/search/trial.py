@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from profiler.data.memory import Memory, PhasePeak, Verdict
+from profiler.data.memory import PhasePeak, Verdict
 from profiler.data.records import CallEstimate
 from profiler.data.units import format_bytes
 from profiler.search.setting import Setting
@@ -45,17 +45,12 @@ class Trial:
     @property
     def reserved(self) -> int:
         """The most that any call reserves: on this card if it fits, else on a roomy one."""
-        return max(level.reserved_bytes or 0 for level in self._levels)
+        return self.estimate.most("reserved")
 
     @property
     def allocated(self) -> int:
         """The most that any call allocates: it has to fit, whatever the allocator does."""
-        return max(level.allocated_bytes or 0 for level in self._levels)
-
-    @property
-    def _levels(self) -> list[Memory]:
-        found = self.estimate
-        return [found.peak, *filter(None, [found.warm]), *(phase.peak for phase in found.phases)]
+        return self.estimate.most("allocated")
 
     @property
     def headroom(self) -> int:

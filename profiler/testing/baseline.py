@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
@@ -56,12 +56,6 @@ def read_peaks(path: Path) -> dict[str, Peak]:
         return read_record(Peaks, path.read_bytes(), str(path), "a memory baseline", SCHEMA).peaks
 
 
-def highest(found: "CallEstimate", level: str) -> int:
-    """The highest bytes of a first and a second call, and of a load: `level` is `allocated` or `reserved`."""
-    moments = [found.peak, found.warm, *(phase.peak for phase in found.phases)]
-    return max(getattr(moment, f"{level}_bytes") or 0 for moment in moments if moment is not None)
-
-
 def peak_of(found: "CallEstimate", spot: "Hotspots") -> Peak:
     """What the file keeps of an estimate and its hot spot: whoever owns little there is part of the rest."""
     owners, least = alive_by_owner(spot), WORTH * spot.allocated
@@ -69,8 +63,8 @@ def peak_of(found: "CallEstimate", spot: "Hotspots") -> Peak:
     return Peak(
         gpu=found.stack.gpu or "",
         stack=rests_on(found),
-        allocated_bytes=highest(found, "allocated"),
-        reserved_bytes=highest(found, "reserved"),
+        allocated_bytes=found.most("allocated"),
+        reserved_bytes=found.most("reserved"),
         alive=alive | {REST: spot.allocated - sum(alive.values())},
     )
 
@@ -94,6 +88,7 @@ def alive_by_owner(spot: "Hotspots") -> dict[str, int]:
     return dict(sums)
 
 
+Level = Literal["allocated", "reserved"]
 Spot = Callable[[], "Hotspots"]
 Properties = list[tuple[str, object]]
 
@@ -112,7 +107,7 @@ class Baseline:
         if update:
             check_output(path, "file")
 
-    def judge(self, key: str, found: "CallEstimate", level: str, spot: Spot, properties: Properties) -> list[str]:
+    def judge(self, key: str, found: "CallEstimate", level: Level, spot: Spot, properties: Properties) -> list[str]:
         """How the peak of test `key` grew beyond the known one, in lines; none where it did not.
 
         What is to be written, and that a peak shrank, goes into `properties` of the test's report. `spot` makes the hot
@@ -128,7 +123,7 @@ class Baseline:
             raise UserError(
                 f"the baseline of {key} is for {known.gpu}, not {found.stack.gpu}; --memory-update replaces it"
             )
-        before, after = getattr(known, f"{level}_bytes"), highest(found, level)
+        before, after = getattr(known, f"{level}_bytes"), found.most(level)
         change = after / before - 1 if before else float(after > 0)
         sizes = f"{format_bytes(before)} -> {format_bytes(after)} {level}"
         if change < -self.tolerance:

@@ -4,13 +4,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from functools import cache
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from profiler.data.units import format_bytes, parse_bytes
 from profiler.errors import UserError
-from profiler.testing.baseline import Baseline, highest
+from profiler.testing.baseline import Baseline, Level
 
 if TYPE_CHECKING:
     from profiler.data.records import CallEstimate
@@ -21,7 +21,6 @@ MARK = "peak_memory"
 SIGNATURE = '("8 GiB", gpu="rtx-4090", level="allocated", torch=None, cudnn=None, alloc_conf=None)'
 LEVELS = ("allocated", "reserved")
 SHOWN = 6  # of what is alive at the peak
-Level = Literal["allocated", "reserved"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +122,7 @@ class PeakMemory:
 
 def _above(found: "CallEstimate", asked: Asked) -> Iterator[str]:
     """What is above the limit, and above the card, a line each."""
-    size, most = highest(found, asked.level), asked.most
+    size, most = found.most(asked.level), asked.most
     if most is not None and size > most:
         over = f"{format_bytes(size - most)} above the limit of {format_bytes(most)}"
         first = getattr(found.peak, f"{asked.level}_bytes")

@@ -2,7 +2,6 @@
 
 import dataclasses
 
-import pandas as pd
 import pytest
 
 from profiler.comparison.case import compare
@@ -40,16 +39,6 @@ def test_hostile_text_is_escaped(shown) -> None:  # type: ignore[no-untyped-def]
     assert "<script" not in html
     assert "<img" not in html
     assert "&lt;script&gt;" in html
-
-
-def test_a_frame_has_one_row_of_whole_bytes() -> None:
-    estimate = make.on_cpu().estimate
-    assert estimate is not None
-    frame = estimate.to_frame()
-    assert frame.loc[0, "peak_allocated_bytes"] == estimate.peak.allocated_bytes
-    assert frame.loc[0, "peak_reserved_bytes"] is pd.NA
-    assert compare(make.exact()).to_frame().loc[0, "allocated_error"] == 0
-    assert make.exact().to_frame().loc[0, "measured_peak_allocated_bytes"] == make.measurement().peak.allocated_bytes
 
 
 def test_a_notebook_says_whether_it_fits_where_the_peak_is_and_the_notes() -> None:

@@ -361,12 +361,8 @@ def test_nvml_adds_up_the_running_processes(libraries: Path, holder: Callable[[i
     assert answer["total_bytes"] == TOTAL + RESERVED
     assert (answer["used_bytes"], answer["reserved_bytes"]) == (ours + theirs, RESERVED)
     assert answer["free_bytes"] == TOTAL - ours - theirs
-    assert (answer["memory_version"], answer["used_includes_reserved"]) == (2, False)
     assert answer["process_bytes"] == ours
     assert answer["others"] == [{"pid": other.pid, "bytes": theirs}]
-    for name in ("power_mw", "sm_clock_mhz", "memory_clock_mhz", "temperature_c", "throttle"):
-        assert answer[name] is None
-        assert "not supported" in answer["reasons"][name]
 
 
 def test_the_first_structure_counts_reserved_as_used(libraries: Path, card: Path) -> None:

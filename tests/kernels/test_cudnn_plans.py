@@ -17,7 +17,7 @@ from profiler.kernels import cudnn_library
 from profiler.kernels import cudnn_plans as planning
 from profiler.kernels.convolution import Convolution
 from profiler.kernels.cudnn_library import front_end_version, installed_cudnn
-from profiler.kernels.cudnn_plans import SHIPPED_BY, Planner, digest, question_of, shipped_plans
+from profiler.kernels.cudnn_plans import SHIPPED_BY, Planner, question_of, shipped_plans
 from profiler.machine.cards import assumed_stack, find_gpu, gpus
 
 
@@ -86,7 +86,7 @@ def test_the_catalog_at_its_published_size_is_planned_without_cudnn() -> None:
 @pytest.mark.parametrize("gpu", gpus())
 def test_shipped_plans_are_for_the_cards_record(gpu: str) -> None:
     card = find_gpu(gpu)
-    found = shipped_plans(gpu, digest(card.properties))
+    found = shipped_plans(card)
     assert len(found) > 500 if card.properties else not found
 
 
@@ -196,7 +196,7 @@ def test_a_card_without_a_record_is_not_planned() -> None:
 def test_cudnn_itself_gives_the_shipped_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     if (installed_cudnn() or 0) // 100 != SHIPPED_BY // 100 or front_end_version() is None:
         pytest.skip("cuDNN 9.20 is not installed to be asked (pip install .[planner] nvidia-cudnn-cu13==9.20.*)")
-    shipped = shipped_plans("h200", digest(find_gpu("h200").properties))
+    shipped = shipped_plans(find_gpu("h200"))
     planner = Planner(stack())
     for question in list(shipped)[::50]:
         assert planner._ask(question) == shipped[question]
@@ -252,7 +252,7 @@ def test_plans_of_another_version_are_not_taken_for_the_stacks(
 ) -> None:
     """A plan that 9.20 shipped is asked of 9.26 for a stack of 9.26; a new one is not asked of it for one of 9.20."""
     monkeypatch.setattr(planning, "installed_cudnn", lambda: 92601)
-    known = next(iter(shipped_plans("h200", digest(find_gpu("h200").properties))))
+    known = next(iter(shipped_plans(find_gpu("h200"))))
     newer = Planner(replace(stack(), cudnn=92600))
     assert newer.answer(known) == 77
     assert newer.sources.planned_by == {92601: 1}

@@ -66,8 +66,6 @@ def test_snapshot_gives_every_value_and_no_reason(nvml_stub: Stub) -> None:
         "uuid": f"GPU-{UUID}",
         "name": "Stub Card",
         "driver": "600.00.stub",
-        "memory_version": 2,
-        "used_includes_reserved": False,
         "total_bytes": TOTAL,
         "reserved_bytes": RESERVED,
         "free_bytes": TOTAL - USED - RESERVED,
@@ -75,11 +73,6 @@ def test_snapshot_gives_every_value_and_no_reason(nvml_stub: Stub) -> None:
         "process_bytes": OURS,
         "others_bytes": THEIRS,
         "others": [{"pid": OTHER_PID, "bytes": THEIRS}],
-        "power_mw": 123456,
-        "sm_clock_mhz": 1980,
-        "memory_clock_mhz": 3201,
-        "temperature_c": 42,
-        "throttle": [],
         "reasons": {},
     }
 
@@ -108,7 +101,7 @@ answer = {{name: nvml.snapshot(uuid) for name, uuid in asked.items()}}
         "strange": None,
         "nothing": None,
     }
-    everything = ("uuid", "name", *GAUGES, "others", "throttle", "memory_version", "used_includes_reserved")
+    everything = ("uuid", "name", *GAUGES, "others")
     assert_absent(names["strange"], everything, "no GPU with UUID 99999999-9999-9999-9999-999999999999")
     assert_absent(names["nothing"], everything, "UUID is not known")
     assert names["nothing"]["driver"] == "600.00.stub"
@@ -133,12 +126,12 @@ def test_devices_and_used_bytes(nvml_stub: Stub, no_library: Environment) -> Non
 @pytest.mark.parametrize(
     ("scenario", "expected"),
     [
-        ("v1_only", {"memory_version": 1, "used_includes_reserved": True, "used_bytes": USED + RESERVED}),
-        ("includes_reserved", {"memory_version": 2, "used_includes_reserved": True, "used_bytes": USED + RESERVED}),
-        ("unreserved", {"memory_version": 2, "used_includes_reserved": None, "used_bytes": USED, "reserved_bytes": 0}),
-        ("old_driver", {"memory_version": 2, "process_bytes": OURS, "temperature_c": 41, "throttle": []}),
-        ("new_driver", {"memory_version": 2, "process_bytes": OURS, "temperature_c": 42, "throttle": []}),
-        ("container,v1_only", {"memory_version": 1, "process_bytes": None, "others_bytes": None}),
+        ("v1_only", {"reserved_bytes": None, "used_bytes": USED + RESERVED}),
+        ("includes_reserved", {"reserved_bytes": RESERVED, "used_bytes": USED + RESERVED}),
+        ("unreserved", {"reserved_bytes": 0, "used_bytes": USED}),
+        ("old_driver", {"reserved_bytes": RESERVED, "process_bytes": OURS}),
+        ("new_driver", {"reserved_bytes": RESERVED, "process_bytes": OURS}),
+        ("container,v1_only", {"reserved_bytes": None, "process_bytes": None, "others_bytes": None}),
     ],
 )
 def test_drivers_that_answer_otherwise(nvml_stub: Stub, scenario: str, expected: dict[str, Any]) -> None:
@@ -146,28 +139,26 @@ def test_drivers_that_answer_otherwise(nvml_stub: Stub, scenario: str, expected:
     assert {name: answer[name] for name in expected} == expected
     absent = {name for name, value in answer.items() if value is None}
     assert absent == answer["reasons"].keys()
-    assert ("reserved_bytes" in absent) == (answer["memory_version"] == 1)
 
 
 @pytest.mark.parametrize(
     ("scenario", "absent", "words"),
     [
-        ("not_supported", (*GAUGES, "others", "throttle"), "not supported"),
+        ("not_supported", (*GAUGES, "others"), "not supported"),
         ("not_supported", MEMORY, "unified memory"),
         # The reason of the newer function counts, where the older one is gone.
-        ("new_driver,not_supported", ("process_bytes", "temperature_c", "throttle"), "not supported"),
+        ("new_driver,not_supported", ("process_bytes",), "not supported"),
         # v1 counts other bytes as used: it must not stand in for a v2 that fails for once.
         ("v2_fails", MEMORY, "Unknown Error (nvmlDeviceGetMemoryInfo)"),
-        ("no_permission", (*GAUGES, "others", "throttle"), "no permission"),
-        ("gpu_lost_after_0", (*GAUGES, "others", "throttle"), "the GPU is lost"),
-        ("no_driver", (*GAUGES, "name", "driver", "throttle"), "driver is not loaded"),
-        ("unified", (*MEMORY, "used_includes_reserved", "memory_version"), "unified memory"),
-        ("sentinel", ("free_bytes", "used_bytes", "power_mw"), "'not available'"),
+        ("no_permission", (*GAUGES, "others"), "no permission"),
+        ("gpu_lost_after_0", (*GAUGES, "others"), "the GPU is lost"),
+        ("no_driver", (*GAUGES, "name", "driver"), "driver is not loaded"),
+        ("unified", MEMORY, "unified memory"),
+        ("sentinel", ("free_bytes", "used_bytes"), "'not available'"),
         ("sentinel", ("process_bytes",), "with no size"),
         ("sentinel", ("others_bytes",), "no credible bytes for some of the other processes"),
-        ("sentinel_total", (*MEMORY, "used_includes_reserved"), "'not available' for the total"),
+        ("sentinel_total", MEMORY, "'not available' for the total"),
         ("above_total", ("used_bytes",), f"{TOTAL + 1} bytes, more than the device's {TOTAL}"),
-        ("above_total", ("used_includes_reserved",), "used or free is not known"),
         ("container", ("process_bytes",), "not among the 2 processes"),
         ("container", ("others_bytes",), "may be one of the others"),
         ("nobody", ("process_bytes",), "not among the 0 processes"),
@@ -215,7 +206,7 @@ def test_the_module_is_imported_at_the_first_question_only(nvml_stub: Stub) -> N
     assert ask(nvml_stub("ok"), code) == [False, True]
 
 
-def test_sampler_follows_growth_throttling_and_drift(nvml_stub: Stub) -> None:
+def test_sampler_follows_growth_and_drift(nvml_stub: Stub) -> None:
     answer = ask(nvml_stub("growing"), SAMPLER)
     steps = answer["samples"] - 1
     assert steps >= 8
@@ -229,12 +220,7 @@ def test_sampler_follows_growth_throttling_and_drift(nvml_stub: Stub) -> None:
     }
     assert answer["total_bytes"] == {"min": TOTAL, "max": TOTAL, "last": TOTAL}
     assert answer["process_bytes"]["max"] - answer["process_bytes"]["min"] == steps * MIB // 2
-    assert answer["others_drift_bytes"] == steps * MIB // 2
-    start, end = answer["others"]["start"], answer["others"]["end"]
-    assert [entry["pid"] for entry in start + end] == [OTHER_PID, OTHER_PID]
-    assert end[0]["bytes"] - start[0]["bytes"] == answer["others_drift_bytes"]
-    assert answer["throttle"] == ["0x100000", "hw_thermal_slowdown", "sw_power_cap"]
-    assert (answer["memory_version"], answer["used_includes_reserved"]) == (2, False)
+    assert answer["others_bytes"]["max"] - answer["others_bytes"]["min"] == steps * MIB // 2
     assert answer["interval_seconds"] == 0.001
     assert answer["largest_gap_seconds"] >= 0.001
     assert "lower bound" in answer["note"]
@@ -250,7 +236,7 @@ def test_sampler_outlives_a_gpu_that_is_lost(nvml_stub: Stub) -> None:
         "the GPU is lost: it no longer answers on the bus (nvmlDeviceGetMemoryInfo)"
     )
     assert all(answer[name]["last"] for name in GAUGES)
-    assert {*GAUGES, "others", "throttle"} <= answer["reasons"].keys()
+    assert set(GAUGES) <= answer["reasons"].keys()
 
 
 def test_sampler_leaves_a_driver_that_hangs(nvml_stub: Stub) -> None:
@@ -270,15 +256,13 @@ answer = sampler.summary()
 def test_sampler_cannot_tell_others_apart_in_a_container(nvml_stub: Stub) -> None:
     answer = ask(nvml_stub("container"), SAMPLER)
     assert_absent(answer, ("process_bytes",), "pids of the host")
-    assert_absent(answer, ("others_bytes", "others_drift_bytes"), "may be one of the others")
-    assert [entry["bytes"] for entry in answer["others"]["start"]] == [THEIRS, OURS]
+    assert_absent(answer, ("others_bytes",), "may be one of the others")
     assert answer["used_bytes"]["max"] == USED
 
 
 def test_sampler_without_any_library(no_library: Environment) -> None:
     answer = ask(no_library, SAMPLER.replace("< 8", "< 1"))
-    assert_absent(answer, (*GAUGES, "throttle", "others_drift_bytes"), "cannot be loaded")
-    assert answer["others"] == {"start": None, "end": None}
+    assert_absent(answer, GAUGES, "cannot be loaded")
     assert (answer["samples"], answer["largest_gap_seconds"]) == (1, None)
 
 
@@ -294,5 +278,5 @@ answer = [never.summary(), long.summary()]
 """
     never, long = ask(nvml_stub("ok"), code)
     assert never["samples"] == 0
-    assert_absent(never, (*GAUGES, "throttle", "others_drift_bytes"), "no sample was taken")
+    assert_absent(never, GAUGES, "no sample was taken")
     assert (long["samples"], long["interval_seconds"]) == (2, 3600)

@@ -11,7 +11,7 @@
  *   unreserved        memory: nothing is reserved
  *   unified           memory: total 0
  *   sentinel_total    memory: total not available
- *   sentinel          memory: used and free, processes, power: not available (all bits set)
+ *   sentinel          memory: used and free, processes: not available (all bits set)
  *   above_total       memory: used above total
  *   not_supported     every question about the card: NOT_SUPPORTED
  *   no_permission     every question about the card: NO_PERMISSION
@@ -21,9 +21,9 @@
  *   nobody            processes: none
  *   zero_process      processes: this one with 0 bytes
  *   huge_process      processes: this one with more than the device uses
- *   old_driver        no v3 processes, no event reasons, no nvmlDeviceGetTemperatureV
- *   new_driver        the older ones of these pairs are gone
- *   growing           each memory question finds 1 MiB more, half of it another process's; throttled from the 3rd on
+ *   old_driver        no v3 processes
+ *   new_driver        no v2 processes
+ *   growing           each memory question finds 1 MiB more, half of it another process's
  */
 #include <stdint.h>
 #include <stdio.h>
@@ -41,8 +41,7 @@ enum {
 typedef struct { u64 total, free, used; } memory_v1;
 typedef struct { unsigned version; u64 total, reserved, free, used; } memory_v2;
 typedef struct { unsigned pid; u64 used; unsigned gpu_instance, compute_instance; } process;
-typedef struct { unsigned version, sensor; int temperature; } temperature_v1;
-_Static_assert(sizeof(memory_v2) == 0x28 && sizeof(process) == 24 && sizeof(temperature_v1) == 0xC, "as in nvml.h");
+_Static_assert(sizeof(memory_v2) == 0x28 && sizeof(process) == 24, "as in nvml.h");
 
 typedef struct { const char *uuid, *name, *bus; u64 total; } card;
 static card cards[] = {
@@ -155,31 +154,4 @@ nvmlReturn_t nvmlDeviceGetComputeRunningProcesses_v3(card *device, unsigned *cou
 }
 nvmlReturn_t nvmlDeviceGetComputeRunningProcesses_v2(card *device, unsigned *count, process *to) {
     return in("new_driver") ? FUNCTION_NOT_FOUND : list(device, count, to);
-}
-
-nvmlReturn_t nvmlDeviceGetPowerUsage(card *device, unsigned *milliwatts) {
-    return (void)device, *milliwatts = in("sentinel") ? ~0u : 123456, trouble();
-}
-nvmlReturn_t nvmlDeviceGetClockInfo(card *device, unsigned kind, unsigned *mhz) {
-    return (void)device, *mhz = kind == 1 ? 1980 : kind == 2 ? 3201 : 7, trouble();
-}
-nvmlReturn_t nvmlDeviceGetTemperature(card *device, unsigned sensor, unsigned *celsius) {
-    return (void)device, *celsius = sensor == 0 ? 41 : 7, in("new_driver") ? FUNCTION_NOT_FOUND : trouble();
-}
-nvmlReturn_t nvmlDeviceGetTemperatureV(card *device, temperature_v1 *answer) {
-    (void)device;
-    if (in("old_driver")) return FUNCTION_NOT_FOUND;
-    if (answer->version != 0x100000C) return ARGUMENT_VERSION_MISMATCH;
-    return answer->temperature = answer->sensor == 0 ? 42 : 7, trouble();
-}
-
-/* Idle (bit 0), which is no throttling; then power cap, thermal slowdown and a bit that nobody knows. */
-static nvmlReturn_t clocks(u64 *mask) {
-    return *mask = in("growing") && asked >= 3 ? 1 << 2 | 1 << 6 | 1 << 20 : 1, trouble();
-}
-nvmlReturn_t nvmlDeviceGetCurrentClocksThrottleReasons(card *device, u64 *mask) {
-    return (void)device, in("new_driver") ? FUNCTION_NOT_FOUND : clocks(mask);
-}
-nvmlReturn_t nvmlDeviceGetCurrentClocksEventReasons(card *device, u64 *mask) {
-    return (void)device, in("old_driver") ? FUNCTION_NOT_FOUND : clocks(mask);
 }
