@@ -24,6 +24,13 @@ def _is_chunked(question: Question) -> bool:
     )
 
 
+def _is_unfused(question: Question) -> bool:
+    """Whether the stage, or the denoiser of a whole generation, runs attention unfused; one that is not known may."""
+    one = question.denoiser_alone if isinstance(question, GenerationQuestion) else question
+    found = one.ask(one.base).found if one else None
+    return found is None or any("attention math" in route for route in found.routes)
+
+
 def _is_fp32(question: Question) -> bool:
     dtype = question.base.dtype
     if isinstance(question, StageQuestion):
@@ -51,7 +58,9 @@ CHANGES: tuple[Change, ...] = (
     Change(
         name="slicing", costs="nothing", price="batch items are coded one by one", saves="vae",
         on=lambda setting: setting.with_options(slicing=True),
-        applies=lambda question: _has_vae(question) and question.batch > 1 and not question.base.options.slicing,
+        applies=lambda question: _has_vae(question)
+        and (question.batch > 1 or question.takes_frames_as_batch)
+        and not question.base.options.slicing,
     ),
     Change(
         name="channels-last", costs="nothing", price="other kernels, which round otherwise", saves="vae",
@@ -62,7 +71,8 @@ CHANGES: tuple[Change, ...] = (
         name="attention", costs="nothing", price="another kernel, which rounds otherwise", saves="attention",
         on=lambda setting: setting.with_options(attention="efficient"),
         applies=lambda question: question.base.options.attention is None
-        and question.base.options.attention_backend is None,
+        and question.base.options.attention_backend is None
+        and _is_unfused(question),
     ),
     _offload("slower: each component is moved to the card for its use", Placement(offload="model")),
     _offload(
@@ -128,16 +138,12 @@ def combinations(changes: Sequence[Change]) -> list[Combination]:
     return [tuple(change for change in reversed(one) if change is not None) for one in dearest_first]
 
 
-def leanest(question: Question, changes: Sequence[Change]) -> Combination:
+def leanest(changes: Sequence[Change]) -> Combination:
     """What takes least: of each name the last one, as the changes go from what takes much to what takes little.
 
-    Another memory format is as often more as less; other attention is less where attention runs unfused.
+    But for another memory format, which takes as often more as less.
     """
-    one = question.denoiser_alone if isinstance(question, GenerationQuestion) else question
-    routes = found.routes if one and (found := one.ask(one.base).found) else ()
-    unfused = any("attention math" in route for route in routes)
-    taken = [c for c in changes if c.name != "channels-last" and (unfused or c.saves != "attention")]
-    return tuple({change.name: change for change in taken}.values())
+    return tuple({change.name: change for change in changes if change.name != "channels-last"}.values())
 
 
 def without(combination: Combination, name: str) -> Combination:

@@ -12,6 +12,7 @@ from profiler.search.trial import Trial
 from profiler.search.troubles import is_enough, is_heavy, may_help
 from profiler.search.vae_switches import refusal
 
+CAST = "with stream diffusers brings weights as they were before"  # of a trial that was refused: estimation/placed.py
 WORTH = 0.01  # of a peak: a change that takes less away is of no use
 
 
@@ -30,10 +31,11 @@ class Pruning:
         return (
             not self._useless.intersection(combination)
             and not self._lacks_ram(setting)
+            and not self._is_refused_too(setting)
             and all(self._moves_more(setting, trial) for trial in self.made.values())
             and self._helps(combination)
             and self.is_taken(combination)
-            and not self._has_no_room(setting)
+            and self.has_room(setting)
         )
 
     def nearest(self, combination: Combination) -> Trial | None:
@@ -71,14 +73,22 @@ class Pruning:
         befores = ((change, self.nearest(without(combination, change.name))) for change in combination)
         return all(before is None or may_help(change, before) for change, before in befores)
 
-    def _has_no_room(self, setting: Setting) -> bool:
-        """Whether weights, the denoiser or the decode alone are more than the card has: no trace is needed then."""
-        for what, size in lower_bounds(self.question, setting):
+    def has_room(self, setting: Setting, *, cut: bool = False) -> bool:
+        """Whether the card has as much as weights, the denoiser and the decode take alone, for which no trace is needed.
+
+        `cut` says that tiles have their size already.
+        """
+        for what, size in lower_bounds(self.question, setting, cut=cut):
             if size > self.question.capacity:
-                how = "no tiles" if "decode" in what else f"--offload {setting.placement.offload}"
+                whole = "no tiles" if not setting.options.tiling else "tiles"
+                how = whole if "decode" in what else f"--offload {setting.placement.offload}"
                 self.left_out.setdefault(how, f"{what} alone take {format_bytes(size)} at once")
-                return True
-        return False
+                return False
+        return True
+
+    def _is_refused_too(self, setting: Setting) -> bool:
+        """Whether weights come over a stream, and those of another way over a stream are cast before they come."""
+        return setting.placement.stream and any(CAST in trial.refused for trial in self.made.values())
 
     def _lacks_ram(self, setting: Setting) -> bool:
         """Whether the weights that wait on the host are more than it gives."""

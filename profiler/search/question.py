@@ -1,9 +1,10 @@
 """What is asked: a stage of a model or a whole generation, at a size, on a card. It asks the estimator, once a setting."""
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 from profiler.allocator.histories import capacity_of
 from profiler.data.stack import Stack
@@ -20,6 +21,7 @@ from profiler.search.setting import Setting
 from profiler.search.trial import Trial
 
 UNIFIED = (12, 1)  # the architecture of GB10 alone, whose GPU has the host's memory
+Asked = TypeVar("Asked", bound="Question")
 SIZES = ("frames", "height", "width")
 UNPUBLISHED = Size(frames=1, height=512, width=512)  # what is run of a pipeline whose size nobody publishes
 
@@ -54,7 +56,7 @@ class Question:
             self.trials[setting] = Trial(setting=setting, found=found, refused=why, ram=self.ram)
         return replace(self.trials[setting], setting=setting)  # other changes may have led to the same setting
 
-    def resized(self, **sizes: int) -> "Question":
+    def resized(self: Asked, **sizes: int) -> Asked:
         """The same question at another size, with nothing asked yet."""
         batch = sizes.pop("batch", self.batch)
         return replace(self, sizes={**self.sizes, **sizes}, batch=batch, trials={})
@@ -63,6 +65,11 @@ class Question:
     def capacity(self) -> int:
         """Bytes that torch can take of the card."""
         return capacity_of(self.stack, self.context_bytes) or 0
+
+    @property
+    def takes_frames_as_batch(self) -> bool:
+        """Whether it is a clip whose VAE knows pictures alone, and takes its frames as a batch."""
+        return self.model is not None and self.size["frames"] > 1 and self.model.latent.layout == "BCHW"
 
     @property
     def unified(self) -> bool:
@@ -187,6 +194,14 @@ class GenerationQuestion(Question):
         for part in (self.vae_alone, self.denoiser_alone) if self.sizes else ():
             if part is not None:
                 part.check()
+
+    def frames_at_once(self, setting: Setting) -> int | None:
+        """How many frames of a clip the pipeline hands to a VAE that takes them as a batch; None where it does not say."""
+        from profiler.models.pipeline import pipeline_class
+
+        says = inspect.signature(pipeline_class(self.spec.class_name).__call__).parameters.get("decode_chunk_size")
+        frames = self.size["frames"]
+        return min(frames, setting.decode_chunk or says.default or frames) if says else None
 
     def weights(self, setting: Setting) -> int:
         """Bytes of weights that a setting has on the card at least at once, as far as they are published."""

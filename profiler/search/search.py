@@ -3,15 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
+from itertools import islice
 
 from profiler.search.changes import Combination, combinations, leanest, without
-from profiler.search.pieces import beside, with_chunks, with_tiles
+from profiler.search.pieces import beside, may_fit, with_chunks, with_tiles
 from profiler.search.pruning import Pruning
 from profiler.search.question import Question
 from profiler.search.setting import Change, Setting
 from profiler.search.trial import Trial
 
 MOST = {True: 3, False: 6}  # traces of a whole generation, of a stage; twice as many where nothing is known to fit
+NEXT = 2  # sizes of tiles or chunks beside that which the VAE's own stage finds
+CACHE = "expandable-segments"
 CHEAP = 2  # of a whole generation: where so many did not fit, the one that takes least is traced next
 
 
@@ -22,6 +25,7 @@ class Search:
         self.question, self.changes = question, changes
         self.made: dict[Combination, Trial] = {}
         self.pruning = Pruning(question, self.made)
+        self._lean = question.base.expandable or any(change.name == CACHE for change in changes)
 
     def run(self, most: int | None = None) -> list[Trial]:
         """Every trial, the cheapest setting first: of `most` traces once something fits, by default `MOST`.
@@ -32,13 +36,17 @@ class Search:
         for combination in combinations(self.changes):
             if self._traces >= most * (1 if with_floor or self._settled else 2):
                 break
-            if self.pruning.is_worth(combination):
-                self.made[combination] = self.question.ask(self._setting(combination))
-                self.pruning.learn(combination)
-            if whole and not with_floor and not self._fitting and self._traces >= CHEAP:
+            if not self.pruning.is_worth(combination):
+                continue
+            replayed = _without_cache(combination) in self.made
+            if whole and not (with_floor or self._fitting or replayed) and self._traces >= CHEAP:
                 with_floor = True
                 if not self.floor.fits:
                     break
+            setting = self._setting(combination)
+            if self.pruning.has_room(replace(setting, expandable=self._lean), cut=True):
+                self.made[combination] = self.question.ask(setting)
+                self.pruning.learn(combination)
         if with_floor or not self._fitting:
             self.made.setdefault(self.floor.setting.changes, self.floor)
         self._ask_without_the_allocators()
@@ -53,7 +61,7 @@ class Search:
         """
         changes = [change for change in self.changes if self.pruning.is_taken((change,))]
         while True:
-            combination = leanest(self.question, changes)
+            combination = leanest(changes)
             trial = self.made.get(combination) or self.question.ask(self._setting(combination))
             refused = next((change for change in combination if change.name == "offload"), None)
             if trial.found or refused is None:
@@ -79,14 +87,18 @@ class Search:
         return len({_without_cache(made) for made, trial in self.made.items() if trial.found})
 
     def _setting(self, combination: Combination) -> Setting:
-        """The base with every change of a combination; tiles and chunks as before where only the allocator is another."""
+        """The base with every change of a combination; tiles and chunks as before where only the allocator is another.
+
+        They are the largest that fit by any allocator: to change that costs nothing, and smaller ones cost quality.
+        """
         setting, same = self.question.base.with_changes(combination), self.made.get(_without_cache(combination))
         if same:
             return replace(same.setting, expandable=setting.expandable, changes=combination)
+        chosen = replace(setting, expandable=self._lean)
         for name, choose in (("decode-chunk", with_chunks), ("tiling", with_tiles)):
             if (before := without(combination, name)) != combination:
-                setting = choose(self.question, setting, self.pruning.nearest(before))
-        return setting
+                chosen = choose(self.question, chosen, self.pruning.nearest(before))
+        return replace(chosen, expandable=setting.expandable)
 
     def _ask_without_the_allocators(self) -> None:
         """What fits with another allocator is asked with the usual one too: that is the same trace, replayed."""
@@ -98,24 +110,40 @@ class Search:
     def _ask_beside(self) -> None:
         """Sizes beside those that the VAE's own stage finds, which does not know what the rest leaves cached.
 
-        Where all is tight, smaller tiles or chunks until one fits; else larger chunks of the plainest way while they fit.
+        Where all is tight, smaller tiles or chunks until one fits by one allocator or the other; else larger chunks of the
+        plainest way while they fit: but of an expandable segment the VAE's own stage takes as much as the whole.
         """
         frames, settled = self.question.size["frames"], self._settled
         for combination, trial in self._in_order:
             if trial.verdict != ("fits" if settled else "tight"):
                 continue
-            for setting in beside(trial.setting, frames, larger=settled):
-                other = self.question.ask(setting)
-                if other.verdict == "fits":
-                    self.made[combination] = other
-                if (other.verdict == "fits") != settled:
+            family = [one for one in self.made if _without_cache(one) == _without_cache(combination)]
+            settings = beside(trial.setting, frames, larger=settled)
+            if settled:
+                family, settings = [combination], [] if trial.setting.expandable else settings
+            likely = (setting for setting in settings if settled or any(self._may_fit(one, setting) for one in family))
+            for setting in islice(likely, NEXT):
+                if self._fits(family, setting) != settled:
                     return
             if settled:
                 return
 
+    def _may_fit(self, combination: Combination, setting: Setting) -> bool:
+        return may_fit(self.question, self.made[combination], setting)
+
+    def _fits(self, family: list[Combination], setting: Setting) -> bool:
+        """Whether the pieces of `setting` fit by the first of `family` that they do, in the place of which they come."""
+        for combination in family:
+            expandable = self.made[combination].setting.expandable
+            trial = self.question.ask(replace(setting, expandable=expandable, changes=combination))
+            if trial.verdict == "fits":
+                self.made[combination] = trial
+                return True
+        return False
+
 
 def _without_cache(combination: Combination) -> Combination:
-    return without(combination, "expandable-segments")
+    return without(combination, CACHE)
 
 
 def plainest(ways: Sequence[Trial]) -> Trial:

@@ -48,6 +48,11 @@ class Trial:
         return self.estimate.most("reserved")
 
     @property
+    def safe(self) -> int:
+        """The most that a process of another past reserves on a roomy card: what fits has room for it."""
+        return self.estimate.safe_reserved_bytes or self.reserved
+
+    @property
     def allocated(self) -> int:
         """The most that any call allocates: it has to fit, whatever the allocator does."""
         return self.estimate.most("allocated")
