@@ -17,7 +17,7 @@ from profiler.machine.nvml import devices, used_bytes
 
 def context_ladder() -> dict[str, Any]:
     """The card, torch, and bytes after the first use of each family of kernels. Raises UserError without a CUDA device."""
-    before = {d["uuid"]: used_bytes(d["uuid"]).value for d in devices().value or []}
+    before = {uuid: used_bytes(uuid).value for uuid in devices().value or []}
     need_cuda()
     uuid = device_uuid()
     ladder: dict[str, int | None] = {}

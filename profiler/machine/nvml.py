@@ -170,20 +170,17 @@ def read_gauges(handle: Value[Any]) -> dict[str, Value[Any]]:
     return memory | _processes(listed, memory["used_bytes"].value)
 
 
-def _names(handle: Value[Any]) -> dict[str, Value[Any]]:
-    return {"uuid": query("nvmlDeviceGetUUID", handle), "name": query("nvmlDeviceGetName", handle)}
-
-
-def _plain(values: dict[str, Value[Any]]) -> dict[str, Any]:
-    """Values as JSON-ready data: each one's value or None, and the reasons of the absent ones under `reasons`."""
-    data: dict[str, Any] = {name: given.value for name, given in values.items()}
-    return data | {"reasons": {name: given.reason for name, given in values.items() if given.reason is not None}}
-
-
 def snapshot(uuid: str | None) -> dict[str, Any]:
     """One reading of one GPU: `uuid`, `name`, `driver`, all of GAUGES, `others` (list of pid and bytes), and `reasons`."""
     handle = find(uuid)
-    return _plain({**_names(handle), "driver": query("nvmlSystemGetDriverVersion"), **read_gauges(handle)})
+    values: dict[str, Value[Any]] = {
+        "uuid": query("nvmlDeviceGetUUID", handle),
+        "name": query("nvmlDeviceGetName", handle),
+        "driver": query("nvmlSystemGetDriverVersion"),
+        **read_gauges(handle),
+    }
+    reasons = {name: given.reason for name, given in values.items() if given.reason is not None}
+    return {name: given.value for name, given in values.items()} | {"reasons": reasons}
 
 
 def used_bytes(uuid: str | None) -> Value[int]:
@@ -191,10 +188,10 @@ def used_bytes(uuid: str | None) -> Value[int]:
     return _memory(find(uuid))["used_bytes"]
 
 
-def devices() -> Value[list[dict[str, Any]]]:
-    """The GPUs that NVML lists, each with `uuid`, `name`, `total_bytes` and `reasons`; MIG slices are not listed."""
+def devices() -> Value[list[str | None]]:
+    """The UUIDs of the GPUs that NVML lists, None for one that tells none; MIG slices are not listed."""
     count = query("nvmlDeviceGetCount")
     if count.value is None:
         return count
     handles = [query("nvmlDeviceGetHandleByIndex", index) for index in range(count.value)]
-    return Value([_plain({**_names(handle), "total_bytes": _memory(handle)["total_bytes"]}) for handle in handles])
+    return Value([query("nvmlDeviceGetUUID", handle).value for handle in handles])

@@ -35,7 +35,7 @@ class CudaMeter(Meter):
         self.device = torch.device("cuda")
         self.kind = "dry" if DRY in os.environ else "cuda"
         # NVML first: whatever torch does with the device, even asking its properties, may make a context on it.
-        before = {d["uuid"]: used_bytes(d["uuid"]) for d in devices().value or []}
+        before = {uuid: used_bytes(uuid) for uuid in devices().value or []}
         self.stack = live_stack("cuda")
         if "PYTORCH_NO_CUDA_MEMORY_CACHING" in self.stack.settings:
             raise UserError("PYTORCH_NO_CUDA_MEMORY_CACHING is set: nothing is counted without the caching allocator")

@@ -99,7 +99,7 @@ def _nvml() -> tuple[list[dict[str, Any]], list[Finding]]:
     listed = nvml.devices()
     if listed.value is None:
         return [], [Finding("note", "NVML", f"{listed.reason}: device bytes will be unknown")]
-    gpus = [nvml.snapshot(device["uuid"]) for device in listed.value]
+    gpus = [nvml.snapshot(uuid) for uuid in listed.value]
     findings = []
     for gpu in gpus:
         used = f"{format_bytes(gpu['used_bytes'])} of {format_bytes(gpu['total_bytes'])} in use"

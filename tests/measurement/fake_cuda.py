@@ -219,7 +219,7 @@ def install(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
     sampler = SimpleNamespace(start=lambda: None, stop=lambda: None, summary=lambda: {"samples": 3})
     monkeypatch.setattr(cuda, "Sampler", lambda *_, **__: sampler)
     monkeypatch.setattr(cuda, "used_bytes", fake.used)
-    monkeypatch.setattr(cuda, "devices", lambda: Value([{"uuid": f"GPU-{UUID}"}]) if fake.nvml else Value(None, "no"))
+    monkeypatch.setattr(cuda, "devices", lambda: Value([f"GPU-{UUID}"]) if fake.nvml else Value(None, "no"))
     monkeypatch.setattr(cuda, "find", lambda uuid: Value(None, "no driver"))
     monkeypatch.setattr(live, "query", lambda name: Value("580.1"))
     monkeypatch.setattr(
