@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from profiler.data.events import Stream
+from profiler.data.memory import Memory
 from profiler.data.records import DeviceKind, Phase, Reading
 from profiler.data.stack import Stack
 from profiler.trace.observer import Observer
@@ -31,6 +32,15 @@ class OpPeak:
     def borrowed(self) -> int:
         """Bytes taken and given back inside the op."""
         return max(0, self.peak - self.end)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """The allocator at a moment within a phase: its count of births and deaths, its bytes now and at most since the last."""
+
+    position: int
+    now: Memory
+    peak: Memory
 
 
 class Meter(ABC):
@@ -58,6 +68,10 @@ class Meter(ABC):
     def readings(self) -> tuple[Reading, ...]:
         """One reading a phase, in order. A phase that failed has one too, as far as it came."""
 
+    def cut(self) -> Cut | None:
+        """Read the allocator within a phase, and start its peaks anew; None where they cannot be told before the end."""
+        return None
+
     @abstractmethod
     def watch(self) -> Observer:
         """An observer for one call that also reads the allocator around each op."""
@@ -69,6 +83,10 @@ class Meter(ABC):
     @abstractmethod
     def stream(self) -> Stream | None:
         """Births and deaths from the first weight to the end of the cold call, attributed by the watch."""
+
+    def pinned_bytes(self) -> int | None:
+        """What torch has pinned of the host's memory by now; None where that is not counted."""
+        return None
 
     def describe(self) -> dict[str, Any]:
         """NVML's summary over the whole measurement, JSON-ready; empty where there is no NVML to ask."""

@@ -1,0 +1,82 @@
+"""The phases of a generation on a device: which component runs when, and the highest moment of each phase.
+
+The meter is read wherever the call of a component or of one of its parts begins, and where the former ends. By the call of
+its first part, hooks have brought a component's weights, and have taken its predecessor's away.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from itertools import dropwhile, pairwise
+from typing import Any
+from unittest.mock import patch
+
+from torch import nn
+
+from profiler.data.memory import Memory, PhaseLevels
+from profiler.data.spans import Mark, Span, spans_of
+from profiler.measurement.meter import Cut, Meter
+
+
+class Parts:
+    """Hears the components of a pipeline, by name, while `watched`. A meter that cannot be read meanwhile gives no phases."""
+
+    def __init__(self, meter: Meter) -> None:
+        self._meter = meter
+        self._marks: list[Mark] = []
+        self._cuts: list[Cut] = []
+        self._calls: list[int] = []  # where the load, the first call and the second one end
+        self._depth = 0
+
+    @contextmanager
+    def watched(self, components: Mapping[str, nn.Module]) -> Iterator[None]:
+        """One phase of the process, in which calls of `components` are heard."""
+        names = {id(module): name for name, whole in components.items() for module in whole.modules()}
+        usual = nn.Module.__call__
+
+        def call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+            with self.part(names.get(id(module), "")):
+                return usual(module, *args, **kwargs)
+
+        with patch.object(nn.Module, "__call__", call):
+            self._cut()
+            try:
+                yield
+            finally:
+                self._calls.append(self._cut())
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Whatever runs inside is the work of the component `name`; within another's it is that one's."""
+        start = self._cut() if self._depth < 2 else 0
+        self._depth += 1
+        try:
+            yield
+        finally:
+            self._depth -= 1
+            if not self._depth and name:
+                self._marks.append(Mark(name, start, self._cut()))
+
+    def phases(self) -> tuple[PhaseLevels, ...]:
+        """Of the load, and of the first two calls."""
+        if not self._cuts:
+            return ()
+        load, first, end = (*self._calls[:3], self._calls[-1])[:3]
+        spans = spans_of(self._marks, load, first, end)
+        return tuple(PhaseLevels(name=span.name, call=span.call, peak=self._peak(span)) for span in spans)
+
+    def _cut(self) -> int:
+        cut = self._meter.cut()
+        if cut is None:
+            return 0
+        self._cuts.append(cut)
+        return cut.position
+
+    def _peak(self, span: Span) -> Memory:
+        """The highest of the stretches between cuts, from the first that rises: what is evicted before is of no phase."""
+        found = [(a, b) for a, b in pairwise(self._cuts) if span.start <= a.position < b.position <= span.stop]
+
+        def highest(level: str) -> int:
+            rises: list[tuple[int, int]] = [(getattr(a.now, level), getattr(b.peak, level)) for a, b in found]
+            return max(peak for _, peak in list(dropwhile(lambda rise: rise[0] == rise[1], rises)) or rises[-1:])
+
+        return Memory(allocated_bytes=highest("allocated_bytes"), reserved_bytes=highest("reserved_bytes"))
