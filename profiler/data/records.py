@@ -288,10 +288,8 @@ class Record(Shown):
     def table(self) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
         """The peaks of both sides, and their terms."""
         sides = (self.estimate, self.measurement)
-        rows = level_rows(
-            [side.peak if side else None for side in sides], [side.terms if side else None for side in sides]
-        )
-        return ["peak", "estimated", "measured"], rows
+        peaks, terms = ([getattr(side, part, None) for side in sides] for part in ("peak", "terms"))
+        return ["peak", "estimated", "measured"], level_rows(peaks, terms)
 
     @property
     def row(self) -> dict[str, Any]:

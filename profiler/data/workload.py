@@ -134,12 +134,14 @@ class GenerationOptions:
     them. `lora` is a safetensors file, its folder, or a rank.
     """
 
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+
     placement: Placement = Placement()
     steps: int | None = None
     guidance: float | None = None
     images_per_prompt: int = 1
     decode_chunk: int | None = None
-    lora: str | None = None
+    lora: int | str | None = None
 
     def __post_init__(self) -> None:
         for name in ("steps", "images_per_prompt", "decode_chunk"):
@@ -209,8 +211,10 @@ class Workload:
     generation: GenerationOptions | None = None
 
     def __post_init__(self) -> None:
-        if self.stage not in (GENERATE,) if self.generation else self.stage not in STAGES:
+        if self.stage not in STAGES and not (self.stage == GENERATE and self.generation):
             raise UserError(f"stage: no stage {self.stage!r}; one of {', '.join(STAGES)}")
+        if self.generation and self.stage != GENERATE:
+            raise UserError(f"generation: goes with stage {GENERATE} of a pipeline; {self.stage} is a case of its own")
         if self.generation and self.history != History():
             raise UserError("history: goes with a single stage; a generation has two calls")
         if self.dtype not in DTYPES:
@@ -247,9 +251,7 @@ class Workload:
         if self.options.benchmark and device == "cpu":
             raise UserError("benchmark: cuDNN runs on CUDA alone")
         if self.generation and self.generation.placement != Placement() and device == "cpu":
-            raise UserError(
-                f"offload: {self.generation.placement.offload} moves components to a card; on the CPU leave it out"
-            )
+            raise UserError("placement: components are moved to a card; on the CPU leave it out")
 
     @property
     def slug(self) -> str:
@@ -273,7 +275,7 @@ def fields_of(given: dict[str, Any]) -> dict[str, Any]:
     """
     named = {name: value for name, value in given.items() if name in option_names()}
     rest = {name: value for name, value in given.items() if name not in named}
-    known = [field.name for field in fields(Workload) if field.name not in ("model", "stage", "generation")]
+    known = [field.name for field in fields(Workload) if field.name not in ("model", "stage")]
     for name in rest:
         if name not in known:
             alternatives = f"{', '.join(known)}, or a memory option: {', '.join(option_names())}"

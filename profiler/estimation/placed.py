@@ -9,18 +9,20 @@ from typing import Any
 
 from profiler.data.alloc_conf import alloc_conf_of, with_alloc_conf
 from profiler.data.events import first_event, first_later_event
+from profiler.data.latent import LatentEstimate
 from profiler.data.memory import HostBytes
 from profiler.data.records import AppliedOption, CallEstimate, Estimate
 from profiler.data.spans import Span, spans_of
 from profiler.data.stack import RESERVE, Stack
 from profiler.data.workload import DtypeName, MemoryOptions, Placement, Workload
 from profiler.errors import MODEL_FAILURES, LatentmeterError, ModelError, UserError, first_line
-from profiler.estimation.answer import answer
+from profiler.estimation.answer import answer, closed_form
 from profiler.estimation.estimator import Watched, trace_calls
 from profiler.estimation.priced import Priced, priced
 from profiler.kernels.prices import Elsewhere
 from profiler.machine.environment import check_settings
 from profiler.models.attention import VARIABLE
+from profiler.models.catalog import catalog_model
 from profiler.models.pipeline_spec import PipelineSpec
 from profiler.stages.generation import Generation, dtypes, kept, ordered, quiet
 from profiler.stages.generation_options import default_backend
@@ -85,7 +87,8 @@ def estimate_workload(
         "context_bytes": context_bytes,
     }
     found, trace = estimate_with_events(pipe, pipe, inputs, workload.generation.placement, stack, **how)
-    return Estimate(**vars(found), workload=workload), trace
+    latent = closed_form(workload, catalog_model(spec.model)) if spec.model else LatentEstimate()
+    return Estimate(**vars(found), workload=workload, latent=latent), trace
 
 
 def _without_card(stack: Stack) -> Stack:

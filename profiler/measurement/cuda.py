@@ -97,7 +97,8 @@ class CudaMeter(Meter):
         now, peak = (
             Memory(**{name: stats[f"{name}.all.{moment}"] for name in PEAKS[:2]}) for moment in ("current", "peak")
         )
-        return Cut(cuda_events.position(stats), now, peak)
+        pinned: dict[str, int] = getattr(torch.cuda, "host_memory_stats", dict)()  # from torch 2.7 on
+        return Cut(cuda_events.position(stats), now, peak, pinned.get("allocated_bytes.peak", 0) if pinned else None)
 
     def watch(self) -> Observer:
         """An observer that resets and reads the peak around each op: host-side counters, no synchronisation."""
@@ -114,11 +115,6 @@ class CudaMeter(Meter):
             return None
         recorded = cuda_events.end()
         return cuda_events.stream(recorded, self._starts, self._watch, self._watch.peaks) if recorded[0] else None
-
-    def pinned_bytes(self) -> int | None:
-        """By torch's own counter of blocks, which it rounds up to powers of two and keeps; None where torch is too old for it."""
-        counted: dict[str, int] = getattr(torch.cuda, "host_memory_stats", dict)()
-        return counted.get("allocated_bytes.peak", 0) if counted else None
 
     def describe(self) -> dict[str, Any]:
         """NVML's summary over the whole measurement."""

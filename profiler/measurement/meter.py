@@ -36,11 +36,15 @@ class OpPeak:
 
 @dataclass(frozen=True)
 class Cut:
-    """The allocator at a moment within a phase: its count of births and deaths, its bytes now and at most since the last."""
+    """The allocator at a moment within a phase: its count of births and deaths, its bytes now and at most since the last.
+
+    `pinned`: what torch has pinned of the host by now, in the powers of two that it takes; None where it does not count.
+    """
 
     position: int
     now: Memory
     peak: Memory
+    pinned: int | None
 
 
 class Meter(ABC):
@@ -83,10 +87,6 @@ class Meter(ABC):
     @abstractmethod
     def stream(self) -> Stream | None:
         """Births and deaths from the first weight to the end of the cold call, attributed by the watch."""
-
-    def pinned_bytes(self) -> int | None:
-        """What torch has pinned of the host's memory by now; None where that is not counted."""
-        return None
 
     def describe(self) -> dict[str, Any]:
         """NVML's summary over the whole measurement, JSON-ready; empty where there is no NVML to ask."""

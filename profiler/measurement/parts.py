@@ -4,7 +4,7 @@ The meter is read wherever the call of a component or of one of its parts begins
 its first part, hooks have brought a component's weights, and have taken its predecessor's away.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import dropwhile, pairwise
 from typing import Any
@@ -18,19 +18,20 @@ from profiler.measurement.meter import Cut, Meter
 
 
 class Parts:
-    """Hears the components of a pipeline, by name, while `watched`. A meter that cannot be read meanwhile gives no phases."""
+    """Hears the components of a pipeline, by name, while `watched`. A meter that gives no cuts gives no phases."""
 
     def __init__(self, meter: Meter) -> None:
         self._meter = meter
         self._marks: list[Mark] = []
-        self._cuts: list[Cut] = []
-        self._calls: list[int] = []  # where the load, the first call and the second one end
+        self._ends: list[int] = []  # of the load and of each call
         self._depth = 0
+        self.cuts: list[Cut] = []
 
     @contextmanager
-    def watched(self, components: Mapping[str, nn.Module]) -> Iterator[None]:
-        """One phase of the process, in which calls of `components` are heard."""
-        names = {id(module): name for name, whole in components.items() for module in whole.modules()}
+    def watched(self, pipeline: nn.Module | None) -> Iterator[None]:
+        """The load, or a call of `pipeline`, whose children are its components."""
+        children = pipeline.named_children() if pipeline else ()
+        names = {id(module): name for name, whole in children for module in whole.modules()}
         usual = nn.Module.__call__
 
         def call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
@@ -42,7 +43,7 @@ class Parts:
             try:
                 yield
             finally:
-                self._calls.append(self._cut())
+                self._ends.append(self._cut())
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
@@ -58,22 +59,18 @@ class Parts:
 
     def phases(self) -> tuple[PhaseLevels, ...]:
         """Of the load, and of the first two calls."""
-        if not self._cuts:
-            return ()
-        load, first, end = (*self._calls[:3], self._calls[-1])[:3]
-        spans = spans_of(self._marks, load, first, end)
+        load, first, end = (*self._ends[:3], self._ends[-1])[:3]
+        spans = spans_of(self._marks, load, first, end) if self.cuts else ()
         return tuple(PhaseLevels(name=span.name, call=span.call, peak=self._peak(span)) for span in spans)
 
     def _cut(self) -> int:
         cut = self._meter.cut()
-        if cut is None:
-            return 0
-        self._cuts.append(cut)
-        return cut.position
+        self.cuts += [cut] if cut else []
+        return cut.position if cut else 0
 
     def _peak(self, span: Span) -> Memory:
         """The highest of the stretches between cuts, from the first that rises: what is evicted before is of no phase."""
-        found = [(a, b) for a, b in pairwise(self._cuts) if span.start <= a.position < b.position <= span.stop]
+        found = [(a, b) for a, b in pairwise(self.cuts) if span.start <= a.position < b.position <= span.stop]
 
         def highest(level: str) -> int:
             rises: list[tuple[int, int]] = [(getattr(a.now, level), getattr(b.peak, level)) for a, b in found]

@@ -60,7 +60,8 @@ def measure_in_process(
 ) -> Outcome:
     """Measure `workload` of `spec` in a process of its own. Never raises for what the worker does.
 
-    What it prints goes to `log`, if given; with `events` its allocator's are kept, of a single stage; `alloc_conf` sets up its allocator.
+    What it prints goes to `log`, if given; with `events` its allocator's are kept, but not a generation's; `alloc_conf` sets
+    up its allocator.
     """
     asked = {
         "workload": asdict(workload),

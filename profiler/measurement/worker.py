@@ -152,7 +152,7 @@ class Worker(Watcher):
             nvml=meter.describe(),
             options=dict(run.options),
             phases=self._parts.phases() if self._parts else (),
-            pinned_bytes=meter.pinned_bytes() if self._parts else None,
+            pinned_bytes=self._parts.cuts[-1].pinned if self._parts and self._parts.cuts else None,
             notes=_notes(meter.reasons(), peak) | notes,
         )
         return attribute(seen, watch, meter) if watch else seen
@@ -176,9 +176,8 @@ class Worker(Watcher):
         """Measure a phase, tell of it before, and on CUDA of its reading after."""
         self._phase = phase
         self._emit("phase", phase=phase)
-        heard = self._parts is not None and phase in ("model", "cold", "warm")
-        parts = dict(module.named_children()) if module else {}
-        with self._meter.phase(phase), self._parts.watched(parts) if self._parts and heard else nullcontext():
+        watched = self._parts.watched(module) if self._parts and phase != "inputs" else nullcontext()
+        with self._meter.phase(phase), watched:
             yield
         self._tell_readings()
 

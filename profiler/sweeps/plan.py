@@ -10,16 +10,7 @@ from typing import Any, Literal
 from pydantic import Field, PositiveInt
 
 from profiler.data.units import MOST, MOST_CALLS, parse_bytes
-from profiler.data.workload import (
-    GENERATE,
-    DtypeName,
-    GenerationOptions,
-    History,
-    MemoryOptions,
-    Placement,
-    StageName,
-    Workload,
-)
+from profiler.data.workload import GENERATE, DtypeName, GenerationOptions, History, MemoryOptions, StageName, Workload
 from profiler.errors import UserError
 from profiler.files.load import read_as
 from profiler.files.paths import CONFIGS
@@ -28,11 +19,8 @@ from profiler.models.attention import VARIABLE, environment_backend, with_enviro
 from profiler.models.find import find_model
 from profiler.models.pipeline_folder import find_pipeline
 from profiler.models.pipeline_spec import PipelineSpec
-from profiler.models.spec import ModelSpec, Size, Strict
+from profiler.models.spec import ModelSpec, Strict
 
-Spec = ModelSpec | PipelineSpec
-SIZE = ("frames", "height", "width", "batch", "dtype", "text_length", "options")
-OF_GENERATION = ("placement", "steps", "guidance", "images_per_prompt", "decode_chunk", "lora")
 MOST_CASES = 10_000  # of one entry, which a few short lists can exceed by any factor
 
 
@@ -40,8 +28,7 @@ class Entry(Strict):
     """One line of a sweep: every field that may be a list is an axis, and the entry stands for their product.
 
     `gpu` makes it estimate-only, for that card, with `vram` on its box and `reserve` kept free; without it the case is
-    measured here and estimated for this stack. The fields below `history` are those of a whole generation, whose stage is
-    `generate`, and whose `model` is a pipeline.
+    measured here and estimated for this stack. With `stages: [generate]` the `model` is a pipeline.
     """
 
     model: str
@@ -54,12 +41,7 @@ class Entry(Strict):
     text_length: PositiveInt | list[PositiveInt] | None = None
     options: MemoryOptions | list[MemoryOptions] = MemoryOptions()
     history: History | list[History] = History()
-    placement: Placement | list[Placement] = Placement()
-    steps: PositiveInt | list[PositiveInt] | None = None
-    guidance: float | list[float] | None = None
-    images_per_prompt: PositiveInt | list[PositiveInt] = 1
-    decode_chunk: PositiveInt | list[PositiveInt] | None = None
-    lora: str | list[str] | None = None
+    generation: GenerationOptions | list[GenerationOptions] | None = None
     gpu: str | None = None
     vram: str | None = None
     reserve: str | None = None
@@ -83,7 +65,7 @@ class Case:
     """One case, with its model. `card` is set where only an estimate is asked, `problem` where the model refuses."""
 
     workload: Workload
-    spec: Spec
+    spec: ModelSpec | PipelineSpec
     card: Gpu | None = None
     problem: str | None = None
 
@@ -132,45 +114,29 @@ def plan_sweep(sweep: Sweep, *, allow_pickle: bool = False) -> Plan:
 
 
 def _cases(entry: Entry, allow_pickle: bool) -> Iterator[Case]:
+    spec: ModelSpec | PipelineSpec
+    if GENERATE in entry.stages:
+        spec = find_pipeline(entry.model)
+    else:
+        spec = find_model(entry.model).model_copy(update={"allow_pickle": allow_pickle})
     if not entry.gpu and (entry.vram or entry.reserve):
         raise UserError("vram and reserve need a gpu: what is measured has the memory of this machine's card")
     vram, reserve = (parse_bytes(size) if size else None for size in (entry.vram, entry.reserve))
     card = find_gpu(entry.gpu, vram, reserve or 0) if entry.gpu else None
-    whole = GENERATE in entry.stages
-    if others := [stage for stage in entry.stages if whole and stage != GENERATE]:
-        raise UserError(f"stages: {GENERATE} is of a pipeline; {', '.join(others)} go into an entry of their own")
-    usual = Entry.model_fields
-    for name in ("history",) if whole else OF_GENERATION:
-        if getattr(entry, name) != usual[name].default:
-            raise UserError(f"{name}: goes with {'a single stage' if whole else f'stages: [{GENERATE}]'}")
-    pipeline = find_pipeline(entry.model) if whole else None
-    spec = None if whole else find_model(entry.model).model_copy(update={"allow_pickle": allow_pickle})
-    names = (*SIZE, *(OF_GENERATION if whole else ("history",)))
+    names = ("frames", "height", "width", "batch", "dtype", "text_length", "options", "history", "generation")
     axes = [value if isinstance(value := getattr(entry, name), list) else [value] for name in names]
     if prod(map(len, axes)) * len(entry.stages) > MOST_CASES:
         raise UserError(f"more than {MOST_CASES:,} cases; list fewer values, or write a sweep for each part")
     for stage, *values in product(entry.stages, *axes):
-        given = dict(zip(names, values, strict=True))
-        if pipeline is not None:
-            yield Case(workload=_whole(entry.model, pipeline, given), spec=pipeline, card=card)
-            continue
-        assert spec is not None
-        workload = spec.draft(stage, **given)
+        workload = spec.draft(stage, **dict(zip(names, values, strict=True)))
         try:
-            workload = with_environment(workload, spec)
-            spec.check(workload)
+            if isinstance(spec, ModelSpec):  # what a pipeline takes shows when it is built
+                workload = with_environment(workload, spec)
+                spec.check(workload)
             problem = None
         except UserError as error:
             problem = str(error)
         yield Case(workload=workload, spec=spec, card=card, problem=problem)
-
-
-def _whole(name: str, spec: PipelineSpec, given: dict[str, Any]) -> Workload:
-    """A generation, of the published size and dtype where none is given. What it does not take shows when it is built."""
-    asked = GenerationOptions(**{field: given.pop(field) for field in OF_GENERATION})
-    usual = dict(spec.default or Size(height=512, width=512)) | {"dtype": spec.dtype}
-    fields = usual | {field: value for field, value in given.items() if value is not None}
-    return Workload(model=name, stage=GENERATE, generation=asked, **fields)
 
 
 def find_sweep(name: str) -> Sweep:

@@ -36,9 +36,9 @@ PLACEMENTS = ("resident", "model", "sequential", "group-block", "group-leaf")
 
 def catalog_call(name: str, steps: int | None = None) -> tuple[Any, dict[str, Any]]:
     """The pipeline `name` of the catalog and the keywords of its call, as the estimate makes them."""
-    from profiler.stages.generation_ready import few_steps
     from profiler.models.pipeline import build_pipeline, call_arguments
     from profiler.models.pipeline_spec import catalog_pipeline
+    from profiler.stages.generation_ready import few_steps
 
     spec = catalog_pipeline(name)
     return build_pipeline(spec), call_arguments(spec, steps=steps or few_steps(spec))
