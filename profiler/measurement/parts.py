@@ -70,10 +70,7 @@ class Parts:
 
     def _peak(self, span: Span) -> Memory:
         """The highest of the stretches between cuts, from the first that rises: what is evicted before is of no phase."""
-        found = [(a, b) for a, b in pairwise(self.cuts) if span.start <= a.position < b.position <= span.stop]
-
-        def highest(level: str) -> int:
-            rises: list[tuple[int, int]] = [(getattr(a.now, level), getattr(b.peak, level)) for a, b in found]
-            return max(peak for _, peak in list(dropwhile(lambda rise: rise[0] == rise[1], rises)) or rises[-1:])
-
-        return Memory(allocated_bytes=highest("allocated_bytes"), reserved_bytes=highest("reserved_bytes"))
+        inside = [(a, b) for a, b in pairwise(self.cuts) if span.start <= a.position < b.position <= span.stop]
+        rising = dropwhile(lambda pair: pair[0].now.allocated_bytes == pair[1].peak.allocated_bytes, inside)
+        peaks = [vars(b.peak) for _, b in list(rising) or inside[-1:]]
+        return Memory(**{level: max(peak[level] for peak in peaks) for level in ("allocated_bytes", "reserved_bytes")})
