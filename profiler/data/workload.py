@@ -214,7 +214,7 @@ class Workload:
         if self.stage not in STAGES and not (self.stage == GENERATE and self.generation):
             raise UserError(f"stage: no stage {self.stage!r}; one of {', '.join(STAGES)}")
         if self.generation and self.stage != GENERATE:
-            raise UserError(f"generation: goes with stage {GENERATE} of a pipeline; {self.stage} is a case of its own")
+            raise UserError(f"generation: goes with stage {GENERATE}; {self.stage} takes none, and an entry of its own")
         if self.generation and self.history != History():
             raise UserError("history: goes with a single stage; a generation has two calls")
         if self.dtype not in DTYPES:

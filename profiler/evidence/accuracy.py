@@ -25,6 +25,8 @@ from profiler.files.paths import installed
 from profiler.files.store import RunStore
 from profiler.machine.cards import find_gpu
 from profiler.models.find import find_model
+from profiler.models.pipeline_folder import find_pipeline
+from profiler.models.spec import ModelSpec
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -234,8 +236,8 @@ def _estimate(case: Known) -> tuple[Estimate | None, dict[Peer, int | None], str
     if case.stack is None:
         return None, {}, "no stack recorded"
     try:
-        spec = find_model(case.workload.model)
+        spec = (find_pipeline if case.workload.generation else find_model)(case.workload.model)
         made = estimate(case.workload, spec, case.stack, context_bytes=case.context_bytes)
     except LatentmeterError as error:
         return None, {}, str(error)
-    return made, peer_figures(case.workload, spec), ""
+    return made, peer_figures(case.workload, spec) if isinstance(spec, ModelSpec) else {}, ""

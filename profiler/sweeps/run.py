@@ -24,7 +24,6 @@ from profiler.machine.cards import Gpu, assumed_stack
 from profiler.machine.environment import context_with, settings_here
 from profiler.machine.probe import probe_stack
 from profiler.measurement.process import measure_in_process
-from profiler.models.pipeline_spec import PipelineSpec
 from profiler.sweeps.plan import Case, Plan, Sweep
 
 logger = logging.getLogger(__name__)
@@ -196,9 +195,11 @@ def _run_case(case: Case, sweep: Sweep, stack: Stack, store: RunStore, remaining
 def _estimated(case: Case, card: Gpu) -> dict[str, Any]:
     """The record's fields for a case of another card."""
     stack = assumed_stack(card, settings=settings_here())
+    from profiler.estimation.estimator import estimate
+
     context = context_with(card.context_bytes, stack.settings)
     try:
-        found, _ = _with_events(case, stack, context)
+        found = estimate(case.workload, case.spec, stack, context_bytes=context)
     except LatentmeterError as error:
         status = "skipped" if isinstance(error, UserError) else "invalid"  # what this model or card does not take
         return {"status": status, "stack": stack, "failure": _at_start(str(error)), "notes": {"estimate": str(error)}}
@@ -240,21 +241,12 @@ def _at_start(message: str) -> Failure:
 
 
 def _estimate(case: Case, stack: Stack) -> tuple[Estimate | None, Events | None, dict[str, str]]:
-    try:
-        return *_with_events(case, stack), {}
-    except LatentmeterError as error:
-        return None, None, {"estimate": str(error)}
-
-
-def _with_events(case: Case, stack: Stack, context: int | None = None) -> tuple[Estimate, Events]:
-    """The estimate of a case, and the events that it was read from. Raises UserError, ModelError."""
-    if isinstance(case.spec, PipelineSpec):
-        from profiler.estimation.placed import estimate_workload
-
-        return estimate_workload(case.workload, case.spec, stack, context)
     from profiler.estimation.estimator import estimate_with_events
 
-    return estimate_with_events(case.workload, case.spec, stack, context_bytes=context)
+    try:
+        return *estimate_with_events(case.workload, case.spec, stack), {}
+    except LatentmeterError as error:
+        return None, None, {"estimate": str(error)}
 
 
 def _least_seconds(case: Case) -> float:
