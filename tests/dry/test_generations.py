@@ -23,7 +23,7 @@ pytestmark = pytest.mark.dry
     [
         ("flux", Placement(offload="model"), ("model",)),
         ("wan", Placement(offload="sequential"), ("sequential",)),
-        ("cogvideox", Placement(offload="group-leaf", stream=True), ("group-leaf", "--use-stream")),
+        ("cogvideox", Placement(offload="group-leaf", stream=True), ("group-leaf", "--stream")),
     ],
 )
 def test_a_generation_takes_what_is_estimated(
@@ -31,7 +31,7 @@ def test_a_generation_takes_what_is_estimated(
 ) -> None:
     script, out = ROOT / "scripts" / "dry" / "record_pipeline.py", tmp_path / "out.json.gz"
     factory = f"{ROOT / 'tests' / 'pipelines.py'}:{name}"
-    done = dry("python", script, factory, "--placement", *flags, "--out", out, gpu="rtx-4090")
+    done = dry("python", script, factory, "--offload", *flags, "--out", out, gpu="rtx-4090")
     assert done.returncode == 0, done.stderr
     true = json.loads(gzip.decompress(out.read_bytes()))
     pipe, call = PIPELINES[name]()
