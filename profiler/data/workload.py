@@ -157,8 +157,9 @@ class GenerationOptions:
     def key(self) -> str:
         """What is asked for, as a path part; empty for the default."""
         usual = GenerationOptions().call
-        asked = [f"{name.replace('_', '-')}-{value}" for name, value in self.call.items() if value != usual[name]]
-        return "+".join(filter(None, [self.placement.key, *asked]))
+        asked = {name.replace("_", "-"): value for name, value in self.call.items() if value != usual[name]}
+        parts = [f"{name}-{value if isinstance(value, str) else f'{value:g}'}" for name, value in asked.items()]
+        return "+".join(filter(None, [self.placement.key, *parts]))
 
 
 @dataclass(frozen=True, kw_only=True)

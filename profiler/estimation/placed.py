@@ -70,27 +70,6 @@ def estimate_generation(
     return trace_generation(pipe, pipe, inputs, placement, stack, **how).on(stack, context_bytes, tell)
 
 
-def estimate_workload(
-    workload: Workload, spec: PipelineSpec, stack: Stack, context_bytes: int | None = None
-) -> tuple[Estimate, PlacedTrace]:
-    """The estimate of a whole generation as a case of a run, and its events. Raises UserError, ModelError."""
-    if stack.device == "cpu":
-        raise UserError(
-            "a whole generation is estimated for a card alone, such as `gpu: rtx-4090`; the CPU measures it"
-        )
-    assert workload.generation is not None
-    pipe, inputs, applied, notes = made_ready(spec, workload.options, workload.dtype, **call_of(workload))
-    how: dict[str, Any] = {
-        "options": workload.options,
-        "applied": applied,
-        "notes": notes,
-        "context_bytes": context_bytes,
-    }
-    found, trace = estimate_with_events(pipe, pipe, inputs, workload.generation.placement, stack, **how)
-    latent = closed_form(workload, catalog_model(spec.model)) if spec.model else LatentEstimate()
-    return Estimate(**vars(found), workload=workload, latent=latent), trace
-
-
 def _without_card(stack: Stack) -> Stack:
     """What a trace with slots depends on: neither the card and its memory, nor how the allocator keeps it."""
     conf = alloc_conf_of(stack.settings, stack.torch_release)
@@ -219,3 +198,24 @@ def _why(run: Generation, before: Mapping[str, Any], error: Exception) -> str:
 def phases_of(trace: PlacedTrace | Priced) -> tuple[Span, ...]:
     """The phases of a load and of one call or two, as far as they were traced."""
     return spans_of(trace.marks, first_event(trace), first_later_event(trace), len(trace.events))
+
+
+def estimate_workload(
+    workload: Workload, spec: PipelineSpec, stack: Stack, context_bytes: int | None = None
+) -> tuple[Estimate, PlacedTrace]:
+    """The estimate of a whole generation as a case of a run, and its events. Raises UserError, ModelError."""
+    if stack.device == "cpu":
+        raise UserError(
+            "a whole generation is estimated for a card alone, such as `gpu: rtx-4090`; the CPU measures it"
+        )
+    assert workload.generation is not None
+    pipe, inputs, applied, notes = made_ready(spec, workload.options, workload.dtype, **call_of(workload))
+    how: dict[str, Any] = {
+        "options": workload.options,
+        "applied": applied,
+        "notes": notes,
+        "context_bytes": context_bytes,
+    }
+    found, trace = estimate_with_events(pipe, pipe, inputs, workload.generation.placement, stack, **how)
+    latent = closed_form(workload, catalog_model(spec.model)) if spec.model else LatentEstimate()
+    return Estimate(**vars(found), workload=workload, latent=latent), trace

@@ -49,7 +49,7 @@ class CudaMeter(Meter):
         self._watch: _CudaObserver | None = None
         self._events = events
         self._starts: dict[str, int] = {}
-        self._highest: dict[str, int] = {}  # before the last cut of a phase, by the names of PEAKS
+        self._highest: dict[str, int] = {}  # of a phase, by the names of PEAKS: cuts and the watch start counters anew
 
     def __enter__(self) -> "CudaMeter":
         # The context must exist before counters are reset: resetting first is lost with the lazy initialisation.
@@ -102,7 +102,7 @@ class CudaMeter(Meter):
 
     def watch(self) -> Observer:
         """An observer that resets and reads the peak around each op: host-side counters, no synchronisation."""
-        self._watch = _CudaObserver()
+        self._watch = _CudaObserver(self._highest)
         return self._watch
 
     def op_peaks(self) -> list[OpPeak]:
@@ -134,10 +134,7 @@ class CudaMeter(Meter):
         if seen["used_bytes"] is None:
             self._lost = seen["reasons"].get("used_bytes", "no answer")
         reserved = stats["reserved_bytes.all.current"]
-        cut_off = self._highest
-        if name == "attribution" and self._watch is not None:
-            cut_off = self._watch.highest  # it starts the counters anew at each op
-        peaks = {key: stats.get(f"{key}.all.peak") for key in PEAKS} | _keep_highest(cut_off, stats)
+        peaks = {key: stats.get(f"{key}.all.peak") for key in PEAKS} | _keep_highest(self._highest, stats)
         return Reading(
             phase=name,
             peak=Memory(
@@ -162,10 +159,10 @@ class CudaMeter(Meter):
 
 
 class _CudaObserver(Observer):
-    def __init__(self) -> None:
+    def __init__(self, highest: dict[str, int]) -> None:
         super().__init__("cuda")
         self.peaks: list[OpPeak] = []
-        self.highest: dict[str, int] = {}  # of all ops, by the names of PEAKS
+        self.highest = highest
 
     def execute(self, func: Any, args: Any, kwargs: Any) -> Any:
         torch.cuda.reset_peak_memory_stats()

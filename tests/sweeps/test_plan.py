@@ -195,7 +195,7 @@ def test_a_generation_is_of_a_pipeline_with_an_entry_of_its_own() -> None:
     case = {"model": "sd1.5", "stages": ["generate"], "options": {"tiling": True}, "generation": offload}
     found = plan_sweep(Sweep.model_validate({"name": "s", "title": "t", "cases": [case, case | {"gpu": "t4"}]}))
     key = "sd1.5/generate/1x512x512/b1/fp16/tiling"
-    keys = [key, f"{key}/offload-model+steps-30+guidance-5.0"]
+    keys = [key, f"{key}/offload-model+steps-30+guidance-5"]
     assert [case.key for case in found.cases] == [*keys, *(f"{key}@t4" for key in keys)]
     assert list(found.identity["models"]) == ["sd1.5/generate"]
     assert found.models == {}  # others' formulas are of stages
