@@ -20,7 +20,6 @@ from profiler.errors import MODEL_FAILURES, LatentmeterError, ModelError, first_
 from profiler.estimation.answer import Traced, answer, estimate_of, plans_on
 from profiler.machine.environment import check_settings
 from profiler.models.build import component_class
-from profiler.models.pipeline_spec import PipelineSpec
 from profiler.models.spec import ModelSpec
 from profiler.stages.options import check_reached
 from profiler.stages.phases import Runnable, run_phases
@@ -56,9 +55,7 @@ class Watched(Generic[Run]):
         return Traced(self.trace, self.trace.routes, options, self.output_shapes, notes, *answered)
 
 
-def estimate(
-    workload: Workload, spec: ModelSpec | PipelineSpec, stack: Stack, *, context_bytes: int | None = None
-) -> Estimate:
+def estimate(workload: Workload, spec: ModelSpec, stack: Stack, *, context_bytes: int | None = None) -> Estimate:
     """Estimate `workload` of `spec` on `stack`. `context_bytes` is what CUDA takes outside the allocator, if known.
 
     Raises UserError for a size or option that the model does not allow, ModelError where the model cannot be traced.
@@ -67,13 +64,9 @@ def estimate(
 
 
 def estimate_with_events(
-    workload: Workload, spec: ModelSpec | PipelineSpec, stack: Stack, *, context_bytes: int | None = None
+    workload: Workload, spec: ModelSpec, stack: Stack, *, context_bytes: int | None = None
 ) -> tuple[Estimate, Trace]:
     """The same, and the events that it was read from."""
-    if isinstance(spec, PipelineSpec):
-        from profiler.estimation.placed import estimate_workload
-
-        return estimate_workload(workload, spec, stack, context_bytes)
     workload.check_device(stack.device)
     component_class(spec.component(workload.stage).class_name)  # its import is no part of the estimate's cost
     started = time.perf_counter()

@@ -201,7 +201,7 @@ def phases_of(trace: PlacedTrace | Priced) -> tuple[Span, ...]:
 
 
 def estimate_workload(
-    workload: Workload, spec: PipelineSpec, stack: Stack, context_bytes: int | None = None
+    workload: Workload, spec: PipelineSpec, stack: Stack, *, context_bytes: int | None = None
 ) -> tuple[Estimate, PlacedTrace]:
     """The estimate of a whole generation as a case of a run, and its events. Raises UserError, ModelError."""
     if stack.device == "cpu":
