@@ -18,7 +18,7 @@ from click.testing import CliRunner
 
 import profiler
 from profiler.commands.main import NAMES, cli
-from profiler.data.workload import DTYPES, STAGES, History, MemoryOptions
+from profiler.data.workload import DTYPES, STAGES, GenerationOptions, History, MemoryOptions
 from profiler.machine.environment import VARIABLES
 from profiler.sweeps.plan import Entry, Sweep, find_sweep, plan_sweep
 from profiler.trace.rules.kernels import _copies_input, _group_norm
@@ -86,7 +86,7 @@ def test_the_accuracy_shown_is_that_of_the_committed_table() -> None:
 def test_every_field_of_a_sweep_and_every_option_of_run_is_documented() -> None:
     text = TEXTS["docs/sweeps.md"]
     named = set(re.findall(r"`([\w-]+)`", text))
-    plain = {field.name for kind in (MemoryOptions, History) for field in fields(kind)}
+    plain = {field.name for kind in (MemoryOptions, History, GenerationOptions) for field in fields(kind)}
     assert {*Sweep.model_fields, *Entry.model_fields, *plain, *STAGES, *DTYPES} <= named
     everywhere = set.intersection(*map(options, commands().values()))
     assert options(commands()["run"]) - everywhere - {"config"} <= named

@@ -197,7 +197,7 @@ def _row(comparison: Comparison) -> list[object]:
     totals = (comparison.allocated, comparison.reserved, comparison.device)
     return [
         *(record.key, work.model, work.stage, work.frames, work.height, work.width, work.batch, work.dtype),
-        *(work.options.key, record.status, record.measurement.device_kind if record.measurement else "estimated"),
+        *(work.options_key, record.status, record.measurement.device_kind if record.measurement else "estimated"),
         *(source.stack.title if source else None, comparison.verdict, comparison.reason),
         record.estimate.latent.get("memory_bytes") if record.estimate else None,
         *((at.module, at.op) if at else (None, None)),

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 from profiler.data.units import format_bytes
 
@@ -78,16 +78,30 @@ class Borrowed:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PhasePeak:
-    """The highest moment of one phase of a generation. `call` is 0 for the load, then 1 and 2.
+class PhaseLevels:
+    """The highest moment of one phase of a generation. `call` is 0 for the load, then 1 and 2."""
+
+    name: str
+    call: int
+    peak: Memory
+
+    @property
+    def when(self) -> str:
+        """Its name, and of which call it is where that is not the first."""
+        return f"{self.name} of the second call" if self.call == SECOND else self.name
+
+
+Phase = TypeVar("Phase", bound=PhaseLevels)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhasePeak(PhaseLevels):
+    """The highest moment of a phase, taken apart.
 
     Allocated bytes are `weights` of the components on the card, by name, what was `live` before the phase began (embeddings,
     latents), and what the phase itself made: `activations`, with what its kernels borrow.
     """
 
-    name: str
-    call: int
-    peak: Memory
     weights: dict[str, int]
     live: int
     activations: int
@@ -97,13 +111,8 @@ class PhasePeak:
         """The components on the card with their weights."""
         return sorted(self.weights.items(), key=lambda item: -item[1])
 
-    @property
-    def when(self) -> str:
-        """Its name, and of which call it is where that is not the first."""
-        return f"{self.name} of the second call" if self.call == SECOND else self.name
 
-
-def highest(phases: Iterable[PhasePeak]) -> PhasePeak:
+def highest(phases: Iterable[Phase]) -> Phase:
     """The phase where the most is allocated."""
     return max(phases, key=lambda phase: phase.peak.allocated_bytes or 0)
 

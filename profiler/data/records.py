@@ -19,6 +19,7 @@ from profiler.data.memory import (
     HostBytes,
     Memory,
     PeakAt,
+    PhaseLevels,
     PhasePeak,
     Terms,
     Verdict,
@@ -206,6 +207,7 @@ class Measurement(Side):
     The breakdown (`terms`, `peak_at`, `largest`, `borrowed`: the ten ops that borrowed most) comes from one more call,
     watched op by op, whose own peak is `attribution_peak_bytes`. On a GPU it is taken at the peak. On the CPU, where no
     rule prices kernels, the tensor terms are those of the peak of tensors alone, and `workspace` is what kernels add.
+    A whole generation is not watched: on a GPU it has `phases`, and `pinned_bytes` as torch took them of the host.
     """
 
     workload: Workload
@@ -219,6 +221,8 @@ class Measurement(Side):
     borrowed: tuple[Borrowed, ...] = ()
     nvml: dict[str, Any] = field(default_factory=dict)
     options: dict[str, AppliedOption] = field(default_factory=dict)
+    phases: tuple[PhaseLevels, ...] = ()
+    pinned_bytes: int | None = None
     notes: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -281,7 +285,5 @@ class Record(Shown):
     def table(self) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
         """The peaks of both sides, and their terms."""
         sides = (self.estimate, self.measurement)
-        rows = level_rows(
-            [side.peak if side else None for side in sides], [side.terms if side else None for side in sides]
-        )
-        return ["peak", "estimated", "measured"], rows
+        peaks, terms = ([getattr(side, part, None) for side in sides] for part in ("peak", "terms"))
+        return ["peak", "estimated", "measured"], level_rows(peaks, terms)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, get_args
 from profiler.data.units import MOST_PIXELS, check_size, is_size
 from profiler.errors import UserError, check_text
 
-StageName = Literal["encode", "decode", "roundtrip", "patch-embed", "denoise"]
+StageName = Literal["encode", "decode", "roundtrip", "patch-embed", "denoise", "generate"]
 DtypeName = Literal["fp32", "fp16", "bf16"]
 AttentionName = Literal["flash", "efficient", "cudnn", "math"]
 BackendName = Literal[
@@ -16,7 +16,8 @@ BackendName = Literal[
 ]
 OffloadName = Literal["none", "model", "sequential", "group-block", "group-leaf"]
 
-STAGES: tuple[StageName, ...] = get_args(StageName)
+GENERATE: Literal["generate"] = "generate"  # all of a pipeline, and no stage of a model
+STAGES: tuple[StageName, ...] = tuple(name for name in get_args(StageName) if name != GENERATE)
 OFFLOADS: tuple[OffloadName, ...] = get_args(OffloadName)
 DTYPES: tuple[DtypeName, ...] = get_args(DtypeName)
 ATTENTIONS: tuple[AttentionName, ...] = get_args(AttentionName)
@@ -126,6 +127,42 @@ class Placement:
 
 
 @dataclass(frozen=True, kw_only=True)
+class GenerationOptions:
+    """What a whole generation is asked beside a size: where its components stand, and arguments of the pipeline's call.
+
+    None is what the pipeline publishes. `steps` that are given are all measured; an estimate traces as many as stand for
+    them. `lora` is a safetensors file, its folder, or a rank.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+
+    placement: Placement = Placement()
+    steps: int | None = None
+    guidance: float | None = None
+    images_per_prompt: int = 1
+    decode_chunk: int | None = None
+    lora: int | str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "images_per_prompt", "decode_chunk"):
+            if getattr(self, name) is not None:
+                check_size(name, getattr(self, name))
+
+    @property
+    def call(self) -> dict[str, Any]:
+        """The arguments, as `profiler.generate` takes them."""
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "placement"}
+
+    @property
+    def key(self) -> str:
+        """What is asked for, as a path part; empty for the default."""
+        usual = GenerationOptions().call
+        asked = {name.replace("_", "-"): value for name, value in self.call.items() if value != usual[name]}
+        parts = [f"{name}-{value if isinstance(value, str) else f'{value:g}'}" for name, value in asked.items()]
+        return "+".join(filter(None, [self.placement.key, *parts]))
+
+
+@dataclass(frozen=True, kw_only=True)
 class History:
     """What the process did before the call: reserved memory depends on it. The default is a fresh process.
 
@@ -157,8 +194,9 @@ class Workload:
     """One thing to estimate or measure. Sizes are pixels: `frames` x `height` x `width`, `batch` of them.
 
     `model` is a catalog id, a YAML path, a diffusers folder or a hub id. `dtype` is the dtype of the component that the
-    stage runs; `text_length` is the tokens of the prompt, None for as many as the model's pipeline takes. Raises UserError
-    for a field that no model could accept; the model's own rules are checked by its contract.
+    stage runs; `text_length` is the tokens of the prompt, None for as many as the model's pipeline takes. A `generation`
+    makes it a whole one, of stage `generate`: `model` is a pipeline then, `batch` its prompts. Raises UserError for a field
+    that no model could accept; the model's own rules are checked by its contract.
     """
 
     model: str
@@ -171,10 +209,15 @@ class Workload:
     text_length: int | None = None
     options: MemoryOptions = MemoryOptions()
     history: History = History()
+    generation: GenerationOptions | None = None
 
     def __post_init__(self) -> None:
-        if self.stage not in STAGES:
+        if self.stage not in STAGES and not (self.stage == GENERATE and self.generation):
             raise UserError(f"stage: no stage {self.stage!r}; one of {', '.join(STAGES)}")
+        if self.generation and self.stage != GENERATE:
+            raise UserError(f"generation: goes with stage {GENERATE}; {self.stage} takes none, and an entry of its own")
+        if self.generation and self.history != History():
+            raise UserError("history: goes with a single stage; a generation has two calls")
         if self.dtype not in DTYPES:
             raise UserError(f"dtype: no dtype {self.dtype!r}; one of {', '.join(DTYPES)}")
         for name in ("frames", "height", "width", "batch"):
@@ -191,7 +234,16 @@ class Workload:
         size = f"{self.frames}x{self.height}x{self.width}"
         text = "" if self.text_length is None else f"text{self.text_length}"
         parts = [self.model, self.stage, size, f"b{self.batch}", self.dtype, text, self.options.key, self.history.key]
-        return "/".join(part for part in parts if part)
+        return "/".join(filter(None, [*parts, self._whole]))
+
+    @property
+    def options_key(self) -> str:
+        """The options that are on, of memory and of a generation, for a reader; empty for none."""
+        return "+".join(filter(None, [self._whole, self.options.key]))
+
+    @property
+    def _whole(self) -> str:
+        return self.generation.key if self.generation else ""
 
     def check_device(self, device: str) -> None:
         """Raise UserError for an option that is not modelled on `device`."""
@@ -199,6 +251,8 @@ class Workload:
             raise UserError("autocast: only CUDA's casts are modelled; the CPU casts other operations")
         if self.options.benchmark and device == "cpu":
             raise UserError("benchmark: cuDNN runs on CUDA alone")
+        if self.generation and self.generation.placement != Placement() and device == "cpu":
+            raise UserError("placement: components are moved to a card; on the CPU leave it out")
 
     @property
     def slug(self) -> str:

@@ -21,10 +21,11 @@ from profiler.diagnosis.remedies import CAUTIONS, EXPANDABLE, Remedy, make_remed
 from profiler.errors import LatentmeterError
 from profiler.estimation.answer import plans_on
 from profiler.estimation.calls import check_call
-from profiler.estimation.placed import estimate_placed, made_ready, phases_of, trace_placed
+from profiler.estimation.placed import estimate_placed, phases_of, trace_placed
 from profiler.models.build import TORCH_DTYPES
 from profiler.models.pipeline_spec import PipelineSpec
 from profiler.stages.generation import Generation
+from profiler.stages.generation_ready import made_ready
 from profiler.trace.placed import PlacedTrace
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from profiler.models.pipeline_spec import PipelineSpec
     from profiler.models.spec import ModelSpec
     from profiler.stages.call import Modules
+    from profiler.trace.trace import Trace
 
 CALL = (
     *("frames", "height", "width", "steps", "guidance", "prompts", "images_per_prompt", "text_length", "decode_chunk"),
@@ -150,6 +151,19 @@ def ask_generation(
         found = estimate_generation(spec, stack, **how, tell=tell, traced=traced, **given)
         keep_answer(question, stack, found)
     return found
+
+
+def estimate_case(
+    workload: Workload, spec: "ModelSpec | PipelineSpec", stack: Stack, *, context_bytes: int | None = None
+) -> "tuple[Estimate, Trace]":
+    """The estimate of a stage, or of a whole generation, made anew, and its events. Raises UserError, ModelError."""
+    from profiler.estimation.estimator import estimate_with_events
+    from profiler.estimation.placed import estimate_workload
+    from profiler.models.spec import ModelSpec
+
+    if isinstance(spec, ModelSpec):
+        return estimate_with_events(workload, spec, stack, context_bytes=context_bytes)
+    return estimate_workload(workload, spec, stack, context_bytes=context_bytes)
 
 
 def ask_stage(workload: Workload, spec: "ModelSpec", stack: Stack, context_bytes: int | None) -> Estimate:

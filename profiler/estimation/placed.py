@@ -1,7 +1,5 @@
 """The estimate of a whole generation: a pipeline is loaded, placed and called twice without data, then told by phases."""
 
-import inspect
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -11,27 +9,26 @@ from typing import Any
 
 from profiler.data.alloc_conf import alloc_conf_of, with_alloc_conf
 from profiler.data.events import first_event, first_later_event
+from profiler.data.latent import LatentEstimate
 from profiler.data.memory import HostBytes
-from profiler.data.records import AppliedOption, CallEstimate
+from profiler.data.records import AppliedOption, CallEstimate, Estimate
 from profiler.data.spans import Span, spans_of
 from profiler.data.stack import RESERVE, Stack
-from profiler.data.workload import DtypeName, MemoryOptions, Placement
-from profiler.errors import MODEL_FAILURES, LatentmeterError, ModelError, first_line
-from profiler.estimation.answer import answer
+from profiler.data.workload import DtypeName, MemoryOptions, Placement, Workload
+from profiler.errors import MODEL_FAILURES, LatentmeterError, ModelError, UserError, first_line
+from profiler.estimation.answer import answer, closed_form
 from profiler.estimation.estimator import Watched, trace_calls
 from profiler.estimation.priced import Priced, priced
 from profiler.kernels.prices import Elsewhere
 from profiler.machine.environment import check_settings
 from profiler.models.attention import VARIABLE
-from profiler.models.lora import load_lora
-from profiler.models.pipeline import build_pipeline, call_arguments, pipeline_class, set_guidance
+from profiler.models.catalog import catalog_model
 from profiler.models.pipeline_spec import PipelineSpec
-from profiler.models.spec import Size
 from profiler.stages.generation import Generation, dtypes, kept, ordered, quiet
-from profiler.stages.generation_options import apply_to_pipeline, check_sizes, default_backend
+from profiler.stages.generation_options import default_backend
+from profiler.stages.generation_ready import call_of, made_ready
 from profiler.trace.placed import PlacedTrace
 
-STEPS = 3  # stand for any number: by then the loop's peak has stood, UniPC's too (docs/how-it-works.md, dry runs of 50)
 Tell = Callable[[str], None]
 NONE = MemoryOptions()
 CHECKED = "taken to find nothing: it would make a black picture of what it finds"
@@ -80,46 +77,6 @@ def _without_card(stack: Stack) -> Stack:
     rest = [part for part in conf.split(",") if part and not part.startswith("expandable_segments")]
     card: dict[str, Any] = dict.fromkeys(("gpu", "capability", "multiprocessors", "device_total_bytes"))
     return replace(stack, **card, settings=with_alloc_conf(settings, ",".join(rest)))
-
-
-def made_ready(
-    spec: PipelineSpec, options: MemoryOptions, dtype: DtypeName | None = None, **call: Any
-) -> tuple[Any, dict[str, Any], dict[str, AppliedOption], dict[str, str]]:
-    """The pipeline that `spec` describes, what it is called with, how `options` were applied, and notes of all that.
-
-    `call` are arguments of `call_arguments`, with `frames` and sides alone, and a `lora`. Raises UserError as
-    `estimate_generation` does.
-    """
-    sides = {name: call.pop(name, None) for name in ("frames", "height", "width")}
-    lora, notes = call.pop("lora", None), dict[str, str]()
-    size = spec.default or Size(frames=1, height=512, width=512)
-    given = {name: value for name, value in sides.items() if value is not None}
-    size = size.model_copy(update=given)
-    if given:
-        check_sizes(spec, size)
-    with quiet():
-        pipe = build_pipeline(spec, dtype)
-        if lora is not None:
-            notes["lora"] = load_lora(pipe, lora)
-        applied = apply_to_pipeline(pipe, spec, size, call.get("prompts", 1), options)
-        if call.get("guidance") is not None:
-            set_guidance(spec, pipe, call["guidance"])
-        asked = call.pop("steps", None) or spec.call.get("num_inference_steps")
-        steps = few_steps(spec, asked)
-        inputs = call_arguments(spec, size=size, steps=steps, **call)
-    note = f"{steps} of {asked} steps are traced: later ones allocate the same, but for a scheduler's small history"
-    return pipe, inputs, applied, notes | ({} if steps == asked else {"steps": note})
-
-
-def few_steps(spec: PipelineSpec, asked: int | None = None) -> int | None:
-    """As many steps as stand for those `asked` for, or published; None for a pipeline that names none.
-
-    Image to image leaves out the first ones: `strength` is the share that is taken.
-    """
-    asked = asked or spec.call.get("num_inference_steps")
-    taken = inspect.signature(pipeline_class(spec.class_name).__call__).parameters.get("strength")
-    given = spec.call.get("strength", taken.default if taken else 1.0)
-    return None if asked is None else min(asked, math.ceil(STEPS / (float(given) if given else 1.0)))
 
 
 def estimate_placed(*call: Any, **how: Any) -> CallEstimate:
@@ -241,3 +198,24 @@ def _why(run: Generation, before: Mapping[str, Any], error: Exception) -> str:
 def phases_of(trace: PlacedTrace | Priced) -> tuple[Span, ...]:
     """The phases of a load and of one call or two, as far as they were traced."""
     return spans_of(trace.marks, first_event(trace), first_later_event(trace), len(trace.events))
+
+
+def estimate_workload(
+    workload: Workload, spec: PipelineSpec, stack: Stack, *, context_bytes: int | None = None
+) -> tuple[Estimate, PlacedTrace]:
+    """The estimate of a whole generation as a case of a run, and its events. Raises UserError, ModelError."""
+    if stack.device == "cpu":
+        raise UserError(
+            "a whole generation is estimated for a card alone, such as `gpu: rtx-4090`; the CPU measures it"
+        )
+    assert workload.generation is not None
+    pipe, inputs, applied, notes = made_ready(spec, workload.options, workload.dtype, **call_of(workload))
+    how: dict[str, Any] = {
+        "options": workload.options,
+        "applied": applied,
+        "notes": notes,
+        "context_bytes": context_bytes,
+    }
+    found, trace = estimate_with_events(pipe, pipe, inputs, workload.generation.placement, stack, **how)
+    latent = closed_form(workload, catalog_model(spec.model)) if spec.model else LatentEstimate()
+    return Estimate(**vars(found), workload=workload, latent=latent), trace

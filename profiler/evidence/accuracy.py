@@ -24,6 +24,8 @@ from profiler.files.paths import installed
 from profiler.files.store import RunStore
 from profiler.machine.cards import find_gpu
 from profiler.models.find import find_model
+from profiler.models.pipeline_folder import find_pipeline
+from profiler.models.spec import ModelSpec
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -228,13 +230,13 @@ def _judge(case: Known) -> dict[str, Any]:
 
 def _estimate(case: Known) -> tuple[Estimate | None, dict[Peer, int | None], str]:
     """The estimate for the case's own stack and the peers' figures; without them, the reason."""
-    from profiler.estimation.estimator import estimate
+    from profiler.estimation.calls import estimate_case
 
     if case.stack is None:
         return None, {}, "no stack recorded"
     try:
-        spec = find_model(case.workload.model)
-        made = estimate(case.workload, spec, case.stack, context_bytes=case.context_bytes)
+        spec = (find_pipeline if case.workload.generation else find_model)(case.workload.model)
+        made, _ = estimate_case(case.workload, spec, case.stack, context_bytes=case.context_bytes)
     except LatentmeterError as error:
         return None, {}, str(error)
-    return made, peer_figures(case.workload, spec), ""
+    return made, peer_figures(case.workload, spec) if isinstance(spec, ModelSpec) else {}, ""

@@ -22,7 +22,7 @@ from profiler.machine.live import device_uuid, live_stack
 from profiler.machine.nvml import Value, devices, find, snapshot, used_bytes
 from profiler.machine.sampler import Sampler
 from profiler.measurement import cuda_events
-from profiler.measurement.meter import Meter, OpPeak
+from profiler.measurement.meter import Cut, Meter, OpPeak
 from profiler.trace.observer import Observer
 
 PEAKS = ("allocated_bytes", "reserved_bytes", "requested_bytes", "active_bytes")
@@ -49,6 +49,7 @@ class CudaMeter(Meter):
         self._watch: _CudaObserver | None = None
         self._events = events
         self._starts: dict[str, int] = {}
+        self._highest: dict[str, int] = {}  # of a phase, by the names of PEAKS: cuts and the watch start counters anew
 
     def __enter__(self) -> "CudaMeter":
         # The context must exist before counters are reset: resetting first is lost with the lazy initialisation.
@@ -67,6 +68,7 @@ class CudaMeter(Meter):
         """Counters are reset before and read after; the clock is CUDA's own events."""
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
+        self._highest.clear()
         before = torch.cuda.memory_stats()
         self._starts.setdefault(name, cuda_events.position(before))
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
@@ -87,9 +89,20 @@ class CudaMeter(Meter):
         """One a phase, complete at once."""
         return tuple(self._readings)
 
+    def cut(self) -> Cut:
+        """Host-side counters, no synchronisation."""
+        stats = torch.cuda.memory_stats()
+        torch.cuda.reset_peak_memory_stats()
+        _keep_highest(self._highest, stats)
+        now, peak = (
+            Memory(**{name: stats[f"{name}.all.{moment}"] for name in PEAKS[:2]}) for moment in ("current", "peak")
+        )
+        pinned: dict[str, int] = getattr(torch.cuda, "host_memory_stats", dict)()  # from torch 2.7 on
+        return Cut(cuda_events.position(stats), now, peak, pinned.get("allocated_bytes.peak", 0) if pinned else None)
+
     def watch(self) -> Observer:
         """An observer that resets and reads the peak around each op: host-side counters, no synchronisation."""
-        self._watch = _CudaObserver()
+        self._watch = _CudaObserver(self._highest)
         return self._watch
 
     def op_peaks(self) -> list[OpPeak]:
@@ -121,9 +134,7 @@ class CudaMeter(Meter):
         if seen["used_bytes"] is None:
             self._lost = seen["reasons"].get("used_bytes", "no answer")
         reserved = stats["reserved_bytes.all.current"]
-        peaks = {key: stats.get(f"{key}.all.peak") for key in PEAKS}
-        if name == "attribution" and self._watch is not None:
-            peaks |= self._watch.highest  # it starts the counters anew at each op
+        peaks = {key: stats.get(f"{key}.all.peak") for key in PEAKS} | _keep_highest(self._highest, stats)
         return Reading(
             phase=name,
             peak=Memory(
@@ -148,10 +159,10 @@ class CudaMeter(Meter):
 
 
 class _CudaObserver(Observer):
-    def __init__(self) -> None:
+    def __init__(self, highest: dict[str, int]) -> None:
         super().__init__("cuda")
         self.peaks: list[OpPeak] = []
-        self.highest: dict[str, int] = {}  # of all ops, by the names of PEAKS
+        self.highest = highest
 
     def execute(self, func: Any, args: Any, kwargs: Any) -> Any:
         torch.cuda.reset_peak_memory_stats()
@@ -159,8 +170,14 @@ class _CudaObserver(Observer):
         stats = torch.cuda.memory_stats()
         self.track(result)
         peak, end = stats["allocated_bytes.all.peak"], stats["allocated_bytes.all.current"]
-        for key in PEAKS:
-            if f"{key}.all.peak" in stats:
-                self.highest[key] = max(self.highest.get(key, 0), stats[f"{key}.all.peak"])
+        _keep_highest(self.highest, stats)
         self.peaks.append(OpPeak(len(self.ops) - 1, len(self.events), peak, end, cuda_events.position(stats)))
         return result
+
+
+def _keep_highest(highest: dict[str, int], stats: dict[str, int]) -> dict[str, int]:
+    """`highest` of each of PEAKS that torch counts, with that of `stats`."""
+    for key in PEAKS:
+        if f"{key}.all.peak" in stats:
+            highest[key] = max(highest.get(key, 0), stats[f"{key}.all.peak"])
+    return highest

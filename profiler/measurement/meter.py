@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from profiler.data.events import Stream
+from profiler.data.memory import Memory
 from profiler.data.records import DeviceKind, Phase, Reading
 from profiler.data.stack import Stack
 from profiler.trace.observer import Observer
@@ -31,6 +32,19 @@ class OpPeak:
     def borrowed(self) -> int:
         """Bytes taken and given back inside the op."""
         return max(0, self.peak - self.end)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """The allocator at a moment within a phase: its count of births and deaths, its bytes now and at most since the last.
+
+    `pinned`: what torch has pinned of the host by now, in the powers of two that it takes; None where it does not count.
+    """
+
+    position: int
+    now: Memory
+    peak: Memory
+    pinned: int | None
 
 
 class Meter(ABC):
@@ -57,6 +71,10 @@ class Meter(ABC):
     @abstractmethod
     def readings(self) -> tuple[Reading, ...]:
         """One reading a phase, in order. A phase that failed has one too, as far as it came."""
+
+    def cut(self) -> Cut | None:
+        """Read the allocator within a phase, and start its peaks anew; None where they cannot be told before the end."""
+        return None
 
     @abstractmethod
     def watch(self) -> Observer:

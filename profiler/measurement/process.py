@@ -22,6 +22,7 @@ from profiler.data.stack import DeviceName, Stack
 from profiler.data.workload import Workload
 from profiler.machine.child import child_command
 from profiler.machine.environment import environment_with
+from profiler.models.pipeline_spec import PipelineSpec
 from profiler.models.spec import ModelSpec
 
 logger = logging.getLogger(__name__)
@@ -48,7 +49,7 @@ class Outcome:
 
 def measure_in_process(
     workload: Workload,
-    spec: ModelSpec,
+    spec: ModelSpec | PipelineSpec,
     device: DeviceName,
     *,
     warm_calls: int = 3,
@@ -59,14 +60,15 @@ def measure_in_process(
 ) -> Outcome:
     """Measure `workload` of `spec` in a process of its own. Never raises for what the worker does.
 
-    What it prints goes to `log`, if given; with `events` its allocator's are kept; `alloc_conf` sets up its allocator.
+    What it prints goes to `log`, if given; with `events` its allocator's are kept, but not a generation's; `alloc_conf` sets
+    up its allocator.
     """
     asked = {
         "workload": asdict(workload),
         "spec": spec.model_dump(mode="json", by_alias=True),
         "device": device,
         "warm_calls": warm_calls,
-        "events": events,
+        "events": events and workload.generation is None,
     }
     environment = environment_with(alloc_conf, device)
     with _in_memory() as request, _in_memory() as progress, log.open("w+b") if log else _in_memory() as output:

@@ -12,14 +12,14 @@ import sys
 import traceback
 from base64 import b64encode
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import Any, TextIO
 
 import torch
 from torch import nn
 
-from profiler.data.memory import Memory, Terms
+from profiler.data.memory import ALLOCATED_TERMS, Memory, Terms
 from profiler.data.read_back import from_dict
 from profiler.data.records import Failure, Measurement, Phase
 from profiler.data.units import less
@@ -28,15 +28,22 @@ from profiler.errors import MODEL_FAILURES, LatentmeterError, UserError, first_l
 from profiler.files.streams import packed
 from profiler.measurement.attribution import attribute
 from profiler.measurement.meter import Meter
+from profiler.measurement.parts import Parts
 from profiler.measurement.process import EXIT_FAILED
+from profiler.models.pipeline_spec import PipelineSpec
 from profiler.models.spec import ModelSpec
 from profiler.models.weights import weights_note
+from profiler.stages.generation_ready import generation_of
 from profiler.stages.options import check_reached
-from profiler.stages.phases import Again, Watcher, run_phases
+from profiler.stages.phases import Again, Runnable, Watcher, run_phases
 from profiler.stages.stage import Stage
 
 DEVICE_MARKS = ("CUDA error", "cuDNN error", "CUBLAS_STATUS", "INTERNAL ASSERT")  # the device or torch broke: a crash
 NO_KERNEL_MARKS = ("No available kernel", "No viable backend")  # a pinned attention kernel takes no such call
+NOT_WATCHED = dict.fromkeys(
+    ("terms", "peak_at", *(f"terms.{name}" for name in ALLOCATED_TERMS)),
+    "a whole generation is told by phases: no call of it is watched op by op",
+)
 OOM_MARKS = ("DefaultCPUAllocator: can't allocate memory", "DefaultCPUAllocator: not enough memory")
 
 
@@ -44,7 +51,8 @@ def main() -> None:
     """Read the request, measure, write events; exit code 0 with a result, 3 with a failure."""
     request = json.load(sys.stdin)
     with os.fdopen(int(sys.argv[1]), "a", encoding="utf-8") as stream:
-        workload, spec = from_dict(Workload, request["workload"]), ModelSpec.model_validate(request["spec"])
+        workload = from_dict(Workload, request["workload"])
+        spec = (PipelineSpec if workload.generation else ModelSpec).model_validate(request["spec"])
         worker = Worker(workload, spec, request["device"], request["warm_calls"], stream, request["events"])
         sys.exit(0 if worker.run() else EXIT_FAILED)
 
@@ -54,13 +62,14 @@ class Worker(Watcher):
     """One measurement. It watches the phases itself: each is measured by the device's meter and told of."""
 
     workload: Workload
-    spec: ModelSpec
+    spec: ModelSpec | PipelineSpec
     kind: str  # of device: `cuda` or `cpu`
     warm_calls: int
     stream: TextIO
     events: bool = False
 
     _meter: Meter = field(init=False)
+    _parts: Parts | None = field(default=None, init=False)  # of a whole generation
     _phase: Phase = field(default="start", init=False)
     _requested: int | None = field(default=None, init=False)
     _told: int = field(default=0, init=False)  # readings that are written already
@@ -108,15 +117,17 @@ class Worker(Watcher):
         self._requested = requested
 
     def _measure(self, meter: Meter) -> Measurement:
-        stage = Stage(self.workload, self.spec, weights=True)
+        run, notes = self._made(meter)
+        watch = None
         try:
             with meter:
                 self._emit("stack", stack=asdict(meter.stack))
-                shapes = run_phases(stage, self, self.warm_calls)
-                watch = meter.watch()
-                with self.during("attribution", "activations"):
-                    run_phases(Again(stage, stage.inputs), watch)
-                check_reached(stage.asked, watch.ops)
+                shapes = run_phases(run, self, self.warm_calls)
+                if isinstance(run, Stage):
+                    watch = meter.watch()
+                    with self.during("attribution", "activations"):
+                        run_phases(Again(run, run.inputs), watch)
+                    check_reached(run.asked, watch.ops)
         finally:
             self._tell_readings()
         readings = meter.readings()
@@ -137,12 +148,23 @@ class Worker(Watcher):
             output_shapes=shapes,
             readings=readings,
             warm=tuple(reading for reading in readings if reading.phase == "warm"),
-            attribution_peak_bytes=by_phase["attribution"].peak.allocated_bytes,
+            attribution_peak_bytes=by_phase["attribution"].peak.allocated_bytes if watch else None,
             nvml=meter.describe(),
-            options=stage.options,
-            notes=_notes(meter.reasons(), peak) | weights_note(self.spec, self.workload.stage),
+            options=dict(run.options),
+            phases=self._parts.phases() if self._parts else (),
+            pinned_bytes=self._parts.cuts[-1].pinned if self._parts and self._parts.cuts else None,
+            notes=_notes(meter.reasons(), peak) | notes,
         )
-        return attribute(seen, watch, meter)
+        return attribute(seen, watch, meter) if watch else seen
+
+    def _made(self, meter: Meter) -> tuple[Runnable, dict[str, str]]:
+        """What runs, and notes on it. A whole generation tells of its parts."""
+        if isinstance(self.spec, ModelSpec):
+            return Stage(self.workload, self.spec, weights=True), weights_note(self.spec, self.workload.stage)
+        run, notes = generation_of(self.workload, self.spec)
+        self._parts = Parts(meter)
+        run.heard = self._parts.part
+        return run, NOT_WATCHED | notes
 
     @property
     def device(self) -> torch.device:
@@ -154,7 +176,8 @@ class Worker(Watcher):
         """Measure a phase, tell of it before, and on CUDA of its reading after."""
         self._phase = phase
         self._emit("phase", phase=phase)
-        with self._meter.phase(phase):
+        watched = self._parts.watched(module) if self._parts and phase != "inputs" else nullcontext()
+        with self._meter.phase(phase), watched:
             yield
         self._tell_readings()
 

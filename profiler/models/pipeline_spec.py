@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import Field, PositiveInt, TypeAdapter
 
 from profiler.data.text import did_you_mean
-from profiler.data.workload import DtypeName
+from profiler.data.workload import DtypeName, GenerationOptions, StageName, Workload
 from profiler.errors import UserError
 from profiler.files.load import damage_told, read_yaml
 from profiler.files.paths import CONFIGS
@@ -85,6 +85,15 @@ class PipelineSpec(Strict):
     def text_length(self) -> int | None:
         """Tokens of the longest prompt; None for a pipeline that takes none."""
         return self.call.get("max_sequence_length") or (77 if "tokenizer" in self.components else None)
+
+    def draft(self, stage: StageName, **given: Any) -> Workload:
+        """A whole generation, with the published size and dtype where None is given. Raises UserError for another stage."""
+        usual = dict(self.default or Size(height=512, width=512)) | {
+            "dtype": self.dtype,
+            "generation": GenerationOptions(),
+        }
+        given = usual | {name: value for name, value in given.items() if value is not None}
+        return Workload(model=self.origin or self.id, stage=stage, **given)
 
     def dtype_of(self, component: str) -> DtypeName:
         """The dtype that a component is loaded in."""

@@ -159,7 +159,7 @@ def table_row(comparison: Comparison, notes: Footnotes, said: str = "") -> list[
     provenance = provenance_of(comparison)
     cells = [
         *(Cell(workload.model), Cell(workload.stage), Cell(format_clip(workload)), Cell(str(workload.batch))),
-        *(Cell(workload.dtype), Cell(workload.options.key or "none")),
+        *(Cell(workload.dtype), Cell(workload.options_key or "none")),
         Cell("measured (CPU)") if provenance == "cpu" else Cell(provenance, detail=card_of(record)),
         Cell(record.status),
         Cell(_fits(record.estimate), detail=_what_to_change(record)),

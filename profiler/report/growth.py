@@ -72,7 +72,7 @@ def _series(rows: Sequence[Comparison], over: str, axes: Sequence[str]) -> Serie
         return None
     work = rows[0].record.workload
     fixed = {"frames": f"{work.height}\u00d7{work.width}", "area in pixels": plural(work.frames, "frame")}.get(over, "")
-    parts = [name_of(rows[0]), fixed, work.dtype, work.options.key, card_of(rows[0].record)]
+    parts = [name_of(rows[0]), fixed, work.dtype, work.options_key, card_of(rows[0].record)]
     return Series(", ".join(part for part in parts if part), known)
 
 

@@ -17,6 +17,7 @@ from profiler.data.text import for_markdown
 from profiler.report import cells, words
 from profiler.report.cells import SIDES, STEPS, Cell, Footnotes, Table
 from profiler.report.engine import environment
+from profiler.report.generation import phase_table
 
 PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ./:=+,_-]*")
 
@@ -36,6 +37,7 @@ def render_markdown(contents: Mapping[str, Any]) -> str:
             table=table,
             right=[at for at, name in enumerate(table.heads) if "," in name or name in ("error", "batch")],
             waterfalls=_waterfalls(comparisons, notes),
+            phases=[(one.record, phase_table(one, contents["measured"])) for one in comparisons],
         )
     )
 

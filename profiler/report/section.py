@@ -16,6 +16,7 @@ from profiler.data.workload import option_names
 from profiler.report import case, cells, peers, words
 from profiler.report.cells import SIDES, Cell, Footnotes
 from profiler.report.engine import format_exact, format_shape
+from profiler.report.generation import phase_rows, phase_table
 
 Block = list[Any]
 ANSWERS = {True: "yes", False: "no", None: "unknown"}
@@ -28,6 +29,7 @@ def make_section(
     record = comparison.record
     word = words.measured_word([comparison])
     wide = [
+        *_phases(comparison, word),
         *_causes(record, word),
         *(case.readings(source, notes) if (source := record.measurement or record.failure) else ()),
         *_others(others or {}, word),
@@ -40,7 +42,7 @@ def make_section(
 def summary_line(comparison: Comparison) -> list[str]:
     """Name, conditions, peak or status, verdict and error: what stands for the section while it is closed."""
     record, work, verdict = comparison.record, comparison.record.workload, comparison.verdict
-    conditions = [words.format_clip(work), f"batch {work.batch}", work.dtype, work.options.key, words.card_of(record)]
+    conditions = [words.format_clip(work), f"batch {work.batch}", work.dtype, work.options_key, words.card_of(record)]
     kind = words.measured_word([comparison]) if record.measurement else words.provenance_of(comparison)
     peak = f"{format_bytes(words.peak_of(comparison))} allocated, {kind}" if record.status == "ok" else record.status
     error = f" {format_percent(comparison.allocated.error)}" if comparison.allocated.difference else ""
@@ -56,6 +58,9 @@ def _waterfall(comparison: Comparison, word: str, notes: Footnotes) -> list[Bloc
         (True, True): f"Outlined: estimated; filled: {word}. ",
         (True, False): "All estimated, nothing measured. ",
     }.get((record.estimate is not None, record.measurement is not None), "")
+    if phases := phase_rows(comparison):
+        caption = f"{side}Allocated at the peak of each phase, in order of time; shaded: the second call."
+        return [["chart", caption, words.name_of(comparison), [row.step for row in phases], word]]
     caption = (
         f"{side}Each term starts where the one above ends. The latent is part of the inputs or outputs and not added."
     )
@@ -170,6 +175,15 @@ def _causes(record: Record, word: str) -> list[Block]:
     return blocks
 
 
+def _phases(comparison: Comparison, word: str) -> list[Block]:
+    found = phase_table(comparison, word)
+    caption = (
+        "The peak of each phase, below its name the weights that the estimate has on the card; 2 is the second call"
+    )
+    table = ["table", "num", caption, found.heads, [[cell.data for cell in row] for row in found.rows]]
+    return [["h", "Phase by phase"], table] if found.rows else []
+
+
 def _others(rows: Any, word: str) -> list[Block]:
     table = [
         [name, peers.HEADINGS[quantity], pair.estimated, format_percent(pair.error)]
@@ -193,6 +207,10 @@ def _origins(comparison: Comparison, common: frozenset[str], notes: Footnotes) -
     if measurement:
         role = f"{measurement.role[0].upper()}{measurement.role[1:]}"
         rows.append([role, f"{measurement.stack.title} ({measurement.stack.fingerprint})"])
+        pinned = estimate.host.pinned if estimate and estimate.host else None
+        if measurement.pinned_bytes is not None:
+            sizes = f"{format_exact(measurement.pinned_bytes)} {measurement.kind}, {format_exact(pinned)} estimated"
+            rows.append(["Pinned on the host", sizes])
     if estimate:
         same = measurement is not None and measurement.stack == estimate.stack
         stack = "the same stack" if same else f"{estimate.stack.title} ({estimate.stack.fingerprint})"

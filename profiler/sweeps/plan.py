@@ -10,13 +10,15 @@ from typing import Any, Literal
 from pydantic import Field, PositiveInt
 
 from profiler.data.units import MOST, MOST_CALLS, parse_bytes
-from profiler.data.workload import DtypeName, History, MemoryOptions, StageName, Workload
+from profiler.data.workload import GENERATE, DtypeName, GenerationOptions, History, MemoryOptions, StageName, Workload
 from profiler.errors import UserError
 from profiler.files.load import read_as
 from profiler.files.paths import CONFIGS
 from profiler.machine.cards import Gpu, find_gpu
 from profiler.models.attention import VARIABLE, environment_backend, with_environment
 from profiler.models.find import find_model
+from profiler.models.pipeline_folder import find_pipeline
+from profiler.models.pipeline_spec import PipelineSpec
 from profiler.models.spec import ModelSpec, Strict
 
 MOST_CASES = 10_000  # of one entry, which a few short lists can exceed by any factor
@@ -26,7 +28,7 @@ class Entry(Strict):
     """One line of a sweep: every field that may be a list is an axis, and the entry stands for their product.
 
     `gpu` makes it estimate-only, for that card, with `vram` on its box and `reserve` kept free; without it the case is
-    measured here and estimated for this stack.
+    measured here and estimated for this stack. With `stages: [generate]` the `model` is a pipeline.
     """
 
     model: str
@@ -39,6 +41,7 @@ class Entry(Strict):
     text_length: PositiveInt | list[PositiveInt] | None = None
     options: MemoryOptions | list[MemoryOptions] = MemoryOptions()
     history: History | list[History] = History()
+    generation: GenerationOptions | list[GenerationOptions] | None = None
     gpu: str | None = None
     vram: str | None = None
     reserve: str | None = None
@@ -62,7 +65,7 @@ class Case:
     """One case, with its model. `card` is set where only an estimate is asked, `problem` where the model refuses."""
 
     workload: Workload
-    spec: ModelSpec
+    spec: ModelSpec | PipelineSpec
     card: Gpu | None = None
     problem: str | None = None
 
@@ -82,12 +85,13 @@ class Plan:
     @property
     def models(self) -> dict[str, ModelSpec]:
         """The models, by the name that their workloads give them."""
-        return {case.workload.model: case.spec for case in self.cases}
+        return {case.workload.model: case.spec for case in self.cases if isinstance(case.spec, ModelSpec)}
 
     @property
     def identity(self) -> dict[str, Any]:
         """What makes two runs the same: the sweep, and its models as their files stand now."""
         models = {name: spec.digest for name, spec in self.models.items()}
+        models |= {f"{c.workload.model}/{GENERATE}": c.spec.digest for c in self.cases if c.workload.generation}
         environment = {VARIABLE: backend} if (backend := environment_backend()) else {}
         return self.sweep.model_dump(mode="json", exclude={"events"}) | {"models": models} | environment
 
@@ -110,20 +114,25 @@ def plan_sweep(sweep: Sweep, *, allow_pickle: bool = False) -> Plan:
 
 
 def _cases(entry: Entry, allow_pickle: bool) -> Iterator[Case]:
-    spec = find_model(entry.model).model_copy(update={"allow_pickle": allow_pickle})
+    spec: ModelSpec | PipelineSpec
+    if GENERATE in entry.stages:
+        spec = find_pipeline(entry.model)
+    else:
+        spec = find_model(entry.model).model_copy(update={"allow_pickle": allow_pickle})
     if not entry.gpu and (entry.vram or entry.reserve):
         raise UserError("vram and reserve need a gpu: what is measured has the memory of this machine's card")
     vram, reserve = (parse_bytes(size) if size else None for size in (entry.vram, entry.reserve))
     card = find_gpu(entry.gpu, vram, reserve or 0) if entry.gpu else None
-    names = ("frames", "height", "width", "batch", "dtype", "text_length", "options", "history")
+    names = ("frames", "height", "width", "batch", "dtype", "text_length", "options", "history", "generation")
     axes = [value if isinstance(value := getattr(entry, name), list) else [value] for name in names]
     if prod(map(len, axes)) * len(entry.stages) > MOST_CASES:
         raise UserError(f"more than {MOST_CASES:,} cases; list fewer values, or write a sweep for each part")
     for stage, *values in product(entry.stages, *axes):
         workload = spec.draft(stage, **dict(zip(names, values, strict=True)))
         try:
-            workload = with_environment(workload, spec)
-            spec.check(workload)
+            if isinstance(spec, ModelSpec):  # what a pipeline takes shows when it is built
+                workload = with_environment(workload, spec)
+                spec.check(workload)
             problem = None
         except UserError as error:
             problem = str(error)

@@ -62,7 +62,8 @@ def publish(
 
 def _others(comparisons: Iterable[Comparison], models: Mapping[str, ModelSpec]) -> Peers:
     """What others' formulas say of each case; nothing for a model whose file is not here: no network is asked for it."""
-    records = {comparison.record.key: comparison.record.workload for comparison in comparisons}
+    found = (comparison.record for comparison in comparisons)
+    records = {record.key: record.workload for record in found if record.workload.generation is None}
     known = dict(models)
     for name in {workload.model for workload in records.values()} - known.keys():
         with suppress(LatentmeterError):

@@ -16,6 +16,7 @@ from profiler.data.records import Estimate, Failure, Record
 from profiler.data.stack import Stack
 from profiler.data.units import check_number
 from profiler.errors import LatentmeterError, UserError
+from profiler.estimation.calls import estimate_case
 from profiler.evidence.explain import reason_of
 from profiler.files.store import RunHeader, RunStore
 from profiler.files.streams import write_stream
@@ -195,11 +196,9 @@ def _run_case(case: Case, sweep: Sweep, stack: Stack, store: RunStore, remaining
 def _estimated(case: Case, card: Gpu) -> dict[str, Any]:
     """The record's fields for a case of another card."""
     stack = assumed_stack(card, settings=settings_here())
-    from profiler.estimation.estimator import estimate
-
     context = context_with(card.context_bytes, stack.settings)
     try:
-        found = estimate(case.workload, case.spec, stack, context_bytes=context)
+        found, _ = estimate_case(case.workload, case.spec, stack, context_bytes=context)
     except LatentmeterError as error:
         status = "skipped" if isinstance(error, UserError) else "invalid"  # what this model or card does not take
         return {"status": status, "stack": stack, "failure": _at_start(str(error)), "notes": {"estimate": str(error)}}
@@ -241,10 +240,8 @@ def _at_start(message: str) -> Failure:
 
 
 def _estimate(case: Case, stack: Stack) -> tuple[Estimate | None, Events | None, dict[str, str]]:
-    from profiler.estimation.estimator import estimate_with_events
-
     try:
-        return *estimate_with_events(case.workload, case.spec, stack), {}
+        return *estimate_case(case.workload, case.spec, stack), {}
     except LatentmeterError as error:
         return None, None, {"estimate": str(error)}
 

@@ -1,10 +1,10 @@
 """Records a whole pipeline of diffusers, placed as its users place it: run under scripts/dry_cuda (or on a GPU).
 
-    scripts/dry_cuda --gpu rtx-4090 python scripts/dry/record_pipeline.py FILE.py:FACTORY --placement model --out OUT.json.gz
+    scripts/dry_cuda --gpu rtx-4090 python scripts/dry/record_pipeline.py FILE.py:FACTORY --offload model --out OUT.json.gz
 
 FACTORY is a function of FILE.py without arguments. It returns a pipeline and the keywords of its call; an id of the catalog
 in its place is that pipeline at its published size, with as few steps as the estimate traces. Weights on `meta` get memory
-of the host here that nobody writes to, so a model larger than this machine's RAM can be placed (lay_out).
+of the host here that nobody writes to, so a model larger than this machine's RAM can be placed.
 
 What is written, as one gzipped JSON:
 - `phases`: in order of time, `load` (the placement itself), then for each call the component that runs (`transformer`,
@@ -23,6 +23,7 @@ import json
 import runpy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,50 +32,18 @@ import psutil
 import torch
 from torch import nn
 
-PLACEMENTS = ("resident", "model", "sequential", "group-block", "group-leaf")
+from profiler.data.workload import OFFLOADS, Placement
+from profiler.stages.generation import Generation, components
 
 
 def catalog_call(name: str, steps: int | None = None) -> tuple[Any, dict[str, Any]]:
     """The pipeline `name` of the catalog and the keywords of its call, as the estimate makes them."""
-    from profiler.estimation.placed import few_steps
     from profiler.models.pipeline import build_pipeline, call_arguments
     from profiler.models.pipeline_spec import catalog_pipeline
+    from profiler.stages.generation_ready import few_steps
 
     spec = catalog_pipeline(name)
     return build_pipeline(spec), call_arguments(spec, steps=steps or few_steps(spec))
-
-
-def lay_out(pipe: Any) -> None:
-    """Give what is on `meta` memory that is not written to. What is one tensor stays one, in the module that ties it."""
-    made: dict[int, torch.Tensor] = {}
-    for root in components(pipe).values():
-        for module in root.modules():
-            for holder in (module._parameters, module._buffers, vars(module)):  # the last: tensors that are no buffers
-                for name, value in holder.items():
-                    if isinstance(value, torch.Tensor) and value.is_meta:
-                        empty = torch.empty_like(value, device="cpu")
-                        empty = nn.Parameter(empty, requires_grad=False) if isinstance(value, nn.Parameter) else empty
-                        holder[name] = made.setdefault(id(value), empty)
-        if hasattr(root, "tie_weights"):
-            root.tie_weights()
-
-
-def components(pipe: Any) -> dict[str, nn.Module]:
-    """The pipeline's modules by name."""
-    return {name: value for name, value in pipe.components.items() if isinstance(value, nn.Module)}
-
-
-def place(pipe: Any, placement: str, **streams: bool) -> None:
-    """By diffusers' own methods. `streams`: use_stream, record_stream, low_cpu_mem_usage of group offload."""
-    if placement == "resident":
-        pipe.to("cuda")
-    elif placement == "model":
-        pipe.enable_model_cpu_offload()
-    elif placement == "sequential":
-        pipe.enable_sequential_cpu_offload()
-    else:
-        kind = {"offload_type": f"{placement.removeprefix('group-')}_level", "num_blocks_per_group": 1}
-        pipe.enable_group_offload(torch.device("cuda"), torch.device("cpu"), **kind, **streams)
 
 
 class Recorder:
@@ -159,23 +128,21 @@ class Recorder:
         return {"stream": stream, "pools": pools, "segments": segments}
 
 
-def record(
-    factory: Callable[[], tuple[Any, dict[str, Any]]], placement: str, calls: int, **streams: bool
-) -> dict[str, Any]:
+def record(factory: Callable[[], tuple[Any, dict[str, Any]]], placement: Placement, calls: int) -> dict[str, Any]:
     """Place the factory's pipeline and call it `calls` times; returns what the module's docstring says."""
     pipe, call = factory()
-    lay_out(pipe)
-    pipe.set_progress_bar_config(disable=True)
+    run, device = Generation(pipe, pipe, call, placement), torch.device("cuda")
     recorder = Recorder()
-    place(pipe, placement, **streams)
+    run.load(device)
     recorder.end_phase()
     recorder.watch(pipe)
+    run.make_inputs(device)
     for number in range(1, calls + 1):
-        with recorder.phase("pipeline"), torch.no_grad():
-            pipe(**call)
+        with recorder.phase("pipeline"):
+            run()
         for phase in recorder.phases:
             phase.setdefault("call", 0 if phase["name"] == "load" else number)
-    return {"placement": placement, **streams, "phases": recorder.phases, **recorder.stream()}
+    return {**asdict(placement), "phases": recorder.phases, **recorder.stream()}
 
 
 def main() -> None:
@@ -183,20 +150,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Record a placed pipeline; see the file's own text.")
     parser.add_argument("factory", metavar="FILE.py:FACTORY", help="or an id of the catalog of pipelines")
     parser.add_argument("--steps", type=int, help="denoising steps of a pipeline of the catalog")
-    parser.add_argument("--placement", choices=PLACEMENTS, default="resident")
+    parser.add_argument("--offload", choices=OFFLOADS, default="none")
     parser.add_argument("--calls", type=int, default=2)
-    for flag in ("--use-stream", "--record-stream", "--low-cpu-mem-usage"):
+    for flag in ("--stream", "--record-stream", "--low-cpu-mem"):
         parser.add_argument(flag, action="store_true")
     parser.add_argument("--out", type=Path)
     asked = vars(parser.parse_args())
     file, _, name = asked.pop("factory").rpartition(":")
-    out, steps = asked.pop("out"), asked.pop("steps")
+    out, steps, calls = asked.pop("out"), asked.pop("steps"), asked.pop("calls")
     if file and steps:
         parser.error("--steps goes with a pipeline of the catalog: a FACTORY says it in its keywords")
     factory = runpy.run_path(file)[name] if file else partial(catalog_call, name, steps)
-    if not asked["placement"].startswith("group"):
-        asked = {key: asked[key] for key in ("placement", "calls")}
-    found = record(factory, **asked)
+    found = record(factory, Placement(**asked), calls)
     for phase in found["phases"]:
         sizes = " ".join(f"{key} {value}" for key, value in phase.items() if key not in ("call", "name"))
         print(f"{phase['call']} {phase['name']}: {sizes}")

@@ -26,15 +26,15 @@ def main() -> None:
     import diffusers
     import PIL.Image
     import torch
-    from record_pipeline import lay_out
 
+    from profiler.data.workload import Placement
     from profiler.models.pipeline import build_pipeline
     from profiler.models.pipeline_spec import catalog_pipeline
+    from profiler.stages.generation import Generation
 
     spec = catalog_pipeline(way["model"])
     made, cls = build_pipeline(spec), getattr(diffusers, spec.class_name)
-    lay_out(made)
-    made.set_progress_bar_config(disable=True)
+    Generation(made, made, {}, Placement()).load(torch.device("cpu"))  # weights that nobody writes to
     calls: list[Any] = []
     usual = cls.__call__
 

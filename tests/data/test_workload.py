@@ -115,6 +115,7 @@ def test_an_option_may_stand_among_the_fields_and_another_name_is_told_what_ther
     assert tiled == {"frames": 9, "options": MemoryOptions(tiling=True, tile=(64, 64), slicing=True)}
     assert fields_of({"batch": 2}) == {"batch": 2}
     with pytest.raises(
-        UserError, match=r"tilling: .* batch, dtype, text_length, options, history, or a memory option: tiling, tile,"
+        UserError,
+        match=r"tilling: .* batch, dtype, text_length, options, history, generation, or a memory option: tiling, tile,",
     ):
         fields_of({"tilling": True})

@@ -44,7 +44,7 @@ def record(folder: Path, factory: str, *options: str) -> dict[str, Any]:
 
 
 def test_model_offload_moves_a_component_at_a_time(tmp_path: Path) -> None:
-    found = record(tmp_path, "made", "--placement", "model")
+    found = record(tmp_path, "made", "--offload", "model")
     names = [(phase["call"], phase["name"]) for phase in found["phases"] if phase["name"] != "pipeline"]
     assert names == [(call, name) for call in (1, 2) for name in ["transformer"] * 3 + ["vae.decode"]]
     assert found["pools"] == {}
@@ -54,7 +54,7 @@ def test_model_offload_moves_a_component_at_a_time(tmp_path: Path) -> None:
 
 
 def test_group_offload_with_a_stream_pins_and_has_a_pool_of_its_own(tmp_path: Path) -> None:
-    found = record(tmp_path, "pixels", "--placement", "group-leaf", "--use-stream", "--calls", "1")
+    found = record(tmp_path, "pixels", "--offload", "group-leaf", "--stream", "--calls", "1")
     assert found["phases"][-1]["pinned"] > 1 << 20
     assert set(found["pools"].values()) == {1}
 

@@ -17,7 +17,7 @@ from profiler.data.stack import DRY
 from profiler.data.workload import MemoryOptions, Placement
 from profiler.errors import ModelError, UserError
 from profiler.estimation.calls import ask_generation
-from profiler.estimation.placed import estimate_generation, made_ready, trace_generation
+from profiler.estimation.placed import estimate_generation, trace_generation
 from profiler.machine.cards import assumed_stack, find_gpu
 from profiler.machine.target import target_stack
 from profiler.models.lora import load_lora
@@ -25,6 +25,7 @@ from profiler.models.pipeline import call_arguments
 from profiler.models.pipeline_spec import catalog_pipeline
 from profiler.models.spec import Size
 from profiler.stages.generation_options import check_sizes, default_backend
+from profiler.stages.generation_ready import made_ready
 from tests.pipelines import PIPELINES, save_lora, small_sd15
 
 # Dry CUDA, torch 2.13.0+cu130, rtx-4090, diffusers 0.42.1, transformers 5.24.0: the highest allocated and reserved bytes of

@@ -3,10 +3,13 @@
 from dataclasses import replace
 
 from profiler.comparison.case import compare, compare_all
+from profiler.data.memory import Memory, PhaseLevels, PhasePeak
 from profiler.data.units import format_bytes
 from profiler.report.case import readings
 from profiler.report.cells import Footnotes, step_cell, unexplained, waterfall_steps, why_unknown
 from profiler.report.conditions import period, stack_rows, stack_uses
+from profiler.report.contents import RunInfo, collect_contents
+from profiler.report.markdown import render_markdown
 from profiler.report.section import make_section
 from tests.report import records_factory as make
 
@@ -139,3 +142,38 @@ def test_the_period_is_that_of_the_records():
     text = period(compare_all([later, make.exact()]))
     assert text.startswith("2026-11-20T10:00:00+00:00 to 2026-11-20T11:00:00+00:00")
     assert text.endswith("76.4 s in all")
+
+
+def test_a_generation_has_its_phases_from_both_sides_in_a_chart_and_a_table():
+    gib = 1 << 30
+    ours = [
+        PhasePeak(name=name, call=call, peak=Memory(allocated_bytes=size, reserved_bytes=4 * gib), weights={"unet": gib},
+                  live=0, activations=size - gib)
+        for name, call, size in (("load", 0, gib), ("decode", 1, 2 * gib), ("decode", 2, 2 * gib))
+    ]  # fmt: skip
+    theirs = [PhaseLevels(name=phase.name, call=phase.call, peak=phase.peak) for phase in ours[:2]]
+    theirs[1] = replace(theirs[1], peak=Memory(allocated_bytes=2 * gib - 512, reserved_bytes=4 * gib))
+    record = replace(
+        make.record(),
+        estimate=make.estimate(phases=tuple(ours)),
+        measurement=make.measurement(phases=tuple(theirs), pinned_bytes=8),
+    )
+    found = blocks_of(record)
+    (chart,) = [block for block in found if block[0] == "chart"]
+    assert chart[3] == [
+        ["load", "term", gib, gib], ["decode", "term", 2 * gib, 2 * gib - 512], ["decode 2", "total", 2 * gib, "unknown"],
+    ]  # fmt: skip
+    (table,) = [
+        block for block in found if block[0] == "table" and block[3][0] == "Phase" and "estimated minus" in block[3][-1]
+    ]
+    heads, rows = table[3:]
+    assert heads[1:5] == ["allocated, estimated", "allocated, measured", "reserved, estimated", "reserved, measured"]
+    assert [(row[0], row[-1]) for row in rows] == [
+        (["load", "unet 1.000 GiB", None], "0"),
+        (["decode", "unet 1.000 GiB", None], "+512 B allocated"),
+        (["decode 2", "unet 1.000 GiB", None], "unknown"),
+    ]
+    (origins,) = [block[1] for block in found if block[0] == "dl" and block[1][0][0] == "Key"]
+    assert ["Pinned on the host", "8 B measured, unknown estimated"] in origins
+    page = render_markdown(collect_contents(compare_all([record]), RunInfo(title="t")))
+    assert "| decode<br>unet 1.000 GiB | 2.000 GiB | 2.000 GiB | 4.000 GiB | 4.000 GiB | +512 B allocated |" in page

@@ -188,3 +188,32 @@ def test_a_limit_that_is_no_number_is_refused(tmp_path: Path, field: str, number
     path.write_text(f"name: s\ntitle: S\n{field}: {number}\ncases: [{{model: sd1.5, stages: [decode]}}]\n")
     with pytest.raises(UserError, match=f"not a sweep file:\n  {field}: "):
         find_sweep(str(path))
+
+
+def test_a_generation_is_of_a_pipeline_with_an_entry_of_its_own() -> None:
+    offload = [{}, {"placement": {"offload": "model"}, "steps": 30, "guidance": 5}]
+    case = {"model": "sd1.5", "stages": ["generate"], "options": {"tiling": True}, "generation": offload}
+    found = plan_sweep(Sweep.model_validate({"name": "s", "title": "t", "cases": [case, case | {"gpu": "t4"}]}))
+    key = "sd1.5/generate/1x512x512/b1/fp16/tiling"
+    keys = [key, f"{key}/offload-model+steps-30+guidance-5"]
+    assert [case.key for case in found.cases] == [*keys, *(f"{key}@t4" for key in keys)]
+    assert list(found.identity["models"]) == ["sd1.5/generate"]
+    assert found.models == {}  # others' formulas are of stages
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        (
+            {"stages": ["decode", "generate"]},
+            "generation: .*; decode takes none, and an entry of its own",
+        ),
+        ({"stages": ["decode"], "generation": {"steps": 3}}, "generation: goes with stage generate; decode takes none"),
+        ({"stages": ["generate"], "history": {"empty_cache": True}}, "history: goes with a single stage"),
+        ({"stages": ["generate"], "model": "allegro"}, "'allegro': its pipeline is not described"),
+        ({"stages": ["generate"], "generation": {"steps": 0}}, "steps: "),
+    ],
+)
+def test_what_is_no_generation_says_what_there_is(entry: dict[str, Any], message: str) -> None:
+    with pytest.raises((UserError, ValidationError), match=message):
+        plan({"model": "sd1.5"} | entry)

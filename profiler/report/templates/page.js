@@ -68,12 +68,13 @@ function shown(cell) {
 function waterfall(title, steps, id) { // steps: { name, role, estimated, measured }
   const pair = (step) => [number(step.estimated), number(step.measured)];
   const sizes = steps.flatMap(pair).filter((bytes) => bytes > 0);
-  const whole = Math.max(...sizes), latent = number(steps[0].estimated) || 0;
+  const phases = steps[0].role !== "latent"; // of a whole generation: each bar stands by itself
+  const whole = Math.max(...sizes), latent = !phases && number(steps[0].estimated) || 0;
   const low = Math.max(Math.floor(Math.log2(Math.min(...sizes)) - 0.1), 0);
   const high = Math.max(Math.ceil(Math.log2(whole) + 0.1), low + 2);
   const dot = (bytes, y) => `M${(DOTS + (Math.log2(bytes) - low) / (high - low) * (END - DOTS)).toFixed(1)} ${y + 4.5}h0`;
   const bar = (start, bytes, y) => { const wide = Math.max(bytes / whole * WIDTH, 1); return `M${LEFT + start / whole * WIDTH} ${y}h${wide}v9h-${wide}z`; };
-  const lanes = ["estimated", "measured"].filter((side) => steps.slice(1).some((step) => number(step[side]) !== null));
+  const lanes = ["estimated", "measured"].filter((side) => steps.slice(phases ? 0 : 1).some((step) => number(step[side]) !== null));
   const height = 13 * Math.max(lanes.length, 1) + 6, bottom = TOP + steps.length * height;
   const numbers = (texts) => svg("g", { class: "num", transform: "translate(400)" }, ...texts.map(([y, text]) => svg("text", { y }, text)));
 
@@ -85,7 +86,7 @@ function waterfall(title, steps, id) { // steps: { name, role, estimated, measur
       const bytes = number(step[side]), y = TOP + n * height + 13 * lane + 4;
       texts.push([y + 8, shown(step[side])]);
       if (bytes === null) return;
-      const start = step.role === "total" ? 0 : end;
+      const start = phases || step.role === "total" ? 0 : end;
       end = start + bytes;
       if (bytes > 0) { paths[step.role] += bar(start, bytes, y); paths.dots += dot(bytes, y); }
     });
@@ -95,22 +96,22 @@ function waterfall(title, steps, id) { // steps: { name, role, estimated, measur
 
   const y = TOP + height / 2 - 4.5;
   const widest = steps.find((step) => pair(step).includes(whole)).name;
-  const first = svg("g", { class: "latent" }, numbers([[y + 8, shown(steps[0].estimated)]]));
+  const first = svg("g", { class: "latent" }, ...phases ? [] : [numbers([[y + 8, shown(steps[0].estimated)]])]);
   if (latent) first.prepend(svg("path", { d: bar(0, latent, y) }), svg("path", { class: "dot", d: dot(latent, y) }));
   if (latent && latent < whole / 50) {
     first.append(svg("text", { class: "share", x: LEFT + 5 + Math.max(latent / whole * WIDTH, 1), y: y + 8 }, `1/${Math.round(whole / latent).toLocaleString("en")} of ${widest}`));
   }
-  const totals = steps.filter((step) => step.role === "total").map((step) => [step.name, number(step.measured) ?? number(step.estimated)]);
+  const totals = steps.filter((step) => phases || step.role === "total").map((step) => [step.name, number(step.measured) ?? number(step.estimated)]);
   const said = totals.filter(([, bytes]) => bytes !== null).map(([name, bytes]) => `${name} ${size(bytes)}`).join(", ");
   const tick = (x, at, anchor, text) => svg("text", { x, y: at, "text-anchor": anchor }, text);
   return svg("svg", { class: "chart waterfall", viewBox: `0 0 400 ${bottom + 20}`, role: "img", "aria-labelledby": `${id}t ${id}d` },
-    svg("title", { id: `${id}t` }, `Waterfall of ${title}, latent to device bytes`),
+    svg("title", { id: `${id}t` }, phases ? `${title}, phase by phase` : `Waterfall of ${title}, latent to device bytes`),
     svg("desc", { id: `${id}d` }, `${said || "no total is known"}.`),
     svg("path", { class: "sum", d: steps.map(({ role }, n) => role === "total" ? `M0 ${TOP + n * height}h400v${height}H0z` : "").join("") }),
     svg("path", { class: "grid", d: [LEFT, LEFT + WIDTH, DOTS, END].map((x) => `M${x} 16V${bottom}`).join("") }),
     ...layers, first,
-    svg("g", {}, ...steps.map(({ name, role }, n) => svg("text", { class: role === "total" && "total", y: TOP + (n + 0.5) * height + 3.5 }, name))),
-    svg("g", { class: "tick" }, tick(LEFT, 10, "start", "linear, terms add up"), tick((DOTS + END) / 2, 10, "middle", "log"),
+    svg("g", {}, ...steps.map(({ name, role }, n) => svg("text", { class: role === "total" && !phases && "total", y: TOP + (n + 0.5) * height + 3.5 }, name))),
+    svg("g", { class: "tick" }, tick(LEFT, 10, "start", phases ? "linear" : "linear, terms add up"), tick((DOTS + END) / 2, 10, "middle", "log"),
       tick(LEFT, bottom + 14, "start", "0"), tick(LEFT + WIDTH, bottom + 14, "end", size(whole)),
       tick(DOTS, bottom + 14, "start", power(low)), tick(END, bottom + 14, "end", power(high))));
 }

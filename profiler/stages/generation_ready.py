@@ -1,0 +1,83 @@
+"""Makes a whole generation ready to run: the pipeline is built, its memory options applied, its call put together."""
+
+import inspect
+import math
+from typing import Any
+
+from profiler.data.records import AppliedOption
+from profiler.data.workload import DtypeName, MemoryOptions, Workload
+from profiler.models.lora import load_lora
+from profiler.models.pipeline import build_pipeline, call_arguments, pipeline_class, set_guidance
+from profiler.models.pipeline_spec import PipelineSpec
+from profiler.models.spec import Size
+from profiler.stages.generation import Generation, quiet
+from profiler.stages.generation_options import apply_to_pipeline, check_sizes, default_backend
+
+STEPS = 3  # stand for any number: by then the loop's peak has stood, UniPC's too (docs/how-it-works.md, dry runs of 50)
+
+
+def generation_of(workload: Workload, spec: PipelineSpec) -> tuple[Generation, dict[str, str]]:
+    """The generation that `workload` asks of `spec`, to be run with data, and notes on it. Raises UserError, ModelError.
+
+    Steps that are asked for are all taken; of those that a pipeline publishes, as many as an estimate traces.
+    """
+    assert workload.generation is not None
+    given = workload.generation.steps
+    pipe, inputs, applied, notes = made_ready(
+        spec, workload.options, workload.dtype, **call_of(workload), exactly=given
+    )
+    run = Generation(pipe, pipe, inputs, workload.generation.placement)
+    run.asked, run.options, run.backend = workload.options, applied, default_backend(pipe, workload.options)
+    return run, notes
+
+
+def call_of(workload: Workload) -> dict[str, Any]:
+    """What a generation of this workload is called with, as `made_ready` takes it."""
+    assert workload.generation is not None
+    size = {name: getattr(workload, name) for name in ("frames", "height", "width", "text_length")}
+    return size | {"prompts": workload.batch} | workload.generation.call
+
+
+def made_ready(
+    spec: PipelineSpec,
+    options: MemoryOptions,
+    dtype: DtypeName | None = None,
+    *,
+    exactly: int | None = None,
+    **call: Any,
+) -> tuple[Any, dict[str, Any], dict[str, AppliedOption], dict[str, str]]:
+    """The pipeline that `spec` describes, what it is called with, how `options` were applied, and notes of all that.
+
+    `call` are arguments of `call_arguments`, with `frames` and sides alone, and a `lora`; of its steps a few are taken, or
+    `exactly` so many. Raises UserError for an argument or option that it does not take.
+    """
+    sides = {name: call.pop(name, None) for name in ("frames", "height", "width")}
+    lora, notes = call.pop("lora", None), dict[str, str]()
+    size = spec.default or Size(frames=1, height=512, width=512)
+    given = {name: value for name, value in sides.items() if value is not None}
+    size = size.model_copy(update=given)
+    if given:
+        check_sizes(spec, size)
+    with quiet():
+        pipe = build_pipeline(spec, dtype)
+        if lora is not None:
+            notes["lora"] = load_lora(pipe, lora)
+        applied = apply_to_pipeline(pipe, spec, size, call.get("prompts", 1), options)
+        if call.get("guidance") is not None:
+            set_guidance(spec, pipe, call["guidance"])
+        asked = call.pop("steps", None) or spec.call.get("num_inference_steps")
+        steps = exactly or few_steps(spec, asked)
+        inputs = call_arguments(spec, size=size, steps=steps, **call)
+    note = f"{steps} of {asked} steps stand for all: later ones allocate the same, but for a scheduler's small history"
+    return pipe, inputs, applied, notes | ({} if steps == asked else {"steps": note})
+
+
+def few_steps(spec: PipelineSpec, asked: int | None = None) -> int | None:
+    """As many steps as stand for those `asked` for, or published; None for a pipeline that names none.
+
+    Image to image leaves out the first ones: `strength` is the share that is taken.
+    """
+    asked = asked or spec.call.get("num_inference_steps")
+    taken = inspect.signature(pipeline_class(spec.class_name).__call__).parameters.get("strength")
+    given = spec.call.get("strength", taken.default if taken else 1.0)
+    return None if asked is None else min(asked, math.ceil(STEPS / (float(given) if given else 1.0)))
