@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
 
-from profiler.data.workload import VAE_STAGES, Placement
+from profiler.data.workload import VAE_STAGES, OffloadName, Placement
 from profiler.diagnosis.remedies import CAUTIONS, NEWER_TORCH, with_expandable
 from profiler.errors import UserError
 from profiler.kernels.convolution import skips_cudnn_conv3d
@@ -38,7 +38,9 @@ def _is_fp32(question: Question) -> bool:
     return dtype == "fp32" and (question.whole or question.base.options.autocast is None)
 
 
-def _offload(price: str, placement: Placement) -> Change:
+def _offload(price: str, offload: OffloadName, **rest: bool) -> Change:
+    placement = Placement(offload=offload, **rest)
+
     def applies(question: Question) -> bool:
         movable = question.whole and not question.unified and question.base.placement == ON_CARD
         return movable and (question.ram is not None or not placement.low_cpu_mem)
@@ -74,19 +76,11 @@ CHANGES: tuple[Change, ...] = (
         and question.base.options.attention_backend is None
         and _is_unfused(question),
     ),
-    _offload("slower: each component is moved to the card for its use", Placement(offload="model")),
-    _offload(
-        "slower: weights are moved layer by layer, beside the computation", Placement(offload="group-leaf", stream=True)
-    ),
-    _offload(
-        "slower still: weights are pinned as they are moved",
-        Placement(offload="group-leaf", stream=True, low_cpu_mem=True),
-    ),
-    _offload(
-        "slower: weights are moved block by block, beside the computation",
-        Placement(offload="group-block", stream=True),
-    ),
-    _offload("very slow: weights are moved one by one", Placement(offload="sequential")),
+    _offload("slower: each component is moved to the card for its use", "model"),
+    _offload("slower: weights are moved layer by layer, beside the computation", "group-leaf", stream=True),
+    _offload("slower still: weights are pinned as they are moved", "group-leaf", stream=True, low_cpu_mem=True),
+    _offload("slower: weights are moved block by block, beside the computation", "group-block", stream=True),
+    _offload("very slow: weights are moved one by one", "sequential"),
     Change(
         name="framewise", costs="quality", price=CAUTIONS["framewise"], saves="vae",
         on=lambda setting: setting.with_options(framewise=True),
