@@ -25,6 +25,7 @@ from profiler.search.search import CACHE, Search
 from profiler.search.setting import Setting
 from profiler.search.trial import Trial
 from profiler.search.troubles import is_heavy
+from profiler.search.vae_switches import refusal
 from tests.search.test_fit import VIDEO, applicable, whole
 
 SEQUENTIAL = Placement(offload="sequential")
@@ -203,6 +204,10 @@ def test_frames_that_are_a_batch_are_sliced_before_they_are_cut_into_tiles() -> 
     settings = Setting(), Setting().with_options(slicing=True), Setting(decode_chunk=2)
     whole_clip, sliced, chunk = (dict(lower_bounds(question, one))["the decode's tensors"] for one in settings)
     assert whole_clip > question.capacity > chunk > sliced
+    svd = GenerationQuestion(spec=catalog_pipeline("svd-xt"), stack=stack, context_bytes=context)
+    assert (
+        refusal(svd, Setting().with_options(framewise=True)) == "AutoencoderKLTemporalDecoder has no framewise switch"
+    )
 
 
 def test_a_vae_is_tried_in_the_dtype_in_which_its_pipeline_loads_it() -> None:
