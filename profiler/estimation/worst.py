@@ -35,7 +35,9 @@ def worst_of(vram: str, ask: Callable[[str], Found]) -> tuple[str, Found]:
 
 def which_cards(vram: str, asked: Iterable[str], worst: str, refused: Mapping[str, LatentmeterError]) -> str:
     """Which cards a memory stands for, and the one that needs most."""
-    box = (cards_of(parse_bytes(vram))[0].box_gib or 0) * GIB
-    larger = "" if box == parse_bytes(vram) else f" (the next larger memory that cards have is {format_bytes(box)})"
+    size = parse_bytes(vram)
+    box = (cards_of(size)[0].box_gib or 0) * GIB
+    larger = "" if box == size else f" (the next larger memory that cards have is {format_bytes(box)})"
     others = "".join(f"; {one} does not take it: {error}" for one, error in refused.items())
-    return f"for {vram} of memory{larger}, of {', '.join(asked)} the one that needs most: {worst}; --gpu names yours{others}"
+    of = f"for {format_bytes(size)} of memory{larger}, of {', '.join(asked)}"
+    return f"{of} the one that needs most: {worst}; --gpu names yours{others}"

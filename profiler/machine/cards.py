@@ -112,11 +112,13 @@ def _from_file(path: Path) -> Gpu:
 
 def _called(name: str) -> list[Gpu]:
     words = _words(name)
-    key = re.sub(PREFIXES, "", words).replace(" ", "-")
+    key = re.sub(r"-(\d+)-?gi?b$", r"-\1gb", re.sub(PREFIXES, "", words).replace(" ", "-"))
     known = gpu_ids()
-    if key in known:
-        return [gpu(key)]
-    sizes = [gpu_id for gpu_id in known if re.fullmatch(rf"{re.escape(key)}-\d+gb", gpu_id)]
+    bare, _, box = key.rpartition("-")  # people say the memory too, and leave RTX out
+    for one in (key, f"rtx-{key}", bare, f"rtx-{bare}"):
+        if one in known and (one.endswith(key) or box == f"{gpu(one).box_gib}gb"):
+            return [gpu(one)]
+    sizes = [gpu_id for gpu_id in known if re.fullmatch(rf"(rtx-)?{re.escape(key)}-\d+gb", gpu_id)]
     if sizes or (sizes := [card.id for card in gpus().values() if _words(card.name) == words]):
         return [gpu(gpu_id) for gpu_id in sizes]
     if re.search(OTHERS, words):

@@ -8,7 +8,7 @@ from typing import Any
 
 from profiler.data.stack import Stack
 from profiler.data.units import parse_bytes
-from profiler.data.workload import STAGES, History, MemoryOptions, Placement
+from profiler.data.workload import STAGES, VAE_STAGES, History, MemoryOptions, Placement
 from profiler.errors import LatentmeterError, UserError
 from profiler.estimation.worst import which_cards
 from profiler.machine.cards import cards_of
@@ -23,6 +23,7 @@ from profiler.search.question import SIZES, GenerationQuestion, Question, StageQ
 from profiler.search.result import Fit
 from profiler.search.setting import NO_OPTIONS, ON_CARD, Setting
 
+CARD = ("gpu", "vram", "reserve", "torch", "cudnn", "alloc-conf")
 OTHER_CALL = ("steps", "guidance", "images_per_prompt", "text_length", "lora")
 
 
@@ -67,14 +68,7 @@ def fit(
         target, context = target_stack(card, torch, cudnn, stack, alloc_conf, vram, reserve)
         if target.device != "cuda":
             raise UserError("a search is for a card: --gpu names one")
-        words = {
-            "gpu": card,
-            "vram": vram,
-            "reserve": reserve,
-            "torch": torch,
-            "cudnn": cudnn,
-            "alloc-conf": alloc_conf,
-        }
+        words = dict(zip(CARD, (card, vram, reserve, torch, cudnn, alloc_conf), strict=True))
         named = {"stack": target, "context_bytes": context, "card": words}
         return Answer(question_of(model, stage, call, how | named), allow, *free)
 
@@ -106,8 +100,15 @@ def question_of(model: str, stage: str | None, call: Mapping[str, Any], how: Map
             raise UserError(f"{other}: goes with a whole generation, --stage generate")
         if stage is None:
             how["notes"] = {"model.stage": f"{model} is no pipeline, so this is its decode alone"}
-        if model in pipeline_ids() and model not in model_ids():  # a pipeline beside another one of the same model
-            model = catalog_pipeline(model).model or model
+        if model in pipeline_ids():
+            pipeline, dtype = catalog_pipeline(model), how["base"].dtype
+            kept = pipeline.dtypes.get("vae") if stage in VAE_STAGES else None
+            if kept and dtype not in (None, kept):
+                how["notes"] = {
+                    "model.dtype": f"a whole generation loads this VAE in {kept}, not in {dtype} as asked here"
+                }
+            if model not in model_ids():  # beside another pipeline of the same model
+                model = pipeline.model or model
         how |= {"stage": stage or "decode", "text_length": text_length, "history": history}
         asked = StageQuestion(spec=find_model(model), **how)
     asked.check()

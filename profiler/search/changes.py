@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
 
-from profiler.data.workload import VAE_STAGES, Placement
+from profiler.data.workload import VAE_STAGES, OffloadName, Placement
 from profiler.diagnosis.remedies import CAUTIONS, NEWER_TORCH, with_expandable
 from profiler.errors import UserError
 from profiler.kernels.convolution import skips_cudnn_conv3d
@@ -38,7 +38,9 @@ def _is_fp32(question: Question) -> bool:
     return dtype == "fp32" and (question.whole or question.base.options.autocast is None)
 
 
-def _offload(price: str, placement: Placement) -> Change:
+def _offload(price: str, offload: OffloadName, **rest: bool) -> Change:
+    placement = Placement(offload=offload, **rest)
+
     def applies(question: Question) -> bool:
         movable = question.whole and not question.unified and question.base.placement == ON_CARD
         return movable and (question.ram is not None or not placement.low_cpu_mem)
@@ -50,69 +52,43 @@ def _offload(price: str, placement: Placement) -> Change:
 
 
 CHANGES: tuple[Change, ...] = (
-    Change(
-        name="expandable-segments", costs="nothing", price="", saves="cache",
+    Change(name="expandable-segments", costs="nothing", price="", saves="cache",
         on=lambda setting: replace(setting, expandable=True),
-        applies=lambda question: with_expandable(question.stack) is not None,
-    ),
-    Change(
-        name="slicing", costs="nothing", price="batch items are coded one by one", saves="vae",
+        applies=lambda question: with_expandable(question.stack) is not None),
+    Change(name="slicing", costs="nothing", price="batch items are coded one by one", saves="vae",
         on=lambda setting: setting.with_options(slicing=True),
         applies=lambda question: _has_vae(question)
         and (question.batch > 1 or question.takes_frames_as_batch)
-        and not question.base.options.slicing,
-    ),
-    Change(
-        name="channels-last", costs="nothing", price="other kernels, which round otherwise", saves="vae",
+        and not question.base.options.slicing),
+    Change(name="channels-last", costs="nothing", price="other kernels, which round otherwise", saves="vae",
         on=lambda setting: setting.with_options(channels_last=True),
-        applies=lambda question: question.stage in VAE_STAGES and not question.base.options.channels_last,
-    ),
-    Change(
-        name="attention", costs="nothing", price="another kernel, which rounds otherwise", saves="attention",
+        applies=lambda question: question.stage in VAE_STAGES and not question.base.options.channels_last),
+    Change(name="attention", costs="nothing", price="another kernel, which rounds otherwise", saves="attention",
         on=lambda setting: setting.with_options(attention="efficient"),
         applies=lambda question: question.base.options.attention is None
         and question.base.options.attention_backend is None
-        and _is_unfused(question),
-    ),
-    _offload("slower: each component is moved to the card for its use", Placement(offload="model")),
-    _offload(
-        "slower: weights are moved layer by layer, beside the computation", Placement(offload="group-leaf", stream=True)
-    ),
-    _offload(
-        "slower still: weights are pinned as they are moved",
-        Placement(offload="group-leaf", stream=True, low_cpu_mem=True),
-    ),
-    _offload(
-        "slower: weights are moved block by block, beside the computation",
-        Placement(offload="group-block", stream=True),
-    ),
-    _offload("very slow: weights are moved one by one", Placement(offload="sequential")),
-    Change(
-        name="framewise", costs="quality", price=CAUTIONS["framewise"], saves="vae",
+        and _is_unfused(question)),
+    _offload("slower: each component is moved to the card for its use", "model"),
+    _offload("slower: weights are moved layer by layer, beside the computation", "group-leaf", stream=True),
+    _offload("slower still: weights are pinned as they are moved", "group-leaf", stream=True, low_cpu_mem=True),
+    _offload("slower: weights are moved block by block, beside the computation", "group-block", stream=True),
+    _offload("very slow: weights are moved one by one", "sequential"),
+    Change(name="framewise", costs="quality", price=CAUTIONS["framewise"], saves="vae",
         on=lambda setting: setting.with_options(framewise=True),
         applies=lambda question: _has_vae(question)
         and question.size["frames"] > 1
-        and not question.base.options.framewise,
-    ),
-    Change(
-        name="decode-chunk", costs="quality", price=CAUTIONS["framewise"], saves="vae",
+        and not question.base.options.framewise),
+    Change(name="decode-chunk", costs="quality", price=CAUTIONS["framewise"], saves="vae",
         on=lambda setting: replace(setting, decode_chunk=1),  # pieces.py chooses how many frames, and the size of tiles
-        applies=_is_chunked,
-    ),
-    Change(
-        name="tiling", costs="quality", price=CAUTIONS["tiling"], saves="vae",
+        applies=_is_chunked),
+    Change(name="tiling", costs="quality", price=CAUTIONS["tiling"], saves="vae",
         on=lambda setting: setting.with_options(tiling=True),
-        applies=lambda question: _has_vae(question) and question.base.options.tile is None,
-    ),
-    Change(
-        name="dtype", costs="quality", price=CAUTIONS["bf16"], saves="any",
-        on=lambda setting: replace(setting, dtype="bf16"), applies=_is_fp32,
-    ),
-    Change(
-        name="torch", costs="another version", price=CAUTIONS["newer_torch"], saves="any",
+        applies=lambda question: _has_vae(question) and question.base.options.tile is None),
+    Change(name="dtype", costs="quality", price=CAUTIONS["bf16"], saves="any",
+        on=lambda setting: replace(setting, dtype="bf16"), applies=_is_fp32),
+    Change(name="torch", costs="another version", price=CAUTIONS["newer_torch"], saves="any",
         on=lambda setting: replace(setting, torch=NEWER_TORCH),
-        applies=lambda question: skips_cudnn_conv3d(question.stack),
-    ),
+        applies=lambda question: skips_cudnn_conv3d(question.stack)),
 )  # fmt: skip
 NAMES = tuple(dict.fromkeys(change.name for change in CHANGES))
 Combination = tuple[Change, ...]

@@ -11,16 +11,12 @@ from profiler.search.trial import Trial
 RESIDENT = ("none", "model")  # placements that hold every weight of the component that runs
 
 
-def lower_bounds(question: Question, setting: Setting, *, cut: bool = False) -> Iterator[tuple[str, int]]:
-    """What is allocated at least, and its bytes, of a whole generation: what is known without a forward comes first.
-
-    `cut` says that tiles have their size already.
-    """
+def lower_bounds(question: Question, setting: Setting) -> Iterator[tuple[str, int]]:
+    """What is allocated at least, and its bytes, of a whole generation: what is known without a forward comes first."""
     if isinstance(question, GenerationQuestion):
         yield "weights", question.weights(setting)
         yield "the denoiser's tensors", denoiser_at_least(question, setting) or 0
-        if cut or not setting.options.tiling:
-            yield "the decode's tensors", _decode_at_least(question, setting, cut and setting.expandable) or 0
+        yield "the decode's tensors", _decode_at_least(question, setting) or 0
 
 
 def denoiser_at_least(question: Question, setting: Setting) -> int | None:
@@ -32,22 +28,25 @@ def denoiser_at_least(question: Question, setting: Setting) -> int | None:
     return _at_least(question, setting, denoiser.ask(alone))
 
 
-def _decode_at_least(question: GenerationQuestion, setting: Setting, lean: bool) -> int | None:
-    """The same of the decode; of frames that a VAE takes as a batch, as many as the pipeline hands over at once."""
+def _decode_at_least(question: GenerationQuestion, setting: Setting) -> int | None:
+    """The same of the decode; of frames that a VAE takes as a batch, as many as the pipeline hands over at once.
+
+    None with tiles, whose size is not chosen yet.
+    """
     vae = question.vae_alone
-    if vae is None:
+    if vae is None or setting.options.tiling:
         return None
     if vae.takes_frames_as_batch:
         if not (at_once := question.frames_at_once(setting)):
             return None
         vae = vae.resized(frames=at_once, batch=1)
-    return _at_least(question, setting, vae.ask(of_vae_alone(vae, replace(setting, expandable=lean))))
+    return _at_least(question, setting, vae.ask(of_vae_alone(vae, replace(setting, expandable=False))))
 
 
 def of_vae_alone(vae: StageQuestion, setting: Setting) -> Setting:
     """What of a setting the VAE's own stage takes."""
     options = replace(setting.options, attention=None, attention_backend=None)
-    dtype = setting.dtype or vae.base.dtype
+    dtype = vae.base.dtype if vae.keeps_dtype else setting.dtype or vae.base.dtype
     return Setting(options=options, dtype=dtype, expandable=setting.expandable, torch=setting.torch)
 
 

@@ -37,7 +37,7 @@ def with_chunks(question: Question, setting: Setting, before: Trial | None) -> S
     vae = question.vae_alone
     if vae is None:
         return setting
-    frames, dtype = vae.size["frames"], setting.dtype or vae.base.dtype or "fp32"
+    frames, dtype = vae.size["frames"], of_vae_alone(vae, setting).dtype or "fp32"
     decoded = 3 * frames * prod(vae.sides) * ELEMENT_BYTES[dtype]  # earlier chunks wait on the card
     chunks = [(n, replace(setting, decode_chunk=n)) for n in range(frames - 1, 0, -1)]
     return _largest(question, _beside_others(question, vae, setting, before, decoded), frames, chunks) or setting

@@ -35,7 +35,7 @@ class Pruning:
             and all(self._moves_more(setting, trial) for trial in self.made.values())
             and self._helps(combination)
             and self.is_taken(combination)
-            and self.has_room(setting)
+            and not self._has_no_room(setting)
         )
 
     def nearest(self, combination: Combination) -> Trial | None:
@@ -73,18 +73,14 @@ class Pruning:
         befores = ((change, self.nearest(without(combination, change.name))) for change in combination)
         return all(before is None or may_help(change, before) for change, before in befores)
 
-    def has_room(self, setting: Setting, *, cut: bool = False) -> bool:
-        """Whether the card has as much as weights, the denoiser and the decode take alone, for which no trace is needed.
-
-        `cut` says that tiles have their size already.
-        """
-        for what, size in lower_bounds(self.question, setting, cut=cut):
+    def _has_no_room(self, setting: Setting) -> bool:
+        """Whether weights, the denoiser or the decode alone are more than the card has: no trace is needed then."""
+        for what, size in lower_bounds(self.question, setting):
             if size > self.question.capacity:
-                whole = "no tiles" if not setting.options.tiling else "tiles"
-                how = whole if "decode" in what else f"--offload {setting.placement.offload}"
+                how = "the decode as it is" if "decode" in what else f"--offload {setting.placement.offload}"
                 self.left_out.setdefault(how, f"{what} alone take {format_bytes(size)} at once")
-                return False
-        return True
+                return True
+        return False
 
     def _is_refused_too(self, setting: Setting) -> bool:
         """Whether weights come over a stream, and those of another way over a stream are cast before they come."""

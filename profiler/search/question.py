@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any, Self
 
 from profiler.allocator.histories import capacity_of
 from profiler.data.stack import Stack
@@ -21,7 +21,6 @@ from profiler.search.setting import Setting
 from profiler.search.trial import Trial
 
 UNIFIED = (12, 1)  # the architecture of GB10 alone, whose GPU has the host's memory
-Asked = TypeVar("Asked", bound="Question")
 SIZES = ("frames", "height", "width")
 UNPUBLISHED = Size(frames=1, height=512, width=512)  # what is run of a pipeline whose size nobody publishes
 
@@ -56,7 +55,7 @@ class Question:
             self.trials[setting] = Trial(setting=setting, found=found, refused=why, ram=self.ram)
         return replace(self.trials[setting], setting=setting)  # other changes may have led to the same setting
 
-    def resized(self: Asked, **sizes: int) -> Asked:
+    def resized(self, **sizes: int) -> Self:
         """The same question at another size, with nothing asked yet."""
         batch = sizes.pop("batch", self.batch)
         return replace(self, sizes={**self.sizes, **sizes}, batch=batch, trials={})
@@ -120,12 +119,13 @@ class Question:
 
 @dataclass(kw_only=True)
 class StageQuestion(Question):
-    """One stage of a model that is alone on the card."""
+    """One stage of a model that is alone on the card; `keeps_dtype` where its pipeline loads it in one whatever is asked."""
 
     spec: ModelSpec
     stage: StageName = "decode"
     text_length: int | None = None
     history: History = field(default_factory=History)
+    keeps_dtype: bool = False
 
     @property
     def name(self) -> str:
@@ -178,7 +178,9 @@ class GenerationQuestion(Question):
 
     @cached_property
     def vae_alone(self) -> StageQuestion | None:
-        return self._stage("decode", self.spec.dtype_of("vae")) if self.model and self.model.vae else None
+        if self.model is None or self.model.vae is None:
+            return None
+        return replace(self._stage("decode", self.dtype_of("vae", self.base)), keeps_dtype="vae" in self.spec.dtypes)
 
     @cached_property
     def denoiser_alone(self) -> StageQuestion | None:

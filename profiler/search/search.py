@@ -43,10 +43,8 @@ class Search:
                 with_floor = True
                 if not self.floor.fits:
                     break
-            setting = self._setting(combination)
-            if self.pruning.has_room(replace(setting, expandable=self._lean), cut=True):
-                self.made[combination] = self.question.ask(setting)
-                self.pruning.learn(combination)
+            self.made[combination] = self.question.ask(self._setting(combination))
+            self.pruning.learn(combination)
         if with_floor or not self._fitting:
             self.made.setdefault(self.floor.setting.changes, self.floor)
         self._ask_without_the_allocators()
@@ -121,15 +119,13 @@ class Search:
             settings = beside(trial.setting, frames, larger=settled)
             if settled:
                 family, settings = [combination], [] if trial.setting.expandable else settings
-            likely = (setting for setting in settings if settled or any(self._may_fit(one, setting) for one in family))
+            tight = [] if settled else [self.made[one] for one in family]
+            likely = (one for one in settings if settled or any(may_fit(self.question, trial, one) for trial in tight))
             for setting in islice(likely, NEXT):
                 if self._fits(family, setting) != settled:
                     return
             if settled:
                 return
-
-    def _may_fit(self, combination: Combination, setting: Setting) -> bool:
-        return may_fit(self.question, self.made[combination], setting)
 
     def _fits(self, family: list[Combination], setting: Setting) -> bool:
         """Whether the pieces of `setting` fit by the first of `family` that they do, in the place of which they come."""

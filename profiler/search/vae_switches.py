@@ -47,7 +47,7 @@ def refusal(question: Question, setting: Setting) -> str:
     try:
         switches(question, setting)
     except UserError as error:
-        return str(error)
+        return str(error).partition(": cannot be applied: ")[2].removesuffix("; leave it out") or str(error)
     return ""
 
 

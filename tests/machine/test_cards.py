@@ -91,13 +91,19 @@ def test_a_torch_that_may_well_be_is_taken(version: str) -> None:
         ("NVIDIA H100 80GB HBM3", "h100"),
         ("Tesla T4", "t4"),
         ("nvidia_a100", "a100"),
+        ("RTX 4070 Super 12 GB", "rtx-4070-super"),
+        ("4070 super", "rtx-4070-super"),
+        ("4060 Ti 16GB", "rtx-4060-ti-16gb"),
+        ("L40S 48 GB", "l40s"),
     ],
 )
 def test_a_card_goes_by_what_people_call_it(name: str, found: str) -> None:
     assert find_gpu(name).id == found
 
 
-@pytest.mark.parametrize("name", ["NVIDIA GeForce RTX 4090 Laptop GPU", "rtx-6090", "gtx-1080", "", "h-100-x"])
+@pytest.mark.parametrize(
+    "name", ["NVIDIA GeForce RTX 4090 Laptop GPU", "rtx-6090", "gtx-1080", "", "h-100-x", "rtx 4070 super 24GB"]
+)
 def test_a_card_that_there_is_not_is_told_with_the_nearest(name: str) -> None:
     with pytest.raises(UserError, match=r"^no card .*latentmeter cards.*--dump-card"):
         find_gpu(name)

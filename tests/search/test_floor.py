@@ -13,10 +13,11 @@ from profiler.machine.cards import find_gpu
 from profiler.machine.target import target_stack
 from profiler.models.find import find_model
 from profiler.models.pipeline_spec import catalog_pipeline
+from profiler.search.call import question_of
 from profiler.search.changes import CHANGES, leanest
 from profiler.search.instead import unlike
 from profiler.search.largest import MOST_WHOLE, largest
-from profiler.search.parts import denoiser_at_least, lower_bounds
+from profiler.search.parts import denoiser_at_least, lower_bounds, of_vae_alone
 from profiler.search.pieces import SIDES, _beside_others, _has_room, may_fit, with_chunks, with_tiles
 from profiler.search.pruning import CAST, Pruning
 from profiler.search.question import GenerationQuestion, StageQuestion
@@ -24,6 +25,7 @@ from profiler.search.search import CACHE, Search
 from profiler.search.setting import Setting
 from profiler.search.trial import Trial
 from profiler.search.troubles import is_heavy
+from profiler.search.vae_switches import refusal
 from tests.search.test_fit import VIDEO, applicable, whole
 
 SEQUENTIAL = Placement(offload="sequential")
@@ -202,6 +204,28 @@ def test_frames_that_are_a_batch_are_sliced_before_they_are_cut_into_tiles() -> 
     settings = Setting(), Setting().with_options(slicing=True), Setting(decode_chunk=2)
     whole_clip, sliced, chunk = (dict(lower_bounds(question, one))["the decode's tensors"] for one in settings)
     assert whole_clip > question.capacity > chunk > sliced
+    svd = GenerationQuestion(spec=catalog_pipeline("svd-xt"), stack=stack, context_bytes=context)
+    assert (
+        refusal(svd, Setting().with_options(framewise=True)) == "AutoencoderKLTemporalDecoder has no framewise switch"
+    )
+
+
+def test_a_vae_is_tried_in_the_dtype_in_which_its_pipeline_loads_it() -> None:
+    """Wan's is loaded in fp32 whatever --dtype says; asked alone in bf16, it is bf16, which the answer remarks on."""
+    stack, context = target_stack("rtx-4090", "2.13.0", None)
+    how: dict[str, Any] = {"stack": stack, "context_bytes": context, "base": Setting(dtype="bf16")}
+    for pipeline, dtype in (("wan2.1-t2v-1.3b", "fp32"), ("flux.1-dev", "bf16")):
+        vae = question_of(pipeline, None, {}, dict(how)).vae_alone
+        assert vae and of_vae_alone(vae, Setting(dtype="bf16")).dtype == dtype
+        alone = question_of(pipeline, "decode", {}, dict(how))
+        assert alone.base.dtype == "bf16" and ("loads this VAE in fp32" in str(alone.notes)) is (dtype == "fp32")
+
+
+def test_what_must_stand_there_at_least_leaves_a_lora_out() -> None:
+    """It may be too little then, which costs a trial, and never too much, which would rule out what fits."""
+    adapted = replace(whole(), call={"steps": 2, "lora": 4})
+    assert [*lower_bounds(adapted, Setting())] == [*lower_bounds(whole(), Setting())]
+    assert adapted.ask(Setting()).allocated > whole().ask(Setting()).allocated
 
 
 @pytest.mark.parametrize("most", [1, 3, 24])
