@@ -31,8 +31,8 @@ class HeldTrace(UsageTrace, PlacedTrace):
     has there called anew, as a loop does, had put it somewhere: it is the one.
     """
 
-    def __init__(self, *args: object) -> None:
-        super().__init__(*args)
+    def __init__(self, *args: Any, **how: Any) -> None:
+        super().__init__(*args, **how)
         self.held: dict[int, tuple[CodeType, int]] = {}
         self._made: dict[int, list[Running]] = {}
         self._now: list[Running] = []
@@ -62,9 +62,15 @@ class HeldTrace(UsageTrace, PlacedTrace):
 
     def _move(self, x: Any, *how: Any) -> Any:
         """As the placed trace's; a move reads what it copies."""
-        if (number := self.number_of(x)) is not None:
-            self.reads[number].append(len(self.ops))
+        self.note_reads(len(self.ops), x)
         return super()._move(x, *how)
+
+    def copied(self, old: int, new: int) -> None:
+        """Note who holds it: as there, where it died in the call, else one of the calls around."""
+        if self.blocks[new].died is None and self.blocks[new].term == "activations":
+            self._made[new] = self._look()
+        elif old in self.held:
+            self.held[new] = self.held[old]
 
     def _look(self) -> list[Running]:
         """The calls below the pipeline's, outermost first. No frame is kept: it would keep its variables."""
