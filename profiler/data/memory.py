@@ -100,7 +100,12 @@ class PhasePeak:
     @property
     def when(self) -> str:
         """Its name, and of which call it is where that is not the first."""
-        return f"{self.name} of the second call" if self.call == SECOND else self.name
+        return when(self.name, self.call)
+
+
+def when(phase: str, call: int) -> str:
+    """The name of a phase, and of which call it is where that is not the first."""
+    return f"{phase} of the second call" if call == SECOND else phase
 
 
 def highest(phases: Iterable[PhasePeak]) -> PhasePeak:

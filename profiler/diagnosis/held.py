@@ -1,10 +1,14 @@
 """A trace of a whole generation that also notes by which line of Python each tensor is held."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any, NamedTuple
+
+from torch import nn
 
 from profiler.diagnosis.usage import UsageTrace
 from profiler.stages.generation import Generation
@@ -37,6 +41,16 @@ class HeldTrace(UsageTrace, PlacedTrace):
         self._made: dict[int, list[Running]] = {}
         self._now: list[Running] = []
         self._numbers = count()
+        self.spans: list[tuple[range, range]] = []  # events and ops of each call
+
+    @contextmanager
+    def during(self, phase: str, term: str, module: nn.Module | None = None) -> Iterator[None]:
+        """As the placed trace's; note where calls begin and end."""
+        events, ops = len(self.events), len(self.ops)
+        with super().during(phase, term, module):
+            yield
+        if phase in ("cold", "warm"):
+            self.spans.append((range(events, len(self.events)), range(ops, len(self.ops))))
 
     def enter(self, path: str) -> None:
         """Note the calls that are running, so that a module's next call is told from this one."""

@@ -177,7 +177,18 @@ def test_two_steps_peak_as_four_do() -> None:
 def test_the_pipeline_is_left_as_it_was() -> None:
     pipe, call = PIPELINES["flux"]()
     weights = dict(pipe.transformer.named_parameters())
-    profiler.estimate_call(pipe, inputs=call, placement=Placement(offload="sequential"), gpu="t4")
+    own = pipe.transformer.register_forward_hook(lambda *_: None)
+
+    def called(**call: Any) -> Any:
+        # As transformers at a text encoder's first call. It notes that it did; done twice, hidden states come twice.
+        pipe.transformer.register_forward_hook(lambda *_: None)
+        return pipe(**call)
+
+    how: Any = {"placement": Placement(offload="sequential"), "gpu": "t4"}
+    profiler.estimate_call(called, inputs=call, modules=pipe, **how)
+    assert len(pipe.transformer._forward_hooks) == 1
+    own.remove()
+    assert not pipe.transformer._forward_hooks
     assert all(value is weights[name] for name, value in pipe.transformer.named_parameters())
     assert not any(hasattr(module, "_hf_hook") for module in pipe.transformer.modules())
     assert torch.zeros(1).device == torch.device("cpu")
