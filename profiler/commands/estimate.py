@@ -28,6 +28,7 @@ from profiler.data.records import CallEstimate, Estimate
 from profiler.data.units import format_bytes
 from profiler.data.workload import STAGES, History, Placement
 from profiler.errors import UserError
+from profiler.models.lora import each_lora
 
 PLACEMENT = ("offload", "stream", "record_stream", "low_cpu_mem")
 OF_GENERATION = (*PLACEMENT, "steps", "guidance", "images_per_prompt", "decode_chunk", "lora")
@@ -52,7 +53,7 @@ def estimate(model: str, no_cache: bool, as_json: bool, **values: Any) -> None:
         with told_on_terminal() as tell:
             whole = api.generate(model, cache=not no_cache, tell=tell, **asked)
         title = [model, "whole generation" if asked["stage"] == "generate" else f"{asked['stage']} in a generation"]
-        title += [f"lora {asked['lora']}"] if "lora" in asked else []
+        title += [f"lora {' and '.join(map(str, each_lora(asked['lora'])))}"] if "lora" in asked else []
         emit(
             asdict(whole),
             as_json,

@@ -63,10 +63,12 @@ def did_you_mean(name: str, known: Sequence[str]) -> str:
 
 
 def typed(*words: str, **options: Any) -> str:
-    """A command line of `words` and `options`, quoted for a shell; True is a switch, None is left out."""
+    """A command line of `words` and `options`, quoted for a shell; True is a switch, None is left out, a tuple given item
+    by item."""
     given = [
         word
-        for name, value in options.items()
+        for name, values in options.items()
+        for value in (values if isinstance(values, tuple) else (values,))
         if value is not None
         for word in ([_option(name)] if value is True else [_option(name), str(value)])
     ]
