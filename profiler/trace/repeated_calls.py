@@ -163,6 +163,8 @@ class Repeats:
             return function()
         if call := next((call for call in self._calls.get(key, ()) if call.agrees(given.items, path)), None):
             story.values.read |= {given.items[place].block for place in call.read}
+            if self._looked.get(called) is not state[1]:
+                self._looked[called] = state[1].keep()  # a layer like another: at its next call it need not be read
             return self.copy(call, given, path)
         first, begin, routes, values = len(story.blocks), len(story.events), Counter(story.routes), story.values
         told = story.told
