@@ -177,27 +177,27 @@ def hotspots(
     """Hot spots of one stage, and the profile that they were read from.
 
     Without a GPU by default, arguments as for `profiler.estimate`; measured here on `device`, or taken from the run in
-    folder `run`. With `stage="generate"` they are those of a whole generation's first call, arguments as for
+    folder `run`. With `stage="generate"` they are those of a whole generation's higher call of two, arguments as for
     `profiler.generate`. Raises UserError, ModelError, and LatentmeterError where a measurement fails.
     """
     named = [value for value in (gpu, vram, reserve, torch, cudnn, run and alloc_conf) if value is not None]
     if sum(map(bool, (device, run, named))) > 1:  # a run has its own stack
         raise UserError("--device, --measured and an estimate's stack (--gpu, --vram, --torch ...) exclude each other")
-    here: dict[str, Any] = {"torch": torch, "cudnn": cudnn, "alloc_conf": alloc_conf, "reserve": reserve}
-    said = {}
-    if vram is not None and gpu is None:
-        ask: Callable[..., Any] = generate if stage == "generate" else estimate
-        gpu, found = worst_of(vram, lambda card: ask(model, stage, gpu=card, vram=vram, **here, **workload))
-        said = {"stack.card": found.notes["stack.card"]}
     if stage == "generate":
         if device or run:
             raise UserError("--device and --measured: go with a single stage; a whole generation is estimated")
         from profiler.diagnosis.generation import generation_hotspots
         from profiler.models.pipeline_folder import find_pipeline
 
-        target, context = target_stack(gpu, torch, cudnn, None, alloc_conf, vram, reserve)
-        how: dict[str, Any] = {"context_bytes": context, "remedies": remedies, "said": said}
-        return generation_hotspots(find_pipeline(model), target, **how, **workload)
+        def target_of(card: str | None) -> tuple[Stack, int | None]:
+            return target_stack(card, torch, cudnn, None, alloc_conf, vram, reserve)
+
+        return generation_hotspots(find_pipeline(model), target_of, gpu, vram, remedies=remedies, **workload)
+    said = {}
+    if vram is not None and gpu is None:
+        here: dict[str, Any] = {"torch": torch, "cudnn": cudnn, "alloc_conf": alloc_conf, "reserve": reserve}
+        gpu, found = worst_of(vram, lambda card: estimate(model, stage, gpu=card, vram=vram, **here, **workload))
+        said = {"stack.card": found.notes["stack.card"]}
     spec = find_model(model)
     asked = with_environment(spec.workload(stage, **workload), spec)
     from profiler.diagnosis.collect import estimated, measured

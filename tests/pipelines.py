@@ -1,6 +1,6 @@
 """Small pipelines of real classes, with weights on `meta`, and how each is called. A scheduler has its numbers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -129,15 +129,17 @@ def cogvideox() -> Made:
     return pipe, {"prompt": "a cat", "height": 64, "width": 96, "num_frames": 9, "num_inference_steps": 2}
 
 
-def save_lora(path: Path) -> None:
-    """A LoRA of the small FLUX in fp32, on the layers of its two components that LoRAs in the field adapt."""
+ADAPTED = {
+    "transformer": (8, ("to_q", "to_k", "to_v", "to_out.0", "proj_mlp")),
+    "text_encoder": (4, ("q_proj", "v_proj")),
+}
+
+
+def save_lora(path: Path, adapted: Mapping[str, tuple[int, tuple[str, ...]]] = ADAPTED) -> None:
+    """A LoRA of the small FLUX in fp32, by default on the layers of its two components that LoRAs in the field adapt."""
     from safetensors.torch import save_file
 
     pipe, weights = flux()[0], {}
-    adapted = {
-        "transformer": (8, ("to_q", "to_k", "to_v", "to_out.0", "proj_mlp")),
-        "text_encoder": (4, ("q_proj", "v_proj")),
-    }
     for component, (rank, names) in adapted.items():
         for name, layer in pipe.components[component].named_modules():
             if name.endswith(names):

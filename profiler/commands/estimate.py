@@ -30,6 +30,7 @@ from profiler.data.records import CallEstimate, Estimate
 from profiler.data.units import format_bytes
 from profiler.data.workload import STAGES, History, Placement
 from profiler.errors import UserError
+from profiler.models.lora import each_lora
 
 PLACEMENT = ("offload", "stream", "record_stream", "low_cpu_mem")
 OF_GENERATION = (*PLACEMENT, "steps", "guidance", "images_per_prompt", "decode_chunk", "lora")
@@ -59,7 +60,7 @@ def estimate(model: str, no_cache: bool, as_json: bool, **values: Any) -> None:
         with told_on_terminal() as tell:
             found = api.generate(model, cache=not no_cache, tell=tell, **asked)
         title = [model, "whole generation" if stage == "generate" else f"{stage} in a generation"]
-        title += [f"lora {asked['lora']}"] if "lora" in asked else []
+        title += [f"lora {' and '.join(map(str, each_lora(asked['lora'])))}"] if "lora" in asked else []
         show = partial(show_generation, ", ".join(filter(None, [*title, placement.key])))
     emit(asdict(found), as_json, lambda _: show(found))
     if found.fits is False and not as_json and stage in ("generate", *STAGES):

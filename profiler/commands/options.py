@@ -125,7 +125,9 @@ _generation = together(
     click.option(
         "--lora",
         metavar="FILE|RANK",
-        help="Load a LoRA: its safetensors file or folder; a rank makes one up (generate).",
+        multiple=True,
+        callback=lambda _, __, given: None if not given else given if len(given) > 1 else given[0],
+        help="Load a LoRA: its safetensors file or folder; a rank makes one up (generate). Repeatable.",
     ),
 )
 

@@ -88,7 +88,7 @@ class PhaseLevels:
     @property
     def when(self) -> str:
         """Its name, and of which call it is where that is not the first."""
-        return f"{self.name} of the second call" if self.call == SECOND else self.name
+        return when(self.name, self.call)
 
 
 Phase = TypeVar("Phase", bound=PhaseLevels)
@@ -110,6 +110,11 @@ class PhasePeak(PhaseLevels):
     def largest_first(self) -> list[tuple[str, int]]:
         """The components on the card with their weights."""
         return sorted(self.weights.items(), key=lambda item: -item[1])
+
+
+def when(phase: str, call: int) -> str:
+    """The name of a phase, and of which call it is where that is not the first."""
+    return f"{phase} of the second call" if call == SECOND else phase
 
 
 def highest(phases: Iterable[Phase]) -> Phase:

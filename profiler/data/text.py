@@ -63,9 +63,11 @@ def did_you_mean(name: str, known: Sequence[str]) -> str:
 
 
 def typed(*words: str, **options: Any) -> str:
-    """A command line of `words` and `options`, quoted for a shell; True is a switch, None is left out."""
+    """A command line of `words` and `options`, quoted for a shell; True is a switch, None is left out, a tuple given item
+    by item."""
     given = [*words]
-    for name, value in options.items():
-        if value is not None:
-            given += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
+    for name, values in options.items():
+        for value in values if isinstance(values, tuple) else (values,):
+            if value is not None:
+                given += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
     return shlex.join(given)

@@ -27,15 +27,14 @@ def call_hotspots(
     stack: Stack,
     context_bytes: int | None,
 ) -> Hotspots:
-    """Where the peak of the first call is, and why its bytes are alive. Arguments and errors as of `estimate_call`.
+    """Where the peak of the first call is, of a pipeline that of the higher of two, and why its bytes are alive.
 
-    It is traced anew, with who reads each tensor and without the shortcut of repeated calls, and takes the longer for it.
+    Arguments and errors as of `estimate_call`. It is traced anew, with who reads each tensor.
     """
     owner, name = function if modules is None else modules, getattr(function, "__qualname__", type(function).__name__)
     if is_pipeline(owner):
-        how: dict[str, Any] = {"options": MemoryOptions(), "name": name, "function": function}
-        at = placement or Placement()
-        return summarize(profile_pipeline(owner, inputs, at, stack, context_bytes=context_bytes, **how))
+        how: dict[str, Any] = {"name": name, "function": function, "context_bytes": context_bytes}
+        return summarize(profile_pipeline(owner, inputs, placement or Placement(), stack, **how))
     root = root_of(owner)
     counts = Counter[str]()
     for weight in root.parameters():

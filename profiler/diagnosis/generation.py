@@ -1,27 +1,29 @@
-"""Hot spots of a whole generation: the profile of its load and first call, and what another placement would take."""
+"""Hot spots of a whole generation: the profile of its highest call, of two, and what another placement would take."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
-from profiler.allocator.histories import Histories, allocator_of
-from profiler.allocator.replay import Replay
+from profiler.allocator.histories import Histories
 from profiler.data.alloc_conf import VARIABLE
 from profiler.data.memory import SECOND, Memory, PhasePeak, highest
-from profiler.data.records import AppliedOption
 from profiler.data.stack import Stack
 from profiler.data.units import format_bytes
 from profiler.data.workload import MemoryOptions, Placement
 from profiler.diagnosis.collect import make_profile, usage_of
 from profiler.diagnosis.held import HeldTrace
 from profiler.diagnosis.hotspots import Hotspots, summarize
+from profiler.diagnosis.one_call import one_call, usage_on
 from profiler.diagnosis.profile import Generated, Profile
 from profiler.diagnosis.remedies import CAUTIONS, EXPANDABLE, Remedy, make_remedy, sort_out, with_expandable
 from profiler.errors import LatentmeterError
 from profiler.estimation.answer import plans_on
 from profiler.estimation.calls import check_call
-from profiler.estimation.placed import estimate_placed, phases_of, trace_placed
+from profiler.estimation.placed import Found, TracedGeneration, ask_traced, trace_generation, trace_placed
+from profiler.estimation.priced import Priced
+from profiler.estimation.worst import worst_of
 from profiler.models.build import TORCH_DTYPES
 from profiler.models.pipeline_spec import PipelineSpec
 from profiler.stages.generation import Generation
@@ -41,29 +43,46 @@ PLACEMENTS = (
 
 def generation_hotspots(
     spec: PipelineSpec,
-    stack: Stack,
+    target_of: Callable[[str | None], tuple[Stack, int | None]],
+    gpu: str | None = None,
+    vram: str | None = None,
     placement: Placement | None = None,
     options: MemoryOptions | None = None,
     *,
     remedies: bool,
-    context_bytes: int | None = None,
-    said: Mapping[str, str] = NOTHING,
     **call: Any,
 ) -> tuple[Hotspots, Profile]:
-    """Hot spots of a generation, and the profile they were read from. Arguments and errors as of `estimate_generation`.
+    """Hot spots of a generation, and the profile they were read from. Arguments and errors as of `ask_traced`.
 
-    `said` are notes on its card.
+    They are of card `gpu`, or of those sold with `vram` the one that needs most; `target_of` has the stack of a card, and
+    its context's bytes.
     """
     check_call(call)
     call = {name: value for name, value in call.items() if value is not None}
     placement, options = placement or Placement(), options or MemoryOptions()
-    pipe, inputs, applied, notes = made_ready(spec, options, **call)
-    how: dict[str, Any] = {"options": options, "applied": applied, "name": spec.id, "context_bytes": context_bytes}
-    profile = profile_pipeline(pipe, inputs, placement, stack, **how)
-    profile = replace(profile, notes={**profile.notes, **notes, **said})
+    how: dict[str, Any] = {"placement": placement, "options": options, "kind": HeldTrace, **call}
+    said = {}
+    if vram is not None and gpu is None:
+        how["traced"] = {}
+        gpu, found = worst_of(vram, lambda card: _ask(TracedGeneration.on, spec, *target_of(card), how))
+        said = {"stack.card": found.notes["stack.card"]}
+    target = target_of(gpu)
+    profile, histories = _ask(partial(profile_traced, name=spec.id), spec, *target, how)
+    profile.notes.update(said)
     if not remedies:
         return summarize(profile), profile
-    return summarize(profile, *_remedies(profile, spec, placement, options, context_bytes, call)), profile
+    tried = _remedies(profile, histories, spec, placement, options, target[1], call)
+    return summarize(profile, *tried), profile
+
+
+def _ask(
+    read: Callable[[TracedGeneration, Stack, int | None], Found],
+    spec: PipelineSpec,
+    stack: Stack,
+    context_bytes: int | None,
+    how: dict[str, Any],
+) -> Found:
+    return ask_traced(lambda one: read(one, stack, context_bytes), spec, stack, **how)
 
 
 def profile_pipeline(
@@ -72,47 +91,56 @@ def profile_pipeline(
     placement: Placement,
     stack: Stack,
     *,
-    options: MemoryOptions,
     name: str,
     function: Any = None,
-    applied: Mapping[str, AppliedOption] = NOTHING,
     context_bytes: int | None = None,
 ) -> Profile:
-    """The profile of a pipeline's load and first call; `options` were `applied` before. Raises UserError, ModelError.
+    """The profile of a pipeline's highest call, of two. Raises UserError, ModelError.
 
     `function` is what calls the pipeline, by default itself.
     """
-    how: dict[str, Any] = {"context_bytes": context_bytes, "options": options, "applied": applied}
-    called = function or pipe
-    whole = estimate_placed(called, pipe, inputs, placement, stack, **how)
-    run, trace = Generation(called, pipe, inputs, placement), HeldTrace(stack)
-    run.asked, run.options = options, applied
-    trace_placed(run, trace, warm_calls=0)
+    traced = trace_generation(function or pipe, pipe, inputs, placement, stack, kind=HeldTrace)
+    return profile_traced(traced, stack, context_bytes, name)[0]
+
+
+def profile_traced(
+    traced: TracedGeneration, stack: Stack, context_bytes: int | None, name: str
+) -> tuple[Profile, Histories]:
+    """The profile of the call with the highest peak, the first or the second, and the replays of both.
+
+    The trace is a `HeldTrace`. Raises Elsewhere as `TracedGeneration.on` does.
+    """
+    whole, histories = traced.replayed(stack, context_bytes)
+    run, trace, stream = traced.watched.run, traced.trace, histories.events
+    assert isinstance(trace, HeldTrace)
     usage = usage_of(run, trace)
     usage = replace(usage, owners=dict(trace.owners) | usage.owners, held=trace.held)
-    named = inputs if isinstance(inputs, Mapping) else NOTHING
+    call = max(SECOND - 1, highest(whole.phases).call)
+    events, ops = trace.spans[call - 1]
+    if isinstance(stream, Priced):
+        usage = usage_on(stream, usage)
+        events = range(stream.at[events.start], stream.at[events.stop])
+    named = run.inputs if isinstance(run.inputs, Mapping) else NOTHING
     asked = Generated(
         pipeline=name,
         dtype="",
         frames=named.get("num_frames"),
         height=named.get("height"),
         width=named.get("width"),
-        options=options,
-        placement=placement,
+        options=run.asked,
+        placement=run.placement,
     )
-    plan_of, spans = plans_on(stack), phases_of(trace)
-    histories = Histories(trace, stack, context_bytes, plan_of, spans=spans)
-    if whole.fits and histories.here and histories.here.refused:  # the first call anew, which no later one is
-        histories.fresh = Replay(trace, allocator_of(stack, histories.capacity), plan_of=plan_of, spans=spans)
-    profile = make_profile(histories, asked, "estimated", usage)
-    component = pipe.components.get(profile.ops[profile.peak_op][0].split(".")[0])
+    both = make_profile(histories, asked, "estimated", usage)
+    profile = one_call(both, call, histories.fresh.phases, events, ops)
+    component = run.pipe.components.get(profile.ops[profile.peak_op][0].split(".")[0])
     dtype = next((name for name, its in TORCH_DTYPES.items() if its == getattr(component, "dtype", None)), "")
-    notes = {"second call": second_call(whole.phases)} | whole.notes
-    return replace(profile, workload=replace(asked, dtype=dtype), notes=notes, verdict=whole.verdict)
+    notes = {"second call": second_call(whole.phases, call)} | whole.notes
+    told = replace(profile, workload=replace(asked, dtype=dtype), notes=notes, verdict=whole.verdict)
+    return told, histories
 
 
-def second_call(phases: Sequence[PhasePeak]) -> str:
-    """How much a second call takes beside the first one, whose hot spots these are, and in which phase."""
+def second_call(phases: Sequence[PhasePeak], told: int) -> str:
+    """How much a second call takes beside the first one, and in which phase; of which of them the hot spots are `told`."""
     first, second = (
         {
             level: max(getattr(phase.peak, f"{level}_bytes") for phase in phases if phase.call == call)
@@ -128,11 +156,13 @@ def second_call(phases: Sequence[PhasePeak]) -> str:
     if not more:
         return "takes no more than the first, whose hot spots these are"
     where = highest(phase for phase in phases if phase.call == SECOND).name
-    return f"takes {' and '.join(more)}, the most in {where}; these are the hot spots of the first"
+    whose = "its hot spots" if told == SECOND else "the hot spots of the first"
+    return f"takes {' and '.join(more)}, the most in {where}; these are {whose}"
 
 
 def _remedies(
     profile: Profile,
+    histories: Histories,
     spec: PipelineSpec,
     placement: Placement,
     options: MemoryOptions,
@@ -141,6 +171,7 @@ def _remedies(
 ) -> tuple[list[Remedy], dict[str, str]]:
     """Other placements, the VAE's switches and expandable segments, each by itself: those that help, why not the others."""
     before = Memory(allocated_bytes=profile.peak, reserved_bytes=profile.reserved)
+    calls = max(phase.call for phase in profile.phases)
     fits = None if profile.verdict is None else profile.verdict != "does not fit"
     tried, left_out = [], {}
     for name, how, other, switched in _candidates(placement, options):
@@ -148,7 +179,7 @@ def _remedies(
             pipe, inputs, applied, _ = made_ready(spec, switched, **call)
             run, trace = Generation(pipe, pipe, inputs, other), PlacedTrace(profile.stack)
             run.asked, run.options = switched, applied
-            trace_placed(run, trace, warm_calls=0)
+            trace_placed(run, trace, warm_calls=calls - 1)
         except LatentmeterError as error:
             left_out[how] = str(error)
             continue
@@ -156,13 +187,19 @@ def _remedies(
         caution = (
             f"slower: weights wait on the host, {format_bytes(trace.host.peak)} at most, and are moved for their use"
         )
-        remedy = make_remedy(name, how, before, after.peak, CAUTIONS.get(name, caution))
+        remedy = make_remedy(name, how, before, _highest(after, calls), CAUTIONS.get(name, caution))
         tried.append(replace(remedy, fits=after.fits, fits_before=fits))
     if expandable := with_expandable(profile.stack):
-        after = Histories(profile, expandable, context_bytes, plans_on(expandable))
-        remedy = make_remedy("expandable_segments", f"{VARIABLE}={EXPANDABLE}", before, after.peak)
+        after = Histories(histories.events, expandable, context_bytes, plans_on(expandable))
+        remedy = make_remedy("expandable_segments", f"{VARIABLE}={EXPANDABLE}", before, _highest(after, calls))
         tried.append(replace(remedy, fits=after.fits, fits_before=fits))
     return sort_out(tried, left_out)
+
+
+def _highest(histories: Histories, calls: int) -> Memory:
+    """The higher peak of as many calls, one or two."""
+    both = (histories.peak, histories.later)[:calls]
+    return max(both, key=lambda peak: peak.allocated_bytes or 0)
 
 
 def _candidates(placement: Placement, options: MemoryOptions) -> Iterator[tuple[str, str, Placement, MemoryOptions]]:

@@ -1,10 +1,14 @@
 """A trace of a whole generation that also notes by which line of Python each tensor is held."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any, NamedTuple
+
+from torch import nn
 
 from profiler.diagnosis.usage import UsageTrace
 from profiler.stages.generation import Generation
@@ -31,12 +35,22 @@ class HeldTrace(UsageTrace, PlacedTrace):
     has there called anew, as a loop does, had put it somewhere: it is the one.
     """
 
-    def __init__(self, *args: object) -> None:
-        super().__init__(*args)
+    def __init__(self, *args: Any, **how: Any) -> None:
+        super().__init__(*args, **how)
         self.held: dict[int, tuple[CodeType, int]] = {}
         self._made: dict[int, list[Running]] = {}
         self._now: list[Running] = []
         self._numbers = count()
+        self.spans: list[tuple[range, range]] = []  # events and ops of each call
+
+    @contextmanager
+    def during(self, phase: str, term: str, module: nn.Module | None = None) -> Iterator[None]:
+        """As the placed trace's; note where calls begin and end."""
+        events, ops = len(self.events), len(self.ops)
+        with super().during(phase, term, module):
+            yield
+        if phase in ("cold", "warm"):
+            self.spans.append((range(events, len(self.events)), range(ops, len(self.ops))))
 
     def enter(self, path: str) -> None:
         """Note the calls that are running, so that a module's next call is told from this one."""
@@ -62,9 +76,15 @@ class HeldTrace(UsageTrace, PlacedTrace):
 
     def _move(self, x: Any, *how: Any) -> Any:
         """As the placed trace's; a move reads what it copies."""
-        if (number := self.number_of(x)) is not None:
-            self.reads[number].append(len(self.ops))
+        self.note_reads(len(self.ops), x)
         return super()._move(x, *how)
+
+    def copied(self, old: int, new: int) -> None:
+        """Note who holds it: as there, where it died in the call, else one of the calls around."""
+        if self.blocks[new].died is None and self.blocks[new].term == "activations":
+            self._made[new] = self._look()
+        elif old in self.held:
+            self.held[new] = self.held[old]
 
     def _look(self) -> list[Running]:
         """The calls below the pipeline's, outermost first. No frame is kept: it would keep its variables."""

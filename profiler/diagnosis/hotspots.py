@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from profiler.data.memory import PeakAt, Verdict
+from profiler.data.memory import PeakAt, Verdict, when
 from profiler.data.spans import Span
 from profiler.data.stack import Stack
 from profiler.data.units import format_bytes
@@ -35,7 +35,7 @@ SMALL = 0.02  # of the peak: modules, and lines of the timeline, below it are le
 class Hotspots:
     """Where the bytes of one workload are. `by_module` adds up to `allocated`; `modules` begin with the stage itself.
 
-    `left_out` says of each option that is no remedy why it is none; `phases` are those of a generation's first call;
+    `left_out` says of each option that is no remedy why it is none; `phases` are those of a generation's call that is told;
     `verdict` whether an estimate fits its card.
     """
 
@@ -76,7 +76,9 @@ class Hotspots:
         """In two lines: the peak and where it is, and what lowers it most."""
         place = f"{self.peak_at.module or 'the stage itself'} ({short_name(self.peak_at.op)})"
         peak = self.timeline.peak.event
-        place += "".join(f", {phase.name}" for phase in self.phases if phase.start <= peak < phase.stop)
+        place += "".join(
+            f", {when(phase.name, phase.call)}" for phase in self.phases if phase.start <= peak < phase.stop
+        )
         best = next((remedy for remedy in self.remedies if remedy.lowers == "allocated"), None)
         lower = describe_remedy(best) if best else "nothing that was tried lowers it" if self.left_out else ""
         fits = f"; {self.verdict} on {self.stack.gpu}" if self.verdict else ""

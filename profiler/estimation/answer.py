@@ -5,7 +5,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -50,15 +50,16 @@ def answer(
     *,
     context_bytes: int | None,
     started: float,
-    spans: Sequence[Span] = (),
+    histories: Histories | None = None,
     owners: Mapping[int, str] = MappingProxyType({}),
     host: HostBytes | None = None,
 ) -> CallEstimate:
     """The estimate that a trace gives; `started` is when its making began (`time.perf_counter`).
 
-    Of a placed call: `spans` are its phases, `owners` says whose weights a block has, `host` what is on the host.
+    Of a placed call: `histories` are its replays with phases, `owners` says whose weights a block has, `host` what is on the
+    host.
     """
-    histories = Histories(traced.events, stack, context_bytes, plans_on(stack), traced.unplanned_bytes, spans)
+    histories = histories or Histories(traced.events, stack, context_bytes, plans_on(stack), traced.unplanned_bytes)
     peak, fresh = histories.peak, histories.fresh
     verdict, _ = histories.verdict()
     notes = stack_notes(stack, traced.routes, traced.sources) | _unknowns(stack, context_bytes) | traced.notes
@@ -86,7 +87,7 @@ def answer(
         verdict=verdict,
         capacity_bytes=histories.capacity,
         first_call_fits=histories.first_call_fits,
-        largest=fresh.largest(weights=not spans),  # of a placed call, they are told by component
+        largest=fresh.largest(weights=not fresh.spans),  # of a placed call, they are told by component
         output_shapes=traced.output_shapes,
         seconds=time.perf_counter() - started,
         options=traced.options,

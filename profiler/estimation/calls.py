@@ -90,10 +90,10 @@ def generate(
 
     `pipeline` is a catalog id, a diffusers folder or a hub id. `call` takes `frames`, `height`, `width`, `steps`,
     `guidance`, `prompts`, `images_per_prompt`, `text_length`, `decode_chunk`, `dtype`, and `lora`: the safetensors file of
-    a LoRA or its folder, or a rank, for one on the layers that diffusers' training scripts adapt; it is not fused. With
-    another `stage` the answer has the phases of that alone, of the same generation: `text-encode`, `encode`, `sample` or
-    `denoise` (the loop), `decode`, `postprocess`. The card is named as for `estimate`. With `cache` the same question is
-    answered from disk the next time. `tell` hears what is done.
+    a LoRA or its folder, or a rank, for one on the layers that diffusers' training scripts adapt, or several of these, all
+    active; it is not fused. With another `stage` the answer has the phases of that alone, of the same generation:
+    `text-encode`, `encode`, `sample` or `denoise` (the loop), `decode`, `postprocess`. The card is named as for `estimate`.
+    With `cache` the same question is answered from disk the next time. `tell` hears what is done.
 
     Raises UserError, ModelError.
     """

@@ -5,8 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
+from profiler.allocator.histories import Histories
 from profiler.data.alloc_conf import alloc_conf_of, with_alloc_conf
 from profiler.data.events import first_event, first_later_event
 from profiler.data.latent import LatentEstimate
@@ -16,7 +17,7 @@ from profiler.data.spans import Span, spans_of
 from profiler.data.stack import RESERVE, Stack
 from profiler.data.workload import DtypeName, MemoryOptions, Placement, Workload
 from profiler.errors import MODEL_FAILURES, LatentmeterError, ModelError, UserError, first_line
-from profiler.estimation.answer import answer, closed_form
+from profiler.estimation.answer import answer, closed_form, plans_on
 from profiler.estimation.estimator import Watched, trace_calls
 from profiler.estimation.priced import Priced, priced
 from profiler.kernels.prices import Elsewhere
@@ -30,6 +31,7 @@ from profiler.stages.generation_ready import call_of, made_ready
 from profiler.trace.placed import PlacedTrace
 
 Tell = Callable[[str], None]
+Found = TypeVar("Found")
 NONE = MemoryOptions()
 CHECKED = "taken to find nothing: it would make a black picture of what it finds"
 
@@ -38,36 +40,49 @@ def estimate_generation(
     spec: PipelineSpec,
     stack: Stack,
     *,
+    context_bytes: int | None = None,
+    tell: Tell = lambda _: None,
+    **how: Any,
+) -> CallEstimate:
+    """Estimate the pipeline that `spec` describes; `tell` hears what is done. The rest, and errors, as of `ask_traced`."""
+    return ask_traced(lambda one: one.on(stack, context_bytes, tell), spec, stack, tell=tell, **how)
+
+
+def ask_traced(
+    ask: "Callable[[TracedGeneration], Found]",
+    spec: PipelineSpec,
+    stack: Stack,
+    *,
     placement: Placement,
     options: MemoryOptions,
     dtype: DtypeName | None = None,
-    context_bytes: int | None = None,
     tell: Tell = lambda _: None,
     traced: "dict[str, list[TracedGeneration]] | None" = None,
+    kind: type[PlacedTrace] = PlacedTrace,
     **call: Any,
-) -> CallEstimate:
-    """Estimate the pipeline that `spec` describes; `call` as for `made_ready`. `tell` hears what is done.
+) -> Found:
+    """What `ask` finds in a trace of the pipeline that `spec` describes, on `stack`; `call` as for `made_ready`.
 
-    `traced` keeps the last traces: asked the same but for the card, one of them is priced and replayed anew.
-    Raises UserError for an argument or option that it does not take, ModelError where the call fails.
+    `traced` keeps the last traces: asked the same but for the card, one of them is priced and replayed anew. `kind` traces.
+    Raises UserError for an argument or option that the pipeline does not take, ModelError where the call fails.
     """
     kept_as = repr(
         (spec.digest, placement, options, dtype, call, sorted(asdict(_without_card(stack)).items(), key=str))
     )
     for one in traced.get(kept_as, ()) if traced is not None else ():
         with suppress(Elsewhere):  # what this card's kernels make of a call is not what was traced
-            return one.on(stack, context_bytes, tell)
+            return ask(one)
     tell(f"building {spec.id}")
     pipe, inputs, applied, notes = made_ready(spec, options, dtype, **call)
-    how: dict[str, Any] = {"options": options, "applied": applied, "tell": tell, "notes": notes}
+    how: dict[str, Any] = {"options": options, "applied": applied, "tell": tell, "notes": notes, "kind": kind}
     if traced is not None:
         with suppress(Elsewhere):  # a buffer that no price says
             one = trace_generation(pipe, pipe, inputs, placement, stack, **how, slots=True)
             both = [*traced.get(kept_as, ()), one][-2:]  # a trace is some hundred MB
             traced.clear()
             traced[kept_as] = both
-            return one.on(stack, context_bytes, tell)
-    return trace_generation(pipe, pipe, inputs, placement, stack, **how).on(stack, context_bytes, tell)
+            return ask(one)
+    return ask(trace_generation(pipe, pipe, inputs, placement, stack, **how))
 
 
 def _without_card(stack: Stack) -> Stack:
@@ -97,6 +112,12 @@ class TracedGeneration:
 
         Raises Elsewhere where it has slots, and the card takes another path than the traced one.
         """
+        return self.replayed(stack, context_bytes, tell)[0]
+
+    def replayed(
+        self, stack: Stack, context_bytes: int | None, tell: Tell = lambda _: None
+    ) -> tuple[CallEstimate, Histories]:
+        """The same, and the replays that it was read from."""
         started, found = time.perf_counter(), self.watched.traced
         trace: PlacedTrace | Priced = self.trace
         if self.trace.slots:
@@ -104,9 +125,11 @@ class TracedGeneration:
         tell(f"replaying {len(trace.events):,} allocator events")
         laid = self.trace.host
         host = HostBytes(pinned=laid.pinned, pageable=laid.peak_pageable, peak=laid.peak)
-        how: dict[str, Any] = {"context_bytes": context_bytes, "started": started}
-        told = answer(found, stack, **how, spans=phases_of(trace), owners=trace.owners, host=host)
-        return replace(told, notes=told.notes | self.notes)
+        plans, spans = plans_on(stack), phases_of(trace)
+        histories = Histories(trace, stack, context_bytes, plans, found.unplanned_bytes, spans)
+        how: dict[str, Any] = {"context_bytes": context_bytes, "started": started, "histories": histories}
+        told = answer(found, stack, **how, owners=trace.owners, host=host)
+        return replace(told, notes=told.notes | self.notes), histories
 
 
 def estimate_with_events(
@@ -141,14 +164,15 @@ def trace_generation(
     tell: Tell = lambda _: None,
     notes: Mapping[str, str] = MappingProxyType({}),
     slots: bool = False,
+    kind: type[PlacedTrace] = PlacedTrace,
 ) -> TracedGeneration:
-    """Trace `function` on `inputs`, which calls the pipeline `pipe`. The pipeline is left as it was.
+    """Trace `function` on `inputs`, which calls the pipeline `pipe`, by a trace of `kind`. The pipeline is left as it was.
 
     `options` were `applied` to it before; `tell` hears which part of it runs. With `slots` the trace serves every card.
     Raises UserError where it refuses the placement, ModelError where the call fails, as it may on a card too: a weight that
     stays behind, for one; with `slots` Elsewhere, where a buffer has no price.
     """
-    trace = PlacedTrace(stack, tell=tell, slots=slots)
+    trace = kind(stack, tell=tell, slots=slots)
     run = Generation(function, pipe, inputs, placement)
     run.asked, run.options = options, applied
     watched = trace_placed(run, trace, warm_calls=1)

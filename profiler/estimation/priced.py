@@ -14,10 +14,17 @@ from profiler.trace.placed import PlacedTrace
 
 @dataclass(frozen=True, kw_only=True)
 class Priced(Stream):
-    """The stream on a card, with the trace's marks and owners as they are there."""
+    """The stream on a card, with the trace's marks and owners as they are there.
+
+    `held` are the blocks that stand for each of the trace's, `at` how many events there are before each of its events, and
+    `kernels` what runs in an op that had to be priced.
+    """
 
     marks: list[Mark]
     owners: dict[int, str]
+    held: list[list[int]]
+    at: list[int]
+    kernels: dict[int, str]
 
 
 def priced(trace: PlacedTrace, found: Traced, stack: Stack) -> tuple[Priced, Traced]:
@@ -29,7 +36,7 @@ def priced(trace: PlacedTrace, found: Traced, stack: Stack) -> tuple[Priced, Tra
     routes: Counter[str] = Counter()
     prices = Prices(stack, routes)
     slots = Slots(prices)
-    at: list[int] = []  # how many events there are before each of the trace's
+    at, kernels = list[int](), dict[int, str]()
     try:
         for event in trace.events:
             at.append(len(slots.events))
@@ -38,7 +45,9 @@ def priced(trace: PlacedTrace, found: Traced, stack: Stack) -> tuple[Priced, Tra
                 continue
             block = trace.blocks[event]
             kept = {name: getattr(block, name) for name in ("op", "dtype", "term", "phase", "queue", "awaited")}
+            before = routes.copy() if block.price else routes
             slots.take(block.bytes, block.shape, block.price, **kept)
+            kernels |= dict.fromkeys([block.op], *(routes - before)) if before != routes else {}
     finally:
         prices.planner.close()
     at.append(len(slots.events))
@@ -46,6 +55,9 @@ def priced(trace: PlacedTrace, found: Traced, stack: Stack) -> tuple[Priced, Tra
         *(slots.blocks, slots.events, trace.ops, {at[event] for event in trace.cache_emptied_at}),
         marks=[Mark(mark.name, at[mark.start], at[mark.stop]) for mark in trace.marks],
         owners={number: owner for old, owner in trace.owners.items() for number in slots.held[old]},
+        held=slots.held,
+        at=at,
+        kernels=kernels,
     )
     sources, unplanned = prices.planner.sources, prices.unplanned_bytes
     return stream, replace(found, events=stream, routes=routes, sources=sources, unplanned_bytes=unplanned)

@@ -1,11 +1,11 @@
-"""A LoRA, loaded into a pipeline by diffusers' and peft's own code: one of a file, or one of a rank that is made up.
+"""LoRAs, loaded into a pipeline by diffusers' and peft's own code: each of a file, or of a rank that is made up.
 
-Of an adapter only shapes are needed. Where the weights that it stands beside are on `meta`, peft leaves it there too, in
-their dtype, whatever dtype the file has (`_move_adapter_to_device_of_base_layer`, peft 0.21: tuners/tuners_utils.py).
+Of an adapter only shapes are needed: it is laid on `meta`, as the weights that it stands beside, and in their dtype,
+whatever the file has. So peft does with real weights (`_move_adapter_to_device_of_base_layer`, peft 0.21).
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 from profiler.data.units import format_bytes
 from profiler.errors import MODEL_FAILURES, UserError
 
+Lora = int | str | Path
 DENOISERS = ("unet", "transformer", "transformer_2")
 WORDS = 200  # characters of an error that names each key which does not fit
 USUAL = "pytorch_lora_weights.safetensors"  # as `save_lora_weights` calls it
@@ -52,20 +53,36 @@ def find_lora(asked: int | str | Path) -> int | Path:
     return usual[0]
 
 
-def identity_of(asked: int | str | Path) -> int | list[str | int]:
-    """What an answer with this LoRA depends on: its rank, or its file as it is now. Raises UserError as `find_lora`."""
-    found = find_lora(asked)
+def each_lora(asked: Lora | Sequence[Lora]) -> list[Lora]:
+    """One LoRA or several, as a list."""
+    return [asked] if isinstance(asked, (int, str, Path)) else [*asked]
+
+
+def identity_of(asked: Lora | Sequence[Lora]) -> list[int | list[str | int]]:
+    """What an answer with these LoRAs depends on: each one's rank, or its file as it is now. Raises as `find_lora`."""
+    return [_identity(find_lora(one)) for one in each_lora(asked)]
+
+
+def _identity(found: int | Path) -> int | list[str | int]:
     if isinstance(found, int):
         return found
     status = found.stat()
     return [str(found.resolve()), status.st_size, status.st_mtime_ns]
 
 
-def load_lora(pipe: Any, asked: int | str | Path) -> str:
-    """Load it into `pipe`, whose weights are on `meta`; returns what was loaded, in words.
+def load_lora(pipe: Any, asked: Lora | Sequence[Lora]) -> str:
+    """Load it, or all of them, into `pipe`, whose weights are on `meta`; returns what was loaded, in words.
 
-    Raises UserError without peft, and where the pipeline takes no LoRA, or not this one.
+    Several are active at once. Raises UserError without peft, and where the pipeline takes no LoRA, or not this one.
     """
+    told = {f"lora_{n}": one for n, one in enumerate(each_lora(asked))}
+    said = [_load(pipe, one, name) for name, one in told.items()]
+    if len(told) > 1:
+        pipe.set_adapters([*told])
+    return "; ".join(said)
+
+
+def _load(pipe: Any, asked: Lora, adapter: str) -> str:
     found, name = find_lora(asked), type(pipe).__name__
     if find_spec("peft") is None:
         raise UserError('lora: needs peft, which is not installed: pip install "latentmeter[lora]"')
@@ -75,12 +92,13 @@ def load_lora(pipe: Any, asked: int | str | Path) -> str:
 
     before = {id(weight): weight for _, weight in _weights(pipe)}  # alive, so that no new one has an old one's number
     try:
-        told = _of_rank(pipe, found) if isinstance(found, int) else _of_file(pipe, found)
+        told = _of_rank(pipe, found, adapter) if isinstance(found, int) else _of_file(pipe, found, adapter)
     except UserError:
         raise
     except (OSError, SafetensorError, *MODEL_FAILURES) as error:
         why = " ".join(str(error).split())[:WORDS] or type(error).__name__
         raise UserError(f"lora: {asked} cannot be loaded; was it made for {name}? {why}") from error
+    _lay_beside(pipe)
     added = [(component, weight) for component, weight in _weights(pipe) if id(weight) not in before]
     if not added:
         raise UserError(
@@ -92,30 +110,46 @@ def load_lora(pipe: Any, asked: int | str | Path) -> str:
     return f"{told}: {parameters:,} parameters, {size}, among the weights of {where}; not fused"
 
 
+def _lay_beside(pipe: Any) -> None:
+    """Lay each adapter where its layer is, in its dtype: peft leaves one where it was read if another is on `meta`."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    layers = (m for c in pipe.components.values() if hasattr(c, "modules") for m in c.modules())
+    for layer in layers:
+        if isinstance(layer, BaseTunerLayer):
+            dtype = layer.get_base_layer().weight.dtype
+            for kind in layer.adapter_layer_names:
+                held = getattr(layer, kind)
+                for name, part in held.items():
+                    held[name] = part.to("meta", dtype=dtype)
+
+
 def _weights(pipe: Any) -> Iterator[tuple[str, Any]]:
     for name, component in pipe.components.items():
         for weight in component.parameters() if hasattr(component, "parameters") else ():
             yield name, weight
 
 
-def _of_file(pipe: Any, file: Path) -> str:
+def _of_file(pipe: Any, file: Path, adapter: str) -> str:
     """As a user loads it. Conversions of other tools' files read values, so the file is read into memory meanwhile."""
-    pipe.load_lora_weights(str(file), use_safetensors=True, local_files_only=True)
+    pipe.load_lora_weights(str(file), adapter_name=adapter, use_safetensors=True, local_files_only=True)
     return f"{file.name}, {format_bytes(file.stat().st_size)} read from the disk"
 
 
-def _of_rank(pipe: Any, rank: int) -> str:
+def _of_rank(pipe: Any, rank: int, adapter: str) -> str:
     """One of `rank` in fp32, as the scripts save it, on each denoiser. Nobody writes to it, so it takes no memory here."""
     import torch
 
     denoisers = {name: module for name in DENOISERS if (module := pipe.components.get(name)) is not None}
     for module in denoisers.values():
         targets = TARGETS.get(type(module).__name__, ATTENTION)
-        layers = {
-            name: layer
+        linear = {
+            name.removesuffix(".base_layer"): layer  # beside which there is an adapter already
             for name, layer in module.named_modules()
-            if isinstance(layer, torch.nn.Linear) and name.endswith(tuple(f".{target}" for target in targets))
+            if isinstance(layer, torch.nn.Linear)
         }
+        ends = tuple(f".{target}" for target in targets)
+        layers = {name: layer for name, layer in linear.items() if name.endswith(ends)}
         if not layers:
             raise UserError(
                 f"lora: {type(module).__name__} has no layer {' or '.join(targets)}; a LoRA's file says which it adapts"
@@ -124,5 +158,5 @@ def _of_rank(pipe: Any, rank: int) -> str:
         for name, layer in layers.items():
             weights[f"{name}.lora_A.weight"] = torch.empty(rank, layer.in_features)
             weights[f"{name}.lora_B.weight"] = torch.empty(layer.out_features, rank)
-        module.load_lora_adapter(weights, prefix=None, low_cpu_mem_usage=True)
+        module.load_lora_adapter(weights, prefix=None, adapter_name=adapter, low_cpu_mem_usage=True)
     return f"rank {rank} on {', '.join(targets)}"

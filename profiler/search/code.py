@@ -7,7 +7,7 @@ from typing import Any
 from profiler.data.alloc_conf import OTHER_SINCE, OTHER_VARIABLE, VARIABLE, alloc_conf_of
 from profiler.data.stack import Stack
 from profiler.data.workload import VAE_STAGES, Placement
-from profiler.models.lora import find_lora
+from profiler.models.lora import each_lora, find_lora
 from profiler.models.pipeline_spec import PipelineSpec
 from profiler.models.spec import Size
 from profiler.search.question import GenerationQuestion, Question, StageQuestion
@@ -87,9 +87,14 @@ def _generation(question: GenerationQuestion, setting: Setting) -> Iterator[str]
     if "motion_adapter" in apart:
         hub = NO_HUB  # that of the adapter is no pipeline's
     yield f'pipe = {spec.class_name}.from_pretrained("{hub}", {", ".join(loading)})'
-    if lora := question.call.get("lora"):
-        file = NO_LORA if isinstance(find_lora(lora), int) else str(lora)
-        yield f"pipe.load_lora_weights({json.dumps(file)})  # needs peft"
+    loras = each_lora(question.call.get("lora") or ())
+    names = [f"lora_{number}" for number, _ in enumerate(loras)] if len(loras) > 1 else []
+    for number, lora in enumerate(loras):
+        file = json.dumps(NO_LORA if isinstance(find_lora(lora), int) else str(lora))
+        named = f', adapter_name="{names[number]}"' if names else ""
+        yield f"pipe.load_lora_weights({file}{named})  # needs peft"
+    if names:
+        yield f"pipe.set_adapters({json.dumps(names)})"
     yield from _vae_lines("pipe.vae", question, setting)
     yield from _backend(f"pipe.{denoiser_of(spec)}", setting)
     yield f"pipe.{_placed(setting.placement)}"

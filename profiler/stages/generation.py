@@ -6,6 +6,7 @@ import logging
 import re
 import sys
 import warnings
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from typing import Any
@@ -130,13 +131,17 @@ def place(pipe: Any, placement: Placement, device: torch.device) -> None:
 def kept(pipe: Any) -> Iterator[None]:
     """What the pipeline and all in it hold is there again afterwards: weights, hooks, switches, tensors kept by hand."""
     owners = [pipe, *pipe.components.values(), *(m for c in components(pipe).values() for m in c.modules())]
-    state = [(vars(o), {k: _copy(v) for k, v in vars(o).items()}) for o in owners if hasattr(o, "__dict__")]
+    state = [(vars(o), {k: (v, _copy(v)) for k, v in vars(o).items()}) for o in owners if hasattr(o, "__dict__")]
     try:
         yield
     finally:
         for holder, before in state:
             holder.clear()
-            holder.update(before)
+            for name, (value, content) in before.items():
+                holder[name] = value
+                if content is not value:  # the very object, which a handle of a hook knows, with what it held
+                    value.clear()
+                    (value.extend if type(value) is list else value.update)(content)
 
 
 class _AnySet(type):
@@ -209,4 +214,4 @@ def quiet() -> Iterator[list[str]]:
 
 
 def _copy(value: Any) -> Any:
-    return type(value)(value) if type(value) in (dict, list) else value
+    return type(value)(value) if type(value) in (dict, list, OrderedDict) else value  # the last: of a module's hooks

@@ -230,6 +230,9 @@ class PlacedTrace(PartsTrace):
         elif device is not None and device.type == "meta" and not asked:
             device = None
         layout = given.get("memory_format")
+        is_there = dtype == x.dtype and (device is None or device.type == own.type)
+        if is_there and not given.get("copy") and layout in (None, torch.preserve_format):
+            return x  # as `at::to` does; a pipeline that is placed asks it of each of its weights, again and again
         with self, self._as_weight(x) if asked else nullcontext():
             if device is not None and device.type != own.type:
                 return self._move(x, own, device, dtype, layout)

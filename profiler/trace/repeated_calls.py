@@ -163,7 +163,9 @@ class Repeats:
             return function()
         if call := next((call for call in self._calls.get(key, ()) if call.agrees(given.items, path)), None):
             story.values.read |= {given.items[place].block for place in call.read}
-            return self._copy(call, given, path)
+            if self._looked.get(called) is not state[1]:
+                self._looked[called] = state[1].keep()  # a layer like another: at its next call it need not be read
+            return self.copy(call, given, path)
         first, begin, routes, values = len(story.blocks), len(story.events), Counter(story.routes), story.values
         remarks = story.told  # so far
         given.places.clear()  # what they hold is the call's to drop
@@ -200,10 +202,14 @@ class Repeats:
             and not any(item.content is not None for item in after.items if type(item) is View and item.block >= first)
         )
 
-    def _copy(self, call: Call, given: Tree, path: str) -> Any:
+    def ops_of(self, call: Call, path: str) -> dict[int, int]:
+        """The ops of the call's blocks, as those of the call at `path`."""
+        return _Ops(self.story.ops, call.path, path)
+
+    def copy(self, call: Call, given: Tree, path: str) -> Any:
         """Write the call's births and deaths down again, do to lists and dicts what it did, and make its result."""
         story, shift = self.story, len(self.story.blocks) - call.first
-        ops = _Ops(story.ops, call.path, path)
+        ops = self.ops_of(call, path)
         sources: dict[int, torch.Tensor] = {}
         for block in {item.block for item in call.after if type(item) is View and item.block < call.first}:
             holder, name = given.places[call.views[block]]
@@ -262,12 +268,16 @@ class _Ops(dict[int, int]):
 
     def __missing__(self, op: int) -> int:
         path, name = self._ops[op] if op >= 0 else ("", "")
-        if self._old == self._new or not f"{path}.".startswith(f"{self._old}."):
-            self[op] = op
-        else:
+        self[op] = op
+        if (there := as_called(path, self._old, self._new)) != path:
             self[op] = len(self._ops)
-            self._ops.append((self._new + path.removeprefix(self._old), name))
+            self._ops.append((there, name))
         return self[op]
+
+
+def as_called(path: str, old: str, new: str) -> str:
+    """The path of a module in the module `old` as it is in its like `new`; one elsewhere stays."""
+    return new + path.removeprefix(old) if f"{path}.".startswith(f"{old}.") else path
 
 
 def _nested(items: Iterator[Any]) -> Any:

@@ -1,10 +1,18 @@
 """What the trace notes beside births and deaths."""
 
+import pytest
 import torch
 from torch import nn
 
+pytest.importorskip("transformers")  # text encoders
+
+from profiler.data.workload import Placement
+from profiler.diagnosis.held import HeldTrace
 from profiler.diagnosis.usage import UsageTrace
+from profiler.estimation.placed import trace_placed
+from profiler.stages.generation import Generation
 from tests.diagnosis.handmade import STACK
+from tests.pipelines import PIPELINES
 
 
 class Inner(nn.Module):
@@ -39,3 +47,19 @@ def test_reads_calls_and_holders() -> None:
     assert calls == [("", len(trace.ops), -1), ("inner", 3, 0), ("inner", 3, 0)]
     assert trace.calls[trace.freed_in[made]].path == ""  # the variable `made` lives in Outer.forward
     assert trace.call_of[trace.reads[made][0]] == 1
+
+
+@pytest.mark.parametrize("name", ["wan", "flux"])
+def test_what_is_noted_of_a_copied_call_is_what_is_noted_of_a_traced_one(name: str) -> None:
+    """Layers of a denoiser, two steps, two calls."""
+    found = []
+    for repeats in (True, False):
+        pipe, call = PIPELINES[name]()
+        trace = HeldTrace(STACK, repeats=repeats)
+        trace_placed(Generation(pipe, pipe, call, Placement(offload="model")), trace, warm_calls=1)
+        noted = (trace.ops, trace.reads_of, trace.calls, trace.call_of, trace.kernels, trace.freed_in)
+        held = {number: (code.co_name, at) for number, (code, at) in trace.held.items()}
+        found.append((trace.events, trace.blocks, *noted, held))
+        copies = trace._repeats and [one for calls in trace._repeats._calls.values() for one in calls]
+        assert bool(copies) is repeats
+    assert found[0] == found[1]

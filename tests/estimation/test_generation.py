@@ -100,6 +100,28 @@ def test_a_lora_takes_what_torch_takes_of_it(how: str, tmp_path: Path) -> None:
         assert steps == [14358528, 14424064] * 2
 
 
+# As TRUTH_LORA, with a second file beside the first, both active by `set_adapters`.
+TRUTH_TWO_LORAS = {
+    "none": (2940928, 4194304, 24711680, 50331648, 24712704, 50331648, 0),
+    "model": (0, 0, 22003200, 46137344, 22004224, 46137344, 0),
+    "sequential": (1024, 2097152, 21771776, 46137344, 21772800, 46137344, 0),
+}
+
+
+@pytest.mark.parametrize("how", TRUTH_TWO_LORAS)
+def test_two_loras_take_what_torch_takes_of_both(how: str, tmp_path: Path) -> None:
+    pytest.importorskip("peft")
+    files = tmp_path / "one.safetensors", tmp_path / "other.safetensors"
+    save_lora(files[0])
+    save_lora(files[1], {"transformer": (16, ("to_q", "to_out.0", "ff.net.2"))})
+    pipe, call = PIPELINES["flux"]()
+    load_lora(pipe, files)
+    stack = assumed_stack(find_gpu("rtx-4090"), "2.13.0", None, {DRY: "1"})
+    placement = Placement(offload=how)  # type: ignore[arg-type]
+    found = profiler.estimate_call(pipe, inputs=call, placement=placement, stack=stack)
+    assert (*peaks_of(found), found.host.pinned) == TRUTH_TWO_LORAS[how]
+
+
 def test_an_answer_is_that_of_its_lora(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
     plain = generated()
@@ -114,12 +136,12 @@ def test_an_answer_is_that_of_its_lora(tmp_path: Path, monkeypatch: pytest.Monke
     file = tmp_path / "lora.safetensors"
     for content in (b"one", b"another one"):
         file.write_bytes(content)
-        for lora in (None, 16, "16", 32, file, str(file), tmp_path):
+        for lora in (None, 16, "16", 32, file, str(file), tmp_path, (16, file), [16, file]):
             stack = target_stack("rtx-4090", "2.13.0", None)[0]
             ask_generation(
                 described(), stack, None, Placement(), MemoryOptions(), {} if lora is None else {"lora": lora}
             )
-    assert asked == [None, 16, 32, file, file]
+    assert asked == [None, 16, 32, file, (16, file), file, (16, file)]
 
 
 def test_phases_say_what_stands_on_the_card_when() -> None:
@@ -178,7 +200,18 @@ def test_two_steps_peak_as_four_do() -> None:
 def test_the_pipeline_is_left_as_it_was() -> None:
     pipe, call = PIPELINES["flux"]()
     weights = dict(pipe.transformer.named_parameters())
-    profiler.estimate_call(pipe, inputs=call, placement=Placement(offload="sequential"), gpu="t4")
+    own = pipe.transformer.register_forward_hook(lambda *_: None)
+
+    def called(**call: Any) -> Any:
+        # As transformers at a text encoder's first call. It notes that it did; done twice, hidden states come twice.
+        pipe.transformer.register_forward_hook(lambda *_: None)
+        return pipe(**call)
+
+    how: Any = {"placement": Placement(offload="sequential"), "gpu": "t4"}
+    profiler.estimate_call(called, inputs=call, modules=pipe, **how)
+    assert len(pipe.transformer._forward_hooks) == 1
+    own.remove()
+    assert not pipe.transformer._forward_hooks
     assert all(value is weights[name] for name, value in pipe.transformer.named_parameters())
     assert not any(hasattr(module, "_hf_hook") for module in pipe.transformer.modules())
     assert torch.zeros(1).device == torch.device("cpu")

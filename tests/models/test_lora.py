@@ -96,6 +96,20 @@ def test_a_file_goes_where_its_keys_say_in_the_dtype_of_what_stands_there(
     )
 
 
+def test_several_are_active_at_once_each_in_the_dtype_of_what_stands_there(tmp_path: Path) -> None:
+    peft = pytest.importorskip("peft")
+    save_lora(tmp_path / "mine.safetensors")
+    pipe, said = loaded((tmp_path, 4, "8"))
+    adapters = weights(pipe.transformer)
+    assert {(weight.dtype, weight.is_meta) for weight in adapters.values()} == {(torch.bfloat16, True)}
+    layer = pipe.transformer.transformer_blocks[0].attn.to_q
+    assert isinstance(layer, peft.tuners.tuners_utils.BaseTunerLayer)
+    assert layer.active_adapters == ["lora_0", "lora_1", "lora_2"]
+    assert [layer.r[name] for name in layer.active_adapters] == [8, 4, 8]
+    assert said.count("not fused") == 3
+    assert said.count("among the weights of transformer;") == 2
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

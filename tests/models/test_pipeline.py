@@ -279,7 +279,7 @@ def test_a_folder_that_is_no_pipeline_says_why(tmp_path: Path, index: Any, messa
     [
         ("sd_xl_base_1.0.safetensors", "from_single_file"),
         ("flux1-dev-Q4_K.gguf", "from_single_file"),
-        ("ltx-2.5", "its pipeline is not described: pipelines are animatediff-sd1.5"),
+        ("allegro", "its pipeline is not described: pipelines are animatediff-sd1.5"),
         ("no-such-thing", "no such pipeline: pipelines are"),
         ("svd", r"no such pipeline: did you mean 'svd-xt'\? pipelines are"),
         ("flux1-dev", "did you mean 'flux.1-dev' or"),

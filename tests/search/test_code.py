@@ -115,6 +115,16 @@ def test_a_lora_is_loaded_before_its_pipeline_is_placed(tmp_path: Path) -> None:
         assert _command(question, Setting()).endswith(f"sd1.5 --stage generate --lora {lora} --steps 20")
 
 
+def test_several_loras_are_loaded_by_names_and_active_at_once() -> None:
+    lines = code_of(asked("sd1.5", call={"lora": (16, "8")}), Setting()).splitlines()
+    first = lines.index('pipe.load_lora_weights("LORA_FILE", adapter_name="lora_0")  # needs peft')
+    assert lines[first + 1 : first + 3] == [
+        'pipe.load_lora_weights("LORA_FILE", adapter_name="lora_1")  # needs peft',
+        'pipe.set_adapters(["lora_0", "lora_1"])',
+    ]
+    assert _command(asked("sd1.5", call={"lora": (16, "8")}), Setting()).endswith(" --lora 16 --lora 8")
+
+
 def picture(_: str) -> Any:
     import PIL.Image
 
