@@ -100,7 +100,7 @@ def test_hotspots_give_the_same_verdict(latentmeter: Any) -> None:
     assert estimated["notes"]["capacity"] == spots["notes"]["capacity"]
     alone = json.loads(latentmeter("hotspots", TINY, *SIZE, "--vram", "12GiB", "--json", "--no-remedies").out)
     assert alone["verdict"] == "fits"
-    assert alone["notes"]["stack.card"].startswith("for 12GiB of memory, of ")
+    assert alone["notes"]["stack.card"].startswith("for 12.000 GiB of memory, of ")
 
 
 def test_memory_shared_with_the_host_is_said() -> None:

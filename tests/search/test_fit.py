@@ -100,7 +100,7 @@ def test_a_model_that_is_no_pipeline_says_that_it_is_its_decode() -> None:
     assert found.notes["model.stage"] == f"{VIDEO} is no pipeline, so this is its decode alone"
     assert "model.stage" not in profiler.fit(VIDEO, "decode", **SIZE, **CARD).notes
     target, context = target_stack("rtx-4090", "2.13.0", None)
-    how = {"stack": target, "context_bytes": context}
+    how = {"stack": target, "context_bytes": context, "base": Setting()}
     assert question_of("flux.1-dev-img2img", "decode", {}, how).name == "flux.1-dev"
     assert question_of("flux.1-dev-img2img", None, {}, how).whole
 
