@@ -2,15 +2,14 @@
 
 import gzip
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import profiler
 from profiler.data.stack import DRY
 from profiler.data.workload import Placement
-from profiler.estimation.placed import estimate_placed
 from profiler.files.store import RunStore
 from profiler.machine.cards import assumed_stack, find_gpu
 from tests.dry.test_dry_cuda import ROOT, dry
@@ -39,8 +38,8 @@ def test_a_generation_takes_what_is_estimated(
     true = json.loads(gzip.decompress(out.read_bytes()))
     pipe, call = PIPELINES[name]()
     # Segments' addresses rise in dry CUDA: of equal free blocks it takes others than a card does.
-    stack = replace(assumed_stack(find_gpu("rtx-4090"), "2.13.0"), settings={DRY: "1"})
-    found = estimate_placed(pipe, pipe, call, placement, stack)
+    stack = assumed_stack(find_gpu("rtx-4090"), "2.13.0", None, {DRY: "1"})
+    found = profiler.estimate_call(pipe, inputs=call, placement=placement, stack=stack)
     for number in (0, 1, 2):
         dry_peaks = [(p["allocated_peak"], p["reserved_peak"]) for p in true["phases"] if p["call"] == number]
         peaks = [(p.peak.allocated_bytes, p.peak.reserved_bytes) for p in found.phases if p.call == number]

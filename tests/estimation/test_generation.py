@@ -50,8 +50,10 @@ TRUTH: dict[tuple[str, str], tuple[int, int, int, int, int, int, int]] = {
 }
 
 
-def estimated(name: str, how: str = "none", **changes: Any) -> Any:
+def estimated(name: str, how: str = "none", lora: Any = None, **changes: Any) -> Any:
     pipe, call = PIPELINES[name]()
+    if lora is not None:
+        load_lora(pipe, lora)
     offload, *switches = how.split()
     placement = Placement(offload=offload, **dict.fromkeys(switches, True))  # type: ignore[arg-type]
     stack = assumed_stack(find_gpu("rtx-4090"), "2.13.0", None, {DRY: "1"})
@@ -88,12 +90,7 @@ TRUTH_LORA = {
 def test_a_lora_takes_what_torch_takes_of_it(how: str, tmp_path: Path) -> None:
     pytest.importorskip("peft")
     save_lora(tmp_path / "lora.safetensors")
-    pipe, call = PIPELINES["flux"]()
-    load_lora(pipe, tmp_path)
-    offload, *switches = how.split()
-    placement = Placement(offload=offload, **dict.fromkeys(switches, True))  # type: ignore[arg-type]
-    stack = assumed_stack(find_gpu("rtx-4090"), "2.13.0", None, {DRY: "1"})
-    found = profiler.estimate_call(pipe, inputs=call, placement=placement, stack=stack)
+    found = estimated("flux", how, tmp_path)
     assert (*peaks_of(found), found.host.pinned) == TRUTH_LORA[how]
     if how == "none":  # where its layers run; without it 14315520 and 14381056
         steps = [phase.peak.allocated_bytes for phase in found.phases if phase.name in ("first step", "later steps")]
@@ -114,11 +111,7 @@ def test_two_loras_take_what_torch_takes_of_both(how: str, tmp_path: Path) -> No
     files = tmp_path / "one.safetensors", tmp_path / "other.safetensors"
     save_lora(files[0])
     save_lora(files[1], {"transformer": (16, ("to_q", "to_out.0", "ff.net.2"))})
-    pipe, call = PIPELINES["flux"]()
-    load_lora(pipe, files)
-    stack = assumed_stack(find_gpu("rtx-4090"), "2.13.0", None, {DRY: "1"})
-    placement = Placement(offload=how)  # type: ignore[arg-type]
-    found = profiler.estimate_call(pipe, inputs=call, placement=placement, stack=stack)
+    found = estimated("flux", how, files)
     assert (*peaks_of(found), found.host.pinned) == TRUTH_TWO_LORAS[how]
 
 
