@@ -6,6 +6,7 @@ import pytest
 
 from profiler.data.events import Block, Stream
 from profiler.data.stack import Stack
+from profiler.data.workload import Placement
 from tests.scripts import load_script
 
 SCRIPT = load_script("generations")
@@ -38,6 +39,17 @@ def test_a_cell_says_what_the_estimate_is_above_the_dry_run_and_nothing_where_it
 )
 def test_what_the_table_allows(placement: str, estimated: dict[str, Any], holds: bool) -> None:
     assert SCRIPT.holds(record(placement, **estimated)) is holds
+
+
+def test_a_case_says_its_placement_and_its_lora(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert SCRIPT.placed("group-leaf+stream+lora16") == (Placement(offload="group-leaf", stream=True), 16)
+    assert SCRIPT.placed("group-leaf+low-cpu-mem") == (Placement(offload="group-leaf", low_cpu_mem=True), None)
+    monkeypatch.setattr("sys.argv", ["generations", "sdxl/modle"])
+    with pytest.raises(SystemExit, match="2"):
+        SCRIPT.main()
+    assert "no placement: 'modle'; there are none, model," in capsys.readouterr().err
 
 
 def test_a_difference_is_told_by_the_op_that_makes_it() -> None:

@@ -36,14 +36,18 @@ from profiler.data.workload import OFFLOADS, Placement
 from profiler.stages.generation import Generation, components
 
 
-def catalog_call(name: str, steps: int | None = None) -> tuple[Any, dict[str, Any]]:
-    """The pipeline `name` of the catalog and the keywords of its call, as the estimate makes them."""
+def catalog_call(name: str, steps: int | None = None, lora: int | None = None) -> tuple[Any, dict[str, Any]]:
+    """The pipeline `name` of the catalog, with a LoRA of a rank, and the keywords of its call, as estimated."""
+    from profiler.models.lora import load_lora
     from profiler.models.pipeline import build_pipeline, call_arguments
     from profiler.models.pipeline_spec import catalog_pipeline
     from profiler.stages.generation_ready import few_steps
 
     spec = catalog_pipeline(name)
-    return build_pipeline(spec), call_arguments(spec, steps=steps or few_steps(spec))
+    pipe = build_pipeline(spec)
+    if lora:
+        load_lora(pipe, lora)
+    return pipe, call_arguments(spec, steps=steps or few_steps(spec))
 
 
 class Recorder:
@@ -150,6 +154,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Record a placed pipeline; see the file's own text.")
     parser.add_argument("factory", metavar="FILE.py:FACTORY", help="or an id of the catalog of pipelines")
     parser.add_argument("--steps", type=int, help="denoising steps of a pipeline of the catalog")
+    parser.add_argument("--lora", type=int, metavar="RANK", help="a LoRA for a pipeline of the catalog; needs peft")
     parser.add_argument("--offload", choices=OFFLOADS, default="none")
     parser.add_argument("--calls", type=int, default=2)
     for flag in ("--stream", "--record-stream", "--low-cpu-mem"):
@@ -157,10 +162,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     asked = vars(parser.parse_args())
     file, _, name = asked.pop("factory").rpartition(":")
-    out, steps, calls = asked.pop("out"), asked.pop("steps"), asked.pop("calls")
-    if file and steps:
-        parser.error("--steps goes with a pipeline of the catalog: a FACTORY says it in its keywords")
-    factory = runpy.run_path(file)[name] if file else partial(catalog_call, name, steps)
+    out, steps, lora, calls = (asked.pop(word) for word in ("out", "steps", "lora", "calls"))
+    if file and (steps or lora):
+        parser.error("--steps and --lora go with a pipeline of the catalog: a FACTORY makes its own")
+    factory = runpy.run_path(file)[name] if file else partial(catalog_call, name, steps, lora)
     found = record(factory, Placement(**asked), calls)
     for phase in found["phases"]:
         sizes = " ".join(f"{key} {value}" for key, value in phase.items() if key not in ("call", "name"))
