@@ -64,8 +64,6 @@ class Planner:
 
     def workspace_bytes(self, conv: Convolution) -> int | None:
         """The workspace of cuDNN's first plan for `conv`; None where nothing here knows it."""
-        if conv.transposed:
-            return self._unplanned("transposed ones are not asked about")
         if is_beyond_32_bit(conv):  # there it names engines that a card would try last
             return self._unplanned("beyond 2^31 elements cuDNN plans on the card alone")
         return self.answer(question_of(conv, tf32=self._stack.tf32))
@@ -234,9 +232,11 @@ def shipped_questions() -> list[str]:
 def question_of(conv: Convolution, *, tf32: bool) -> str:
     """A convolution as one line, which is also its key in tables and caches.
 
-    Fields: dtype, x, weight, padding, stride, dilation, groups, memory order, and for fp32 whether TF32 is allowed.
+    Fields: dtype, x, weight, padding, stride, dilation, of a transposed one the sides of its output, groups, memory order,
+    and for fp32 whether TF32 is allowed.
     """
-    numbers = [",".join(map(str, v)) for v in (conv.x, conv.weight, conv.padding, conv.stride, conv.dilation)]
+    fields = [conv.x, conv.weight, conv.padding, conv.stride, conv.dilation, *([conv.y[2:]] if conv.transposed else [])]
+    numbers = [",".join(map(str, each)) for each in fields]
     order = "channels_last" if conv.channels_last else "contiguous"
     mode = ("tf32" if tf32 else "ieee") if conv.dtype == "float32" else "half"
     return " ".join([conv.dtype, *numbers, str(conv.groups), order, mode])

@@ -54,14 +54,15 @@ def main() -> None:
 def workspace(planner: dict[str, Any], question: str) -> int:
     """Workspace bytes of the plan that ATen would take.
 
-    ATen (native/cudnn/Conv_v8.cpp) asks the instant heuristics, drops engines that round their inputs down, and for fp32
-    without TF32 those with tensor cores, and takes the first that builds. No `check_support`: that wants a device.
+    ATen (native/cudnn/Conv_v8.cpp) asks the instant heuristics and then for fallbacks, drops engines that round their inputs
+    down, and for fp32 without TF32 those with tensor cores, and takes the first that builds. A transposed convolution is the
+    backward pass of a plain one to its input. No `check_support`: that wants a device.
     """
-    name, *numbers, _, memory_order, mode = question.split()
-    x, w, padding, stride, dilation = ([int(n) for n in text.split(",")] for text in numbers)
+    name, *numbers, groups, memory_order, mode = question.split()
+    x, w, padding, stride, dilation, *sides = ([int(n) for n in text.split(",")] for text in numbers)
     dtype = DTYPES[name]
     geometry = {"padding": padding, "stride": stride, "dilation": dilation}
-    y = [x[0], w[0], *output_size(x[2:], w[2:], *geometry.values())]
+    y = [x[0], w[1] * int(groups), *sides[0]] if sides else [x[0], w[0], *output_size(x[2:], w[2:], *geometry.values())]
     graph = cudnn.pygraph(
         io_data_type=dtype,
         compute_data_type=cudnn.data_type.FLOAT,
@@ -70,11 +71,14 @@ def workspace(planner: dict[str, Any], question: str) -> int:
     )
     image = graph.tensor(name="x", dim=x, stride=strides(x, memory_order), data_type=dtype)
     weight = graph.tensor(name="w", dim=w, stride=strides(w, memory_order), data_type=dtype)
-    out = graph.conv_fprop(image=image, weight=weight, compute_data_type=cudnn.data_type.FLOAT, **geometry)
+    if sides:
+        out = graph.conv_dgrad(loss=image, filter=weight, compute_data_type=cudnn.data_type.FLOAT, **geometry)
+    else:
+        out = graph.conv_fprop(image=image, weight=weight, compute_data_type=cudnn.data_type.FLOAT, **geometry)
     out.set_output(True).set_data_type(dtype).set_dim(y).set_stride(strides(y, memory_order))
     graph.validate()
     graph.build_operation_graph()
-    graph.create_execution_plans([cudnn.heur_mode.A])
+    graph.create_execution_plans([cudnn.heur_mode.A, cudnn.heur_mode.FALLBACK])
     dropped = [cudnn.numerical_note.DOWN_CONVERT_INPUTS]
     if mode == "ieee":
         dropped.append(cudnn.numerical_note.TENSOR_CORE)

@@ -9,6 +9,7 @@ import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import nn
@@ -21,6 +22,7 @@ from profiler.kernels.prices import Price
 from profiler.stages.phases import Runnable
 from profiler.trace.crossing import BETWEEN, INDEXED, TO, Place, passes_as_copy, tensors_in
 from profiler.trace.known_values import LIMIT, aten, is_real, true_device
+from profiler.trace.module_moves import at_once
 from profiler.trace.observer import COMPOSITE
 from profiler.trace.parts import PartsTrace
 from profiler.trace.rules.values import read
@@ -82,7 +84,8 @@ class PlacedTrace(PartsTrace):
     def during(self, phase: str, term: str, module: nn.Module | None = None) -> Iterator[None]:
         """As the trace's. Autograd is left out: without gradients it does nothing but take fused operations apart."""
         below = torch._C._AutoDispatchBelowAutograd()
-        with _scoped_library("aten", "IMPL") as numbers, stand_in_cuda(self), torch.no_grad(), below:
+        moves = patch.object(nn.Module, "to", at_once(nn.Module.to, self.move))
+        with _scoped_library("aten", "IMPL") as numbers, stand_in_cuda(self), torch.no_grad(), below, moves:
             # `torch.Tensor([x, y])` of tensors on the card reads each of them where no mode hears of it.
             numbers.impl(READ_NUMBER, self._read_number, "Meta", allow_override=True)
             with super().during(phase, term, module):
@@ -150,6 +153,22 @@ class PlacedTrace(PartsTrace):
             if self._place == CARD and "device" in kwargs:
                 kwargs = kwargs | {"device": NOWHERE}
             return super().__torch_dispatch__(func, types, args, kwargs)
+        finally:
+            self._within, self._place = before
+
+    def move(self, x: torch.Tensor, to: torch.device) -> torch.Tensor:
+        """What `x.to(to)` gives outside of any operation and mode: `x` itself where it is there."""
+        if is_real(x) or self.values.knows(x):
+            with self:
+                there: torch.Tensor = x.to(to)
+            return there
+        own = self._place_of(x)
+        if own.type == to.type:
+            return x
+        before, self._within = (self._within, self._place), True
+        try:
+            with self._as_weight(x):
+                return self._move(x, own, to, x.dtype, None)
         finally:
             self._within, self._place = before
 
@@ -283,7 +302,10 @@ class PlacedTrace(PartsTrace):
         """A tensor without data like `x` that nobody has noted yet. What is known of `x` is known of it."""
         before, self._within = self._within, True
         with _disable_current_modes():
-            copy = torch.empty_like(x, **how | {"device": NOWHERE})
+            if how.get("memory_format") is torch.preserve_format and x.is_contiguous():  # as `empty_like`, faster
+                copy = torch.empty(x.shape, dtype=how["dtype"], device=NOWHERE)
+            else:
+                copy = torch.empty_like(x, **how | {"device": NOWHERE})
             if self.values.knows(x) or (is_real(x) and copy.untyped_storage().nbytes() <= LIMIT):
                 self.values.know(copy, self.values.compute(torch.clone, (x,), {}))
         self._within = before

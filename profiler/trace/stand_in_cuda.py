@@ -126,8 +126,10 @@ def _of_tensors(trace: Mover) -> dict[str, Any]:
         return x if true_device(x).type == "cpu" or trace.is_pinned(x) else trace.pinned(x)
 
     def deepcopy(x: torch.Tensor, memo: dict[int, Any]) -> torch.Tensor:
-        """As of any tensor without data: torch copies the storage of others."""
+        """Torch copies the storage, and makes an empty tensor that holds the copy then (`Tensor.__deepcopy__`)."""
         copy: torch.Tensor = copied(x, memo) if is_real(x) else memo.setdefault(id(x), x.clone())
+        if not is_real(x):
+            x.new_empty([])
         return copy
 
     return {

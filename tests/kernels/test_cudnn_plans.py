@@ -58,9 +58,10 @@ def test_a_question_holds_everything_that_decides_a_plan() -> None:
         for changes in (
             {}, {"x": (2, 128, 40, 40)}, {"weight": (32, 128, 3, 3)}, {"dtype": "float16"}, {"dtype": "float32"},
             {"padding": (0, 0)}, {"stride": (2, 2)}, {"dilation": (2, 2)}, {"groups": 2}, {"channels_last": True},
+            {"transposed": True}, {"transposed": True, "y": (1, 64, 41, 41)},
         )
     }  # fmt: skip
-    assert len(asked) == 11  # TF32 matters to fp32 alone
+    assert len(asked) == 13  # TF32 matters to fp32 alone
 
 
 @pytest.mark.usefixtures("without_cudnn")
@@ -190,7 +191,20 @@ def test_plans_that_cannot_be_kept_are_no_error(asked: list[str], monkeypatch: p
 
 def test_a_card_without_a_record_is_not_planned() -> None:
     assert Planner(Stack(device="cuda", gpu="Somebody's card", torch="2.13.0")).workspace_bytes(conv()) is None
-    assert Planner(stack()).workspace_bytes(conv(transposed=True)) is None
+
+
+def test_plans_of_ltx_2s_vocoder_are_those_of_a_real_h100(without_cudnn: None) -> None:
+    """Two transposed ones and one of which only a fallback of cuDNN's is left, as a whole generation borrowed for them."""
+
+    def planned(x: int, y: int, channels: tuple[int, int], taps: int, **rest: Any) -> int | None:
+        weight = (*channels, taps)
+        sides = {"x": (1, 512 if taps > 4 else 128, x), "y": (1, channels[1], y), "weight": weight, "dilation": (1,)}
+        return Planner(stack("h100")).workspace_bytes(conv(**sides | {"transposed": True} | rest))
+
+    assert planned(3006, 15030, (512, 256), 15, stride=(5,), padding=(5,)) == 14_705_680
+    assert planned(30060, 60120, (128, 64), 4, stride=(2,), padding=(1,)) == 15_456_272
+    plain = {"stride": (1,), "padding": (25,), "dilation": (5,), "transposed": False}
+    assert planned(3006, 3006, (512, 512), 11, **plain) == 0
 
 
 def test_cudnn_itself_gives_the_shipped_answers(monkeypatch: pytest.MonkeyPatch) -> None:

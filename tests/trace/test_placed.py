@@ -3,13 +3,16 @@
 A birth is its bytes, a death is minus the birth's number, counted from 1; the result lives.
 """
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from profiler.machine.cards import assumed_stack, find_gpu
+from profiler.trace import placed
 from profiler.trace.placed import PlacedTrace
 
 CARD = "cuda"
@@ -62,6 +65,47 @@ def test_what_lies_otherwise_is_copied_on_its_way_to_the_host() -> None:
     assert events(lambda x: x.permute(2, 0, 1).cpu(), *shape, on=CARD) == []
     assert events(lambda x: x.permute(2, 0, 1).to("cpu", torch.float16), *shape, on=CARD) == [65536, -1]
     assert events(lambda x: x.to("cpu", torch.float16), *shape, on=CARD) == []
+
+
+def test_a_copy_of_a_tensor_on_the_card_is_held_by_one_that_is_empty_at_first() -> None:
+    assert events(copy.deepcopy, 3, on=CARD) == [12, 4, -2]
+    assert events(copy.deepcopy, 3) == []
+
+
+class Everything(nn.Module):
+    """Tied and untied weights, a module within another, a buffer whose content is known, one in another memory order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.tied, self.within = (
+            nn.Linear(4, 8),
+            nn.Linear(4, 8, bias=False),
+            nn.Sequential(nn.Linear(8, 2)),
+        )
+        self.tied.weight = self.first.weight
+        self.register_buffer("positions", torch.arange(5))
+        self.register_buffer("laid", torch.empty(2, 3, 4, 4).to(memory_format=torch.channels_last))
+        self.register_buffer("none", None)
+
+
+def test_a_module_moves_at_once_as_weight_by_weight(monkeypatch: pytest.MonkeyPatch) -> None:
+    def story() -> tuple[Any, ...]:
+        trace = PlacedTrace(assumed_stack(find_gpu("h200"), "2.13.0"))
+        with trace.during("cold", "weights"):
+            module = Everything().to_empty(device="cpu")
+            module.tied.weight = module.first.weight
+            module.positions = torch.arange(5)
+            for there in (CARD, CARD, "cpu", torch.device("cuda"), "cpu"):
+                assert module.to(there) is module
+                assert {x.device.type for x in [*module.parameters(), *module.buffers()]} == {torch.device(there).type}
+            assert module.first.weight is module.tied.weight
+        told = [(b.bytes, b.shape, b.dtype, b.term, b.born, b.died) for b in trace.blocks]
+        return told, trace.events, trace.host.peak, trace.owners
+
+    at_once = story()
+    monkeypatch.setattr(placed, "at_once", lambda usual, _: usual)
+    assert len(at_once[1]) > 20
+    assert story() == at_once
 
 
 def test_positions_come_to_the_card() -> None:
