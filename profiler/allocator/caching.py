@@ -57,7 +57,7 @@ class Piece:
 
 
 class CachingAllocator:
-    """Counts allocated, reserved and requested bytes, and their peaks.
+    """Counts allocated, reserved and requested bytes, and the peaks of the first two.
 
     `capacity` is the memory that the device has for segments, or a fraction allows of it; with more than `garbage_above`
     bytes reserved, cached segments are collected before a new one is asked for. Segments' addresses are `falling`, or rise.
@@ -79,7 +79,7 @@ class CachingAllocator:
         self.settings = settings or AllocatorSettings()
         self._max_split = self.settings.max_split
         self.allocated = self.reserved = self.requested = 0
-        self.peak_allocated = self.peak_reserved = self.peak_requested = 0
+        self.peak_allocated = self.peak_reserved = 0
         self.retries = self.ooms = self.segments = self.asked = 0  # `asked`: how often the driver was, or got back
         self._pools: dict[tuple[bool, int], Pool] = {}
         self._awaited: list[Piece] = []
@@ -100,8 +100,6 @@ class CachingAllocator:
         self.requested += size
         if self.allocated > self.peak_allocated:
             self.peak_allocated = self.allocated
-        if self.requested > self.peak_requested:
-            self.peak_requested = self.requested
         return block
 
     def _pool(self, small: bool, queue: int) -> Pool:
@@ -168,7 +166,6 @@ class CachingAllocator:
     def reset_peaks(self) -> None:
         """As `torch.cuda.reset_peak_memory_stats`."""
         self.peak_allocated, self.peak_reserved = self.allocated, self.reserved
-        self.peak_requested = self.requested
 
     def _take_free(self, size: int, pool: Pool) -> Piece | None:
         """Best fit; with a maximum split size, neither side of it may use the other's blocks (get_free_block)."""

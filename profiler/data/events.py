@@ -36,8 +36,8 @@ class Block:
 
 
 def alive_at(blocks: Iterable[Block], moment: int) -> list[Block]:
-    """The blocks that are there after event `moment`, in their order."""
-    return [block for block in blocks if block.lives(moment)]
+    """The blocks that are there after event `moment`, in their order: `lives`, written out for streams of many."""
+    return [b for b in blocks if b.born <= moment and (b.died is None or b.died > moment)]
 
 
 class Events(Protocol):

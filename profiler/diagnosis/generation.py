@@ -21,14 +21,11 @@ from profiler.diagnosis.remedies import CAUTIONS, EXPANDABLE, Remedy, make_remed
 from profiler.errors import LatentmeterError
 from profiler.estimation.answer import plans_on
 from profiler.estimation.calls import check_call
-from profiler.estimation.placed import Found, TracedGeneration, ask_traced, trace_generation, trace_placed
+from profiler.estimation.placed import Found, TracedGeneration, ask_traced, trace_generation
 from profiler.estimation.priced import Priced
 from profiler.estimation.worst import worst_of
 from profiler.models.build import TORCH_DTYPES
 from profiler.models.pipeline_spec import PipelineSpec
-from profiler.stages.generation import Generation
-from profiler.stages.generation_ready import made_ready
-from profiler.trace.placed import PlacedTrace
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 LEVELS = ("allocated", "reserved")
@@ -71,7 +68,7 @@ def generation_hotspots(
     profile.notes.update(said)
     if not remedies:
         return summarize(profile), profile
-    tried = _remedies(profile, histories, spec, placement, options, target[1], call)
+    tried = _remedies(profile, histories, spec, placement, options, target, call)
     return summarize(profile, *tried), profile
 
 
@@ -166,7 +163,7 @@ def _remedies(
     spec: PipelineSpec,
     placement: Placement,
     options: MemoryOptions,
-    context_bytes: int | None,
+    target: tuple[Stack, int | None],
     call: dict[str, Any],
 ) -> tuple[list[Remedy], dict[str, str]]:
     """Other placements, the VAE's switches and expandable segments, each by itself: those that help, why not the others."""
@@ -176,21 +173,18 @@ def _remedies(
     tried, left_out = [], {}
     for name, how, other, switched in _candidates(placement, options):
         try:
-            pipe, inputs, applied, _ = made_ready(spec, switched, **call)
-            run, trace = Generation(pipe, pipe, inputs, other), PlacedTrace(profile.stack)
-            run.asked, run.options = switched, applied
-            trace_placed(run, trace, warm_calls=calls - 1)
+            told, after = _ask(
+                TracedGeneration.replayed, spec, *target, {"placement": other, "options": switched, **call}
+            )
         except LatentmeterError as error:
             left_out[how] = str(error)
             continue
-        after = Histories(trace, profile.stack, context_bytes, plans_on(profile.stack))
-        caution = (
-            f"slower: weights wait on the host, {format_bytes(trace.host.peak)} at most, and are moved for their use"
-        )
+        host = format_bytes(told.host.peak if told.host else None)
+        caution = f"slower: weights wait on the host, {host} at most, and are moved for their use"
         remedy = make_remedy(name, how, before, _highest(after, calls), CAUTIONS.get(name, caution))
         tried.append(replace(remedy, fits=after.fits, fits_before=fits))
     if expandable := with_expandable(profile.stack):
-        after = Histories(histories.events, expandable, context_bytes, plans_on(expandable))
+        after = Histories(histories.events, expandable, target[1], plans_on(expandable))
         remedy = make_remedy("expandable_segments", f"{VARIABLE}={EXPANDABLE}", before, _highest(after, calls))
         tried.append(replace(remedy, fits=after.fits, fits_before=fits))
     return sort_out(tried, left_out)

@@ -160,17 +160,17 @@ class PlacedTrace(PartsTrace):
         """What `x.to(to)` gives outside of any operation and mode: `x` itself where it is there."""
         if is_real(x) or self.values.knows(x):
             with self:
-                there: torch.Tensor = x.to(to)
-            return there
+                return torch.Tensor.to(x, to)
         own = self._place_of(x)
         if own.type == to.type:
             return x
         before, self._within = (self._within, self._place), True
         try:
             with self._as_weight(x):
-                return self._move(x, own, to, x.dtype, None)
+                moved: torch.Tensor = self._move(x, own, to, x.dtype, None)
         finally:
             self._within, self._place = before
+        return moved
 
     def _read_number(self, x: torch.Tensor) -> Any:
         self._pin_what_is_told(READ_NUMBER, (x,))
