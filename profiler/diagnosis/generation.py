@@ -168,7 +168,6 @@ def _remedies(
 ) -> tuple[list[Remedy], dict[str, str]]:
     """Other placements, the VAE's switches and expandable segments, each by itself: those that help, why not the others."""
     before = Memory(allocated_bytes=profile.peak, reserved_bytes=profile.reserved)
-    calls = max(phase.call for phase in profile.phases)
     fits = None if profile.verdict is None else profile.verdict != "does not fit"
     tried, left_out = [], {}
     for name, how, other, switched in _candidates(placement, options):
@@ -181,19 +180,18 @@ def _remedies(
             continue
         host = format_bytes(told.host.peak if told.host else None)
         caution = f"slower: weights wait on the host, {host} at most, and are moved for their use"
-        remedy = make_remedy(name, how, before, _highest(after, calls), CAUTIONS.get(name, caution))
+        remedy = make_remedy(name, how, before, _highest(after), CAUTIONS.get(name, caution))
         tried.append(replace(remedy, fits=after.fits, fits_before=fits))
     if expandable := with_expandable(profile.stack):
         after = Histories(histories.events, expandable, target[1], plans_on(expandable))
-        remedy = make_remedy("expandable_segments", f"{VARIABLE}={EXPANDABLE}", before, _highest(after, calls))
+        remedy = make_remedy("expandable_segments", f"{VARIABLE}={EXPANDABLE}", before, _highest(after))
         tried.append(replace(remedy, fits=after.fits, fits_before=fits))
     return sort_out(tried, left_out)
 
 
-def _highest(histories: Histories, calls: int) -> Memory:
-    """The higher peak of as many calls, one or two."""
-    both = (histories.peak, histories.later)[:calls]
-    return max(both, key=lambda peak: peak.allocated_bytes or 0)
+def _highest(histories: Histories) -> Memory:
+    """The higher peak of the two calls."""
+    return max(histories.peak, histories.later, key=lambda peak: peak.allocated_bytes or 0)
 
 
 def _candidates(placement: Placement, options: MemoryOptions) -> Iterator[tuple[str, str, Placement, MemoryOptions]]:

@@ -62,9 +62,9 @@ def estimate_call(
 
     owner = function if modules is None else modules
     if is_pipeline(owner):
-        from profiler.estimation.placed import estimate_placed
+        from profiler.estimation.placed import estimate_with_events
 
-        return estimate_placed(function, owner, inputs, placement or Placement(), target, context_bytes=context)
+        return estimate_with_events(function, owner, inputs, placement or Placement(), target, context_bytes=context)[0]
     if placement is not None:
         raise UserError("placement: goes with a pipeline of diffusers, as `modules` or as the function")
     root = root_of(owner)

@@ -94,11 +94,6 @@ def _without_card(stack: Stack) -> Stack:
     return replace(stack, **card, settings=with_alloc_conf(settings, ",".join(rest)))
 
 
-def estimate_placed(*call: Any, **how: Any) -> CallEstimate:
-    """What `estimate_with_events` finds, without the events. Raises UserError, ModelError as that does."""
-    return estimate_with_events(*call, **how)[0]
-
-
 @dataclass(frozen=True)
 class TracedGeneration:
     """A generation that was traced once. `on` answers for its card with any memory; where it has slots, for any card."""
@@ -189,7 +184,7 @@ def trace_generation(
 
 
 def trace_placed(run: Generation, trace: PlacedTrace, *, warm_calls: int) -> Watched[Generation]:
-    """Trace a generation, its load and its calls. Raises as `estimate_placed` does, and leaves the pipeline as it was."""
+    """Trace a generation, its load and its calls. Raises as `trace_generation` does, and leaves the pipeline as it was."""
     check_settings(trace.stack)
     run.backend = default_backend(run.pipe, run.asked)
     with kept(run.pipe), ordered(run.pipe), quiet() as run.said:
