@@ -127,23 +127,11 @@ class TracedGeneration:
         return replace(told, notes=told.notes | self.notes), histories
 
 
-def estimate_with_events(
-    function: Callable[..., Any],
-    pipe: Any,
-    inputs: Sequence[Any] | Mapping[str, Any],
-    placement: Placement,
-    stack: Stack,
-    *,
-    context_bytes: int | None = None,
-    **how: Any,
-) -> tuple[CallEstimate, PlacedTrace]:
-    """Estimate `function` on `inputs`, as `trace_generation` traces it: its load, a first call and a second one.
-
-    Returns the events too, which the estimate was read from. Raises UserError, ModelError as that does.
-    """
+def estimate_with_events(*call: Any, context_bytes: int | None = None, **how: Any) -> tuple[CallEstimate, PlacedTrace]:
+    """The estimate of what `trace_generation` traces, given and raising the same, and the events it was read from."""
     started = time.perf_counter()
-    traced = trace_generation(function, pipe, inputs, placement, stack, **how)
-    found = traced.on(stack, context_bytes, how.get("tell", lambda _: None))
+    traced = trace_generation(*call, **how)
+    found = traced.on(traced.trace.stack, context_bytes, how.get("tell", lambda _: None))
     return replace(found, seconds=time.perf_counter() - started), traced.trace
 
 

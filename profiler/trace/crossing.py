@@ -1,11 +1,12 @@
-"""What goes between card and host: which operations take tensors of both, and what is copied on the way."""
+"""What goes between card and host: where storages lie, which operations take both, and what is copied on the way."""
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import torch
 
+from profiler.allocator.host import Host
 from profiler.trace.known_values import aten
 
 TO = frozenset({aten.to.device, aten.to.dtype, aten.to.dtype_layout, aten.to.other, aten.type_as.default})
@@ -20,6 +21,36 @@ class Place(NamedTuple):
     device: torch.device
     is_pinned: bool
     alive: weakref.ref[Any]
+
+
+class Places:
+    """Where storages lie that are not on the card, as long as they live. `host` counts the bytes of those that lie there.
+
+    `died` hears of each that is gone, by its key.
+    """
+
+    def __init__(self, host: Host, died: Callable[[int], None]) -> None:
+        self._host, self._died = host, died
+        self._by_key: dict[int, Place] = {}
+
+    def of(self, tensor: torch.Tensor) -> Place | None:
+        """The place of the storage of `tensor`; None where it is on the card, or not noted."""
+        return self._by_key.get(tensor.untyped_storage()._cdata)
+
+    def lay(self, tensor: torch.Tensor, device: torch.device, *, is_pinned: bool = False) -> None:
+        """Note that the storage of `tensor`, if it is new, lies there."""
+        storage = tensor.untyped_storage()
+        key, size = storage._cdata, storage.nbytes() if device.type == "cpu" else 0
+        if key in self._by_key:
+            return
+
+        def gone(_: Any) -> None:
+            del self._by_key[key]
+            self._died(key)
+            self._host.give_back(size, pinned=is_pinned)
+
+        self._host.take(size, pinned=is_pinned)
+        self._by_key[key] = Place(device, is_pinned, weakref.ref(storage, gone))
 
 
 def passes_as_copy(x: torch.Tensor, copy: torch.Tensor, to: torch.device) -> Iterator[torch.Tensor]:

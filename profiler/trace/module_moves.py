@@ -7,10 +7,8 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import _disable_current_modes
 
-Move = Callable[[torch.Tensor, torch.device], torch.Tensor]
 
-
-def at_once(usual: Callable[..., nn.Module], move: Move) -> Callable[..., nn.Module]:
+def at_once(usual: Callable[..., nn.Module], move: Callable[..., torch.Tensor]) -> Callable[..., nn.Module]:
     """`usual`, which is `nn.Module.to`; where it asks for another device and nothing else, each weight goes by `move`.
 
     `nn.Module._apply` goes through children first, then a module's parameters, then its buffers; so does this. A pipeline

@@ -5,7 +5,6 @@ that. So a pipeline, and the hooks of diffusers and accelerate, move weights as 
 within an operation torch sees `meta` throughout, as the rules do. Host tensors take no memory either.
 """
 
-import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -20,7 +19,7 @@ from profiler.allocator.host import Host
 from profiler.data.stack import Stack
 from profiler.kernels.prices import Price
 from profiler.stages.phases import Runnable
-from profiler.trace.crossing import BETWEEN, INDEXED, TO, Place, passes_as_copy, tensors_in
+from profiler.trace.crossing import BETWEEN, INDEXED, TO, Places, passes_as_copy, tensors_in
 from profiler.trace.known_values import LIMIT, aten, is_real, true_device
 from profiler.trace.module_moves import at_once
 from profiler.trace.observer import COMPOSITE
@@ -49,7 +48,7 @@ class PlacedTrace(PartsTrace):
         self.host = Host()
         self.queue = 0
         self.thresholds: list[str] = []
-        self._elsewhere: dict[int, Place] = {}
+        self._places = Places(self.host, lambda key: self.values.forget(key))
         self._within = False
         self._place = CARD
 
@@ -66,12 +65,12 @@ class PlacedTrace(PartsTrace):
     def pinned(self, tensor: torch.Tensor) -> torch.Tensor:
         """A pinned copy on the host."""
         copy = self._copy_of(tensor)
-        self._lay(copy, HOST, is_pinned=True)
+        self._places.lay(copy, HOST, is_pinned=True)
         return copy
 
     def is_pinned(self, tensor: torch.Tensor) -> bool:
         """Whether the storage is pinned memory of the host."""
-        place = self._elsewhere.get(tensor.untyped_storage()._cdata)
+        place = self._places.of(tensor)
         return place is not None and place.is_pinned
 
     def record_stream(self, tensor: torch.Tensor, queue: int) -> None:
@@ -190,33 +189,17 @@ class PlacedTrace(PartsTrace):
             self.host.give_back(size, pinned=True)
 
     def _track(self, tensor: torch.Tensor) -> None:
-        key = tensor.untyped_storage()._cdata
-        if key in self._elsewhere:
+        if self._places.of(tensor):
             return
         if self._place == CARD:
             super()._track(tensor)
-        elif key not in self._live:
-            self._lay(tensor, self._place)
-
-    def _lay(self, tensor: torch.Tensor, device: torch.device, *, is_pinned: bool = False) -> None:
-        """Note that the storage of `tensor`, if it is new, lies there and not on the card."""
-        storage = tensor.untyped_storage()
-        key, size = storage._cdata, storage.nbytes() if device == HOST else 0
-        if key in self._elsewhere:
-            return
-
-        def gone(_: Any) -> None:
-            del self._elsewhere[key]
-            self.values.forget(key)
-            self.host.give_back(size, pinned=is_pinned)
-
-        self.host.take(size, pinned=is_pinned)
-        self._elsewhere[key] = Place(device, is_pinned, weakref.ref(storage, gone))
+        elif self.number_of(tensor) is None:
+            self._places.lay(tensor, self._place)
 
     def _place_of(self, tensor: torch.Tensor) -> torch.device:
-        storage = tensor.untyped_storage()
-        if place := self._elsewhere.get(storage._cdata):
+        if place := self._places.of(tensor):
             return place.device
+        storage = tensor.untyped_storage()
         return CARD if storage._cdata in self._live or not storage.nbytes() else NOWHERE  # made before the trace
 
     def _place_for(self, func: Any, args: Any, kwargs: Any) -> torch.device:
