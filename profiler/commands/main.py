@@ -1,6 +1,7 @@
 """The command line: parse, call, print. Heavy libraries are imported by the command that needs them."""
 
 import errno
+import gc
 import os
 import signal
 import sys
@@ -78,6 +79,7 @@ def _terminate(number: int, frame: object) -> None:
 
 def main() -> None:
     """Run the command line. The one place where an error becomes a message and an exit code."""
+    gc.set_threshold(100_000)  # an answer makes objects by the million, of which few stand in cycles
     signal.signal(signal.SIGTERM, _terminate)  # workers and temporary files go, as at the end
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # not where the shell ignores it, as in the background
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -11,8 +11,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 def at_once(usual: Callable[..., nn.Module], move: Callable[..., torch.Tensor]) -> Callable[..., nn.Module]:
     """`usual`, which is `nn.Module.to`; where it asks for another device and nothing else, each weight goes by `move`.
 
-    `nn.Module._apply` goes through children first, then a module's parameters, then its buffers; so does this. A pipeline
-    asks it of thousands of weights before each step, which are mostly there already.
+    In the order of `nn.Module._apply`. A pipeline asks it of thousands of weights before each step, most of which are there.
     """
 
     def to(module: nn.Module, *args: Any, **kwargs: Any) -> nn.Module:
