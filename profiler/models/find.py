@@ -10,7 +10,7 @@ from profiler.data.text import did_you_mean
 from profiler.errors import UserError
 from profiler.files.load import read_json
 from profiler.models.attention import environment_backend
-from profiler.models.catalog import catalog_model, model_ids, read_spec
+from profiler.models.catalog import catalog, catalog_model, model_ids, read_spec
 from profiler.models.not_here import check_no_single_file
 from profiler.models.spec import ModelSpec
 
@@ -49,7 +49,8 @@ def find_model(name: str) -> ModelSpec:
 def _what_it_is_not(name: str, known: list[str]) -> str:
     """Why `name` is no model, and what could be one."""
     shown = name if len(name) <= 80 else f"{name[:80]}..."
-    hint = did_you_mean(name, known)
+    called = [spec.id for spec in catalog().values() if spec.name.lower().startswith(name.lower().replace("-", " "))]
+    hint = did_you_mean("" if called else name, called or known)
     if os.path.exists(name):
         hint = "it is a file, but no .yaml and no .json. "
     elif "/" in name:

@@ -17,8 +17,7 @@ def at_once(usual: Callable[..., nn.Module], move: Callable[..., torch.Tensor]) 
     def to(module: nn.Module, *args: Any, **kwargs: Any) -> nn.Module:
         device, dtype, _, layout = torch._C._nn._parse_to(*args, **kwargs)
         owners = [*_innermost_first(module)]
-        is_own = any(type(owner)._apply is not nn.Module._apply for owner in owners)
-        if device is None or dtype is not None or layout is not None or is_own:
+        if device is None or dtype or layout or any(type(owner)._apply is not nn.Module._apply for owner in owners):
             return usual(module, *args, **kwargs)
         with _disable_current_modes():
             for owner in owners:

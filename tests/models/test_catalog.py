@@ -55,6 +55,8 @@ def test_components_have_their_published_element_counts(model: str, part: str) -
 def test_unknown_name_offers_near_ones() -> None:
     with pytest.raises(UserError, match=r"no model 'wan2.1-t2v-13b'.*did you mean 'wan2.1-t2v-1.3b'"):
         find_model("wan2.1-t2v-13b")
+    with pytest.raises(UserError, match="did you mean 'svd-xt'\\?"):
+        find_model("stable-video-diffusion")  # by the name that it has
 
 
 def test_a_file_with_mistakes_names_all_of_them(tmp_path: Path) -> None:
