@@ -286,7 +286,7 @@ class PlacedTrace(PartsTrace):
         before, self._within = self._within, True
         with _disable_current_modes():
             if how.get("memory_format") is torch.preserve_format and x.is_contiguous():  # as `empty_like`, faster
-                copy = torch.empty(x.shape, dtype=how["dtype"], device=NOWHERE)
+                copy = torch.empty_strided(x.shape, x.stride(), dtype=how["dtype"], device=NOWHERE)
             else:
                 copy = torch.empty_like(x, **how | {"device": NOWHERE})
             if self.values.knows(x) or (is_real(x) and copy.untyped_storage().nbytes() <= LIMIT):

@@ -201,6 +201,7 @@ def test_plans_of_ltx_2s_vocoder_are_those_of_a_real_h100(without_cudnn: None) -
         sides = {"x": (1, 512 if taps > 4 else 128, x), "y": (1, channels[1], y), "weight": weight, "dilation": (1,)}
         return Planner(stack("h100")).workspace_bytes(conv(**sides | {"transposed": True} | rest))
 
+    assert Planner(stack()).workspace_bytes(conv(transposed=True)) is None
     assert planned(3006, 15030, (512, 256), 15, stride=(5,), padding=(5,)) == 14_705_680
     assert planned(30060, 60120, (128, 64), 4, stride=(2,), padding=(1,)) == 15_456_272
     plain = {"stride": (1,), "padding": (25,), "dilation": (5,), "transposed": False}

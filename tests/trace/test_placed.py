@@ -85,6 +85,7 @@ class Everything(nn.Module):
         self.tied.weight = self.first.weight
         self.register_buffer("positions", torch.arange(5))
         self.register_buffer("laid", torch.empty(2, 3, 4, 4).to(memory_format=torch.channels_last))
+        self.register_buffer("either", torch.empty(8, 4, 1, 1).to(memory_format=torch.channels_last))  # contiguous too
         self.register_buffer("none", None)
 
 
@@ -98,6 +99,8 @@ def test_a_module_moves_at_once_as_weight_by_weight(monkeypatch: pytest.MonkeyPa
             for there in (CARD, CARD, "cpu", torch.device("cuda"), "cpu"):
                 assert module.to(there) is module
                 assert {x.device.type for x in [*module.parameters(), *module.buffers()]} == {torch.device(there).type}
+                strides = [(x.shape, x.stride()) for x in module.buffers()]
+                assert ((8, 4, 1, 1), (4, 1, 4, 4)) in strides and ((2, 3, 4, 4), (48, 1, 12, 3)) in strides
             assert module.first.weight is module.tied.weight
         told = [(b.bytes, b.shape, b.dtype, b.term, b.born, b.died) for b in trace.blocks]
         return told, trace.events, trace.host.peak, trace.owners
