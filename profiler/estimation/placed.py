@@ -63,7 +63,7 @@ def ask_traced(
 ) -> Found:
     """What `ask` finds in a trace of the pipeline that `spec` describes, on `stack`; `call` as for `made_ready`.
 
-    `traced` keeps the last traces: asked the same but for the card, one of them is priced and replayed anew. `kind` traces.
+    `traced` keeps those of two questions: asked the same but for the card, one is priced and replayed anew. `kind` traces.
     Raises UserError for an argument or option that the pipeline does not take, ModelError where the call fails.
     """
     kept_as = repr(
@@ -78,9 +78,9 @@ def ask_traced(
     if traced is not None:
         with suppress(Elsewhere):  # a buffer that no price says
             one = trace_generation(pipe, pipe, inputs, placement, stack, **how, slots=True)
-            both = [*traced.get(kept_as, ()), one][-2:]  # a trace is some hundred MB
-            traced.clear()
-            traced[kept_as] = both
+            traced[kept_as] = [*traced.pop(kept_as, ()), one][-2:]
+            for old in [*traced][:-2]:  # a trace is some hundred MB
+                del traced[old]
             return ask(one)
     return ask(trace_generation(pipe, pipe, inputs, placement, stack, **how))
 
@@ -217,12 +217,7 @@ def estimate_workload(
         )
     assert workload.generation is not None
     pipe, inputs, applied, notes = made_ready(spec, workload.options, workload.dtype, **call_of(workload))
-    how: dict[str, Any] = {
-        "options": workload.options,
-        "applied": applied,
-        "notes": notes,
-        "context_bytes": context_bytes,
-    }
+    how: Any = {"options": workload.options, "applied": applied, "notes": notes, "context_bytes": context_bytes}
     found, trace = estimate_with_events(pipe, pipe, inputs, workload.generation.placement, stack, **how)
     latent = closed_form(workload, catalog_model(spec.model)) if spec.model else LatentEstimate()
     return Estimate(**vars(found), workload=workload, latent=latent), trace

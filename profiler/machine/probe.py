@@ -23,17 +23,10 @@ TIMEOUT = 120.0  # seconds
 def ask(question: Question, *arguments: str, environment: dict[str, str] | None = None) -> dict[str, Any]:
     """The answer to `question`. Raises UserError with the process's last words, or where it does not answer in time."""
     command = child_command("profiler.machine.probe", question, *arguments)
+    # A session of its own: Ctrl-C is for whoever asks, who then ends the process.
+    how: Any = {"capture_output": True, "text": True, "timeout": TIMEOUT, "start_new_session": True}
     try:
-        # A session of its own: Ctrl-C is for whoever asks, who then ends the process.
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            timeout=TIMEOUT,
-            check=False,
-            start_new_session=True,
-            env=environment,
-        )
+        done = subprocess.run(command, check=False, env=environment, **how)
     except subprocess.TimeoutExpired as error:
         raise UserError(f"no answer within {TIMEOUT:g} s; is the driver hung?") from error
     if done.returncode:

@@ -62,7 +62,7 @@ def fit(
         raise UserError(f"{' and '.join(free)}: one size at a time can be max")
     own = {name: call.pop(name, None) for name in ("dtype", "decode_chunk")}
     how = {"base": Setting(options=options or NO_OPTIONS, placement=placement or ON_CARD, **own), "tell": tell}
-    how["ram"] = None if ram is None else parse_bytes(ram)
+    how |= {"traced": {}, "ram": None if ram is None else parse_bytes(ram)}
 
     def ask(card: str | None) -> Answer:
         target, context = target_stack(card, torch, cudnn, stack, alloc_conf, vram, reserve)

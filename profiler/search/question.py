@@ -29,7 +29,7 @@ UNPUBLISHED = Size(frames=1, height=512, width=512)  # what is run of a pipeline
 class Question:
     """`base` is what the user sets, and stays; `sizes` those that were given, `card` the options that name the card.
 
-    `trials` is all that was asked, in order.
+    `trials` is all that was asked, in order, and `traced` what was traced last: it serves other cards and memories too.
     """
 
     stack: Stack
@@ -42,6 +42,7 @@ class Question:
     notes: Mapping[str, str] = field(default_factory=dict)
     tell: Callable[[str], None] = lambda _: None
     trials: dict[Setting, Trial] = field(default_factory=dict)
+    traced: dict[str, Any] = field(default_factory=dict)
     stage: str = "generate"
 
     def ask(self, setting: Setting) -> Trial:
@@ -161,7 +162,6 @@ class GenerationQuestion(Question):
 
     spec: PipelineSpec
     call: Mapping[str, Any] = field(default_factory=dict)
-    traced: dict[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:

@@ -2,9 +2,10 @@
 
 from collections.abc import Hashable
 from functools import partial
-from inspect import isclass, isroutine
+from inspect import isroutine
 from itertools import chain, compress
 from operator import is_
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,8 @@ from profiler.trace.known_values import true_device
 from profiler.trace.tracing import Tracing
 
 PLAIN = frozenset({bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.memory_format})
-OWN = ("diffusers.", "transformers.", "peft.", "accelerate.hooks")  # whose objects are what their attributes are
+# Whose objects are what their attributes are.
+OWN = ("diffusers.", "transformers.", "peft.", "accelerate.", "profiler.trace.stand_in_cuda")
 
 
 class Unrepeatable(Exception):
@@ -78,8 +80,10 @@ def _read_attributes(story: Tracing, todo: list[Any]) -> Hashable:
             if type(value) in PLAIN:
                 found.append(value)
             elif isinstance(value, (tuple, list, dict, set)):
-                todo.append(value.values() if isinstance(value, dict) else value)
                 found.append(tuple(value) if isinstance(value, dict) else type(value))
+                if id(value) not in seen:  # each of accelerate's hooks has the weights of all
+                    seen.add(id(value))
+                    todo.append(value.values() if isinstance(value, dict) else value)
             elif isinstance(value, torch.Tensor):
                 number = weights.setdefault(_weight(story, value), len(weights))
                 found.append((number, value.dtype, value.shape, value.stride(), value.storage_offset()))
@@ -95,7 +99,7 @@ def _read_attributes(story: Tracing, todo: list[Any]) -> Hashable:
             elif isinstance(value, partial):
                 found.append(value.func)
                 todo.append(value.args)
-            elif isroutine(value) or isclass(value) or isinstance(value, np.generic):
+            elif isroutine(value) or isinstance(value, (type, ModuleType, np.generic)):
                 found.append(value)
             else:
                 raise Unrepeatable
@@ -103,9 +107,9 @@ def _read_attributes(story: Tracing, todo: list[Any]) -> Hashable:
 
 
 def _weight(story: Tracing, value: torch.Tensor) -> int | None:
-    """The block of a weight; None where it waits on the host. Raises Unrepeatable for a tensor that is none, or is known."""
+    """The block of a weight; None where it waits off the card. Raises Unrepeatable for any other tensor, or a known one."""
     block = story.number_of(value)
-    waits = value.device.type == "cpu" and true_device(value).type == "meta"
+    waits = value.device.type in ("cpu", "meta") and true_device(value).type == "meta"
     if story.values.knows(value) or not (waits if block is None else story.blocks[block].term == "weights"):
         raise Unrepeatable
     return block

@@ -13,7 +13,7 @@ A call is copied only where all that it depends on and all that it does is known
   be others of the same shapes;
 - what the first call made and left alive lies in its result, or in a list or dict that it was given (a cache of features);
 - what it freed and had not made lay in such a list or dict; what it returns and had not made, in an argument;
-- it emptied no cache. Weights that a hook brings stay, so a call that they come with is no such one, but those after it.
+- weights that hooks bring go again before it ends: where they stay, such a call is traced, and those after it are not.
 
 Any other call is traced. The events are those of `Trace(..., repeats=False)`, which traces every call.
 """
@@ -30,6 +30,9 @@ from profiler.data.events import Block
 from profiler.trace.attributes import PLAIN, Attributes, Unrepeatable
 from profiler.trace.observer import dtype_name
 from profiler.trace.tracing import Tracing
+
+CODERS = ("encoder", "decoder")
+OFFLOADED = frozenset({"_diffusers_hook", "_hf_hook"})  # how diffusers and accelerate mark a module that has hooks
 
 
 class Nest(NamedTuple):
@@ -89,13 +92,9 @@ class Tree:
         elif isinstance(value, torch.Tensor):
             block, content = story.number_of(value), story.values.digest(value)
             is_real = content is None and not story.values.unknown([value])
-            if (
-                block is None
-                or is_real
-                or value.is_conj()
-                or value.is_neg()
-                or dtype_name(value.dtype) != story.blocks[block].dtype
-            ):
+            if block is None or is_real or value.is_conj() or value.is_neg():
+                raise Unrepeatable
+            if dtype_name(value.dtype) != story.blocks[block].dtype:
                 raise Unrepeatable
             if content is not None:
                 story.values.name_source(value, block)
@@ -110,13 +109,14 @@ class Tree:
 
 class Call(NamedTuple):
     """What one call of the module at `path` did: the trace's events from `begin` to `end`, where blocks from `first` on
-    are its own. `remarks`: how many there are of it, which name the module."""
+    are its own; before those of `emptied` the cache was. `remarks`: how many there are of it, which name the module."""
 
     path: str
     remarks: int
     first: int
     begin: int
     end: int
+    emptied: frozenset[int]
     routes: Counter[str]
     before: list[Any]  # arguments
     after: list[Any]  # arguments, then the result
@@ -167,7 +167,7 @@ class Repeats:
                 self._looked[called] = state[1].keep()  # a layer like another: at its next call it need not be read
             return self.copy(call, given, path)
         first, begin, routes, values = len(story.blocks), len(story.events), Counter(story.routes), story.values
-        remarks = story.told  # so far
+        remarks, emptied = story.told, story.cache_emptied_at.copy()  # so far
         given.places.clear()  # what they hold is the call's to drop
         before, values.read = values.read, frozenset()
         result = function()
@@ -175,8 +175,9 @@ class Repeats:
         with suppress(Unrepeatable):
             after = Tree(story, (*arguments, result))
             unchanged = (story.state, self._attributes(called)) == state
-            if unchanged and self._is_explained(given, after, first, begin):
-                did = (path, story.told - remarks, first, begin, len(story.events), story.routes - routes)
+            if unchanged and begin not in emptied and self._is_explained(given, after, first, begin):
+                new = frozenset(story.cache_emptied_at - emptied)
+                did = (path, story.told - remarks, first, begin, len(story.events), new, story.routes - routes)
                 places = frozenset(p for p, i in enumerate(given.items) if type(i) is View and i.block in read)
                 self._looked[called] = state[1].keep()
                 self._calls.setdefault(key, []).append(Call(*did, given.items, after.items, given.views, places))
@@ -193,8 +194,7 @@ class Repeats:
         freed = {~event for event in events[begin:] if 0 <= ~event < first}
         changed = [p for p, (old, new) in enumerate(zip(given.items, after.items, strict=False)) if p and old != new]
         return (
-            max(self.story.cache_emptied_at, default=-1) < begin
-            and alive <= after.views.keys()
+            alive <= after.views.keys()
             and freed <= {block for block, position in given.views.items() if position in given.open}
             and {block for block in after.views if block < first} <= given.views.keys()
             and given.open.issuperset(changed)
@@ -210,11 +210,14 @@ class Repeats:
         """Write the call's births and deaths down again, do to lists and dicts what it did, and make its result."""
         story, shift = self.story, len(self.story.blocks) - call.first
         ops = self.ops_of(call, path)
+        owners = vars(story).get("owners", {})  # of a trace that is placed: whose weights a hook brings
         sources: dict[int, torch.Tensor] = {}
         for block in {item.block for item in call.after if type(item) is View and item.block < call.first}:
             holder, name = given.places[call.views[block]]
             sources[block] = holder[name]
-        for event in story.events[call.begin : call.end]:
+        for at, event in enumerate(story.events[call.begin : call.end], call.begin):
+            if at in call.emptied:
+                story.cache_emptied_at.add(len(story.events))
             number = max(event, ~event)
             if number < call.first:
                 holder, name = given.places[call.views[number]]
@@ -227,6 +230,10 @@ class Repeats:
                 facts = (ops[b.op], b.shape, b.dtype, term, story.phase, born, None, b.price, b.queue, b.awaited)
                 story.blocks.append(Block(number + shift, b.bytes, *facts))
                 story.events.append(number + shift)
+                if number in owners:
+                    owners[number + shift] = owners[number]
+        if call.end in call.emptied:
+            story.cache_emptied_at.add(len(story.events))
         story.routes.update(call.routes)
 
         def make(item: Any) -> Any:
@@ -248,15 +255,16 @@ class Repeats:
 
 
 def is_looked_at(module: nn.Module, path: str) -> bool:
-    """Whether calls of a module are copied: a child of the root, or one of a list that is made of others.
+    """Whether calls of a module are copied: a child of the root, the coder of a pipeline's VAE, or a layer of a list.
 
     A layer with a hook is traced, for that may keep what it returns: transformers collects hidden states so
-    (`utils/output_capturing.py`).
+    (`utils/output_capturing.py`). One that is offloaded is like no other: its weights come by a function of its own.
     """
-    if "." not in path:
+    name = path.rpartition(".")[2]
+    if name == path or name in CODERS:
         return True
-    is_layer = path.rpartition(".")[2].isdigit() and bool(module._modules)
-    return is_layer and not any(part._forward_hooks for part in module.modules())
+    is_layer = name.isdigit() and bool(module._modules)
+    return is_layer and not any(part._forward_hooks or OFFLOADED & vars(part).keys() for part in module.modules())
 
 
 class _Ops(dict[int, int]):

@@ -48,8 +48,9 @@ def told(trace: PlacedTrace) -> tuple[Any, ...]:
     return [*trace.events], blocks, dict(trace.routes), trace.owners, trace.cache_emptied_at, trace.marks, host
 
 
-@pytest.mark.parametrize(("name", "how"), [("wan", how) for how in PLACEMENTS] + [("flux", "model"), ("flux", "block")])
+@pytest.mark.parametrize("how", PLACEMENTS)
+@pytest.mark.parametrize("name", ["wan", "flux"])
 def test_a_pipeline_tells_the_same_story(name: str, how: str) -> None:
     (copied, few), (whole, many) = (traced(name, how, repeats=repeats) for repeats in (True, False))
     assert told(copied) == told(whole)
-    assert few < many * {"none": 0.49, "model": 0.65}.get(how, 1.01)  # all on the card, the second call is copied too
+    assert few < many * 0.49  # the second call is copied too, and of the first what its steps repeat

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ from profiler.trace.trace import Trace
 
 TINY = Path(__file__).parent.parent / "models"
 STACK = assumed_stack(find_gpu("h200"), "2.13.0")
-Story = tuple[list[int], list[tuple[Any, ...]], dict[str, int]]
+Story = tuple[list[int], list[tuple[Any, ...]], dict[str, int], set[int]]
 
 
 def story(trace: Trace) -> Story:
@@ -28,7 +29,7 @@ def story(trace: Trace) -> Story:
         (b.bytes, b.shape, b.dtype, b.term, b.phase, b.born, b.died, trace.ops[b.op] if b.op >= 0 else None)
         for b in trace.blocks
     ]
-    return [*trace.events], blocks, dict(trace.routes)
+    return [*trace.events], blocks, dict(trace.routes), trace.cache_emptied_at
 
 
 def trace_of(root: nn.Module, call: Callable[[], Any], *, repeats: bool = True) -> tuple[Story, int]:
@@ -43,7 +44,8 @@ def trace_of(root: nn.Module, call: Callable[[], Any], *, repeats: bool = True) 
 
     trace.execute = counted  # type: ignore[method-assign]
     trace.track(list(root.parameters()))
-    with torch.inference_mode(), trace.during("cold", "activations", root):
+    emptied = patch.object(torch.cuda, "empty_cache", trace.empty_cache)
+    with torch.inference_mode(), emptied, trace.during("cold", "activations", root):
         kept = call()
     told = story(trace)
     del kept
@@ -88,6 +90,41 @@ def test_models(model: str, stage: Any, size: dict[str, int], tiled: bool) -> No
         watched = estimator.trace_stage(workload, spec, STACK, partial(Trace, repeats=repeats))
         stories.append(story(watched.trace))
     assert stories[0] == stories[1]
+
+
+class Emptying(nn.Module):
+    """Empties the cache before, amid and after what it makes."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        torch.cuda.empty_cache()
+        x = x * 2
+        torch.cuda.empty_cache()
+        x = x * 2
+        torch.cuda.empty_cache()
+        return x
+
+
+def test_a_cache_that_a_call_empties_is_emptied_by_its_copies() -> None:
+    def make() -> tuple[nn.Module, Callable[[], Any]]:
+        module = Emptying()
+        return nn.Sequential(module), lambda: [(z(64), module(z(MANY)), z(64)) for _ in range(4)]
+
+    few, many = both(make)
+    assert few == many - 3 * 2  # ops of its later calls
+
+
+def test_a_cache_that_was_empty_before_a_call_is_emptied_by_the_next() -> None:
+    def make() -> tuple[nn.Module, Callable[[], Any]]:
+        module = Emptying()
+
+        def run() -> list[Any]:
+            x = z(MANY)
+            torch.cuda.empty_cache()
+            return [x, module(x), *[(z(64), module(z(MANY)), z(64)) for _ in range(3)]]
+
+        return nn.Sequential(module), run
+
+    both(make)
 
 
 class Repeated(nn.Module):
@@ -446,7 +483,7 @@ def layered(times: list[int]) -> tuple[nn.Module, Callable[[], Any]]:
 def test_layers_that_are_made_alike_are_traced_once_and_each_has_its_own_name() -> None:
     few, many = both(lambda: layered([1] * 12))
     assert few < many / 3
-    (_, blocks, _), _ = trace_of(*layered([1] * 12))
+    (_, blocks, *_), _ = trace_of(*layered([1] * 12))
     assert [place[0] for *_, place in blocks if place and place[1] == "aten.mul.Tensor"] == [
         f"layers.{n}.1" for n in range(12)
     ]
