@@ -11,6 +11,7 @@ from profiler.data.memory import Memory
 from profiler.data.workload import MemoryOptions
 from profiler.diagnosis.remedies import describe_remedy
 from profiler.errors import UserError
+from profiler.estimation.placed import trace_generation
 from profiler.machine.target import target_stack
 from profiler.models.find import find_model
 from profiler.search.answer import Answer
@@ -217,6 +218,22 @@ def test_a_generation_is_traced_once_for_all_allocator_settings() -> None:
     assert plain.allocated >= expandable.allocated > 0 and plain.reserved != expandable.reserved
     fresh = whole().ask(Setting(expandable=True))
     assert (fresh.allocated, fresh.reserved) == (expandable.allocated, expandable.reserved)
+
+
+def test_a_setting_is_traced_once_for_all_cards_of_a_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    traced: list[str] = []
+
+    def heard(*args: Any, **how: Any) -> Any:
+        traced.append(args[4].gpu)
+        return trace_generation(*args, **how)
+
+    monkeypatch.setattr("profiler.estimation.placed.trace_generation", heard)
+    monkeypatch.setattr("profiler.search.call.find_pipeline", lambda _: tiny())
+    found = profiler.fit(
+        "sd1.5", "generate", vram="24GiB", torch="2.13.0", height=512, width=512, steps=2, allow=["tiling"], cache=False
+    )
+    assert found.verdict == "fits" and "a10g, " in found.notes["stack.card"]
+    assert traced == ["NVIDIA L4"] * 2 + ["NVIDIA TITAN RTX"]  # whole and in tiles; Turing has other kernels
 
 
 def test_weights_that_are_too_many_are_not_placed_at_all() -> None:
