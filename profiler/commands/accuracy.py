@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from profiler import api
+import profiler
 from profiler.commands.options import EXIT_FAILED, Percent, emit, json_option
 from profiler.commands.tables import console
 from profiler.files.outputs import check_output
@@ -36,7 +36,9 @@ def accuracy(
 
     if out is not None:
         check_output(out, "folder")
-    frame = api.accuracy(sources, gpu=gpu, closed_form=closed_form, follow=lambda cases: follow(cases, "estimating"))
+    frame = profiler.accuracy(
+        sources, gpu=gpu, closed_form=closed_form, follow=lambda cases: follow(cases, "estimating")
+    )
     about = conditions(frame, " ".join(["latentmeter", *sys.argv[1:]]), closed_form=closed_form)
     paths = publish_accuracy(frame, about, out) if out else []
     emit(accuracy_data(frame, about), as_json, lambda _: show_accuracy(frame, about, paths))

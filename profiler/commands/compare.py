@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from profiler import api
+import profiler
 from profiler.commands.options import EXIT_FAILED, Percent, emit, json_option
 from profiler.commands.tables import console, print_table
 from profiler.comparison.runs import CaseDifference, RunDifference, sentence
@@ -24,7 +24,7 @@ def compare(run_a: Path, run_b: Path, fail_over: float | None, as_json: bool) ->
 
     A change is that of the allocated peak; --fail-over looks at allocated, reserved and device bytes.
     """
-    found = api.compare(run_a, run_b)
+    found = profiler.compare(run_a, run_b)
     failures = [] if fail_over is None else found.failures(fail_over)
     data = asdict(found) | {"failures": [case.key for case in failures]}
     emit(data, as_json, lambda _: show_difference(found, failures))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from profiler import api
+import profiler
 from profiler.commands.options import EXIT_FAILED, emit, force_option, json_option
 from profiler.commands.tables import console, print_table
 from profiler.files.outputs import check_output
@@ -30,7 +30,7 @@ def coverage(classes: tuple[str, ...], gpu: str, out: Path | None, force: bool, 
 
     if out is not None:
         check_output(out, "file", force=force)
-    trials = api.coverage(classes, gpu=gpu, tell=show_progress)
+    trials = profiler.coverage(classes, gpu=gpu, tell=show_progress)
     if out is not None:
         write_atomically(out, to_markdown(trials, gpu))
     data = {"summary": summary(trials), "trials": [asdict(trial) for trial in trials]}

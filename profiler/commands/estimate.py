@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from profiler import api
+import profiler
 from profiler.commands.generation import show_generation, told_on_terminal
 from profiler.commands.options import (
     card_options,
@@ -55,10 +55,10 @@ def estimate(model: str, no_cache: bool, as_json: bool, **values: Any) -> None:
     found: CallEstimate
     show: Callable[[Any], None] = show_estimate
     if placement is None:
-        found = api.estimate(model, cache=not no_cache, **asked)
+        found = profiler.estimate(model, cache=not no_cache, **asked)
     else:
         with told_on_terminal() as tell:
-            found = api.generate(model, cache=not no_cache, tell=tell, **asked)
+            found = profiler.generate(model, cache=not no_cache, tell=tell, **asked)
         title = [model, "whole generation" if stage == "generate" else f"{stage} in a generation"]
         title += [f"lora {' and '.join(map(str, each_lora(asked['lora'])))}"] if "lora" in asked else []
         show = partial(show_generation, ", ".join(filter(None, [*title, placement.key])))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from profiler import api
+import profiler
 from profiler.commands.options import EXIT_FAILED, emit, json_option
 from profiler.commands.tables import console, print_table
 from profiler.data.explanation import Explanation
@@ -27,7 +27,7 @@ def explain(run: Path, case: str | None, again: bool, as_json: bool) -> None:
 
     CASE is a key or a part of keys; without it every case gets a line.
     """
-    found = api.explain(run, case, again=again)
+    found = profiler.explain(run, case, again=again)
     data = [
         {"key": r.record.key, "explanation": r.explanation and asdict(r.explanation), "missing": r.missing or None}
         for r in found

@@ -2,10 +2,11 @@
 
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+import profiler
 from profiler.commands.estimate import PLACEMENT
 from profiler.commands.generation import told_on_terminal
 from profiler.commands.options import (
@@ -21,8 +22,9 @@ from profiler.commands.tables import console, print_table, show_first_notes, sho
 from profiler.data.units import format_bytes
 from profiler.data.workload import Placement
 from profiler.errors import LatentmeterError, UserError
-from profiler.search.call import fit as search
-from profiler.search.result import Fit, Way
+
+if TYPE_CHECKING:
+    from profiler.search.result import Fit, Way
 
 
 @click.command()
@@ -52,7 +54,7 @@ def fit(model: str, allow: str | None, cards: str | None, no_cache: bool, as_jso
             rows = [_row(model, size, asked | how | {"tell": tell}) for size in _sizes_of(cards, asked)]
             found = None
         else:
-            found = search(model, **asked, **how, tell=tell)
+            found = profiler.fit(model, **asked, **how, tell=tell)
     if found is None:
         emit({"model": model, "cards": rows}, as_json, lambda _: show_cards(model, rows))
         return
@@ -72,7 +74,7 @@ def _sizes_of(cards: str, asked: dict[str, Any]) -> list[int]:
 
 def _row(model: str, size: int, asked: dict[str, Any]) -> dict[str, Any]:
     try:
-        found = search(model, **asked | {"vram": f"{size}GiB", "gpu": None})
+        found = profiler.fit(model, **asked | {"vram": f"{size}GiB", "gpu": None})
     except UserError:
         raise
     except LatentmeterError as error:
@@ -95,7 +97,7 @@ def show_cards(model: str, rows: Sequence[dict[str, Any]]) -> None:
         out.print(f"| {row['gib']} GiB ({row['gpu']}) | {row['verdict']} | {settings} | {figures} |")
 
 
-def show_fit(found: Fit) -> None:
+def show_fit(found: "Fit") -> None:
     """The answer in one line, the code, then every way that is worth it."""
     out = console()
     out.print(found.line, style="bold")
@@ -134,7 +136,7 @@ def _largest(found: dict[str, Any]) -> str:
     return f"{found['free']}: {found['value']} at most; the next, {found['next']}, does not fit{missing}"
 
 
-def _way(way: Way) -> list[str]:
+def _way(way: "Way") -> list[str]:
     host = "-" if way.host_bytes is None else format_bytes(way.host_bytes)
     sizes = [way.peak.allocated_bytes, way.reserved_bytes, way.headroom_bytes]
     return [way.title, way.verdict, *map(format_bytes, sizes), host, "; ".join(way.costs) or "nothing"]

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from profiler import api
+import profiler
 from profiler.commands.estimate import generation_asked
 from profiler.commands.options import (
     card_options,
@@ -20,13 +20,15 @@ from profiler.commands.options import (
 from profiler.commands.tables import console, print_table, show_first_notes, show_notes
 from profiler.data.units import ceil_div, format_bytes
 from profiler.diagnosis.export import parse_exports, write_exports
-from profiler.diagnosis.hotspots import SMALL, Hotspots
-from profiler.diagnosis.lives import count_and_size, group_alike, made_in, short_name
+from profiler.diagnosis.lives import SMALL, count_and_size, group_alike, made_in, short_name
 from profiler.diagnosis.profile import ROLES, STANDING
 from profiler.diagnosis.remedies import describe_remedy
 from profiler.errors import UserError
 from profiler.files.outputs import check_output
 from profiler.files.write import write_atomically
+
+if TYPE_CHECKING:
+    from profiler.diagnosis.hotspots import Hotspots
 
 BARS = " ▁▂▃▄▅▆▇█"
 COLUMNS = 72  # of the timeline
@@ -64,7 +66,7 @@ def hotspots(
         raise UserError(
             f"stage: no hot spots of {stage} within a generation alone; --stage generate has them by phases"
         )
-    found, profile = api.hotspots(model, run=measured, remedies=not no_remedies, **asked)
+    found, profile = profiler.hotspots(model, run=measured, remedies=not no_remedies, **asked)
     write_exports(profile, paths)
     if out is not None:
         from profiler.report.hotspots import render_page
@@ -75,7 +77,7 @@ def hotspots(
         console().print(f"what would fit: {fit_command(model, asked)}")
 
 
-def show_hotspots(found: Hotspots) -> None:
+def show_hotspots(found: "Hotspots") -> None:
     """The whole answer: peak, findings with their remedies, timeline, tensors, modules, borrowers, notes."""
     out = console()
     out.print(found.workload.key)
@@ -95,7 +97,7 @@ def show_hotspots(found: Hotspots) -> None:
     show_notes(found.notes)
 
 
-def _show_findings(found: Hotspots) -> None:
+def _show_findings(found: "Hotspots") -> None:
     out = console()
     for number, finding in enumerate(found.findings, 1):
         out.print(f"{number}. {format_bytes(finding.bytes)}  {finding.title}", style="bold")
@@ -114,7 +116,7 @@ def _show_findings(found: Hotspots) -> None:
     out.print()
 
 
-def _show_timeline(found: Hotspots) -> None:
+def _show_timeline(found: "Hotspots") -> None:
     """A line a group, to one scale; columns are equal stretches of points, each with its highest moment."""
     out, points, base = console(), found.timeline.points, 0 if found.phases else found.baseline
     top = found.allocated - base
@@ -135,7 +137,7 @@ def _show_timeline(found: Hotspots) -> None:
     out.print()
 
 
-def _phases_below(found: Hotspots, events: list[int]) -> str:
+def _phases_below(found: "Hotspots", events: list[int]) -> str:
     """The name of each phase below its columns, as far as there is room."""
     widths = [(phase.name, sum(phase.start <= event < phase.stop for event in events)) for phase in found.phases]
     return "".join(f"|{name}"[:width].ljust(width) for name, width in widths)
@@ -146,7 +148,7 @@ def sparkline(values: Sequence[int], top: int) -> str:
     return "".join(BARS[ceil_div(value * (len(BARS) - 1), top) if top else 0] for value in values)
 
 
-def _show_tensors(found: Hotspots) -> None:
+def _show_tensors(found: "Hotspots") -> None:
     sizes = {name: size for name, size in found.by_module.items() if size > SMALL * found.allocated}
     sizes["the rest"] = found.allocated - sum(sizes.values())
     console().print("at the peak: " + ", ".join(f"{name} {format_bytes(size)}" for name, size in sizes.items() if size))
@@ -157,7 +159,7 @@ def _show_tensors(found: Hotspots) -> None:
     print_table(["alive at the peak", "shape", "dtype", "made in", "because"], rows)
 
 
-def _show_modules(found: Hotspots) -> None:
+def _show_modules(found: "Hotspots") -> None:
     rows = [
         [
             *("  " * depth + names, node.kind, str(node.calls or "")),
@@ -170,7 +172,7 @@ def _show_modules(found: Hotspots) -> None:
     print_table(["module", "class", "calls", *sizes, "share"], rows)
 
 
-def _show_borrowers(found: Hotspots) -> None:
+def _show_borrowers(found: "Hotspots") -> None:
     rows = [
         [format_bytes(item.bytes), str(item.calls), item.where, short_name(item.op), item.kernel]
         for item in found.workspace

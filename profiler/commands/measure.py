@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from profiler import api
+import profiler
 from profiler.commands.options import (
     EXIT_FAILED,
     alloc_conf_option,
@@ -36,7 +36,7 @@ from profiler.data.units import format_bytes
 def measure(model: str, as_json: bool, **values: Any) -> None:
     """Run one stage of MODEL with real tensors, in a process of its own."""
     tell: Callable[[str], None] = (lambda key: None) if as_json else (lambda key: console().print(f"measure {key}"))
-    record = api.measure(model, tell=tell, **gather(values))
+    record = profiler.measure(model, tell=tell, **gather(values))
     emit(asdict(record), as_json, lambda _: show_measurement(record))
     sys.exit(0 if record.status == "ok" else EXIT_FAILED)
 

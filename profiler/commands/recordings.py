@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from profiler import api
+import profiler
 from profiler.commands.options import EXIT_FAILED, emit, gather, json_option, stack_options, workload_options
 from profiler.commands.tables import console
 from profiler.commands.verbose import verbose_option
@@ -36,7 +36,7 @@ def make(model: str, force: bool, as_json: bool, **values: Any) -> None:
     A catalog model has recordings already; this is for a model of your own, or for other options. Exit code 1 where
     there can be no recording, with the reason.
     """
-    found = api.make_recording(model, force=force, tell=lambda line: click.echo(line, err=True), **gather(values))
+    found = profiler.make_recording(model, force=force, tell=lambda line: click.echo(line, err=True), **gather(values))
     emit(asdict(found), as_json, lambda _: show_recording(found))
     sys.exit(EXIT_FAILED if found.reason else 0)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from profiler import api
+import profiler
 from profiler.commands.options import EXIT_FAILED, Percent
 from profiler.comparison.case import within_tolerance
 from profiler.data.text import visible
@@ -26,5 +26,5 @@ def report(directory: Path, tolerance: float | None, repair: bool) -> None:
             store.repair()
     for path in publish(directory, tolerance):
         click.echo(visible(str(path)))
-    if tolerance is not None and not all(map(within_tolerance, api.comparisons(directory, tolerance))):
+    if tolerance is not None and not all(map(within_tolerance, profiler.comparisons(directory, tolerance))):
         sys.exit(EXIT_FAILED)

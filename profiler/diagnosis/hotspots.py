@@ -14,7 +14,7 @@ from profiler.data.workload import Workload
 from profiler.diagnosis.borrowers import Borrower, worst_borrowers
 from profiler.diagnosis.dead_weight import find_dead_weight
 from profiler.diagnosis.findings import Finding, find_all
-from profiler.diagnosis.lives import Alive, alive_at_peak, short_name
+from profiler.diagnosis.lives import SMALL, Alive, alive_at_peak, short_name
 from profiler.diagnosis.profile import STANDING, Generated, Profile, Source
 from profiler.diagnosis.remedies import Remedy, describe_remedy, estimate_remedies
 from profiler.diagnosis.timeline import Timeline, bytes_at_peak, make_timeline
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from profiler.models.spec import ModelSpec
 
 DEPTH = 4  # of rows in the tree
-SMALL = 0.02  # of the peak: modules, and lines of the timeline, below it are left out
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,7 @@ from profiler.data.memory import AliveTensor
 from profiler.data.units import format_bytes
 from profiler.diagnosis.profile import Profile
 
+SMALL = 0.02  # of the peak: modules, and lines of the timeline, below it are left out
 BORROWED = "borrowed by this op"
 SPENT = "kept for the next call, not read again"
 RESIDENT = "stands before the call"

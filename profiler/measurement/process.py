@@ -87,15 +87,8 @@ def _run(
 ) -> int | None:
     """The worker's exit code; None if it ran out of time. Its whole group is gone afterwards, whatever happened."""
     command = child_command("profiler.measurement.worker", str(progress.fileno()))
-    with subprocess.Popen(
-        command,
-        stdin=request,
-        stdout=output,
-        stderr=subprocess.STDOUT,
-        pass_fds=[progress.fileno()],
-        start_new_session=True,
-        env=environment,
-    ) as process:
+    how: Any = {"stderr": subprocess.STDOUT, "pass_fds": [progress.fileno()], "start_new_session": True}
+    with subprocess.Popen(command, stdin=request, stdout=output, env=environment, **how) as process:
         logger.info("worker %d started, at most %g s: %s", process.pid, timeout, " ".join(command))
         try:
             return process.wait(timeout)

@@ -67,6 +67,10 @@ def test_what_needs_no_torch_does_not_import_it(arguments: list[str]) -> None:
     assert imported_by(*arguments) & HEAVY == set()
 
 
+def test_the_help_reads_no_configs() -> None:
+    assert not {"pydantic", "yaml"} & imported_by("--help")
+
+
 def test_a_command_reads_its_own_file_alone() -> None:
     code = (
         "import sys; from profiler.commands.main import cli; cli(sys.argv[1:], standalone_mode=False)\n"
