@@ -31,8 +31,7 @@ def ask(question: Question, *arguments: str, environment: dict[str, str] | None 
         raise UserError(f"no answer within {TIMEOUT:g} s; is the driver hung?") from error
     if done.returncode:
         raise UserError((done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1])
-    answer: dict[str, Any] = json.loads(done.stdout)
-    return answer
+    return dict(json.loads(done.stdout))
 
 
 def probe_stack(device: Literal["auto", "cuda", "cpu"], alloc_conf: str | None = None) -> Stack:

@@ -18,7 +18,7 @@ A call is copied only where all that it depends on and all that it does is known
 Any other call is traced. The events are those of `Trace(..., repeats=False)`, which traces every call.
 """
 
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
@@ -36,7 +36,7 @@ OFFLOADED = frozenset({"_diffusers_hook", "_hf_hook"})  # how diffusers and acce
 
 
 class Nest(NamedTuple):
-    """A tuple, list or dict: its items follow."""
+    """A tuple, list or dict, or an output of transformers or diffusers, whose items have names: they follow."""
 
     kind: type
     names: tuple[Any, ...]
@@ -82,10 +82,10 @@ class Tree:
         if is_open:
             self.open.add(len(self.items))
         self.places.append((holder, name))
-        if type(value) in (tuple, list, dict):
+        if type(value) in (tuple, list, dict) or (isinstance(value, OrderedDict) and hasattr(value, "to_tuple")):
             if type(value) is not tuple and any(value is other for other, _ in self.places):
                 raise Unrepeatable  # a list or dict in two places
-            items = value if type(value) is dict else dict(enumerate(value))
+            items = value if isinstance(value, dict) else dict(enumerate(value))
             self.items.append(Nest(type(value), tuple(items)))
             for inner, item in items.items():
                 self._read(story, item, value, inner, type(value) is not tuple and type(holder) is tuple)
@@ -294,4 +294,6 @@ def _nested(items: Iterator[Any]) -> Any:
     if type(item) is not Nest:
         return item
     inner = {name: _nested(items) for name in item.names}
-    return inner if item.kind is dict else item.kind(inner.values())
+    if item.kind in (tuple, list):
+        return item.kind(inner.values())
+    return inner if item.kind is dict else item.kind(**inner)

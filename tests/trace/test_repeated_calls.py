@@ -127,6 +127,29 @@ def test_a_cache_that_was_empty_before_a_call_is_emptied_by_the_next() -> None:
     both(make)
 
 
+class Named(nn.Module):
+    """Gives back what transformers' encoders do."""
+
+    def forward(self, x: torch.Tensor) -> Any:
+        output = pytest.importorskip("transformers").modeling_outputs.BaseModelOutput
+        return output(last_hidden_state=x * 2, hidden_states=(x, x + 1))
+
+
+def test_an_output_with_names_is_copied_as_it_is() -> None:
+    kept: list[Any] = []
+
+    def make() -> tuple[nn.Module, Callable[[], Any]]:
+        module = Named()
+        kept.clear()
+        return nn.Sequential(module), lambda: kept.extend(module(z(MANY)) for _ in range(3))
+
+    few, many = both(make)
+    assert few == many - 2 * 2
+    found = trace_of(*make()) and kept[2]
+    assert type(found).__name__ == "BaseModelOutput" and found.hidden_states[1].shape == (MANY,)
+    assert found.last_hidden_state is found[0]
+
+
 class Repeated(nn.Module):
     """Scales as often as it is told."""
 
