@@ -63,7 +63,7 @@ def ask_traced(
 ) -> Found:
     """What `ask` finds in a trace of the pipeline that `spec` describes, on `stack`; `call` as for `made_ready`.
 
-    `traced` keeps those of two questions: asked the same but for the card, one is priced and replayed anew. `kind` traces.
+    `traced` keeps those of one or two questions: asked the same but for the card, one is priced and replayed anew. `kind` traces.
     Raises UserError for an argument or option that the pipeline does not take, ModelError where the call fails.
     """
     kept_as = repr(
@@ -79,7 +79,7 @@ def ask_traced(
         with suppress(Elsewhere):  # a buffer that no price says
             one = trace_generation(pipe, pipe, inputs, placement, stack, **how, slots=True)
             traced[kept_as] = [*traced.pop(kept_as, ()), one][-2:]
-            for old in [*traced][:-2]:  # a trace is some hundred MB
+            for old in [*traced][: -2 if len(one.trace.events) < 1_000_000 else -1]:  # of a million: some hundred MB
                 del traced[old]
             return ask(one)
     return ask(trace_generation(pipe, pipe, inputs, placement, stack, **how))
