@@ -63,7 +63,7 @@ def ask_traced(
 ) -> Found:
     """What `ask` finds in a trace of the pipeline that `spec` describes, on `stack`; `call` as for `made_ready`.
 
-    `traced` keeps those of a question or two: asked the same but for the card, one is priced and replayed anew. `kind` traces.
+    `traced` keeps those of a question or two: asked the same but for the card, one is priced anew. `kind` traces.
     Raises UserError for an argument or option that the pipeline does not take, ModelError where the call fails.
     """
     kept_as = repr(
