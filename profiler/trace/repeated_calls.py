@@ -91,10 +91,8 @@ class Tree:
                 self._read(story, item, value, inner, type(value) is not tuple and type(holder) is tuple)
         elif isinstance(value, torch.Tensor):
             block, content = story.number_of(value), story.values.digest(value)
-            is_real = content is None and not story.values.unknown([value])
-            if block is None or is_real or value.is_conj() or value.is_neg():
-                raise Unrepeatable
-            if dtype_name(value.dtype) != story.blocks[block].dtype:
+            is_odd = value.is_conj() or value.is_neg() or (content is None and not story.values.unknown([value]))
+            if block is None or is_odd or dtype_name(value.dtype) != story.blocks[block].dtype:
                 raise Unrepeatable
             if content is not None:
                 story.values.name_source(value, block)
@@ -257,14 +255,16 @@ class Repeats:
 def is_looked_at(module: nn.Module, path: str) -> bool:
     """Whether calls of a module are copied: a child of the root, the coder of a pipeline's VAE, or a layer of a list.
 
-    A layer with a hook is traced, for that may keep what it returns: transformers collects hidden states so
-    (`utils/output_capturing.py`). One that is offloaded is like no other: its weights come by a function of its own.
+    A coder or layer with a hook is traced, for that may keep what it returns: transformers collects hidden states so
+    (`utils/output_capturing.py`). A layer that is offloaded is like no other: its weights come by a function of its own.
     """
     name = path.rpartition(".")[2]
-    if name == path or name in CODERS:
+    if name == path:
         return True
     is_layer = name.isdigit() and bool(module._modules)
-    return is_layer and not any(part._forward_hooks or OFFLOADED & vars(part).keys() for part in module.modules())
+    return (is_layer or name in CODERS) and not any(
+        part._forward_hooks or (is_layer and OFFLOADED & vars(part).keys()) for part in module.modules()
+    )
 
 
 class _Ops(dict[int, int]):

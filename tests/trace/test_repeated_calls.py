@@ -127,6 +127,17 @@ def test_a_cache_that_was_empty_before_a_call_is_emptied_by_the_next() -> None:
     both(make)
 
 
+def test_a_coder_whose_result_somebody_else_takes_is_traced() -> None:
+    def make() -> tuple[nn.Module, Callable[[], Any]]:
+        coder, kept = Repeated(), list[torch.Tensor]()
+        coder.register_forward_hook(lambda _, __, result: kept.append(result))
+        pipe = nn.ModuleDict({"vae": nn.ModuleDict({"decoder": coder})})
+        return pipe, lambda: ([coder(z(MANY)) is None for _ in range(3)], kept)
+
+    few, many = both(make)
+    assert few == many
+
+
 class Named(nn.Module):
     """Gives back what transformers' encoders do."""
 
