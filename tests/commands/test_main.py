@@ -14,7 +14,7 @@ from typing import Any
 import click
 import pytest
 
-from profiler import __version__, api
+from profiler import __version__
 from profiler.commands.generation import told_on_terminal
 from profiler.commands.main import NAMES, cli
 from profiler.data.memory import TERMS
@@ -214,7 +214,7 @@ def test_an_interrupt_of_measure_does_not_promise_to_go_on(
     def interrupt(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(api, "measure", interrupt)
+    monkeypatch.setattr(profiler, "measure", interrupt)
     answer = latentmeter("measure", IMAGE)
     assert answer.code == 130
     assert answer.err.strip() == "latentmeter: interrupted"
@@ -414,7 +414,7 @@ def test_a_measurement_that_fails_is_answered_and_ends_with_1(latentmeter: Comma
 def test_measure_for_a_reader(
     latentmeter: Command, monkeypatch: pytest.MonkeyPatch, record: Record, code: int, says: list[str]
 ) -> None:
-    monkeypatch.setattr(api, "measure", lambda *_, **__: record)
+    monkeypatch.setattr(profiler, "measure", lambda *_, **__: record)
     answer = latentmeter("measure", IMAGE)
     assert (answer.code, answer.err) == (code, "")
     for text in says:
