@@ -14,6 +14,7 @@ from typing import Any
 import click
 import pytest
 
+import profiler
 from profiler import __version__
 from profiler.commands.generation import told_on_terminal
 from profiler.commands.main import NAMES, cli
