@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from profiler.models.pipeline_spec import Part, PipelineSpec, catalog_pipeline
@@ -171,3 +172,17 @@ def small_sd15(parameters: int | None, more: dict[str, Any] | None = None) -> Pi
         assert isinstance(part, Part)
         parts[name] = part.model_copy(update={"config": part.config | config, "parameters": parameters})
     return spec.model_copy(update={"components": parts})
+
+
+def note_traces(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The cards for which whole generations are traced from now on, each time anew."""
+    from profiler.estimation.placed import trace_generation
+
+    cards: list[str] = []
+
+    def heard(*args: Any, **how: Any) -> Any:
+        cards.append(args[4].gpu)
+        return trace_generation(*args, **how)
+
+    monkeypatch.setattr("profiler.estimation.placed.trace_generation", heard)
+    return cards

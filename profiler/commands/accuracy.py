@@ -36,9 +36,7 @@ def accuracy(
 
     if out is not None:
         check_output(out, "folder")
-    frame = profiler.accuracy(
-        sources, gpu=gpu, closed_form=closed_form, follow=lambda cases: follow(cases, "estimating")
-    )
+    frame = profiler.accuracy(sources, gpu=gpu, closed_form=closed_form, follow=lambda it: follow(it, "estimating"))
     about = conditions(frame, " ".join(["latentmeter", *sys.argv[1:]]), closed_form=closed_form)
     paths = publish_accuracy(frame, about, out) if out else []
     emit(accuracy_data(frame, about), as_json, lambda _: show_accuracy(frame, about, paths))

@@ -79,7 +79,8 @@ def ask_traced(
         with suppress(Elsewhere):  # a buffer that no price says
             one = trace_generation(pipe, pipe, inputs, placement, stack, **how, slots=True)
             traced[kept_as] = [*traced.pop(kept_as, ()), one][-2:]
-            for old in [*traced][: -2 if len(one.trace.events) < 1_000_000 else -1]:  # of a million: some hundred MB
+            most = 2 if len(one.trace.events) < 1_000_000 else 1  # a million events are some hundred MB
+            for old in [*traced][:-most]:
                 del traced[old]
             return ask(one)
     return ask(trace_generation(pipe, pipe, inputs, placement, stack, **how))

@@ -4,7 +4,7 @@ what the one before it did.
 Memory depends on shapes. So the first call of its kind is traced, and a later call of the same module, or of one that is
 made alike, with arguments of the same shapes is copied: its births and deaths are written down again, under the module that
 is called, and its results are made without data. Looked at is what the root itself calls: its children, such as `decoder`,
-and its methods `blend_*`, by which diffusers joins tiles; and the items of lists of modules, which are a model's layers.
+and its methods `blend_*`, by which diffusers joins tiles; a pipeline's coders; and the items of lists, which are layers.
 A call is copied only where all that it depends on and all that it does is known:
 
 - arguments and results are plain values and tensors, or tuples, lists and dicts of these;

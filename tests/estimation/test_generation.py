@@ -17,7 +17,7 @@ from profiler.data.stack import DRY
 from profiler.data.workload import MemoryOptions, Placement
 from profiler.errors import ModelError, UserError
 from profiler.estimation.calls import ask_generation
-from profiler.estimation.placed import estimate_generation, trace_generation
+from profiler.estimation.placed import estimate_generation
 from profiler.machine.cards import assumed_stack, find_gpu
 from profiler.machine.target import target_stack
 from profiler.models.lora import load_lora
@@ -26,7 +26,7 @@ from profiler.models.pipeline_spec import catalog_pipeline
 from profiler.models.spec import Size
 from profiler.stages.generation_options import check_sizes, default_backend
 from profiler.stages.generation_ready import made_ready
-from tests.pipelines import PIPELINES, save_lora, small_sd15
+from tests.pipelines import PIPELINES, note_traces, save_lora, small_sd15
 
 # Dry CUDA, torch 2.13.0+cu130, rtx-4090, diffusers 0.42.1, transformers 5.24.0: the highest allocated and reserved bytes of
 # the load, of a first and of a second call, and the pinned bytes at the end: weights, and the numbers that code reads.
@@ -437,13 +437,7 @@ class Picky:
 
 def test_one_trace_serves_every_card_on_which_the_same_kernels_run(monkeypatch: pytest.MonkeyPatch) -> None:
     """An attention of fp16 is flash on these, but of Turing: there it is another kernel, with other buffers, traced anew."""
-    traces: list[str] = []
-
-    def heard(*args: Any, **how: Any) -> Any:
-        traces.append(args[4].gpu)
-        return trace_generation(*args, **how)
-
-    monkeypatch.setattr("profiler.estimation.placed.trace_generation", heard)
+    traces = note_traces(monkeypatch)
     shared: dict[str, Any] = {}
     call: dict[str, Any] = {
         "placement": Placement(),

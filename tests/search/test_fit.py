@@ -11,7 +11,6 @@ from profiler.data.memory import Memory
 from profiler.data.workload import MemoryOptions
 from profiler.diagnosis.remedies import describe_remedy
 from profiler.errors import UserError
-from profiler.estimation.placed import trace_generation
 from profiler.machine.target import target_stack
 from profiler.models.find import find_model
 from profiler.search.answer import Answer
@@ -23,7 +22,7 @@ from profiler.search.result import _command
 from profiler.search.search import Search, pareto, plainest
 from profiler.search.setting import Setting
 from profiler.search.troubles import is_enough, may_help
-from tests.pipelines import small_sd15
+from tests.pipelines import note_traces, small_sd15
 
 VIDEO, IMAGE = "tests/models/tiny-video.yaml", "tests/models/tiny-image.yaml"
 CARD: dict[str, Any] = {"gpu": "rtx-4090", "torch": "2.13.0"}
@@ -221,13 +220,7 @@ def test_a_generation_is_traced_once_for_all_allocator_settings() -> None:
 
 
 def test_a_setting_is_traced_once_for_all_cards_of_a_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    traced: list[str] = []
-
-    def heard(*args: Any, **how: Any) -> Any:
-        traced.append(args[4].gpu)
-        return trace_generation(*args, **how)
-
-    monkeypatch.setattr("profiler.estimation.placed.trace_generation", heard)
+    traced = note_traces(monkeypatch)
     monkeypatch.setattr("profiler.search.call.find_pipeline", lambda _: tiny())
     found = profiler.fit(
         "sd1.5", "generate", vram="24GiB", torch="2.13.0", height=512, width=512, steps=2, allow=["tiling"], cache=False
