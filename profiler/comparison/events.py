@@ -106,7 +106,7 @@ def _same_moment(at: int, side: Replay, other: Replay, partner: dict[int, int], 
     position = others.blocks[partner[known[-1]]].born if known else -1
     while position + 1 < len(others.events) and others.events[position + 1] < 0:
         twin = back.get(~others.events[position + 1])
-        if twin is not None and blocks[twin].lives(at):
+        if twin is not None and alive_at([blocks[twin]], at):
             break
         position += 1
     return position

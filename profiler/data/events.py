@@ -30,13 +30,9 @@ class Block:
     queue: int = 0
     awaited: bool = False
 
-    def lives(self, moment: int) -> bool:
-        """Whether it is there after event `moment`; before the first event, at -1, nothing is."""
-        return self.born <= moment and (self.died is None or self.died > moment)
-
 
 def alive_at(blocks: Iterable[Block], moment: int) -> list[Block]:
-    """The blocks that are there after event `moment`, in their order: `lives`, written out for streams of many."""
+    """The blocks that are there after event `moment`, in their order; before the first event, at -1, none is."""
     return [b for b in blocks if b.born <= moment and (b.died is None or b.died > moment)]
 
 

@@ -8,7 +8,7 @@ import csv
 import io
 import re
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from html import escape
 from typing import Any
@@ -56,10 +56,21 @@ def write_csv(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return text.getvalue()
 
 
-def did_you_mean(name: str, known: Sequence[str]) -> str:
-    """A question that names up to three of `known` that begin with or are like `name`; empty where none is."""
-    near = [one for one in known if one.startswith(name)] or get_close_matches(name[:80], known, cutoff=0.5)
-    return f"did you mean {' or '.join(map(repr, near[:3]))}? " if near else ""
+def did_you_mean(name: str, known: Sequence[str], titles: Mapping[str, str] | None = None) -> str:
+    """A question that names up to three of `known` that begin with or are like `name`; empty where none is.
+
+    They begin so, too, where their `titles` do. Capitals, spaces and marks do not count: "FLUX.1 [dev]" is flux.1-dev.
+    """
+    wanted = _letters(name[:80])
+    letters = {_letters(text): one for one in known for text in ((titles or {}).get(one, one), one)}
+    begun = [one for text, one in letters.items() if wanted and text.startswith(wanted)]
+    like = [letters[text] for text in get_close_matches(wanted, letters)]
+    near = [*dict.fromkeys(begun or like)][:3]
+    return f"did you mean {' or '.join(map(repr, near))}? " if near else ""
+
+
+def _letters(text: str) -> str:
+    return re.sub(r"[\W_]", "", text.lower())
 
 
 def typed(*words: str, **options: Any) -> str:

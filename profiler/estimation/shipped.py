@@ -10,20 +10,22 @@ import hashlib
 import importlib.util
 import json
 import lzma
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from profiler.data.workload import Workload
 from profiler.files.paths import CONFIGS, installed
-from profiler.files.write import write_atomically
 from profiler.models.spec import ModelSpec
 
 RECORDINGS = CONFIGS / "recordings"
 # What a stage's trace goes through, and what lies beside it: whole generations, the ways in which a model is found, and the
 # copying of calls, which finds what a trace without it does.
-TRACED = ("trace", "stages", "models", "estimation/size_functions.py", "estimation/recording.py", "kernels/prices.py")
+TRACED = (
+    "trace/**/*.py", "stages/**/*.py", "models/**/*.py",
+    "estimation/size_functions.py", "estimation/recording.py", "kernels/prices.py",
+)  # fmt: skip
 UNTRACED = frozenset(
     """trace/repeated_calls.py trace/attributes.py
     trace/parts.py trace/placed.py trace/crossing.py trace/module_moves.py trace/stand_in_cuda.py
@@ -54,7 +56,7 @@ def made_by(release: tuple[int, int, int]) -> dict[str, str]:
         "diffusers": version,
         "models": content_of((folder / "models").rglob("*.py"), record) if folder else "",
         "latentmeter": content_of(
-            file for part in TRACED for file in _files(package / part) if _told(file) not in UNTRACED
+            file for part in TRACED for file in package.glob(part) if _told(file) not in UNTRACED
         ),
     }
 
@@ -67,14 +69,6 @@ def shipped(model: str, stage: str) -> dict[str, Any] | None:
     head, *lines = lzma.decompress(path.read_bytes()).decode().splitlines()
     found: dict[str, Any] = json.loads(head)
     return found | {"of": dict(zip(found["of"], lines, strict=True))}
-
-
-def ship(model: str, stage: str, digest: str, made: str, of: Mapping[str, list[dict[str, Any]] | str]) -> Path:
-    """Write what is shipped for a stage: by kind its recordings, or the kind that has the same."""
-    data = [{"spec": digest, "made": made, "of": list(of)}, *of.values()]
-    text = "\n".join(json.dumps(part, separators=(",", ":")) for part in data)
-    write_atomically(path_of(model, stage), lzma.compress(text.encode(), preset=9 | lzma.PRESET_EXTREME))
-    return path_of(model, stage)
 
 
 def path_of(model: str, stage: str) -> Path:
@@ -117,10 +111,6 @@ def read_table() -> dict[str, Any]:
     return (
         dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {"by": {}, "files": {}, "missing": {}}
     )
-
-
-def _files(path: Path) -> Iterator[Path]:
-    return path.rglob("*.py") if path.is_dir() else iter([path])
 
 
 def _told(path: Path) -> str:

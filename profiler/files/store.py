@@ -107,10 +107,6 @@ class RunStore:
         """The file of one side's allocator events of a case."""
         return (self.replacement or self).events / f"{file_stem(workload)}.{side}.json.gz"
 
-    def log_path(self, workload: Workload) -> Path:
-        """What the worker of a case printed."""
-        return self.logs / f"{file_stem(workload)}.log"
-
     def append(self, record: Record) -> None:
         """Put one record on disk, whole, before returning; whatever interrupts that leaves nothing of it.
 

@@ -27,6 +27,11 @@ def catalog() -> dict[str, ModelSpec]:
     return {model_id: catalog_model(model_id) for model_id in model_ids()}
 
 
+def titles() -> dict[str, str]:
+    """What people call each model of the catalog, by its id."""
+    return {model_id: spec.name for model_id, spec in catalog().items()}
+
+
 def models_with(part: str, class_name: str) -> list[ModelSpec]:
     """The models whose `part` ("vae" or "denoiser") is of the diffusers class `class_name`."""
     return [spec for spec in catalog().values() if getattr(getattr(spec, part), "class_name", None) == class_name]

@@ -10,13 +10,14 @@ from profiler.data.text import did_you_mean
 from profiler.errors import UserError
 from profiler.files.load import read_json
 from profiler.models.attention import environment_backend
-from profiler.models.catalog import catalog, catalog_model, model_ids, read_spec
+from profiler.models.catalog import catalog_model, model_ids, read_spec, titles
 from profiler.models.not_here import check_no_single_file
 from profiler.models.spec import ModelSpec
 
 logger = logging.getLogger(__name__)
 
 HUB_ID = re.compile(r"(\w[\w.-]{0,95})/(\w[\w.-]{0,95})", re.ASCII)
+CLASS = re.compile(r"(?=.*[a-z])[A-Z]\w*[A-Z]\w*", re.ASCII)  # FLUX and Flux are models that somebody calls so
 
 
 def find_model(name: str) -> ModelSpec:
@@ -34,7 +35,7 @@ def find_model(name: str) -> ModelSpec:
         from profiler.models.component import read_component  # needs torch, as building a class does
 
         return read_component(read_json(path), path).model_copy(update={"reference": name})
-    if name.isidentifier() and name[0].isupper():
+    if CLASS.fullmatch(name):
         from profiler.models.component import read_class
 
         return read_class(name)
@@ -49,8 +50,7 @@ def find_model(name: str) -> ModelSpec:
 def _what_it_is_not(name: str, known: list[str]) -> str:
     """Why `name` is no model, and what could be one."""
     shown = name if len(name) <= 80 else f"{name[:80]}..."
-    called = [spec.id for spec in catalog().values() if spec.name.lower().startswith(name.lower().replace("-", " "))]
-    hint = did_you_mean("" if called else name, called or known)
+    hint = did_you_mean(name, known, titles())
     if os.path.exists(name):
         hint = "it is a file, but no .yaml and no .json. "
     elif "/" in name:

@@ -15,7 +15,7 @@ from profiler.data.workload import DtypeName, GenerationOptions, StageName, Work
 from profiler.errors import UserError
 from profiler.files.load import damage_told, read_yaml
 from profiler.files.paths import CONFIGS
-from profiler.models.catalog import catalog_model, model_ids
+from profiler.models.catalog import catalog_model, model_ids, titles
 from profiler.models.spec import Size, Strict
 from profiler.models.tokenizer import Tokenizer
 
@@ -131,8 +131,9 @@ def catalog_pipeline(pipeline_id: str) -> PipelineSpec:
 def not_described(name: str) -> UserError:
     """The error for a model of the catalog, or a name, that is no pipeline."""
     known = ", ".join(pipeline_ids())
-    is_model = name in model_ids()
-    what = "its pipeline is not described: " if is_model else f"no such pipeline: {did_you_mean(name, pipeline_ids())}"
+    what = "its pipeline is not described: "
+    if name not in model_ids():
+        what = f"no such pipeline: {did_you_mean(name, pipeline_ids(), titles())}"
     return UserError(
         f"'{name}': {what}pipelines are {known}; a diffusers folder with model_index.json, a hub id (owner/name) or, in "
         "Python, a pipeline object of your own work too"

@@ -18,7 +18,7 @@ from profiler.data.units import check_number
 from profiler.errors import LatentmeterError, UserError
 from profiler.estimation.calls import estimate_case
 from profiler.evidence.explain import reason_of
-from profiler.files.store import RunHeader, RunStore
+from profiler.files.store import RunHeader, RunStore, file_stem
 from profiler.files.streams import write_stream
 from profiler.files.write import write_atomically
 from profiler.machine.cards import Gpu, assumed_stack
@@ -220,7 +220,7 @@ def _measured(
         stack.device,
         warm_calls=sweep.warm_calls,
         timeout=timeout,
-        log=store.log_path(case.workload),
+        log=store.logs / f"{file_stem(case.workload)}.log",
         events=sweep.events,
     )
     if outcome.status == "timeout" and timeout < sweep.timeout_seconds:

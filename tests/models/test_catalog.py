@@ -1,5 +1,6 @@
 """The catalog's files are valid, sourced and true to the classes that they name."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,9 @@ def test_components_have_their_published_element_counts(model: str, part: str) -
 def test_unknown_name_offers_near_ones() -> None:
     with pytest.raises(UserError, match=r"no model 'wan2.1-t2v-13b'.*did you mean 'wan2.1-t2v-1.3b'"):
         find_model("wan2.1-t2v-13b")
+    for said, meant in (("FLUX.1 [dev]", "flux.1-dev"), ("Flux", "flux.1-dev"), ("stable-diffusion-xl", "sdxl")):
+        with pytest.raises(UserError, match=f"no model '{re.escape(said)}': did you mean '{meant}'"):
+            find_model(said)
     with pytest.raises(UserError, match="did you mean 'svd-xt'\\?"):
         find_model("stable-video-diffusion")  # by the name that it has
 
