@@ -11,7 +11,7 @@ from profiler.data.stack import DRY, DeviceName, Stack
 from profiler.errors import UserError
 from profiler.files.paths import installed
 from profiler.machine.environment import settings_here
-from profiler.machine.nvml import query
+from profiler.machine.nvml import find, query
 
 
 def live_stack(device: DeviceName) -> Stack:
@@ -54,6 +54,7 @@ def need_cuda() -> None:
 
 
 def device_uuid() -> str | None:
-    """The current CUDA device's UUID as NVML spells it; None where torch does not tell."""
+    """The current CUDA device's UUID as NVML spells it, a MIG slice's too; None where torch does not tell."""
     uuid = getattr(torch.cuda.get_device_properties(), "uuid", None)
-    return None if uuid is None else f"GPU-{uuid}"
+    kind = "MIG" if find(f"MIG-{uuid}").value is not None else "GPU"
+    return None if uuid is None else f"{kind}-{uuid}"

@@ -107,6 +107,21 @@ answer = {{name: nvml.snapshot(uuid) for name, uuid in asked.items()}}
     assert names["nothing"]["driver"] == "600.00.stub"
 
 
+@pytest.mark.parametrize(
+    ("uuid", "spelt"),
+    [("33333333-3333-3333-3333-333333333333", "MIG-33333333-3333-3333-3333-333333333333"), (UUID, f"GPU-{UUID}")],
+)
+def test_a_slice_that_torch_runs_on_is_spelt_as_nvml_spells_it(nvml_stub: Stub, uuid: str, spelt: str) -> None:
+    code = f"""
+from types import SimpleNamespace
+import torch
+from profiler.machine.live import device_uuid
+torch.cuda.get_device_properties = lambda: SimpleNamespace(uuid={uuid!r})
+answer = [device_uuid(), nvml.snapshot(device_uuid())["uuid"]]
+"""
+    assert ask(nvml_stub("ok"), code) == [spelt, spelt]
+
+
 def test_devices_and_used_bytes(nvml_stub: Stub, no_library: Environment) -> None:
     code = f"given = nvml.devices()\nanswer = [given.value, given.reason, vars(nvml.used_bytes({UUID!r}))]"
     listed, reason, used = ask(nvml_stub("ok"), code)
