@@ -134,17 +134,12 @@ class Histories:
     @property
     def baseline(self) -> Memory:
         """Weights and inputs resident."""
-        return self._with_device(self.fresh.baseline)
+        return self.with_device(self.fresh.baseline)
 
     @property
     def peak(self) -> Memory:
         """The highest moment of the first call: on this card, or on a roomy one if this one does not get through."""
-        return self._with_device(self.fresh.peak)
-
-    @property
-    def roomy_peak(self) -> Memory:
-        """The same on a card with room for everything."""
-        return self._with_device(self.roomy.first.peak)
+        return self.with_device(self.fresh.peak)
 
     @property
     def later(self) -> Memory:
@@ -211,7 +206,7 @@ class Histories:
             parts.append(f"{format_bytes(self.stack.reserve_bytes)} kept free")
         return f"{format_bytes(self.stack.device_total_bytes)} less {', less '.join(parts)}"
 
-    def _with_device(self, memory: Memory) -> Memory:
+    def with_device(self, memory: Memory) -> Memory:
         """With device bytes, where reserved bytes and the context are known."""
         reserved, context = memory.reserved_bytes, self.context_bytes
         device = None if reserved is None or context is None else reserved + context

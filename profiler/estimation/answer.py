@@ -81,7 +81,7 @@ def answer(
         terms=Terms(**terms, cached=cached, context=context_bytes),
         peak_at=fresh.peak_at(),
         warm=histories.later,
-        roomy=histories.roomy_peak,
+        roomy=histories.with_device(histories.roomy.first.peak),
         safe_reserved_bytes=histories.safe_reserved_bytes,
         fits=None if verdict is None else verdict != "does not fit",
         verdict=verdict,

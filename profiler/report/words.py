@@ -172,6 +172,10 @@ def _count_close(place: Provenance, rows: list[Comparison]) -> str:
     return f"{text}, worst {format_percent(worst.allocated.error)}: {name_of(worst)}"
 
 
+def _count_too_large(rows: Iterable[Comparison]) -> int:
+    return sum(row.record.estimate is not None and row.record.estimate.fits is False for row in rows)
+
+
 def _count_without_verdict(rows: list[Comparison]) -> list[str]:
     failed = Counter(row.record.status for row in rows if row.record.status in FAILED)
     skipped = sum(row.record.status == "skipped" for row in rows)
@@ -179,14 +183,15 @@ def _count_without_verdict(rows: list[Comparison]) -> list[str]:
     estimated = [row for row in fine if provenance_of(row) == "estimated"]
     parts = []
     if failed:
-        parts.append(f"{failed.total()} failed ({', '.join(f'{count} {status}' for status, count in failed.items())})")
+        foreseen = _count_too_large(row for row in rows if row.record.status == "oom")
+        what = ", ".join(f"{count} {status}" for status, count in failed.items())
+        parts.append(f"{failed.total()} failed ({what})" + f", {foreseen} estimated not to fit" * bool(foreseen))
     if skipped:
         parts.append(f"{skipped} skipped")
     if len(fine) > len(estimated):
         parts.append(f"{len(fine) - len(estimated)} not comparable")
     if estimated:
         cards = ", ".join(sorted({card_of(row.record) for row in estimated}))
-        full = sum(row.record.estimate is not None and row.record.estimate.fits is False for row in estimated)
-        fits = f", {full} of them more than fits" if full else ""
+        fits = f", {full} of them more than fits" if (full := _count_too_large(estimated)) else ""
         parts.append(f"{plural(len(estimated), 'workload')} estimated for {cards}, nothing measured{fits}")
     return parts

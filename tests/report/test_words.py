@@ -53,6 +53,12 @@ def test_an_estimate_that_does_not_fit_is_said():
     assert "nothing measured, 1 of them more than fits." in write_answer(compare_all([full, record]))
 
 
+def test_an_oom_that_was_foreseen_is_said():
+    record, estimate = make.oom(), make.estimate_only().estimate
+    foreseen, missed = (replace(record, estimate=replace(estimate, fits=fits)) for fits in (False, True))
+    assert write_answer(compare_all([foreseen, missed])) == "2 failed (2 oom), 1 estimated not to fit."
+
+
 def test_cpu_numbers_are_called_cpu_numbers():
     lines = write_cautions(compare_all([make.on_cpu(), make.estimate_only()]))
     assert lines[0] == "These are CPU numbers. No GPU was measured."
