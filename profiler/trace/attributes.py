@@ -73,7 +73,7 @@ def _read_attributes(story: Tracing, todo: list[Any]) -> Hashable:
     """What the containers in `todo` hold; those that are found in them are added to it."""
     found: list[Any] = []
     seen = set()
-    weights: dict[int | None, int] = {None: 0}
+    weights: dict[Hashable, int] = {}
     for container in todo:
         found.append(len(container))
         for value in container:
@@ -85,7 +85,8 @@ def _read_attributes(story: Tracing, todo: list[Any]) -> Hashable:
                     seen.add(id(value))
                     todo.append(value.values() if isinstance(value, dict) else value)
             elif isinstance(value, torch.Tensor):
-                number = weights.setdefault(_weight(story, value), len(weights))
+                block = _weight(story, value)  # off the card two are one where they are one object: moved as one
+                number = weights.setdefault(("object", id(value)) if block is None else block, len(weights))
                 found.append((number, value.dtype, value.shape, value.stride(), value.storage_offset()))
             elif type(value).__name__ == "UserCpuOffloadHook":  # accelerate's: it asks where the model before this lies
                 todo.append(next(m._parameters for m in value.model.modules() if m._parameters).values())
