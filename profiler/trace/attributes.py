@@ -87,7 +87,7 @@ def _read_attributes(story: Tracing, todo: list[Any]) -> Hashable:
             elif isinstance(value, torch.Tensor):
                 block = _weight(story, value)  # off the card two are one where they are one object: moved as one
                 number = weights.setdefault(("object", id(value)) if block is None else block, len(weights))
-                found.append((number, value.dtype, value.shape, value.stride(), value.storage_offset()))
+                found.append((number, value.dtype, value.device, value.shape, value.stride(), value.storage_offset()))
             elif type(value).__name__ == "UserCpuOffloadHook":  # accelerate's: it asks where the model before this lies
                 todo.append(next(m._parameters for m in value.model.modules() if m._parameters).values())
             elif isinstance(value, nn.Module) or (
