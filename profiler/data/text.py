@@ -65,7 +65,7 @@ def did_you_mean(name: str, known: Sequence[str], titles: Mapping[str, str] | No
     letters = {_letters(text): one for one in known for text in ((titles or {}).get(one, one), one)}
     begun = [one for text, one in letters.items() if wanted and text.startswith(wanted)]
     like = [letters[text] for text in get_close_matches(wanted, letters)]
-    near = [*dict.fromkeys(begun or like)][:3]
+    near = [*dict.fromkeys([*begun, *like])][:3]
     return f"did you mean {' or '.join(map(repr, near))}? " if near else ""
 
 
