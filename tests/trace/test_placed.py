@@ -179,3 +179,11 @@ def test_a_generator_of_the_card_makes_numbers_there() -> None:
 
     assert events(random, 8, on=CARD) == [32]
     assert isinstance(torch.Generator(), torch.Generator)
+
+
+def test_whether_a_factorization_failed_is_told_through_a_pinned_byte() -> None:
+    """As UniPC's scheduler asks of its systems: dry CUDA, torch 2.13.0, SD 1.5's small pipeline pins one byte more by it."""
+    trace = PlacedTrace(assumed_stack(find_gpu("h200"), "2.13.0"))
+    with trace.during("cold", "activations"):
+        torch.linalg.solve(torch.empty(2, 2, device=CARD), torch.empty(2, device=CARD))
+    assert trace.host.pinned == 1
