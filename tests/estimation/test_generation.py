@@ -219,6 +219,33 @@ def test_a_weight_that_stays_behind_is_an_error_as_on_a_card() -> None:
         estimated("cogvideox", "group-block stream")
 
 
+@pytest.mark.parametrize(
+    ("offload", "said"),
+    [
+        (
+            "none",
+            "on a card too: .*: a tensor of the call lies on the host and is not brought: one of device `meta` is",
+        ),
+        (
+            "sequential",
+            "on a card too: .*: sequential brings weights for the forward of a layer, .*; offload model and",
+        ),
+    ],
+)
+def test_what_stays_behind_is_named(offload: str, said: str) -> None:
+    """As Hunyuan-DiT's pooler, which multiplies by the weights of its layers itself."""
+    pipe, call = PIPELINES["flux"]()
+
+    def called(**given: Any) -> Any:
+        there = pipe.text_encoder_2.shared.weight
+        there @ (torch.ones(64, dtype=there.dtype) if offload == "none" else torch.ones_like(there, device="cuda").mT)
+        return pipe(**given)
+
+    placement = Placement(offload=offload)  # type: ignore[arg-type]
+    with pytest.raises(ModelError, match=said):
+        profiler.estimate_call(called, modules=pipe, inputs=call, placement=placement, gpu="rtx-4090", torch="2.13.0")
+
+
 @pytest.mark.parametrize("offload", ["none", "model", "sequential", "group-leaf", "group-leaf stream"])
 def test_weights_that_a_pipeline_casts_are_streamed_as_they_were(offload: str) -> None:
     """As SDXL's and SVD's VAE, which is fp32 while it works: in dry CUDA (torch 2.13.0) these two fail with a stream too."""
