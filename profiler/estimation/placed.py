@@ -33,6 +33,7 @@ from profiler.trace.placed import PlacedTrace
 Tell = Callable[[str], None]
 Found = TypeVar("Found")
 NONE = MemoryOptions()
+APART = ("same device", "expected device", "out of meta tensor")  # what torch says of tensors in two places
 CHECKED = "taken to find nothing: it would make a black picture of what it finds"
 
 
@@ -185,7 +186,7 @@ def _why(run: Generation, before: Mapping[str, Any], error: Exception) -> str:
     """What an error of a call says; where it is one of the placement, which a card has too, which others there are."""
     said, offload = first_line(error), run.placement.offload
     cast = [name for name, found in dtypes(run.pipe).items() if found != before[name]]
-    is_apart = "same device" in said or "expected device" in said  # torch's own words, and those of its meta kernels
+    is_apart = any(words in said for words in APART)
     if is_apart and offload in ("none", "model") and "cpu" in said:
         why = "a tensor of the call lies on the host and is not brought: one of device `meta` is made on the card"
     elif is_apart and offload not in ("none", "model"):
