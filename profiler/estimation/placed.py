@@ -189,6 +189,9 @@ def _why(run: Generation, before: Mapping[str, Any], error: Exception) -> str:
     is_apart = any(words in said for words in APART)
     if is_apart and offload in ("none", "model") and "cpu" in said:
         why = "a tensor of the call lies on the host and is not brought: one of device `meta` is made on the card"
+        why += "; or a component is called otherwise than by its forward, by which model brings it" * (
+            offload == "model"
+        )
     elif is_apart and offload not in ("none", "model"):
         unit, others = ("block", "group-leaf, model, sequential") if offload == "group-block" else ("layer", "model")
         why = f"{offload} brings weights for the forward of a {unit}, and something uses them outside of it"

@@ -68,10 +68,7 @@ class Stream:
         """Waiting, recording, synchronising."""
 
     synchronize = wait_stream = wait_event = record_event = record = wait = _nothing
-
-    def query(self) -> bool:
-        """All is done."""
-        return True
+    query = staticmethod(lambda: True)
 
 
 class _AnyGenerator(type(torch.Generator)):  # type: ignore[misc]
@@ -147,6 +144,7 @@ def _of_tensors(trace: Mover) -> dict[str, Any]:
             return Base.to(x, *args, **rest)
         if isinstance(place, torch.Tensor):
             place, more = trace.where(place), [place.dtype, *more]
+        place = torch.device("cuda", place) if type(place) is int else place
         return Base.to(x, trace.where(x) if place is None else place, *more, **rest)
 
     def new_tensor(x: torch.Tensor, data: Any, dtype: Any = None, device: Any = None, **rest: Any) -> torch.Tensor:
