@@ -18,14 +18,7 @@ from profiler.commands.options import (
     json_option,
     stack_options,
 )
-from profiler.commands.tables import (
-    console,
-    show_breakdown,
-    show_first_notes,
-    show_levels,
-    show_notes,
-    show_options,
-)
+from profiler.commands.tables import console, show_breakdown, show_first_notes, show_levels, show_notes, show_options
 from profiler.data.records import CallEstimate, Estimate
 from profiler.data.units import format_bytes
 from profiler.data.workload import STAGES, History, Placement

@@ -131,20 +131,13 @@ def estimate_of(found: CallEstimate, workload: Workload, spec: ModelSpec) -> Est
 
 def _unknowns(stack: Stack, context: int | None) -> dict[str, str]:
     """Why figures are unknown, by their names."""
+    device = ("baseline.device_bytes", "peak.device_bytes", "terms.context")
     if stack.device == "cpu":
-        reserved = "the CPU allocator caches nothing"
-        device = "a process's resident memory on the CPU also holds the interpreter and its libraries: not modelled"
-        return {
-            "baseline.reserved_bytes": reserved,
-            "baseline.device_bytes": device,
-            "peak.reserved_bytes": reserved,
-            "peak.device_bytes": device,
-            "terms.context": device,
-        }
-    if context is not None:
-        return {}
+        reserved = ("baseline.reserved_bytes", "peak.reserved_bytes")
+        reason = "a process's resident memory on the CPU also holds the interpreter and its libraries: not modelled"
+        return dict.fromkeys(reserved, "the CPU allocator caches nothing") | dict.fromkeys(device, reason)
     reason = "the CUDA context of this card and build was not measured; device bytes are at least the reserved bytes"
-    return dict.fromkeys(("baseline.device_bytes", "peak.device_bytes", "terms.context"), reason)
+    return dict.fromkeys(device, reason) if context is None else {}
 
 
 def _workspace_notes(routes: Mapping[str, int], stack: Stack) -> dict[str, str]:
@@ -154,26 +147,18 @@ def _workspace_notes(routes: Mapping[str, int], stack: Stack) -> dict[str, str]:
     notes = {}
     if routes.get("convolution cudnn, closed form"):
         notes["terms.workspace"] = "approximate: see `stack.planner`"
-    for package in LOWER_BOUND:
-        if routes.get(f"attention {package}"):
-            notes["peak.allocated_bytes"] = (
-                f"at least: what {package}'s kernels borrow is not known; their outputs are counted"
-            )
+    for package in (name for name in LOWER_BOUND if routes.get(f"attention {name}")):
+        said = f"at least: what {package}'s kernels borrow is not known; their outputs are counted"
+        notes["peak.allocated_bytes"] = said
     return notes
 
 
 def closed_form(workload: Workload, spec: ModelSpec) -> LatentEstimate:
     """The closed form for the same clip: what the latent alone takes, and the tokens of one denoiser forward."""
     contract = spec.latent
-    closed = estimate_video_latent_memory(
-        contract.latent_frames(workload.frames) * contract.temporal_compression,  # a clip cut into windows has more
-        workload.height,
-        workload.width,
-        contract.channels,
-        contract.spatial_compression,
-        contract.temporal_compression,
-        batch_size=workload.batch,
-        dtype=workload.dtype,
-    )
+    frames = contract.latent_frames(workload.frames) * contract.temporal_compression  # a clip cut into windows has more
+    shape = (frames, workload.height, workload.width, contract.channels)
+    how = (contract.spatial_compression, contract.temporal_compression)
+    closed = estimate_video_latent_memory(*shape, *how, batch_size=workload.batch, dtype=workload.dtype)
     size = Size(frames=workload.frames, height=workload.height, width=workload.width)
     return closed | {"tokens_per_video": spec.tokens(size)}

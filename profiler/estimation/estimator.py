@@ -29,6 +29,11 @@ from profiler.trace.trace import Trace
 Run = TypeVar("Run", bound=Runnable)
 Tracer = Callable[..., Trace]
 logger = logging.getLogger(__name__)
+# Ops that go to cuSOLVER or cuFFT, which tell their work areas on a card alone.
+LIBRARIES = (
+    *("aten._fft_", "aten.linalg_qr", "aten.linalg_eig", "aten._linalg_eigh", "aten._linalg_svd", "aten.linalg_pinv"),
+    *("aten.linalg_inv_ex", "aten.linalg_cholesky_ex", "aten.linalg_lu_factor_ex", "aten._linalg_det", "aten.geqrf"),
+)
 FAKE_TENSOR_LOG = logging.getLogger("torch._subclasses.fake_tensor")
 
 
@@ -48,8 +53,9 @@ class Watched(Generic[Run]):
             notes["masks"] = f"masks of unknown content taken as all valid, the worst case; first in {masks[0]}"
         if choices := self.trace.values.choices:
             notes["choices"] = f"top-k choices, such as of experts, taken as spread evenly; first in {choices[0]}"
-        if unpriced := self.trace.unpriced:
-            notes["scratch"] = f"part of a sort's workspace is not known here, and not counted; first in {unpriced[0]}"
+        by_library = (" ".join(op).strip() for op in self.trace.ops if op[1].startswith(LIBRARIES))
+        if (unpriced := [*self.trace.unpriced, *by_library]) and self.trace.stack.device == "cuda":
+            notes["scratch"] = f"part of a library's workspace is not known, and not counted; first in {unpriced[0]}"
         prices, options = self.trace.prices, dict(self.run.options)
         answered = prices.planner.sources, prices.unplanned_bytes
         return Traced(self.trace, self.trace.routes, options, self.output_shapes, notes, *answered)
@@ -132,7 +138,7 @@ def trace_calls(run: Run, trace: Trace, mode: Any = None, warm_calls: int = 0) -
     """Take `run` through its phases under `trace`, within `mode`. What its code raises goes through."""
     run.module  # noqa: B018 - built before the trace looks: building is no part of the call
     try:
-        with _uncollected(), _alone(), mode or nullcontext():
+        with _undisturbed(), mode or nullcontext():
             shapes = run_phases(run, trace, warm_calls)
         trace.end()
         check_reached(run.asked, trace.ops)
@@ -142,23 +148,17 @@ def trace_calls(run: Run, trace: Trace, mode: Any = None, warm_calls: int = 0) -
 
 
 @contextmanager
-def _alone() -> Iterator[None]:
-    """One thread meanwhile: contents are small, and threads that wait for their part of them take more than the work."""
-    threads = torch.get_num_threads()
+def _undisturbed() -> Iterator[None]:
+    """One thread meanwhile: contents are small, and threads that wait for their part of them take more than the work.
+
+    No garbage collection: one in the middle would free cycles at a moment of its own choosing.
+    """
+    threads, was_enabled = torch.get_num_threads(), gc.isenabled()
+    gc.disable()
     torch.set_num_threads(1)
     try:
         yield
     finally:
         torch.set_num_threads(threads)
-
-
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """No garbage collection meanwhile: one in the middle would free cycles at a moment of its own choosing."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
         if was_enabled:
             gc.enable()

@@ -33,16 +33,12 @@ from profiler.trace.placed import PlacedTrace
 Tell = Callable[[str], None]
 Found = TypeVar("Found")
 NONE = MemoryOptions()
+APART = ("same device", "expected device", "out of meta tensor")  # what torch says of tensors in two places
 CHECKED = "taken to find nothing: it would make a black picture of what it finds"
 
 
 def estimate_generation(
-    spec: PipelineSpec,
-    stack: Stack,
-    *,
-    context_bytes: int | None = None,
-    tell: Tell = lambda _: None,
-    **how: Any,
+    spec: PipelineSpec, stack: Stack, *, context_bytes: int | None = None, tell: Tell = lambda _: None, **how: Any
 ) -> CallEstimate:
     """Estimate the pipeline that `spec` describes; `tell` hears what is done. The rest, and errors, as of `ask_traced`."""
     return ask_traced(lambda one: one.on(stack, context_bytes, tell), spec, stack, tell=tell, **how)
@@ -66,9 +62,8 @@ def ask_traced(
     `traced` keeps those of a question or two: asked the same but for the card, one is priced anew. `kind` traces.
     Raises UserError for an argument or option that the pipeline does not take, ModelError where the call fails.
     """
-    kept_as = repr(
-        (spec.digest, placement, options, dtype, call, sorted(asdict(_without_card(stack)).items(), key=str))
-    )
+    machine = sorted(asdict(_without_card(stack)).items(), key=str)
+    kept_as = repr((spec.digest, placement, options, dtype, call, machine))
     for one in traced.get(kept_as, ()) if traced is not None else ():
         with suppress(Elsewhere):  # what this card's kernels make of a call is not what was traced
             return ask(one)
@@ -189,18 +184,24 @@ def trace_placed(run: Generation, trace: PlacedTrace, *, warm_calls: int) -> Wat
 
 def _why(run: Generation, before: Mapping[str, Any], error: Exception) -> str:
     """What an error of a call says; where it is one of the placement, which a card has too, which others there are."""
+    said, offload = first_line(error), run.placement.offload
     cast = [name for name, found in dtypes(run.pipe).items() if found != before[name]]
-    if run.placement.offload == "group-block" and "same device" in str(error):
-        reason = "group-block brings weights for the forward of a block, and something else of a component is called"
-        others = "group-leaf, model, sequential and none bring them all"
-    elif run.placement.stream and cast:  # ModuleGroup copies each weight at its start: diffusers' group_offloading.py
-        reason = (
-            f"the pipeline casts {' and '.join(cast)}, but with stream diffusers brings weights as they were before"
+    is_apart = any(words in said for words in APART)
+    if is_apart and offload in ("none", "model") and "cpu" in said:
+        why = "a tensor of the call lies on the host and is not brought: one of device `meta` is made on the card"
+        why += "; or a component is called otherwise than by its forward, by which model brings it" * (
+            offload == "model"
         )
-        others = f"{run.placement.offload} without stream, model, sequential and none bring them as cast"
+    elif is_apart and offload not in ("none", "model"):
+        unit, others = ("block", "group-leaf, model, sequential") if offload == "group-block" else ("layer", "model")
+        why = f"{offload} brings weights for the forward of a {unit}, and something uses them outside of it"
+        why += f"; offload {others} and none bring them all"
+    elif run.placement.stream and cast:  # ModuleGroup copies each weight at its start: diffusers' group_offloading.py
+        why = f"the pipeline casts {' and '.join(cast)}, but with stream diffusers brings weights as they were before"
+        why += f"; offload {offload} without stream, model, sequential and none bring them as cast"
     else:
-        return f"without data: {first_line(error)}"
-    return f"on a card too: {first_line(error)}: {reason}; offload {others}"
+        return f"without data: {said}"
+    return f"on a card too: {said}: {why}"
 
 
 def phases_of(trace: PlacedTrace | Priced) -> tuple[Span, ...]:

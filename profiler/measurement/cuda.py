@@ -144,9 +144,7 @@ class CudaMeter(Meter):
                 device_bytes=None if device is None else device + (peaks["reserved_bytes"] or 0) - reserved,
             ),
             end=Memory(
-                allocated_bytes=stats["allocated_bytes.all.current"],
-                reserved_bytes=reserved,
-                device_bytes=device,
+                allocated_bytes=stats["allocated_bytes.all.current"], reserved_bytes=reserved, device_bytes=device
             ),
             requested_peak_bytes=peaks["requested_bytes"],
             active_peak_bytes=peaks["active_bytes"],

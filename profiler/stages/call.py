@@ -56,9 +56,11 @@ class Call(Runnable):
         In inference mode, as a stage's: under `no_grad` autograd takes fused operations apart before a trace sees them.
         """
         with torch.inference_mode():
-            if isinstance(self.inputs, Mapping):
-                return self.function(**self.inputs)
-            return self.function(*self.inputs)
+            return self.answer()
+
+    def answer(self) -> Any:
+        """The function's answer as it is called from here."""
+        return self.function(**self.inputs) if isinstance(self.inputs, Mapping) else self.function(*self.inputs)
 
 
 def root_of(modules: Any) -> nn.Module:

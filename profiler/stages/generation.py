@@ -37,11 +37,7 @@ class Generation(Call):
     """
 
     def __init__(
-        self,
-        function: Callable[..., Any],
-        pipe: Any,
-        inputs: Sequence[Any] | Mapping[str, Any],
-        placement: Placement,
+        self, function: Callable[..., Any], pipe: Any, inputs: Sequence[Any] | Mapping[str, Any], placement: Placement
     ) -> None:
         super().__init__(function, nn.ModuleDict(components(pipe)), inputs)
         self.pipe, self.placement = pipe, placement
@@ -77,9 +73,7 @@ class Generation(Call):
                     if hasattr(component, method):
                         kind = type(component)  # and not the object: a pipeline may copy its scheduler
                         patches.enter_context(patch.object(kind, method, self._as_part(name, getattr(kind, method))))
-            if isinstance(self.inputs, Mapping):
-                return self.function(**self.inputs)
-            return self.function(*self.inputs)
+            return self.answer()
 
     def _as_part(self, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(method)

@@ -60,10 +60,7 @@ class Progress:
 
 
 def run_sweep(
-    plan: Plan,
-    directory: Path,
-    options: RunOptions | None = None,
-    tell: Callable[[Progress], None] = lambda _: None,
+    plan: Plan, directory: Path, options: RunOptions | None = None, tell: Callable[[Progress], None] = lambda _: None
 ) -> list[Record]:
     """Run every case of `plan` that `directory` has no record of; returns all its records.
 

@@ -28,7 +28,11 @@ from profiler.trace.rules.values import read
 from profiler.trace.stand_in_cuda import stand_in_cuda
 
 CARD, HOST, NOWHERE = torch.device("cuda", 0), torch.device("cpu"), torch.device("meta")
-READ_NUMBER, COUNT = aten._local_scalar_dense.default, aten.nonzero.default
+READ_NUMBER = aten._local_scalar_dense.default
+TOLD = {
+    aten.nonzero.default: 4,
+    aten._linalg_check_errors.default: 1,
+}  # what comes to the host of an op's answer: bytes
 BY_MASK = INDEXED | {aten.masked_select.default}
 LAID = (aten.empty_like.default, aten.clone.default)  # by which a load makes weights of the host: here without data
 
@@ -176,11 +180,11 @@ class PlacedTrace(PartsTrace):
         return read(self, READ_NUMBER, (x,), {})
 
     def _pin_what_is_told(self, func: Any, args: Any) -> None:
-        """A number comes to the host through a pinned block (CUDAScalar.cu), a count as an int of 4 bytes (Nonzero.cu)."""
-        size = 0
-        if func is READ_NUMBER or func is COUNT:
+        """A number comes to the host through a pinned block (CUDAScalar.cu)."""
+        size = TOLD.get(func, 0)
+        if func is READ_NUMBER or size:
             told = [args[0]]
-            size = args[0].element_size() if func is READ_NUMBER else 4
+            size = size or args[0].element_size()
         elif func in BY_MASK:
             told = [x for x in tensors_in(args[1:]) if x.dtype in (torch.bool, torch.uint8)]
             size = 4 * bool(told)

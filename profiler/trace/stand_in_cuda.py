@@ -9,7 +9,7 @@ from unittest.mock import patch
 import numpy as np
 import torch
 
-from profiler.trace.known_values import is_real, true_device
+from profiler.trace.known_values import is_real
 
 Base: Any = torch._C.TensorBase
 STREAMS = 32  # that torch makes of a device; the next one asked for is the first again (c10/cuda/CUDAStream.cpp)
@@ -68,10 +68,23 @@ class Stream:
         """Waiting, recording, synchronising."""
 
     synchronize = wait_stream = wait_event = record_event = record = wait = _nothing
+    query = staticmethod(lambda: True)
 
-    def query(self) -> bool:
-        """All is done."""
-        return True
+
+class _AnyGenerator(type(torch.Generator)):  # type: ignore[misc]
+    def __instancecheck__(cls, value: Any) -> bool:
+        return isinstance(value, torch._C.Generator)
+
+
+class Generator(torch.Generator, metaclass=_AnyGenerator):
+    """Of a card: torch without CUDA has none, and samplers of a stochastic equation make theirs (torchsde)."""
+
+    device = property(lambda self: self.at)
+
+    def __new__(cls, device: Any = "cpu") -> Any:
+        made: Any = super().__new__(cls)
+        made.at = torch.device(device)
+        return made
 
 
 @contextmanager
@@ -94,6 +107,7 @@ def stand_in_cuda(trace: Mover) -> Iterator[None]:
         "current_device": lambda: 0,
         "device_count": lambda: 1,
         "empty_cache": trace.empty_cache,
+        **dict.fromkeys(("ipc_collect", "reset_peak_memory_stats"), lambda *_: None),
         "synchronize": lambda *_: None,
         "Stream": lambda *_, **__: Stream(1 + next(numbers) % STREAMS),
         "Event": lambda *_, **__: Stream(0),
@@ -102,7 +116,7 @@ def stand_in_cuda(trace: Mover) -> Iterator[None]:
         "default_stream": lambda *_: Stream(0),
     }
     with ExitStack() as patches:
-        for place, names in ((torch.cuda, cuda), (torch.Tensor, _of_tensors(trace))):
+        for place, names in ((torch, {"Generator": Generator}), (torch.cuda, cuda), (torch.Tensor, _of_tensors(trace))):
             for name, stand_in in names.items():
                 patches.enter_context(patch.object(place, name, stand_in))
         yield
@@ -122,8 +136,19 @@ def _of_tensors(trace: Mover) -> dict[str, Any]:
 
     copied: Any = torch.Tensor.__deepcopy__
 
-    def pin_memory(x: torch.Tensor, *_: Any) -> torch.Tensor:
-        return x if true_device(x).type == "cpu" or trace.is_pinned(x) else trace.pinned(x)
+    def to(x: torch.Tensor, *args: Any, **rest: Any) -> Any:
+        """Where no device is named, torch itself takes that of `x`, or of the tensor given: to it they are on `meta`."""
+        place: Any
+        place, *more = args or (rest.pop("other", rest.pop("device", None)),)
+        if isinstance(place, torch.dtype):
+            return Base.to(x, *args, **rest)
+        if isinstance(place, torch.Tensor):
+            place, more = trace.where(place), [place.dtype, *more]
+        place = torch.device("cuda", place) if type(place) is int else place
+        return Base.to(x, trace.where(x) if place is None else place, *more, **rest)
+
+    def new_tensor(x: torch.Tensor, data: Any, dtype: Any = None, device: Any = None, **rest: Any) -> torch.Tensor:
+        return torch.tensor(data, dtype=dtype or x.dtype, device=device or trace.where(x), **rest)
 
     def deepcopy(x: torch.Tensor, memo: dict[int, Any]) -> torch.Tensor:
         """Torch copies the storage, and makes an empty tensor that holds the copy then (`Tensor.__deepcopy__`)."""
@@ -140,7 +165,9 @@ def _of_tensors(trace: Mover) -> dict[str, Any]:
         "is_cpu": property(lambda x: trace.where(x).type == "cpu"),
         "numpy": numpy,
         "data_ptr": data_ptr,
-        "pin_memory": pin_memory,
+        "new_tensor": new_tensor,
+        "pin_memory": lambda x, *_: x if is_real(x) or trace.is_pinned(x) else trace.pinned(x),
+        "to": to,
         "is_pinned": lambda x, *_: trace.is_pinned(x),
         "record_stream": lambda x, stream: trace.record_stream(x, stream.number),
     }

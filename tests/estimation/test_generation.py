@@ -219,6 +219,39 @@ def test_a_weight_that_stays_behind_is_an_error_as_on_a_card() -> None:
         estimated("cogvideox", "group-block stream")
 
 
+@pytest.mark.parametrize(
+    ("offload", "use", "said"),
+    [
+        (
+            "none",
+            lambda w: w @ torch.ones(64, dtype=w.dtype),
+            "host and is not brought: one of device `meta` is made on",
+        ),
+        (
+            "sequential",
+            lambda w: w @ torch.ones_like(w, device="cuda").mT,
+            "sequential brings weights for the forward of",
+        ),
+        (
+            "sequential",
+            lambda w: w.to("cuda"),
+            "sequential brings weights for the forward of a layer, .*; offload model",
+        ),
+    ],
+)
+def test_what_stays_behind_is_named(offload: str, use: Any, said: str) -> None:
+    """As Hunyuan-DiT's pooler, which multiplies by the weights of its layers itself, and Cosmos 2, which copies some."""
+    pipe, call = PIPELINES["flux"]()
+
+    def called(**given: Any) -> Any:
+        use(pipe.text_encoder_2.shared.weight)
+        return pipe(**given)
+
+    placement = Placement(offload=offload)  # type: ignore[arg-type]
+    with pytest.raises(ModelError, match=f"on a card too: .*{said}"):
+        profiler.estimate_call(called, modules=pipe, inputs=call, placement=placement, gpu="rtx-4090", torch="2.13.0")
+
+
 @pytest.mark.parametrize("offload", ["none", "model", "sequential", "group-leaf", "group-leaf stream"])
 def test_weights_that_a_pipeline_casts_are_streamed_as_they_were(offload: str) -> None:
     """As SDXL's and SVD's VAE, which is fp32 while it works: in dry CUDA (torch 2.13.0) these two fail with a stream too."""

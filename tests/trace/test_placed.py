@@ -140,3 +140,51 @@ def test_positions_in_two_dimensions_are_laid_out_alike() -> None:
 def test_infinity_is_looked_for_in_the_absolute_value() -> None:
     assert events(torch.isinf, 4, 256, 64, on=CARD, dtype=torch.float16) == [131072, 65536, -1]
     assert events(torch.isinf, 4, 256, 64, on=CARD, dtype=torch.int32) == [65536]
+
+
+def test_a_tensor_goes_where_another_is() -> None:
+    """`x.to(other)`, as FramePack joins its sections."""
+    here, half = torch.empty(2), torch.float16
+    assert events(lambda x: x.to(torch.empty(2, device=CARD, dtype=half)), 8) == [4, 16, -1]
+    assert events(lambda x: x.to(other=here), 8, on=CARD) == []
+    assert events(lambda x: x.to(x), 8, on=CARD) == []
+    assert events(lambda x: x.to(0), 8) == [32]
+    assert events(lambda x: x.to(x, copy=True), 8, on=CARD) == [32]
+
+
+@pytest.mark.parametrize("on", ["cpu", CARD])
+def test_a_tensor_stays_where_it_is_if_no_place_is_named(on: str) -> None:
+    in_order: dict[str, Any] = {"memory_format": torch.channels_last}
+    for op in (
+        lambda x: x.to(**in_order),
+        lambda x: x.to(None, None, False, **in_order),
+        lambda x: x.to(dtype=x.dtype, **in_order),
+        lambda x: x.to(device=None, copy=True),
+    ):
+        assert events(op, 1, 2, 4, 4, on=on) == ([128] if on == CARD else [])
+
+
+def test_a_literal_is_made_where_another_tensor_is() -> None:
+    assert events(lambda x: x.new_tensor([1.0, 2.0]), 8, on=CARD, dtype=torch.float16) == [4]
+    assert events(lambda x: x.new_tensor([1, 2], dtype=torch.long, device=CARD), 8) == [16]
+    assert events(lambda x: x.new_tensor(2.0), 8) == []
+
+
+def test_a_generator_of_the_card_makes_numbers_there() -> None:
+    """As samplers of a stochastic equation do (torchsde): torch without CUDA has no such generator."""
+
+    def random(x: torch.Tensor) -> torch.Tensor:
+        generator = torch.Generator(x.device).manual_seed(7)
+        assert (generator.device.type, isinstance(generator, torch.Generator)) == (CARD, True)
+        return torch.randn(8, device=x.device, generator=generator)
+
+    assert events(random, 8, on=CARD) == [32]
+    assert isinstance(torch.Generator(), torch.Generator)
+
+
+def test_whether_a_factorization_failed_is_told_through_a_pinned_byte() -> None:
+    """As UniPC's scheduler asks of its systems: dry CUDA, torch 2.13.0, SD 1.5's small pipeline pins one byte more by it."""
+    trace = PlacedTrace(assumed_stack(find_gpu("h200"), "2.13.0"))
+    with trace.during("cold", "activations"):
+        torch.linalg.solve(torch.empty(2, 2, device=CARD), torch.empty(2, device=CARD))
+    assert trace.host.pinned == 1

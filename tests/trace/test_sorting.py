@@ -75,8 +75,19 @@ def test_torch_2_9_1_borrows_as_its_own_dry_run_did() -> None:
     assert found[:12] == [10, 40, 2, 4, 8, 8, 10240, 80, 80, 1279, -10, 1279]
 
 
-@pytest.mark.parametrize(("gpu", "is_said"), [("a100", True), ("h200", False)])
-def test_what_is_not_known_of_a_sort_is_said(gpu: str, is_said: bool) -> None:
-    x = torch.empty(100_000, dtype=BF16)
-    found = profiler.estimate_call(lambda x: x.sort(), inputs=[x], modules=torch.nn.Identity(), gpu=gpu, torch="2.13.0")
+@pytest.mark.parametrize(
+    ("op", "shape", "dtype", "gpu", "is_said"),
+    [
+        (torch.sort, (100_000,), BF16, "a100", True),
+        (torch.sort, (100_000,), BF16, "h200", False),
+        (torch.linalg.qr, (64, 20), FP32, "h200", True),
+        (torch.fft.fftn, (4, 64, 64), FP32, "h200", True),
+        (torch.linalg.vector_norm, (4, 64, 64), FP32, "h200", False),
+    ],
+)
+def test_what_is_not_known_of_a_library_is_said(
+    op: Any, shape: tuple[int, ...], dtype: torch.dtype, gpu: str, is_said: bool
+) -> None:
+    x = torch.empty(shape, dtype=dtype)
+    found = profiler.estimate_call(lambda x: op(x), inputs=[x], modules=torch.nn.Identity(), gpu=gpu, torch="2.13.0")
     assert ("scratch" in found.notes) == is_said
