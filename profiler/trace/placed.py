@@ -29,10 +29,7 @@ from profiler.trace.stand_in_cuda import stand_in_cuda
 
 CARD, HOST, NOWHERE = torch.device("cuda", 0), torch.device("cpu"), torch.device("meta")
 READ_NUMBER = aten._local_scalar_dense.default
-TOLD = {
-    aten.nonzero.default: 4,
-    aten._linalg_check_errors.default: 1,
-}  # what comes to the host of an op's answer: bytes
+TOLD = {aten.nonzero.default: 4, aten._linalg_check_errors.default: 1}  # an op, its answer's bytes on the host
 BY_MASK = INDEXED | {aten.masked_select.default}
 LAID = (aten.empty_like.default, aten.clone.default)  # by which a load makes weights of the host: here without data
 
