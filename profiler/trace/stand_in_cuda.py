@@ -168,6 +168,7 @@ def _of_tensors(trace: Mover) -> dict[str, Any]:
         "new_tensor": new_tensor,
         "pin_memory": lambda x, *_: x if is_real(x) or trace.is_pinned(x) else trace.pinned(x),
         "to": to,
+        "cuda": lambda x, *_, **__: to(x, "cuda"),
         "is_pinned": lambda x, *_: trace.is_pinned(x),
         "record_stream": lambda x, stream: trace.record_stream(x, stream.number),
     }

@@ -148,7 +148,7 @@ def test_a_tensor_goes_where_another_is() -> None:
     assert events(lambda x: x.to(torch.empty(2, device=CARD, dtype=half)), 8) == [4, 16, -1]
     assert events(lambda x: x.to(other=here), 8, on=CARD) == []
     assert events(lambda x: x.to(x), 8, on=CARD) == []
-    assert events(lambda x: x.to(0), 8) == [32]
+    assert events(lambda x: x.to(0), 8) == events(lambda x: x.cuda(0), 8) == events(lambda x: x.cuda(), 8) == [32]
     assert events(lambda x: x.to(x, copy=True), 8, on=CARD) == [32]
 
 
