@@ -29,7 +29,7 @@ from profiler.trace.stand_in_cuda import stand_in_cuda
 
 CARD, HOST, NOWHERE = torch.device("cuda", 0), torch.device("cpu"), torch.device("meta")
 READ_NUMBER = aten._local_scalar_dense.default
-TOLD = {aten.nonzero.default: 4, aten._linalg_check_errors.default: 1}  # an op, its answer's bytes on the host
+TOLD = {aten.nonzero.default: 4, aten._linalg_check_errors.default: 1}  # bytes: a count (Nonzero.cu), a flag
 BY_MASK = INDEXED | {aten.masked_select.default}
 LAID = (aten.empty_like.default, aten.clone.default)  # by which a load makes weights of the host: here without data
 
@@ -177,7 +177,7 @@ class PlacedTrace(PartsTrace):
         return read(self, READ_NUMBER, (x,), {})
 
     def _pin_what_is_told(self, func: Any, args: Any) -> None:
-        """A number comes to the host through a pinned block (CUDAScalar.cu)."""
+        """A number comes to the host through a pinned block (CUDAScalar.cu), and so does what some ops tell (`TOLD`)."""
         size = TOLD.get(func, 0)
         if func is READ_NUMBER or size:
             told = [args[0]]
