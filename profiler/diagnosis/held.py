@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import count
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any, NamedTuple
@@ -18,13 +17,19 @@ PACKAGE = str(Path(__file__).parents[1])
 OUTERMOST = Generation.__call__.__code__
 
 
-class Running(NamedTuple):
-    """A call that is running: a number of its own, its code, the instruction that it is at, its frame's address."""
+class Mark:
+    """What a frame carries while it runs, so that no later one is taken for it; a debugger may call it."""
 
-    number: int
+    def __call__(self, *event: Any) -> None:
+        """Ask for no more events of this frame."""
+
+
+class Running(NamedTuple):
+    """A call that is running: what its frame is known by, its code, the instruction that it is at."""
+
+    known_by: Any
     code: CodeType
     at: int
-    frame: int
 
 
 class HeldTrace(UsageTrace, PlacedTrace):
@@ -39,8 +44,6 @@ class HeldTrace(UsageTrace, PlacedTrace):
         super().__init__(*args, **how)
         self.held: dict[int, tuple[CodeType, int]] = {}
         self._made: dict[int, list[Running]] = {}
-        self._now: list[Running] = []
-        self._numbers = count()
         self.spans: list[tuple[range, range]] = []  # events and ops of each call
 
     @contextmanager
@@ -51,11 +54,6 @@ class HeldTrace(UsageTrace, PlacedTrace):
             yield
         if phase in ("cold", "warm"):
             self.spans.append((range(events, len(self.events)), range(ops, len(self.ops))))
-
-    def enter(self, path: str) -> None:
-        """Note the calls that are running, so that a module's next call is told from this one."""
-        super().enter(path)
-        self._look()
 
     def allocate(self, size: int, shape: tuple[int, ...], dtype: str, term: str) -> int:
         """Note the calls that are running."""
@@ -70,7 +68,7 @@ class HeldTrace(UsageTrace, PlacedTrace):
         if made := self._made.pop(number, []):
             now = self._look()
             same = next((n for n, (old, new) in enumerate(zip(made, now, strict=False)) if old != new), len(now))
-            anew = 0 < same < min(len(now), len(made)) and now[same].number != made[same].number
+            anew = 0 < same < min(len(now), len(made)) and now[same].known_by != made[same].known_by
             holder = made[same - 1] if anew else next((c for c in made[same:] if not _is_own(c.code)), made[-1])
             self.held[number] = holder.code, holder.at
 
@@ -93,16 +91,12 @@ class HeldTrace(UsageTrace, PlacedTrace):
         while frame is not None and _is_own(frame.f_code) and frame.f_code is not OUTERMOST:  # who looks on
             frame = frame.f_back
         while frame is not None and frame.f_code is not OUTERMOST:
-            found.append((frame.f_code, frame.f_lasti, id(frame)))
+            if frame.f_trace is None:  # its address is another frame's once it ends
+                frame.f_trace = Mark()
+            known_by = frame.f_trace if isinstance(frame.f_trace, Mark) else id(frame)
+            found.append(Running(known_by, frame.f_code, frame.f_lasti))
             frame = frame.f_back
-        now: list[Running] = []
-        is_same = True  # a call goes on for as long as those around it stand where they stood
-        for (code, at, address), before in zip(reversed(found), [*self._now, *[None] * len(found)], strict=False):
-            is_same = is_same and before is not None and before.frame == address and before.code is code
-            now.append(Running(before.number if is_same and before else next(self._numbers), code, at, address))
-            is_same = is_same and before is not None and before.at == at
-        self._now = now
-        return now
+        return found[::-1]
 
 
 def _is_own(code: CodeType) -> bool:

@@ -49,6 +49,21 @@ def test_reads_calls_and_holders() -> None:
     assert trace.call_of[trace.reads[made][0]] == 1
 
 
+def test_a_call_is_not_taken_for_a_later_one_whose_frame_has_its_address() -> None:
+    trace = HeldTrace(STACK)
+
+    def put(x: torch.Tensor, box: list[torch.Tensor]) -> None:
+        box[:] = [x + 1]  # the one before it dies here, in another call of this function
+
+    def loop(x: torch.Tensor, box: list[torch.Tensor]) -> None:
+        for _ in range(50):
+            put(x, box)
+
+    with trace.during("cold", "activations"):
+        loop(torch.ones(4, 4, device="cuda"), [])
+    assert {code.co_name for code, _ in list(trace.held.values())[:49]} == {"loop"}
+
+
 @pytest.mark.parametrize("name", ["wan", "flux"])
 def test_what_is_noted_of_a_copied_call_is_what_is_noted_of_a_traced_one(name: str) -> None:
     """Layers of a denoiser, two steps, two calls."""
