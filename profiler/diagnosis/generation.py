@@ -24,6 +24,7 @@ from profiler.estimation.calls import check_call
 from profiler.estimation.placed import Found, TracedGeneration, ask_traced, trace_generation
 from profiler.estimation.priced import Priced
 from profiler.estimation.worst import worst_of
+from profiler.machine.side_by_side import side_by_side
 from profiler.models.build import TORCH_DTYPES
 from profiler.models.pipeline_spec import PipelineSpec
 
@@ -169,24 +170,28 @@ def _remedies(
     """Other placements, the VAE's switches and expandable segments, each by itself: those that help, why not the others."""
     before = Memory(allocated_bytes=profile.peak, reserved_bytes=profile.reserved)
     fits = None if profile.verdict is None else profile.verdict != "does not fit"
-    tried, left_out = [], {}
-    for name, how, other, switched in _candidates(placement, options):
+
+    def remedy(name: str, how: str, after: Histories, caution: str = "") -> Remedy:
+        made = make_remedy(name, how, before, _highest(after), caution)
+        return replace(made, fits=after.fits, fits_before=fits)
+
+    def tried(name: str, how: str, other: Placement, switched: MemoryOptions) -> Remedy | str:
+        changed: dict[str, Any] = {"placement": other, "options": switched, **call}
         try:
-            told, after = _ask(
-                TracedGeneration.replayed, spec, *target, {"placement": other, "options": switched, **call}
-            )
+            told, after = _ask(TracedGeneration.replayed, spec, *target, changed)
         except LatentmeterError as error:
-            left_out[how] = str(error)
-            continue
+            return str(error)
         host = format_bytes(told.host.peak if told.host else None)
         caution = f"slower: weights wait on the host, {host} at most, and are moved for their use"
-        remedy = make_remedy(name, how, before, _highest(after), CAUTIONS.get(name, caution))
-        tried.append(replace(remedy, fits=after.fits, fits_before=fits))
+        return remedy(name, how, after, CAUTIONS.get(name, caution))
+
+    parts = {one[1]: partial(tried, *one) for one in _candidates(placement, options)}
+    found = dict(zip(parts, side_by_side([*parts.values()]), strict=True))
     if expandable := with_expandable(profile.stack):
         after = Histories(histories.events, expandable, target[1], plans_on(expandable))
-        remedy = make_remedy("expandable_segments", f"{VARIABLE}={EXPANDABLE}", before, _highest(after))
-        tried.append(replace(remedy, fits=after.fits, fits_before=fits))
-    return sort_out(tried, left_out)
+        how = f"{VARIABLE}={EXPANDABLE}"
+        found[how] = remedy("expandable_segments", how, after)
+    return sort_out(found)
 
 
 def _highest(histories: Histories) -> Memory:

@@ -151,7 +151,8 @@ def summarize_with_remedies(
         return summarize(profile)
     wanted = [name for finding in find_all(profile) for name in finding.options]
     assert isinstance(profile.workload, Workload)
-    return summarize(profile, *estimate_remedies(wanted, profile.workload, spec, profile.stack, module, context_bytes))
+    asked = (wanted, profile.workload, spec, profile.stack, module, context_bytes)
+    return summarize(profile, *estimate_remedies(*asked, profile if profile.source == "estimated" else None))
 
 
 def _parent(node: Node) -> str:

@@ -1,16 +1,20 @@
 """Options that take bytes away, each estimated on the same workload: what a remedy saves is a number."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
+from profiler.allocator.histories import Histories
 from profiler.data.alloc_conf import VARIABLE, alloc_conf_of, with_alloc_conf
+from profiler.data.events import Events
 from profiler.data.memory import Memory
 from profiler.data.stack import Stack
 from profiler.data.units import format_bytes
 from profiler.data.workload import VAE_STAGES, MemoryOptions, Workload
 from profiler.errors import LatentmeterError
 from profiler.kernels.convolution import skips_cudnn_conv3d
+from profiler.machine.side_by_side import side_by_side
 from profiler.machine.versions import with_torch
 
 if TYPE_CHECKING:
@@ -53,6 +57,11 @@ class Remedy:
         return self.allocated, self.allocated_before
 
     @property
+    def helps(self) -> bool:
+        """Whether that is lower by what is worth a word."""
+        return self.saving >= WORTH * self.peaks[1]
+
+    @property
     def saving(self) -> int:
         """Bytes that the peak is lower by."""
         return self.peaks[1] - self.peaks[0]
@@ -82,27 +91,38 @@ def describe_remedy(remedy: Remedy) -> str:
 
 def estimate_remedies(
     names: Collection[str], workload: Workload, spec: "ModelSpec", stack: Stack, module: "nn.Module",
-    context_bytes: int | None = None,
+    context_bytes: int | None = None, stream: Events | None = None,
 ) -> tuple[list[Remedy], dict[str, str]]:  # fmt: skip
     """Those of `names` that lower a peak by 1 % or more, allocated before reserved, and why the others are not among them.
 
-    `module` is the stage's own, whose class says how large a tile is.
+    `module` is the stage's own, whose class says how large a tile is; `stream` is what the workload was traced as on this
+    stack, where it was.
     """
+    from profiler.estimation.answer import plans_on
     from profiler.estimation.estimator import replay_stage
 
-    before = replay_stage(workload, spec, stack, context_bytes)
-    found, left_out = [], {}
-    for name, how, changed, on in _candidates(workload, spec, stack, module):
-        if name not in names or (changed, on) == (workload, stack):
-            continue
+    def replayed(changed: Workload, on: Stack) -> Histories:
+        if stream and changed == workload and replace(on, settings=stack.settings) == stack:  # the allocator's at most
+            return Histories(stream, on, context_bytes, plans_on(on))
+        return replay_stage(changed, spec, on, context_bytes)
+
+    def tried(name: str, how: str, changed: Workload, on: Stack) -> Remedy | str:
         try:
-            after = replay_stage(changed, spec, on, context_bytes)
+            after = replayed(changed, on)
         except LatentmeterError as error:
-            left_out[how] = str(error)
-            continue
-        remedy = make_remedy(name, how, before.peak, after.peak)
-        found.append(replace(remedy, fits=after.fits, fits_before=before.fits))
-    return sort_out(found, left_out)
+            return str(error)
+        return replace(make_remedy(name, how, before.peak, after.peak), fits=after.fits, fits_before=before.fits)
+
+    every = (one for one in _candidates(workload, spec, stack, module) if one[0] in names)
+    parts = {one[1]: partial(tried, *one) for one in every if one[2:] != (workload, stack)}
+    smaller = {how: parts.pop(how) for how in [*parts] if "--tile " in how}
+    before = replayed(workload, stack)
+    found = dict(zip(parts, side_by_side([*parts.values()]), strict=True))
+    tiling = found.get("--tiling")
+    enough = isinstance(tiling, Remedy) and tiling.helps and tiling.fits
+    for how, part in smaller.items():  # the smaller the tiles, the more of them, and of events
+        found[how] = "not tried: the class's own tiles help, and then it fits" if enough else part()
+    return sort_out(found)
 
 
 def make_remedy(name: str, how: str, before: Memory, after: Memory, caution: str = "") -> Remedy:
@@ -119,15 +139,20 @@ def make_remedy(name: str, how: str, before: Memory, after: Memory, caution: str
     )
 
 
-def sort_out(tried: list[Remedy], left_out: dict[str, str]) -> tuple[list[Remedy], dict[str, str]]:
-    """Those that help, allocated before reserved, best first; the others are left out, each with its figures."""
-    helps = {remedy.how: remedy.saving >= WORTH * remedy.peaks[1] for remedy in tried}
-    for remedy in tried:
-        if not helps[remedy.how]:
+def sort_out(found: Mapping[str, Remedy | str]) -> tuple[list[Remedy], dict[str, str]]:
+    """Those that help, allocated before reserved, best first; the others are left out, each with its figures, or with why
+    it could not be tried.
+    """
+    helps, left_out = [], {}
+    for how, remedy in found.items():
+        if isinstance(remedy, str):
+            left_out[how] = remedy
+        elif remedy.helps:
+            helps.append(remedy)
+        else:
             lower, higher = map(format_bytes, remedy.peaks)
-            left_out[remedy.how] = f"does not help: {lower} {remedy.lowers} instead of {higher}"
-    found = [remedy for remedy in tried if helps[remedy.how]]
-    return sorted(found, key=lambda remedy: (remedy.lowers, -remedy.saving)), left_out
+            left_out[how] = f"does not help: {lower} {remedy.lowers} instead of {higher}"
+    return sorted(helps, key=lambda remedy: (remedy.lowers, -remedy.saving)), left_out
 
 
 def with_expandable(stack: Stack) -> Stack | None:
