@@ -104,9 +104,9 @@ def generate(
         raise UserError(f"stage: no stage {stage!r} of a generation; one of {', '.join(STAGES)}")
     check_call(call)
     spec = find_pipeline(pipeline)
-    traced: dict[str, Any] = {}
+    traced: dict[Any, Any] = {}
 
-    def ask(card: str | None, traced: dict[str, Any] | None) -> CallEstimate:
+    def ask(card: str | None, traced: dict[Any, Any] | None) -> CallEstimate:
         target, context = target_stack(card, torch, cudnn, stack, alloc_conf, vram, reserve)
         asked = (placement or Placement(), options or MemoryOptions(), call, tell, traced)
         with left_alone(not cache):
@@ -127,7 +127,7 @@ def ask_generation(
     options: MemoryOptions,
     call: Mapping[str, Any],
     tell: Callable[[str], None] = lambda _: None,
-    traced: dict[str, Any] | None = None,
+    traced: dict[Any, Any] | None = None,
 ) -> CallEstimate:
     """The whole generation of `spec` on `stack`: kept from the same question, else estimated and kept.
 

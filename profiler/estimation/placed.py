@@ -34,6 +34,7 @@ Tell = Callable[[str], None]
 Found = TypeVar("Found")
 NONE = MemoryOptions()
 APART = ("same device", "expected device", "out of meta tensor")  # what torch says of tensors in two places
+KEPT_EVENTS = 1_000_000  # of traces: some hundred MB
 CHECKED = "taken to find nothing: it would make a black picture of what it finds"
 
 
@@ -53,7 +54,7 @@ def ask_traced(
     options: MemoryOptions,
     dtype: DtypeName | None = None,
     tell: Tell = lambda _: None,
-    traced: "dict[str, list[TracedGeneration]] | None" = None,
+    traced: "dict[tuple[str, str], list[TracedGeneration]] | None" = None,
     kind: type[PlacedTrace] = PlacedTrace,
     **call: Any,
 ) -> Found:
@@ -62,23 +63,32 @@ def ask_traced(
     `traced` keeps those of a question or two: asked the same but for the card, one is priced anew. `kind` traces.
     Raises UserError for an argument or option that the pipeline does not take, ModelError where the call fails.
     """
-    machine = sorted(asdict(_without_card(stack)).items(), key=str)
-    kept_as = repr((spec.digest, placement, options, dtype, call, machine))
+    made_as = repr((spec.digest, options, dtype, call))
+    kept_as = made_as, repr((placement, sorted(asdict(_without_card(stack)).items(), key=str)))
     for one in traced.get(kept_as, ()) if traced is not None else ():
         with suppress(Elsewhere):  # what this card's kernels make of a call is not what was traced
             return ask(one)
-    tell(f"building {spec.id}")
-    pipe, inputs, applied, notes = made_ready(spec, options, dtype, **call)
+    made = next((ones[0].made for (made, _), ones in (traced or {}).items() if made == made_as), ())
+    if not made:
+        tell(f"building {spec.id}")
+        made = made_ready(spec, options, dtype, **call)
+    pipe, inputs, applied, notes = made
     how: dict[str, Any] = {"options": options, "applied": applied, "tell": tell, "notes": notes, "kind": kind}
     if traced is not None:
         with suppress(Elsewhere):  # a buffer that no price says
             one = trace_generation(pipe, pipe, inputs, placement, stack, **how, slots=True)
-            traced[kept_as] = [*traced.pop(kept_as, ()), one][-2:]
-            most = 2 if len(one.trace.events) < 1_000_000 else 1  # a million events are some hundred MB
-            for old in [*traced][:-most]:
-                del traced[old]
+            traced[kept_as] = [*traced.pop(kept_as, ()), replace(one, made=made)][-2:]
+            _forget(traced)
             return ask(one)
     return ask(trace_generation(pipe, pipe, inputs, placement, stack, **how))
+
+
+def _forget(traced: "dict[tuple[str, str], list[TracedGeneration]]") -> None:
+    """Let the oldest go while there are more events than `KEPT_EVENTS`, but not the newest."""
+    events = {key: sum(len(one.trace.events) for one in ones) for key, ones in traced.items()}
+    while len(traced) > 1 and sum(events.values()) > KEPT_EVENTS:
+        oldest = next(iter(traced))
+        del traced[oldest], events[oldest]
 
 
 def _without_card(stack: Stack) -> Stack:
@@ -97,6 +107,7 @@ class TracedGeneration:
     watched: Watched[Generation]
     trace: PlacedTrace
     notes: dict[str, str]
+    made: tuple[Any, ...] = ()  # what `made_ready` made of it, to be placed otherwise
 
     def on(self, stack: Stack, context_bytes: int | None, tell: Tell = lambda _: None) -> CallEstimate:
         """The estimate on `stack`: the card that it was traced for, but for its memory and how the allocator keeps it.

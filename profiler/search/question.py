@@ -42,7 +42,7 @@ class Question:
     notes: Mapping[str, str] = field(default_factory=dict)
     tell: Callable[[str], None] = lambda _: None
     trials: dict[Setting, Trial] = field(default_factory=dict)
-    traced: dict[str, Any] = field(default_factory=dict)
+    traced: dict[Any, Any] = field(default_factory=dict)
     stage: str = "generate"
 
     def ask(self, setting: Setting) -> Trial:

@@ -1,11 +1,12 @@
 """What the attributes of a module hold: whether a later call of it would find all as the first one did."""
 
-from collections.abc import Hashable
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from functools import partial
 from inspect import isroutine
 from itertools import chain, compress
 from operator import is_
-from types import ModuleType
+from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -74,6 +75,7 @@ def _read_attributes(story: Tracing, todo: list[Any]) -> Hashable:
     found: list[Any] = []
     seen = set()
     weights: dict[Hashable, int] = {}
+    prefixed: dict[int, dict[str, list[str]]] = {}
     for container in todo:
         found.append(len(container))
         for value in container:
@@ -88,6 +90,11 @@ def _read_attributes(story: Tracing, todo: list[Any]) -> Hashable:
                 block = _weight(story, value)  # off the card two are one where they are one object: moved as one
                 number = weights.setdefault(("object", id(value)) if block is None else block, len(weights))
                 found.append((number, value.dtype, value.device, value.shape, value.stride(), value.storage_offset()))
+            elif type(value).__name__ == "PrefixedDataset":  # accelerate's: of the weights of all, those of one module
+                names = prefixed.get(id(value.dataset)) or prefixed.setdefault(
+                    id(value.dataset), _by_prefix(value.dataset)
+                )
+                todo.append(Named(value.dataset, names.get(value.prefix, [])))
             elif type(value).__name__ == "UserCpuOffloadHook":  # accelerate's: it asks where the model before this lies
                 todo.append(next(m._parameters for m in value.model.modules() if m._parameters).values())
             elif isinstance(value, nn.Module) or (
@@ -96,15 +103,51 @@ def _read_attributes(story: Tracing, todo: list[Any]) -> Hashable:
                 found.append(type(value))
                 if id(value) not in seen:
                     seen.add(id(value))
-                    todo.append(vars(value).values())
+                    is_hook = type(value).__name__ == "AlignDevicesHook"
+                    todo.append(_without_scratch(value) if is_hook else vars(value).values())
             elif isinstance(value, partial):
-                found.append(value.func)
+                found.append(_code_of(value.func))
                 todo.append(value.args)
+            elif isinstance(value, MethodType):
+                found.append(value.__func__)
+                todo.append((value.__self__,))
             elif isroutine(value) or isinstance(value, (type, ModuleType, np.generic)):
                 found.append(value)
             else:
                 raise Unrepeatable
     return tuple(found)
+
+
+class Named:
+    """Some values of a mapping, by their names, as they are whenever they are asked for."""
+
+    def __init__(self, every: Mapping[str, Any], names: list[str]) -> None:
+        self._every, self._names = every, names
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __iter__(self) -> Iterator[Any]:
+        return map(self._every.__getitem__, self._names)
+
+
+def _without_scratch(hook: Any) -> Named:
+    """What a hook of accelerate holds, less what it sets before each forward, and reads after that alone."""
+    return Named(vars(hook), [name for name in vars(hook) if name not in ("input_device", "tied_pointers_to_remove")])
+
+
+def _by_prefix(names: Iterable[str]) -> dict[str, list[str]]:
+    """The names of weights by those of the modules that they are in: `blocks.0.` of `blocks.0.weight`."""
+    found = defaultdict[str, list[str]](list)
+    for name in names:
+        found[name.removesuffix(name.rpartition(".")[2])].append(name)
+    return found
+
+
+def _code_of(function: Any) -> Any:
+    """What says what a function does: accelerate makes one for each module, of the same code, that holds nothing."""
+    holds = not isinstance(function, FunctionType) or function.__closure__ or function.__defaults__
+    return function if holds else function.__code__
 
 
 def _weight(story: Tracing, value: torch.Tensor) -> int | None:

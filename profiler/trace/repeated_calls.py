@@ -32,7 +32,7 @@ from profiler.trace.observer import dtype_name
 from profiler.trace.tracing import Tracing
 
 CODERS = ("encoder", "decoder")
-OFFLOADED = frozenset({"_diffusers_hook", "_hf_hook"})  # how diffusers and accelerate mark a module that has hooks
+OFFLOADED = "_diffusers_hook"  # how diffusers marks a module that has hooks
 
 
 class Nest(NamedTuple):
@@ -156,7 +156,8 @@ class Repeats:
         key = None
         with suppress(Unrepeatable):  # whose traceback would hold tensors while the function runs
             given, state = Tree(story, arguments), (story.state, self._attributes(called))
-            key = (state, given.key())
+            is_emptied = len(story.events) in story.cache_emptied_at  # before it: the call then says nothing by that
+            key = (state, is_emptied, given.key())
         if key is None:
             return function()
         if call := next((call for call in self._calls.get(key, ()) if call.agrees(given.items, path)), None):
@@ -173,7 +174,7 @@ class Repeats:
         with suppress(Unrepeatable):
             after = Tree(story, (*arguments, result))
             unchanged = (story.state, self._attributes(called)) == state
-            if unchanged and begin not in emptied and self._is_explained(given, after, first, begin):
+            if unchanged and self._is_explained(given, after, first, begin):
                 new = frozenset(story.cache_emptied_at - emptied)
                 did = (path, story.told - remarks, first, begin, len(story.events), new, story.routes - routes)
                 places = frozenset(p for p, i in enumerate(given.items) if type(i) is View and i.block in read)
@@ -256,14 +257,14 @@ def is_looked_at(module: nn.Module, path: str) -> bool:
     """Whether calls of a module are copied: a child of the root, the coder of a pipeline's VAE, or a layer of a list.
 
     A coder or layer with a hook is traced, for that may keep what it returns: transformers collects hidden states so
-    (`utils/output_capturing.py`). A layer that is offloaded is like no other: its weights come by a function of its own.
+    (`utils/output_capturing.py`). A layer that diffusers offloads is like no other: its own function brings its weights.
     """
     name = path.rpartition(".")[2]
     if name == path:
         return True
     is_layer = name.isdigit() and bool(module._modules)
     return (is_layer or name in CODERS) and not any(
-        part._forward_hooks or (is_layer and OFFLOADED & vars(part).keys()) for part in module.modules()
+        part._forward_hooks or (is_layer and OFFLOADED in vars(part)) for part in module.modules()
     )
 
 
