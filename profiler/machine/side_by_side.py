@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
 from profiler.machine.child import PR_SET_PDEATHSIG
@@ -18,8 +19,8 @@ _parts: Sequence[Callable[[], Any]] = ()  # of a fork, which does them by their 
 def side_by_side(parts: Sequence[Callable[[], Found]]) -> list[Found]:
     """What each of `parts` finds, in their order. Found things are pickled; what a part changes is its fork's alone.
 
-    One after the other where there is one core, or where a fork would lack what this process has: an open CUDA context.
-    Raises what the first part that fails raises.
+    One after the other where there is one core, where a fork would lack what this process has, an open CUDA context, or
+    where one was killed, as for want of memory. Raises what the first part that fails raises.
     """
     processes = min(len(parts), len(os.sched_getaffinity(0)) if sys.platform == "linux" else 1)
     if processes < 2 or _has_cuda():
@@ -29,6 +30,8 @@ def side_by_side(parts: Sequence[Callable[[], Found]]) -> list[Found]:
     with ProcessPoolExecutor(processes, fork, _begin, (parts,)) as pool:
         try:
             return list(pool.map(_do, range(len(parts))))
+        except BrokenProcessPool:
+            return [part() for part in parts]
         except BaseException:  # who stops this does not wait for what still runs
             for child in multiprocessing.active_children():
                 if child not in others:

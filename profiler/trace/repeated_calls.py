@@ -210,6 +210,7 @@ class Repeats:
         story, shift = self.story, len(self.story.blocks) - call.first
         ops = self.ops_of(call, path)
         owners = vars(story).get("owners", {})  # of a trace that is placed: whose weights a hook brings
+        components = {call.path.split(".")[0]: path.split(".")[0]}
         sources: dict[int, torch.Tensor] = {}
         for block in {item.block for item in call.after if type(item) is View and item.block < call.first}:
             holder, name = given.places[call.views[block]]
@@ -230,7 +231,7 @@ class Repeats:
                 story.blocks.append(Block(number + shift, b.bytes, *facts))
                 story.events.append(number + shift)
                 if number in owners:
-                    owners[number + shift] = owners[number]
+                    owners[number + shift] = components.get(owners[number], owners[number])
         if call.end in call.emptied:
             story.cache_emptied_at.add(len(story.events))
         story.routes.update(call.routes)
