@@ -17,14 +17,12 @@ from profiler.diagnosis.held import HeldTrace
 from profiler.diagnosis.hotspots import Hotspots, summarize
 from profiler.diagnosis.one_call import one_call, usage_on
 from profiler.diagnosis.profile import Generated, Profile
-from profiler.diagnosis.remedies import CAUTIONS, EXPANDABLE, Remedy, make_remedy, sort_out, with_expandable
-from profiler.errors import LatentmeterError
+from profiler.diagnosis.remedies import CAUTIONS, EXPANDABLE, Remedy, make_remedy, sort_out, tried, with_expandable
 from profiler.estimation.answer import plans_on
 from profiler.estimation.calls import check_call
 from profiler.estimation.placed import Found, TracedGeneration, ask_traced, trace_generation
 from profiler.estimation.priced import Priced
 from profiler.estimation.worst import worst_of
-from profiler.machine.side_by_side import side_by_side
 from profiler.models.build import TORCH_DTYPES
 from profiler.models.pipeline_spec import PipelineSpec
 
@@ -175,23 +173,19 @@ def _remedies(
         made = make_remedy(name, how, before, _highest(after), caution)
         return replace(made, fits=after.fits, fits_before=fits)
 
-    def tried(name: str, how: str, other: Placement, switched: MemoryOptions) -> Remedy | str:
-        changed: dict[str, Any] = {"placement": other, "options": switched, **call}
-        try:
-            told, after = _ask(TracedGeneration.replayed, spec, *target, changed)
-        except LatentmeterError as error:
-            return str(error)
+    def other(name: str, how: str, placement: Placement, options: MemoryOptions) -> Remedy:
+        changed: dict[str, Any] = {"placement": placement, "options": options, **call}
+        told, after = _ask(TracedGeneration.replayed, spec, *target, changed)
         host = format_bytes(told.host.peak if told.host else None)
         caution = f"slower: weights wait on the host, {host} at most, and are moved for their use"
         return remedy(name, how, after, CAUTIONS.get(name, caution))
 
-    parts = {one[1]: partial(tried, *one) for one in _candidates(placement, options)}
-    found = dict(zip(parts, side_by_side([*parts.values()]), strict=True))
+    parts: dict[str, Callable[[], Remedy]] = {one[1]: partial(other, *one) for one in _candidates(placement, options)}
     if expandable := with_expandable(profile.stack):
-        after = Histories(histories.events, expandable, target[1], plans_on(expandable))
         how = f"{VARIABLE}={EXPANDABLE}"
-        found[how] = remedy("expandable_segments", how, after)
-    return sort_out(found)
+        again = partial(Histories, histories.events, expandable, target[1], plans_on(expandable))
+        parts[how] = lambda: remedy("expandable_segments", how, again())
+    return sort_out(tried(parts))
 
 
 def _highest(histories: Histories) -> Memory:

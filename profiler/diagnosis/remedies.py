@@ -1,6 +1,6 @@
 """Options that take bytes away, each estimated on the same workload: what a remedy saves is a number."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -106,23 +106,33 @@ def estimate_remedies(
             return Histories(stream, on, context_bytes, plans_on(on))
         return replay_stage(changed, spec, on, context_bytes)
 
-    def tried(name: str, how: str, changed: Workload, on: Stack) -> Remedy | str:
-        try:
-            after = replayed(changed, on)
-        except LatentmeterError as error:
-            return str(error)
+    def remedy(name: str, how: str, changed: Workload, on: Stack) -> Remedy:
+        after = replayed(changed, on)
         return replace(make_remedy(name, how, before.peak, after.peak), fits=after.fits, fits_before=before.fits)
 
     every = (one for one in _candidates(workload, spec, stack, module) if one[0] in names)
-    parts = {one[1]: partial(tried, *one) for one in every if one[2:] != (workload, stack)}
+    parts = {one[1]: partial(remedy, *one) for one in every if one[2:] != (workload, stack)}
     smaller = {how: parts.pop(how) for how in [*parts] if "--tile " in how}
     before = replayed(workload, stack)
-    found = dict(zip(parts, side_by_side([*parts.values()]), strict=True))
+    found = tried(parts)
     tiling = found.get("--tiling")
-    enough = isinstance(tiling, Remedy) and tiling.helps and tiling.fits
-    for how, part in smaller.items():  # the smaller the tiles, the more of them, and of events
-        found[how] = "not tried: the class's own tiles help, and then it fits" if enough else part()
-    return sort_out(found)
+    enough = (
+        isinstance(tiling, Remedy) and tiling.helps and tiling.fits
+    )  # smaller tiles are more of them, and of events
+    said = dict.fromkeys(smaller, "not tried: the class's own tiles help, and then it fits")
+    return sort_out(found | (said if enough else tried(smaller)))
+
+
+def tried(parts: Mapping[str, Callable[[], Remedy]]) -> dict[str, Remedy | str]:
+    """The remedies that `parts` make, side by side; of one that cannot be estimated, why."""
+    return dict(zip(parts, side_by_side([partial(_tried, part) for part in parts.values()]), strict=True))
+
+
+def _tried(part: Callable[[], Remedy]) -> Remedy | str:
+    try:
+        return part()
+    except LatentmeterError as error:
+        return str(error)
 
 
 def make_remedy(name: str, how: str, before: Memory, after: Memory, caution: str = "") -> Remedy:

@@ -91,10 +91,9 @@ def _read_attributes(story: Tracing, todo: list[Any]) -> Hashable:
                 number = weights.setdefault(("object", id(value)) if block is None else block, len(weights))
                 found.append((number, value.dtype, value.device, value.shape, value.stride(), value.storage_offset()))
             elif type(value).__name__ == "PrefixedDataset":  # accelerate's: of the weights of all, those of one module
-                names = prefixed.get(id(value.dataset)) or prefixed.setdefault(
-                    id(value.dataset), _by_prefix(value.dataset)
-                )
-                todo.append(Named(value.dataset, names.get(value.prefix, [])))
+                if id(value.dataset) not in prefixed:
+                    prefixed[id(value.dataset)] = _by_prefix(value.dataset)
+                todo.append(Named(value.dataset, prefixed[id(value.dataset)].get(value.prefix, [])))
             elif type(value).__name__ == "UserCpuOffloadHook":  # accelerate's: it asks where the model before this lies
                 todo.append(next(m._parameters for m in value.model.modules() if m._parameters).values())
             elif isinstance(value, nn.Module) or (

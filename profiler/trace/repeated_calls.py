@@ -32,7 +32,6 @@ from profiler.trace.observer import dtype_name
 from profiler.trace.tracing import Tracing
 
 CODERS = ("encoder", "decoder")
-OFFLOADED = "_diffusers_hook"  # how diffusers marks a module that has hooks
 
 
 class Nest(NamedTuple):
@@ -265,7 +264,7 @@ def is_looked_at(module: nn.Module, path: str) -> bool:
         return True
     is_layer = name.isdigit() and bool(module._modules)
     return (is_layer or name in CODERS) and not any(
-        part._forward_hooks or (is_layer and OFFLOADED in vars(part)) for part in module.modules()
+        part._forward_hooks or (is_layer and "_diffusers_hook" in vars(part)) for part in module.modules()
     )
 
 
