@@ -110,9 +110,9 @@ def estimate_remedies(
         after = replayed(changed, on)
         return replace(make_remedy(name, how, before.peak, after.peak), fits=after.fits, fits_before=before.fits)
 
-    every = (one for one in _candidates(workload, spec, stack, module) if one[0] in names)
+    every = [one for one in _candidates(workload, spec, stack, module) if one[0] in names]
     parts = {one[1]: partial(remedy, *one) for one in every if one[2:] != (workload, stack)}
-    smaller = {how: parts.pop(how) for how in [*parts] if "--tile " in how}
+    smaller = {one[1]: parts.pop(one[1]) for one in every if one[0] == "tile" and one[1] in parts}
     before = replayed(workload, stack)
     found = tried(parts)
     tiling = found.get("--tiling")

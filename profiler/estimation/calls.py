@@ -15,6 +15,7 @@ from profiler.machine.target import target_stack
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
+    from profiler.estimation.placed import Traces
     from profiler.models.pipeline_spec import PipelineSpec
     from profiler.models.spec import ModelSpec
     from profiler.stages.call import Modules
@@ -104,9 +105,9 @@ def generate(
         raise UserError(f"stage: no stage {stage!r} of a generation; one of {', '.join(STAGES)}")
     check_call(call)
     spec = find_pipeline(pipeline)
-    traced: dict[Any, Any] = {}
+    traced: Traces = {}
 
-    def ask(card: str | None, traced: dict[Any, Any] | None) -> CallEstimate:
+    def ask(card: str | None, traced: "Traces | None") -> CallEstimate:
         target, context = target_stack(card, torch, cudnn, stack, alloc_conf, vram, reserve)
         asked = (placement or Placement(), options or MemoryOptions(), call, tell, traced)
         with left_alone(not cache):
@@ -127,7 +128,7 @@ def ask_generation(
     options: MemoryOptions,
     call: Mapping[str, Any],
     tell: Callable[[str], None] = lambda _: None,
-    traced: dict[Any, Any] | None = None,
+    traced: "Traces | None" = None,
 ) -> CallEstimate:
     """The whole generation of `spec` on `stack`: kept from the same question, else estimated and kept.
 

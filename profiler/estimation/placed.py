@@ -54,13 +54,14 @@ def ask_traced(
     options: MemoryOptions,
     dtype: DtypeName | None = None,
     tell: Tell = lambda _: None,
-    traced: "dict[tuple[str, str], list[TracedGeneration]] | None" = None,
+    traced: "Traces | None" = None,
     kind: type[PlacedTrace] = PlacedTrace,
     **call: Any,
 ) -> Found:
     """What `ask` finds in a trace of the pipeline that `spec` describes, on `stack`; `call` as for `made_ready`.
 
-    `traced` keeps those of a question or two: asked the same but for the card, one is priced anew. `kind` traces.
+    `traced` keeps the last ones: asked the same but for the card, one is priced anew, and a pipeline that was built is
+    placed otherwise. `kind` traces.
     Raises UserError for an argument or option that the pipeline does not take, ModelError where the call fails.
     """
     made_as = repr((spec.digest, options, dtype, call))
@@ -68,7 +69,7 @@ def ask_traced(
     for one in traced.get(kept_as, ()) if traced is not None else ():
         with suppress(Elsewhere):  # what this card's kernels make of a call is not what was traced
             return ask(one)
-    made = next((ones[0].made for (made, _), ones in (traced or {}).items() if made == made_as), ())
+    made = next((ones[0].made for key, ones in (traced or {}).items() if key[0] == made_as), ())
     if not made:
         tell(f"building {spec.id}")
         made = made_ready(spec, options, dtype, **call)
@@ -83,7 +84,7 @@ def ask_traced(
     return ask(trace_generation(pipe, pipe, inputs, placement, stack, **how))
 
 
-def _forget(traced: "dict[tuple[str, str], list[TracedGeneration]]") -> None:
+def _forget(traced: "Traces") -> None:
     """Let the oldest go while there are more events than `KEPT_EVENTS`, but not the newest."""
     events = {key: sum(len(one.trace.events) for one in ones) for key, ones in traced.items()}
     while len(traced) > 1 and sum(events.values()) > KEPT_EVENTS:
@@ -140,6 +141,9 @@ def estimate_with_events(*call: Any, context_bytes: int | None = None, **how: An
     traced = trace_generation(*call, **how)
     found = traced.on(traced.trace.stack, context_bytes, how.get("tell", lambda _: None))
     return replace(found, seconds=time.perf_counter() - started), traced.trace
+
+
+Traces = dict[tuple[str, str], list[TracedGeneration]]  # by what was made ready, and by how it was placed on what stack
 
 
 def trace_generation(

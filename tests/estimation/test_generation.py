@@ -487,3 +487,26 @@ def test_one_trace_serves_every_card_on_which_the_same_kernels_run(monkeypatch: 
     names = [target_stack(card, "2.13.0", None)[0].gpu for card in ("rtx-3090", "t4")]
     assert [name for name in names if traces.count(name) > 1] == names
     assert len(traces) == 6 + len(names)
+
+
+def test_a_pipeline_that_was_built_is_placed_in_every_way() -> None:
+    """As a search does. With other options, it is another one."""
+    shared: dict[Any, Any] = {}
+    built: list[str] = []
+    stack = target_stack("rtx-4090", "2.13.0", None)[0]
+    ways = [Placement(offload=name) for name in ("model", "sequential", "none", "group-leaf", "model")]
+    asked = [(way, MemoryOptions()) for way in ways] + [(ways[0], MemoryOptions(slicing=True))]
+    for way, options in asked:
+        call: dict[str, Any] = {
+            "placement": way,
+            "options": options,
+            "height": 128,
+            "width": 128,
+            "steps": 2,
+            "prompts": 2,
+        }
+        alone = estimate_generation(described(), stack, **call)
+        found = estimate_generation(described(), stack, **call, traced=shared, tell=built.append)
+        assert replace(found, seconds=0.0) == replace(alone, seconds=0.0)
+    assert sum(line.startswith("building") for line in built) == 2
+    assert sum(len(ones) for ones in shared.values()) == 5
