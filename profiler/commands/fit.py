@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -22,6 +23,7 @@ from profiler.commands.tables import console, print_table, show_first_notes, sho
 from profiler.data.units import format_bytes
 from profiler.data.workload import Placement
 from profiler.errors import LatentmeterError, UserError
+from profiler.machine.side_by_side import side_by_side
 
 if TYPE_CHECKING:
     from profiler.search.result import Fit, Way
@@ -51,7 +53,9 @@ def fit(model: str, allow: str | None, cards: str | None, no_cache: bool, as_jso
     how: dict[str, Any] = {"placement": placement, "allow": names, "cache": not no_cache}
     with told_on_terminal() as tell:
         if cards is not None:
-            rows = [_row(model, size, asked | how | {"tell": tell}) for size in _sizes_of(cards, asked)]
+            sizes = _sizes_of(cards, asked)
+            tell(f"{model} on {', '.join(map(str, sizes))} GiB, side by side")
+            rows = side_by_side([partial(_row, model, size, asked | how) for size in sizes])
             found = None
         else:
             found = profiler.fit(model, **asked, **how, tell=tell)

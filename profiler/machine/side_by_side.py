@@ -1,13 +1,10 @@
 """Parts of a work that do not need each other, one a core: each is done in a fork of this process, which has all of it."""
 
 import ctypes
-import multiprocessing
 import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
 from profiler.machine.child import PR_SET_PDEATHSIG
@@ -25,6 +22,9 @@ def side_by_side(parts: Sequence[Callable[[], Found]]) -> list[Found]:
     processes = min(len(parts), len(os.sched_getaffinity(0)) if sys.platform == "linux" else 1)
     if processes < 2 or _has_cuda():
         return [part() for part in parts]
+    import multiprocessing  # not for who only asks for help
+    from concurrent.futures.process import BrokenProcessPool, ProcessPoolExecutor
+
     fork = multiprocessing.get_context("fork")
     others = multiprocessing.active_children()
     with ProcessPoolExecutor(processes, fork, _begin, (parts,)) as pool:
