@@ -102,7 +102,7 @@ def estimate_remedies(
     from profiler.estimation.estimator import replay_stage
 
     def replayed(changed: Workload, on: Stack) -> Histories:
-        if stream and changed == workload and replace(on, settings=stack.settings) == stack:  # the allocator's at most
+        if stream and changed == workload and replace(on, settings=stack.settings) == stack:  # as traced
             return Histories(stream, on, context_bytes, plans_on(on))
         return replay_stage(changed, spec, on, context_bytes)
 
@@ -116,9 +116,7 @@ def estimate_remedies(
     before = replayed(workload, stack)
     found = tried(parts)
     tiling = found.get("--tiling")
-    enough = (
-        isinstance(tiling, Remedy) and tiling.helps and tiling.fits
-    )  # smaller tiles are more of them, and of events
+    enough = isinstance(tiling, Remedy) and tiling.helps and tiling.fits  # smaller tiles are many, and take long
     said = dict.fromkeys(smaller, "not tried: the class's own tiles help, and then it fits")
     return sort_out(found | (said if enough else tried(smaller)))
 

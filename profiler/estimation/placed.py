@@ -86,10 +86,8 @@ def ask_traced(
 
 def _forget(traced: "Traces") -> None:
     """Let the oldest go while there are more events than `KEPT_EVENTS`, but not the newest."""
-    events = {key: sum(len(one.trace.events) for one in ones) for key, ones in traced.items()}
-    while len(traced) > 1 and sum(events.values()) > KEPT_EVENTS:
-        oldest = next(iter(traced))
-        del traced[oldest], events[oldest]
+    while len(traced) > 1 and sum(len(one.trace.events) for ones in traced.values() for one in ones) > KEPT_EVENTS:
+        del traced[next(iter(traced))]
 
 
 def _without_card(stack: Stack) -> Stack:

@@ -20,13 +20,18 @@ def child_command(module: str, *arguments: str) -> list[str]:
     return [sys.executable, "-m", "profiler.machine.child", str(os.getpid()), module, *arguments]
 
 
+def end_with(parent: int) -> None:
+    """Let this process end with its `parent`, and now if that is gone already."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    # An interpreter behind a wrapper has the wrapper for its parent.
+    if os.getppid() != parent and not Path("/proc", str(parent)).exists():
+        os._exit(1)  # it died before the kernel knew
+
+
 def main() -> None:
     """Tie this process to its parent, and run the module that the command line names, as `python -m` would."""
     parent, module, *arguments = sys.argv[1:]
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    # An interpreter behind a wrapper has the wrapper for its parent.
-    if os.getppid() != int(parent) and not Path("/proc", parent).exists():
-        os._exit(1)  # it died before the kernel knew
+    end_with(int(parent))
     sys.argv = [module, *arguments]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 

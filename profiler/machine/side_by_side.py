@@ -1,13 +1,12 @@
 """Parts of a work that do not need each other, one a core: each is done in a fork of this process, which has all of it."""
 
-import ctypes
 import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from profiler.machine.child import PR_SET_PDEATHSIG
+from profiler.machine.child import end_with
 
 Found = TypeVar("Found")
 _parts: Sequence[Callable[[], Any]] = ()  # of a fork, which does them by their numbers: functions need not be pickled
@@ -27,7 +26,7 @@ def side_by_side(parts: Sequence[Callable[[], Found]]) -> list[Found]:
 
     fork = multiprocessing.get_context("fork")
     others = multiprocessing.active_children()
-    with ProcessPoolExecutor(processes, fork, _begin, (parts,)) as pool:
+    with ProcessPoolExecutor(processes, fork, _begin, (parts, os.getpid())) as pool:
         try:
             return list(pool.map(_do, range(len(parts))))
         except BrokenProcessPool:
@@ -39,11 +38,11 @@ def side_by_side(parts: Sequence[Callable[[], Found]]) -> list[Found]:
             raise
 
 
-def _begin(parts: Sequence[Callable[[], Any]]) -> None:
+def _begin(parts: Sequence[Callable[[], Any]], parent: int) -> None:
     """Set a fork up: it ends with its parent, and takes one core."""
     global _parts
     _parts = parts
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    end_with(parent)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(1)  # threads are not forked: OpenMP would wait for them

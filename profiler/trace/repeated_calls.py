@@ -155,7 +155,7 @@ class Repeats:
         key = None
         with suppress(Unrepeatable):  # whose traceback would hold tensors while the function runs
             given, state = Tree(story, arguments), (story.state, self._attributes(called))
-            is_emptied = len(story.events) in story.cache_emptied_at  # before it: the call then says nothing by that
+            is_emptied = len(story.events) in story.cache_emptied_at  # then a call that begins so adds nothing
             key = (state, is_emptied, given.key())
         if key is None:
             return function()
