@@ -1,7 +1,7 @@
 """What one stream of events takes of memory in processes of several pasts: a fresh one, a later call, a fuller card."""
 
 from collections.abc import Callable, Hashable, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 
 from profiler.allocator.caching import CachingAllocator, OutOfMemory
 from profiler.allocator.expandable import ExpandableAllocator
@@ -14,11 +14,13 @@ from profiler.data.memory import Memory, Verdict
 from profiler.data.spans import Span
 from profiler.data.stack import Stack
 from profiler.data.units import MIB, format_bytes
+from profiler.machine.side_by_side import Beside
 
 PlanOf = Callable[[Block], Hashable | None]
 # Whether addresses fall, and the smaller calls before. Half the bytes is a clip of half the frames; a sixteenth, then a
 # quarter are pictures whose sides double, as of somebody who tries a small one first.
 PASTS: tuple[tuple[bool, tuple[int, ...]], ...] = ((False, (2,)), (True, (16, 4)))
+WORTH = 5000  # events of a stream whose replays take as long as some forks do
 # What a CUDA context takes where nobody measured it: the upper end of the 0.25 to 0.55 GiB that users report of stacks that
 # load modules lazily; loading all at once took 362 MiB more (a card with CUDA 11.7).
 CONTEXT_AT_MOST, EAGER_MORE = 563 * MIB, 362 * MIB
@@ -122,6 +124,8 @@ class Histories:
         self.events, self.stack, self.context_bytes = events, stack, context_bytes
         self.unplanned_bytes = unplanned_bytes
         self._repeats = find_repeats(events)
+        others = partial(self._highest, ((stack.dry, ()), PASTS[1]))  # half of all the calls, replayed beside the rest
+        self._beside = Beside(others, worth=stack.device != "cpu" and len(events.events) >= WORTH)
         self.roomy = Calls(events, allocator_of(stack), plan_of, spans, self._repeats)
         self.capacity = capacity = capacity_of(stack, context_bytes)
         reserved = self.roomy.reserved
@@ -156,12 +160,16 @@ class Histories:
         """
         if self.roomy.reserved is None:
             return None
-        replays = [
-            Replay(self.events, allocator_of(self.stack, falling=falling), earlier=earlier, repeats=self._repeats)
-            for falling, earlier in ((self.stack.dry, ()), *PASTS)
-        ]
-        highest = max(self.roomy.reserved, *(replay.peak.reserved_bytes or 0 for replay in replays))
+        highest = max(self.roomy.reserved, self._highest(PASTS[:1]), self._beside.found())
         return highest + (settings_of(self.stack).segment_size(self.unplanned_bytes) if self.unplanned_bytes else 0)
+
+    def _highest(self, pasts: Sequence[tuple[bool, tuple[int, ...]]]) -> int:
+        """The highest reserved peak on a roomy card, of processes with such addresses and smaller calls before."""
+        replays = (
+            Replay(self.events, allocator_of(self.stack, falling=falling), earlier=earlier, repeats=self._repeats)
+            for falling, earlier in pasts
+        )
+        return max(replay.peak.reserved_bytes or 0 for replay in replays)
 
     @property
     def first_call_fits(self) -> bool | None:

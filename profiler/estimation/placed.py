@@ -36,6 +36,7 @@ NONE = MemoryOptions()
 APART = ("same device", "expected device", "out of meta tensor")  # what torch says of tensors in two places
 KEPT_EVENTS = 1_000_000  # of traces: some hundred MB
 CHECKED = "taken to find nothing: it would make a black picture of what it finds"
+WAITS = "blocks wait until the card is done with them, here no time: reserved bytes differ a little from run to run"
 
 
 def estimate_generation(
@@ -177,6 +178,8 @@ def trace_generation(
         notes["size"] = f"{type(pipe).__name__} says: {'; '.join(run.said)}"
     if getattr(pipe, "safety_checker", None) is not None:
         notes["safety_checker"] = CHECKED
+    if placement.record_stream:
+        notes["record-stream"] = WAITS
     return TracedGeneration(watched, trace, notes)
 
 

@@ -8,7 +8,7 @@ and far less on height and width. So the parts are read off the plan of the near
 
 from dataclasses import dataclass, replace
 from functools import cache
-from itertools import combinations, product
+from itertools import combinations
 from math import log, prod
 
 from profiler.data.stack import Stack
@@ -42,14 +42,15 @@ class Parts:
     def bytes(self, conv: Convolution) -> int:
         """All of them for one size of the convolution."""
         copied = copied_bytes(conv, self.copies, padded=self.padded)
-        return copied + self._partial_bytes(conv) + round(self.table * prod(conv.y[2:])) + self.rest
+        partial = partial_bytes(conv, self.partial, self.tile) if self.partial else 0
+        return copied + partial + round(self.table * prod(conv.y[2:])) + self.rest
 
-    def _partial_bytes(self, conv: Convolution) -> int:
-        if not self.partial:
-            return 0
-        rows, columns = self.tile
-        tiles = ceil_div(conv.y[0] * prod(conv.y[2:]), rows) * ceil_div(conv.y[1], columns)
-        return 4 * (self.partial * tiles * rows * columns + (self.partial + 1) * tiles)
+
+def partial_bytes(conv: Convolution, count: int, tile: tuple[int, int]) -> int:
+    """The bytes of `count` partial results in whole tiles of so many rows and columns."""
+    rows, columns = tile
+    tiles = ceil_div(conv.y[0] * prod(conv.y[2:]), rows) * ceil_div(conv.y[1], columns)
+    return 4 * (count * tiles * rows * columns + (count + 1) * tiles)
 
 
 def parts_of(conv: Convolution, planned: int) -> Parts:
@@ -57,12 +58,14 @@ def parts_of(conv: Convolution, planned: int) -> Parts:
     positions = prod(conv.y[2:])
     if any(0 <= planned / positions - tables * INDEX < tables / 4 for tables in (1, 2, 3)):
         return Parts(table=planned / positions)
-    for copies, tile in product(COPIES, TILES):
-        whole = Parts(copies, tile=tile, rest=SPLIT_HEADER + (COPIES_HEADER if copies else 0))
-        one, two = (replace(whole, partial=count).bytes(conv) for count in (1, 2))
-        partial, over = divmod(planned - one, two - one)
-        if partial >= 0 and over == 0:
-            return replace(whole, partial=partial + 1)
+    tiled = [(tile, partial_bytes(conv, 1, tile), partial_bytes(conv, 2, tile)) for tile in TILES]
+    for copies in COPIES:
+        whole = Parts(copies, rest=SPLIT_HEADER + (COPIES_HEADER if copies else 0))
+        left = planned - whole.bytes(conv)
+        for tile, one, two in tiled:
+            partial, over = divmod(left - one, two - one)
+            if partial >= 0 and over == 0:
+                return replace(whole, partial=partial + 1, tile=tile)
     copied = (Parts(copies, padded) for padded in (True, False) for copies in COPIES)
     least = min((parts for parts in copied if parts.bytes(conv) <= planned), key=lambda parts: -parts.bytes(conv))
     return replace(least, rest=planned - least.bytes(conv))

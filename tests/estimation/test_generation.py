@@ -299,11 +299,17 @@ def test_a_safety_checker_finds_nothing_and_stays_on_the_card(capfd: pytest.Capt
     assert found.notes["safety_checker"].startswith("taken to find nothing")
     assert found.notes["thresholds"] == "a number of the checkpoint is taken as 0; first in safety_checker"
     assert all("safety_checker" in phase.weights for phase in found.phases)
-    assert "" not in {name for phase in found.phases for name in phase.weights}
-    assert capfd.readouterr() == ("", "")
-    told = ["building sd1.5", "load", "first call: text_encoder", "first call: scheduler", "second call: vae"]
-    assert [line for line in told if line not in heard] == []
-    assert heard[-1] == f"replaying {found.events:,} allocator events"
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_a_stream_that_is_waited_for_is_told(waits: bool) -> None:
+    """SD 1.5 on an H200 took one segment of 2 MiB more in its second call than in its first."""
+    stack, placement = (
+        target_stack("h200", None, None)[0],
+        Placement(offload="group-leaf", stream=True, record_stream=waits),
+    )
+    found = estimate_generation(described(), stack, placement=placement, height=128, width=128, steps=2)
+    assert ("from run to run" in found.notes.get("record-stream", "")) == waits
 
 
 def test_memory_options_go_to_the_component_that_takes_them() -> None:
