@@ -308,7 +308,8 @@ def test_a_stream_that_is_waited_for_is_told(waits: bool) -> None:
         target_stack("h200", None, None)[0],
         Placement(offload="group-leaf", stream=True, record_stream=waits),
     )
-    found = estimate_generation(described(), stack, placement=placement, height=128, width=128, steps=2)
+    size = {"height": 128, "width": 128, "steps": 2}
+    found = estimate_generation(described(), stack, placement=placement, options=MemoryOptions(), **size)
     assert ("from run to run" in found.notes.get("record-stream", "")) == waits
 
 
