@@ -20,7 +20,7 @@ from profiler.diagnosis.profile import Generated, Profile
 from profiler.diagnosis.remedies import CAUTIONS, EXPANDABLE, Remedy, make_remedy, sort_out, tried, with_expandable
 from profiler.estimation.answer import plans_on
 from profiler.estimation.calls import check_call
-from profiler.estimation.placed import Found, TracedGeneration, ask_traced, trace_generation
+from profiler.estimation.placed import Found, TracedGeneration, ask_traced
 from profiler.estimation.priced import Priced
 from profiler.estimation.worst import worst_of
 from profiler.models.build import TORCH_DTYPES
@@ -79,24 +79,6 @@ def _ask(
     how: dict[str, Any],
 ) -> Found:
     return ask_traced(lambda one: read(one, stack, context_bytes), spec, stack, **how)
-
-
-def profile_pipeline(
-    pipe: Any,
-    inputs: Any,
-    placement: Placement,
-    stack: Stack,
-    *,
-    name: str,
-    function: Any = None,
-    context_bytes: int | None = None,
-) -> Profile:
-    """The profile of a pipeline's highest call, of two. Raises UserError, ModelError.
-
-    `function` is what calls the pipeline, by default itself.
-    """
-    traced = trace_generation(function or pipe, pipe, inputs, placement, stack, kind=HeldTrace)
-    return profile_traced(traced, stack, context_bytes, name)[0]
 
 
 def profile_traced(
