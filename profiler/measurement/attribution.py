@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 from profiler.allocator.settings import MIN_BLOCK
-from profiler.data.events import Block, alive_at
-from profiler.data.memory import ALLOCATED_TERMS, AliveTensor, Borrowed, PeakAt
+from profiler.data.events import Block, alive_at, described
+from profiler.data.memory import ALLOCATED_TERMS, Borrowed, PeakAt
 from profiler.data.records import Measurement
 from profiler.data.units import round_up
 from profiler.measurement.meter import Meter, OpPeak
@@ -37,7 +37,7 @@ def attribute(seen: Measurement, watch: Observer, meter: Meter) -> Measurement:
         seen,
         terms=replace(seen.terms, **sums, workspace=workspace),
         peak_at=PeakAt(module=module, op=op),
-        largest=tuple(_describe(watch, block, on_cpu) for block in alive[:MOST]),
+        largest=tuple(described(b, _size(b, on_cpu), *_made_by(watch, b)) for b in alive[:MOST]),
         attribution_peak_bytes=highest.peak,
         borrowed=_most_borrowed(watch, peaks),
         notes=seen.notes | _difference(highest.peak, seen.peak.allocated_bytes),
@@ -73,11 +73,8 @@ def _most_borrowed(watch: Observer, peaks: list[OpPeak]) -> tuple[Borrowed, ...]
     )
 
 
-def _describe(watch: Observer, block: Block, on_cpu: bool) -> AliveTensor:
-    module, op = watch.ops[block.op] if block.phase == "cold" else ("", "resident")
-    return AliveTensor(
-        bytes=_size(block, on_cpu), shape=block.shape, dtype=block.dtype, term=block.term, module=module, op=op
-    )
+def _made_by(watch: Observer, block: Block) -> tuple[str, str]:
+    return watch.ops[block.op] if block.phase == "cold" else ("", "resident")
 
 
 def _size(block: Block, on_cpu: bool) -> int:
