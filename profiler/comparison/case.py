@@ -76,7 +76,23 @@ class Comparison(Shown):
     @property
     def row(self) -> dict[str, object]:
         """The columns of `to_frame`."""
-        return dict(zip(COLUMNS, _row(self), strict=True))
+        record, failure, explanation = self.record, self.record.failure, self.record.explanation
+        work = record.workload
+        source = record.measurement or record.estimate
+        at = source.peak_at if source else None
+        totals = (self.allocated, self.reserved, self.device)
+        values = [
+            *(record.key, work.model, work.stage, work.frames, work.height, work.width, work.batch, work.dtype),
+            *(work.options_key, record.status, record.measurement.device_kind if record.measurement else "estimated"),
+            *(source.stack.title if source else None, self.verdict, self.reason),
+            record.estimate.latent.get("memory_bytes") if record.estimate else None,
+            *((at.module, at.op) if at else (None, None)),
+            explanation.unexplained if explanation else None,
+            *((failure.phase, failure.message, failure.requested_bytes) if failure else (None, None, None)),
+            *(value for pair in totals for value in (pair.estimated, pair.measured, pair.error)),
+            *(value for pair in self.terms.values() for value in (pair.estimated, pair.measured)),
+        ]
+        return dict(zip(COLUMNS, values, strict=True))
 
 
 def compare(record: Record, tolerance: float | None = None) -> Comparison:
@@ -186,23 +202,3 @@ def _verdict(record: Record, allocated: Pair, tolerance: float) -> tuple[Verdict
     if abs(allocated.error) <= tolerance:
         return "within", ""
     return ("under" if allocated.error < 0 else "over"), ""
-
-
-def _row(comparison: Comparison) -> list[object]:
-    """The values of `COLUMNS`."""
-    record, failure, explanation = comparison.record, comparison.record.failure, comparison.record.explanation
-    work = record.workload
-    source = record.measurement or record.estimate
-    at = source.peak_at if source else None
-    totals = (comparison.allocated, comparison.reserved, comparison.device)
-    return [
-        *(record.key, work.model, work.stage, work.frames, work.height, work.width, work.batch, work.dtype),
-        *(work.options_key, record.status, record.measurement.device_kind if record.measurement else "estimated"),
-        *(source.stack.title if source else None, comparison.verdict, comparison.reason),
-        record.estimate.latent.get("memory_bytes") if record.estimate else None,
-        *((at.module, at.op) if at else (None, None)),
-        explanation.unexplained if explanation else None,
-        *((failure.phase, failure.message, failure.requested_bytes) if failure else (None, None, None)),
-        *(value for pair in totals for value in (pair.estimated, pair.measured, pair.error)),
-        *(value for pair in comparison.terms.values() for value in (pair.estimated, pair.measured)),
-    ]
