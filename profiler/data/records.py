@@ -275,6 +275,13 @@ class Record(Shown):
             vars(self).update(status="invalid", failure=Failure(phase="attribution", message=wrong))  # it is frozen
 
     @property
+    def kind(self) -> DeviceKind | Literal["estimated", "none"]:
+        """What its figures are: measured ones before estimated ones; `none` where the case ended before there were any."""
+        if self.measurement:
+            return self.measurement.device_kind
+        return "estimated" if self.estimate else "none"
+
+    @property
     def headline(self) -> str:
         """Key, status, and what there is beside it."""
         why = f": {self.failure.message}" if self.failure else ""
