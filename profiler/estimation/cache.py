@@ -4,8 +4,6 @@ A key covers everything that decides the result: the model's description, the wo
 and traces. `profiler.files.cache` says where the files lie, and which of them are trusted.
 """
 
-import hashlib
-import json
 import logging
 import sys
 import time
@@ -29,7 +27,6 @@ from profiler.estimation.size_functions import size_of
 from profiler.files import cache as disk
 from profiler.files.paths import CONFIGS, installed
 from profiler.kernels.cudnn_library import front_end_version
-from profiler.kernels.cudnn_plans import digest
 from profiler.kernels.cudnn_process import NO_ANSWER
 from profiler.kernels.prices import Elsewhere
 from profiler.machine.cards import gpu_named
@@ -37,6 +34,7 @@ from profiler.models.spec import ModelSpec
 
 logger = logging.getLogger(__name__)
 Answer = TypeVar("Answer", bound=CallEstimate)
+DIGITS = 20  # of an entry's name
 FLATTEN = "TORCH_LINEAR_FLATTEN_3D"  # a trace goes by what holds here
 
 
@@ -78,9 +76,8 @@ class EstimateCache:
     @cached_property
     def key(self) -> str:
         """Names what a recording is of: everything but the size and the card."""
-        return _digest(
-            self.spec.digest, self.workload.stage, kind_of(self.workload), shipped.made_by(self.stack.torch_release)
-        )
+        made_by = shipped.made_by(self.stack.torch_release)
+        return disk.digest([self.spec.digest, self.workload.stage, kind_of(self.workload), made_by], DIGITS)
 
     @property
     def unrecordable(self) -> str | None:
@@ -194,9 +191,9 @@ def _answer_name(question: Any, stack: Stack) -> str:
     """By the question, and all the code that answers it."""
     libraries = [installed(name) for name in ("transformers", "accelerate", "peft")]
     card = gpu_named(stack.gpu)  # of a user's own file, perhaps
-    record = digest(card.properties if card else None)
+    record = disk.digest(card.properties if card else None)
     code = shipped.made_by(stack.torch_release), _own_files(), libraries
-    return _digest(question, record, code, front_end_version())
+    return disk.digest([question, record, code, front_end_version()], DIGITS)
 
 
 @cache
@@ -204,11 +201,7 @@ def _own_files() -> str:
     """Changes with every file of this package and of its plans and cards."""
     package = Path(sys.modules["profiler"].__file__ or "").parent
     folders = [*package.rglob("*.py"), *(CONFIGS / "plans").iterdir(), *(CONFIGS / "gpus").iterdir()]
-    return _digest(sorted((str(path), (status := path.stat()).st_mtime_ns, status.st_size) for path in folders))
-
-
-def _digest(*parts: Any) -> str:
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:20]
+    return disk.digest(sorted((str(path), (status := path.stat()).st_mtime_ns, status.st_size) for path in folders))
 
 
 def _today() -> str:
