@@ -26,6 +26,7 @@ from profiler.data.memory import (
     highest,
     level_rows,
     phase_table,
+    when,
 )
 from profiler.data.shown import Shown, group_notes
 from profiler.data.stack import Stack
@@ -93,8 +94,8 @@ class Side(Shown):
     @property
     def headline(self) -> str:
         """Workload, kind, stack and peak, of a generation with its phase."""
-        when = f", in {highest(phases).when}" if (phases := getattr(self, "phases", ())) else ""
-        return f"{self.subject}, {self.origin}: {format_bytes(self.peak.allocated_bytes)} allocated at the peak{when}"
+        where = f", in {when(highest(phases))}" if (phases := getattr(self, "phases", ())) else ""
+        return f"{self.subject}, {self.origin}: {format_bytes(self.peak.allocated_bytes)} allocated at the peak{where}"
 
     @property
     def place(self) -> str:
