@@ -99,7 +99,9 @@ def compare(record: Record, tolerance: float | None = None) -> Comparison:
     """Lay the estimate of `record` beside its measurement. `tolerance` is a share (0.01: one percent)."""
     tolerance = tolerance if tolerance is not None else record.tolerance or DEFAULT_TOLERANCE
     estimate, measurement = record.estimate, record.measurement
-    borrowed = _measured_only_workspace(estimate, measurement)
+    borrowed = None
+    if estimate and measurement and estimate.stack.device == "cpu" and estimate.terms.workspace is None:
+        borrowed = measurement.terms.workspace  # by CPU kernels, for which the estimator has no rules
     allocated = _pair("peak", "allocated_bytes", estimate, measurement)
     if borrowed is not None and allocated.estimated is not None:
         allocated = Pair(estimated=allocated.estimated + borrowed, measured=allocated.measured)
@@ -166,13 +168,6 @@ def to_frame(comparisons: Iterable[Comparison]) -> "pd.DataFrame":
 def _pair(part: str, name: str, *sides: Estimate | Measurement | None) -> Pair:
     """The size `name` of the sides' `part` (`peak` or `terms`), of the estimate and of the measurement."""
     return Pair(*(getattr(getattr(side, part), name) if side else None for side in sides))
-
-
-def _measured_only_workspace(estimate: Estimate | None, measurement: Measurement | None) -> int | None:
-    """The workspace that only the measurement knows: CPU kernels, for which the estimator has no rules."""
-    if estimate is None or measurement is None or estimate.stack.device != "cpu":
-        return None
-    return measurement.terms.workspace if estimate.terms.workspace is None else None
 
 
 def _verdict(record: Record, allocated: Pair, tolerance: float) -> tuple[Verdict, str]:

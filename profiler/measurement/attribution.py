@@ -31,7 +31,9 @@ def attribute(seen: Measurement, watch: Observer, meter: Meter) -> Measurement:
         sums["weights"] = next(r.end.allocated_bytes or 0 for r in seen.readings if r.phase == "model")
         sums["inputs"] = (seen.baseline.allocated_bytes or 0) - sums["weights"]
     workspace = max(0, (seen.peak.allocated_bytes or 0) - sum(sums.values()))
-    place = _op_before(peaks, at) if on_cpu else highest
+    place = highest
+    if on_cpu:  # the last op that began before that event
+        place = max((p for p in peaks if p.event < at), key=lambda p: p.event, default=peaks[0])
     module, op = watch.ops[place.op]
     return replace(
         seen,
@@ -59,11 +61,6 @@ def _tensor_peak(watch: Observer) -> int:
         if total > highest:
             highest, position = total, index + 1
     return position
-
-
-def _op_before(peaks: list[OpPeak], event: int) -> OpPeak:
-    """The op during which the event at `event - 1` happened: the last that began before it."""
-    return max((p for p in peaks if p.event < event), key=lambda p: p.event, default=peaks[0])
 
 
 def _most_borrowed(watch: Observer, peaks: list[OpPeak]) -> tuple[Borrowed, ...]:
