@@ -39,15 +39,6 @@ FLATTEN = "TORCH_LINEAR_FLATTEN_3D"  # a trace goes by what holds here
 
 
 @dataclass(frozen=True)
-class Entry:
-    """Recordings of one question, for boxes of sizes that do not overlap but at their edges: shipped, or this user's own."""
-
-    path: Path
-    made: str
-    recordings: list[dict[str, Any]]
-
-
-@dataclass(frozen=True)
 class Kept:
     """One file of recordings: of what model, stage and dtype, when it was made, where it lies."""
 
@@ -104,15 +95,18 @@ class EstimateCache:
         """Keep an answer for the same question."""
         keep_answer(self._question, self.stack, replace(found, latent={}))
 
-    def recordings(self) -> Iterator[Entry]:
-        """The recordings of this question, at whatever size: this user's own first."""
+    def recordings(self) -> Iterator[tuple[Path, str, list[dict[str, Any]]]]:
+        """The recordings of this question, this user's own first: their file, when they were made, and themselves.
+
+        Those of one file are for boxes of sizes that do not overlap but at their edges.
+        """
         if self.unrecordable or not disk.is_on():
             return
         for path, data in disk.find_all("traces", self.key):
-            yield Entry(path, data["made"], data["recordings"])
+            yield path, data["made"], data["recordings"]
         if (found := self._shipped) and not self._outdated:
             path = shipped.path_of(self.workload.model, self.workload.stage)
-            yield Entry(path, found["made"], shipped.recordings_of(found, kind_of(self.workload)))
+            yield path, found["made"], shipped.recordings_of(found, kind_of(self.workload))
 
     @cached_property
     def _shipped(self) -> dict[str, Any] | None:
@@ -156,13 +150,13 @@ class EstimateCache:
 
     def _replayed(self) -> Estimate | None:
         started = time.perf_counter()
-        for entry in self.recordings():
-            for recording in entry.recordings:
+        for _, made, recordings in self.recordings():
+            for recording in recordings:
                 try:
                     traced = replay(recording, self.size, self.stack)
                 except Elsewhere:
                     continue
-                traced.notes["seconds"] = f"replayed from a recording of {entry.made}"
+                traced.notes["seconds"] = f"replayed from a recording of {made}"
                 found = answer(traced, self.stack, context_bytes=self.context_bytes, started=started)
                 return estimate_of(found, self.workload, self.spec)
         return None
