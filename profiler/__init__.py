@@ -7,59 +7,38 @@ start, in every project of an environment that has it.
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from profiler._version import __version__
+from profiler._version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from profiler.api import (
-        accuracy,
-        compare,
-        comparisons,
-        coverage,
-        doctor,
-        estimate,
-        estimate_call,
-        explain,
-        generate,
-        hotspots,
-        make_recording,
-        measure,
-        publish,
-        run,
-    )
-    from profiler.comparison.case import to_frame
-    from profiler.data.latent import estimate_video_latent_memory
-    from profiler.data.workload import MemoryOptions, Placement, Workload
-    from profiler.models.catalog import catalog
-    from profiler.models.find import find_model
-    from profiler.search.call import fit
+    from profiler.api import accuracy as accuracy
+    from profiler.api import compare as compare
+    from profiler.api import comparisons as comparisons
+    from profiler.api import coverage as coverage
+    from profiler.api import doctor as doctor
+    from profiler.api import estimate as estimate
+    from profiler.api import estimate_call as estimate_call
+    from profiler.api import explain as explain
+    from profiler.api import generate as generate
+    from profiler.api import hotspots as hotspots
+    from profiler.api import make_recording as make_recording
+    from profiler.api import measure as measure
+    from profiler.api import publish as publish
+    from profiler.api import run as run
+    from profiler.comparison.case import to_frame as to_frame
+    from profiler.data.latent import estimate_video_latent_memory as estimate_video_latent_memory
+    from profiler.data.workload import MemoryOptions as MemoryOptions
+    from profiler.data.workload import Placement as Placement
+    from profiler.data.workload import Workload as Workload
+    from profiler.models.catalog import catalog as catalog
+    from profiler.models.find import find_model as find_model
+    from profiler.search.call import fit as fit
 
-__all__ = [
-    "MemoryOptions",
-    "Placement",
-    "Workload",
-    "__version__",
-    "accuracy",
-    "catalog",
-    "compare",
-    "comparisons",
-    "coverage",
-    "doctor",
-    "estimate",
-    "estimate_call",
-    "estimate_video_latent_memory",
-    "explain",
-    "find_model",
-    "fit",
-    "generate",
-    "hotspots",
-    "make_recording",
-    "measure",
-    "publish",
-    "run",
-    "to_frame",
-]
-# Where a name stands that is no verb of `api`.
-_ELSEWHERE = {
+_VERBS = (
+    "accuracy", "compare", "comparisons", "coverage", "doctor", "estimate", "estimate_call", "explain", "generate",
+    "hotspots", "make_recording", "measure", "publish", "run",
+)  # fmt: skip
+# Where each public name stands.
+_HOMES = dict.fromkeys(_VERBS, "api") | {
     "MemoryOptions": "data.workload",
     "Placement": "data.workload",
     "Workload": "data.workload",
@@ -69,14 +48,15 @@ _ELSEWHERE = {
     "fit": "search.call",
     "to_frame": "comparison.case",
 }
+__all__ = ["__version__", *sorted(_HOMES)]
 
 if not TYPE_CHECKING:  # else any name at all would pass as one of this package
 
     def __getattr__(name: str) -> object:
         """The public name `name`, kept for the next time. Raises AttributeError for any other."""
-        if name not in __all__:
+        if name not in _HOMES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        globals()[name] = found = getattr(import_module(f"{__name__}.{_ELSEWHERE.get(name, 'api')}"), name)
+        globals()[name] = found = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
         return found
 
     def __dir__() -> list[str]:

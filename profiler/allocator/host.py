@@ -15,7 +15,6 @@ class Host:
         self._spare: Counter[int] = Counter()
 
     def take(self, size: int, *, pinned: bool = False) -> None:
-        """Allocate `size` bytes."""
         if not pinned:
             self.pageable += size
         elif self._spare[rounded := _power_of_two(size)]:
@@ -26,7 +25,6 @@ class Host:
         self.peak = max(self.peak, self.pageable + self.pinned)
 
     def give_back(self, size: int, *, pinned: bool = False) -> None:
-        """Free `size` bytes."""
         if pinned:
             self._spare[_power_of_two(size)] += 1
         else:

@@ -13,13 +13,11 @@ class PlainAllocator:
         self._pool = Pool(small=False, queue=0)
 
     def malloc(self, size: int, queue: int = 0) -> Piece:
-        """Allocate `size` bytes."""
         self.allocated += size
         self.peak_allocated = max(self.peak_allocated, self.allocated)
         return Piece(0, size, self._pool, free=False, requested=size)
 
     def free(self, block: Piece, *, awaited: bool = False) -> None:
-        """Free `block`."""
         self.allocated -= block.size
 
     def empty_cache(self) -> None:
@@ -33,5 +31,4 @@ class PlainAllocator:
         """Nothing is."""
 
     def reset_peaks(self) -> None:
-        """Start counting peaks anew."""
         self.peak_allocated = self.allocated

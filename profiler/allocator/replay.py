@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from profiler.allocator.caching import CachingAllocator, OutOfMemory, Piece
 from profiler.allocator.plain import PlainAllocator
 from profiler.allocator.repeats import Repeat, find_repeats
-from profiler.data.events import Block, Events, alive_at, first_event, first_later_event, place_of
+from profiler.data.events import Block, Events, alive_at, described, first_event, first_later_event, place_of
 from profiler.data.memory import ALLOCATED_TERMS, AliveTensor, Memory, PeakAt
 from profiler.data.spans import Span
 from profiler.data.units import ceil_div
@@ -220,10 +220,4 @@ class Replay:
     def largest(self, *, weights: bool = True) -> tuple[AliveTensor, ...]:
         """The largest tensors and buffers alive at the peak, with `weights` or without."""
         found = [block for block in self.alive() if weights or block.term != "weights"]
-        return tuple(self._describe(block) for block in found[:LARGEST])
-
-    def _describe(self, block: Block) -> AliveTensor:
-        module, op = place_of(self.trace, block)
-        return AliveTensor(
-            bytes=self.sizes[block.number], shape=block.shape, dtype=block.dtype, term=block.term, module=module, op=op
-        )
+        return tuple(described(b, self.sizes[b.number], *place_of(self.trace, b)) for b in found[:LARGEST])

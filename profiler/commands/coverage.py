@@ -26,13 +26,14 @@ if TYPE_CHECKING:
 @json_option
 def coverage(classes: tuple[str, ...], gpu: str, out: Path | None, force: bool, as_json: bool) -> None:
     """Try every autoencoder and denoiser class of the installed diffusers."""
-    from profiler.evidence.coverage import summary, to_markdown
+    from profiler.evidence.coverage import summary
+    from profiler.report.markdown import render_coverage
 
     if out is not None:
         check_output(out, "file", force=force)
     trials = profiler.coverage(classes, gpu=gpu, tell=show_progress)
     if out is not None:
-        write_atomically(out, to_markdown(trials, gpu))
+        write_atomically(out, render_coverage(trials, summary(trials), gpu))
     data = {"summary": summary(trials), "trials": [asdict(trial) for trial in trials]}
     emit(data, as_json, lambda _: show_coverage(trials, summary(trials)))
     sys.exit(EXIT_FAILED if any(trial.status == "failed" for trial in trials) else 0)

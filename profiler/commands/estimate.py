@@ -16,7 +16,6 @@ from profiler.commands.options import (
     gather,
     generation_options,
     json_option,
-    stack_options,
 )
 from profiler.commands.tables import console, show_breakdown, show_first_notes, show_levels, show_notes, show_options
 from profiler.data.records import CallEstimate, Estimate
@@ -32,7 +31,6 @@ OF_GENERATION = (*PLACEMENT, "steps", "guidance", "images_per_prompt", "decode_c
 @click.command()
 @click.argument("model")
 @generation_options
-@stack_options
 @card_options
 @click.option("--no-cache", is_flag=True, help="Trace anew; neither read nor keep anything on disk.")
 @json_option

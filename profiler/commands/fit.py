@@ -17,7 +17,6 @@ from profiler.commands.options import (
     gather,
     json_option,
     search_options,
-    stack_options,
 )
 from profiler.commands.tables import console, print_table, show_first_notes, show_notes
 from profiler.data.units import format_bytes
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("model")
 @search_options
-@stack_options
 @card_options
 @click.option("--ram", metavar="SIZE", help="What the host may give: 32GiB. Default: without limit.")
 @click.option("--allow", metavar="NAMES", help="The changes that may be made, as tiling,offload. Default: all.")

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from profiler.commands.tables import console, print_table, show_breakdown, show_first_notes, show_notes, show_options
-from profiler.data.memory import SECOND, PhasePeak, highest, is_repeated, phase_table
+from profiler.data.memory import SECOND, PhasePeak, highest, is_repeated, phase_table, when
 from profiler.data.records import CallEstimate
 from profiler.data.units import format_bytes
 
@@ -28,7 +28,7 @@ def show_generation(title: str, found: CallEstimate) -> None:
     out = console()
     top = highest(found.phases)
     reserved = max(phase.peak.reserved_bytes or 0 for phase in found.phases)
-    peak = f"peak {format_bytes(top.peak.allocated_bytes)} allocated in {top.when}"
+    peak = f"peak {format_bytes(top.peak.allocated_bytes)} allocated in {when(top)}"
     sizes = [peak, f"{format_bytes(reserved)} reserved"]
     sizes += [f"host {format_bytes(found.host.peak)}"] if found.host else []
     verdict = found.fits_line or "whether it fits is not known"

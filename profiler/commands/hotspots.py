@@ -15,7 +15,6 @@ from profiler.commands.options import (
     force_option,
     generation_options,
     json_option,
-    stack_options,
 )
 from profiler.commands.tables import console, print_table, show_first_notes, show_notes
 from profiler.data.units import ceil_div, format_bytes
@@ -38,7 +37,6 @@ TENSORS = 10
 @click.command()
 @click.argument("model")
 @generation_options
-@stack_options
 @card_options
 @click.option("--device", type=click.Choice(["cuda", "cpu"]), help="Measure here instead of estimating.")
 @click.option("--measured", type=click.Path(path_type=Path), help="Folder of a run that kept this case's events.")

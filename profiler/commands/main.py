@@ -55,11 +55,9 @@ class Commands(click.Group):
     """Reads the file of a command when that is asked for, and all of them only for the help."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Their names, in alphabetical order."""
         return sorted(NAMES)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command of a name; None where there is none."""
         if cmd_name in NAMES and cmd_name not in self.commands:
             command = getattr(import_module(f"profiler.commands.{cmd_name}"), cmd_name)
             self.add_command(verbose_option(command))  # of each command too: it is typed last

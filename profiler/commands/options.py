@@ -33,7 +33,6 @@ class Pixels(click.ParamType[tuple[int, ...]]):
         self.name, self.example = form, example
 
     def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> tuple[int, ...]:
-        """The numbers of text such as 256x384."""
         parts = str(value).lower().split("x")
         if len(parts) != len(self.example.split("x")) or not all(re.fullmatch("[0-9]{1,9}", part) for part in parts):
             self.fail(f"{value!r} is not {self.name}, such as {self.example}", param, context)
@@ -73,7 +72,6 @@ class OrMax(click.ParamType[int | str]):
     name = "integer|max"
 
     def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> int | str:
-        """The number of its text."""
         return "max" if value == "max" else click.INT.convert(value, param, context)
 
 
@@ -158,6 +156,7 @@ stack_options = together(
 )
 
 card_options = together(
+    stack_options,
     click.option("--vram", metavar="SIZE", help="Memory on the card's box: 12GiB. Without --gpu: the worst such card."),
     click.option(
         "--reserve", metavar="SIZE", help="Keep so much of the card free for others, such as a desktop: 1GiB."

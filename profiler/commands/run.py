@@ -72,26 +72,19 @@ def show_progress(progress: "Progress") -> None:
     console().print(", ".join(parts) + (f": {record.failure.message}" if record.failure else ""))
 
 
-def _kind(record: Record) -> str:
-    """What its figures are; `none` of a case that ended before there were any."""
-    if record.measurement:
-        return record.measurement.device_kind
-    return "estimated" if record.estimate else "none"
-
-
 def show_run(plan: "Plan", records: Sequence[Record], paths: Sequence[Path]) -> list[Comparison]:
     """The closing table of a run, where its report lies, and what to type next."""
     out = console()
     comparisons = compare_all(records)
-    kinds = [_kind(record) for record in records]
+    kinds = {record.kind for record in records}
     rows = [
         [
-            *(row.record.key, kind, row.record.status, format_bytes(row.allocated.estimated)),
+            *(row.record.key, row.record.kind, row.record.status, format_bytes(row.allocated.estimated)),
             format_bytes(row.allocated.measured) if row.record.measurement else "-",
             format_percent(row.allocated.error) if row.record.measurement else "-",
             row.verdict,
         ]
-        for row, kind in zip(comparisons, kinds, strict=True)
+        for row in comparisons
     ]
     print_table(["case", "kind", "status", "estimated", "measured", "error", "verdict"], rows)
     if "dry" in kinds:

@@ -76,14 +76,32 @@ class Comparison(Shown):
     @property
     def row(self) -> dict[str, object]:
         """The columns of `to_frame`."""
-        return dict(zip(COLUMNS, _row(self), strict=True))
+        record, failure, explanation = self.record, self.record.failure, self.record.explanation
+        work = record.workload
+        source = record.measurement or record.estimate
+        at = source.peak_at if source else None
+        totals = (self.allocated, self.reserved, self.device)
+        values = [
+            *(record.key, work.model, work.stage, work.frames, work.height, work.width, work.batch, work.dtype),
+            *(work.options_key, record.status, record.measurement.device_kind if record.measurement else "estimated"),
+            *(source.stack.title if source else None, self.verdict, self.reason),
+            record.estimate.latent.get("memory_bytes") if record.estimate else None,
+            *((at.module, at.op) if at else (None, None)),
+            explanation.unexplained if explanation else None,
+            *((failure.phase, failure.message, failure.requested_bytes) if failure else (None, None, None)),
+            *(value for pair in totals for value in (pair.estimated, pair.measured, pair.error)),
+            *(value for pair in self.terms.values() for value in (pair.estimated, pair.measured)),
+        ]
+        return dict(zip(COLUMNS, values, strict=True))
 
 
 def compare(record: Record, tolerance: float | None = None) -> Comparison:
     """Lay the estimate of `record` beside its measurement. `tolerance` is a share (0.01: one percent)."""
     tolerance = tolerance if tolerance is not None else record.tolerance or DEFAULT_TOLERANCE
     estimate, measurement = record.estimate, record.measurement
-    borrowed = _measured_only_workspace(estimate, measurement)
+    borrowed = None
+    if estimate and measurement and estimate.stack.device == "cpu" and estimate.terms.workspace is None:
+        borrowed = measurement.terms.workspace  # by CPU kernels, for which the estimator has no rules
     allocated = _pair("peak", "allocated_bytes", estimate, measurement)
     if borrowed is not None and allocated.estimated is not None:
         allocated = Pair(estimated=allocated.estimated + borrowed, measured=allocated.measured)
@@ -152,13 +170,6 @@ def _pair(part: str, name: str, *sides: Estimate | Measurement | None) -> Pair:
     return Pair(*(getattr(getattr(side, part), name) if side else None for side in sides))
 
 
-def _measured_only_workspace(estimate: Estimate | None, measurement: Measurement | None) -> int | None:
-    """The workspace that only the measurement knows: CPU kernels, for which the estimator has no rules."""
-    if estimate is None or measurement is None or estimate.stack.device != "cpu":
-        return None
-    return measurement.terms.workspace if estimate.terms.workspace is None else None
-
-
 def _verdict(record: Record, allocated: Pair, tolerance: float) -> tuple[Verdict, str]:
     estimate, measurement = record.estimate, record.measurement
     if record.status != "ok":
@@ -186,23 +197,3 @@ def _verdict(record: Record, allocated: Pair, tolerance: float) -> tuple[Verdict
     if abs(allocated.error) <= tolerance:
         return "within", ""
     return ("under" if allocated.error < 0 else "over"), ""
-
-
-def _row(comparison: Comparison) -> list[object]:
-    """The values of `COLUMNS`."""
-    record, failure, explanation = comparison.record, comparison.record.failure, comparison.record.explanation
-    work = record.workload
-    source = record.measurement or record.estimate
-    at = source.peak_at if source else None
-    totals = (comparison.allocated, comparison.reserved, comparison.device)
-    return [
-        *(record.key, work.model, work.stage, work.frames, work.height, work.width, work.batch, work.dtype),
-        *(work.options_key, record.status, record.measurement.device_kind if record.measurement else "estimated"),
-        *(source.stack.title if source else None, comparison.verdict, comparison.reason),
-        record.estimate.latent.get("memory_bytes") if record.estimate else None,
-        *((at.module, at.op) if at else (None, None)),
-        explanation.unexplained if explanation else None,
-        *((failure.phase, failure.message, failure.requested_bytes) if failure else (None, None, None)),
-        *(value for pair in totals for value in (pair.estimated, pair.measured, pair.error)),
-        *(value for pair in comparison.terms.values() for value in (pair.estimated, pair.measured)),
-    ]

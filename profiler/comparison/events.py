@@ -76,7 +76,7 @@ def find_causes(
     e, m = (Replay(events, allocator_of(stack)) for events in (estimated, measured))
     partner = pair(measured, estimated)
     back = {b: a for a, b in partner.items()}
-    if _height(m) >= _height(e):
+    if m.allocator.peak_allocated >= e.allocator.peak_allocated:
         at_m, at_e = m.peak_event, _same_moment(m.peak_event, m, e, partner, back)
     else:
         at_m, at_e = _same_moment(e.peak_event, e, m, back, partner), e.peak_event
@@ -139,16 +139,11 @@ def _elsewhere(side: Replay, at: int, name: Literal["measured", "estimated"]) ->
     If both sides are compared where the measured peak stands (900 MiB), and the estimate, then at 850 MiB, has its own
     peak of 870 MiB at another moment, these are 20 MiB.
     """
-    higher = _height(side) - sum(_alive(side, at).values())
+    higher = side.allocator.peak_allocated - sum(_alive(side, at).values())
     if higher:
         block = side.trace.blocks[side.trace.events[side.peak_event]]
         size = higher if name == "measured" else -higher
         yield replace(_cause(side, block, size, f"as the {name} peak stands at another moment,"), term="")
-
-
-def _height(side: Replay) -> int:
-    """Allocated bytes at the peak."""
-    return side.allocator.peak_allocated
 
 
 def _alive(side: Replay, at: int) -> dict[int, int]:

@@ -1,12 +1,13 @@
 """A stream of allocator events, estimated or measured: which block was born in which module and op, and when it died.
 
-Both sides have the same shape, so that one replay and one comparison serve both. A file holds a stream as columns in gzipped
-JSON: tens of kilobytes for thousands of events.
+Both sides have the same shape, so that one replay and one comparison serve both.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
+
+from profiler.data.memory import AliveTensor
 
 
 @dataclass(slots=True)
@@ -51,6 +52,11 @@ class Events(Protocol):
     def ops(self) -> list[tuple[str, str]]: ...
     @property
     def cache_emptied_at(self) -> set[int]: ...
+
+
+def described(block: Block, size: int, module: str, op: str) -> AliveTensor:
+    """A block as a tensor that is alive: `size` is what it takes of the allocator; `module` and `op` made it."""
+    return AliveTensor(bytes=size, shape=block.shape, dtype=block.dtype, term=block.term, module=module, op=op)
 
 
 def place_of(events: Events, block: Block) -> tuple[str, str]:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
+from profiler.data.spans import Span
 from profiler.data.units import format_bytes
 
 LEVELS = ("allocated", "reserved", "device")
@@ -85,11 +86,6 @@ class PhaseLevels:
     call: int
     peak: Memory
 
-    @property
-    def when(self) -> str:
-        """Its name, and of which call it is where that is not the first."""
-        return when(self.name, self.call)
-
 
 Phase = TypeVar("Phase", bound=PhaseLevels)
 
@@ -112,9 +108,9 @@ class PhasePeak(PhaseLevels):
         return sorted(self.weights.items(), key=lambda item: -item[1])
 
 
-def when(phase: str, call: int) -> str:
+def when(phase: PhaseLevels | Span) -> str:
     """The name of a phase, and of which call it is where that is not the first."""
-    return f"{phase} of the second call" if call == SECOND else phase
+    return f"{phase.name} of the second call" if phase.call == SECOND else phase.name
 
 
 def highest(phases: Iterable[Phase]) -> Phase:

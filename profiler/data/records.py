@@ -26,6 +26,7 @@ from profiler.data.memory import (
     highest,
     level_rows,
     phase_table,
+    when,
 )
 from profiler.data.shown import Shown, group_notes
 from profiler.data.stack import Stack
@@ -93,8 +94,8 @@ class Side(Shown):
     @property
     def headline(self) -> str:
         """Workload, kind, stack and peak, of a generation with its phase."""
-        when = f", in {highest(phases).when}" if (phases := getattr(self, "phases", ())) else ""
-        return f"{self.subject}, {self.origin}: {format_bytes(self.peak.allocated_bytes)} allocated at the peak{when}"
+        where = f", in {when(highest(phases))}" if (phases := getattr(self, "phases", ())) else ""
+        return f"{self.subject}, {self.origin}: {format_bytes(self.peak.allocated_bytes)} allocated at the peak{where}"
 
     @property
     def place(self) -> str:
@@ -273,6 +274,13 @@ class Record(Shown):
         wrong = next((side.imbalance for side in (self.measurement, self.estimate) if side and side.imbalance), None)
         if self.status == "ok" and wrong:
             vars(self).update(status="invalid", failure=Failure(phase="attribution", message=wrong))  # it is frozen
+
+    @property
+    def kind(self) -> DeviceKind | Literal["estimated", "none"]:
+        """What its figures are: measured ones before estimated ones; `none` where the case ended before there were any."""
+        if self.measurement:
+            return self.measurement.device_kind
+        return "estimated" if self.estimate else "none"
 
     @property
     def headline(self) -> str:

@@ -62,6 +62,11 @@ class Stack:
         """Whether fp32 convolutions may run on tensor cores: torch's switch, and NVIDIA's over all of its libraries."""
         return self.settings.get("allow_tf32") != "false" and self.settings.get("NVIDIA_TF32_OVERRIDE") != "0"
 
+    @property
+    def unified(self) -> bool:
+        """Whether the card's memory is the host's, as that of GB10 alone is: what is moved there still takes it."""
+        return self.capability == (12, 1)
+
     def is_set(self, name: str, default: bool = False) -> bool:
         """A switch of the environment, as c10's check_env reads it: 1 or 0, anything else is as good as unset."""
         return {"1": True, "0": False}.get(self.settings.get(name, ""), default)

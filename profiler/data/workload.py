@@ -29,6 +29,7 @@ OTHER_BACKENDS = (
     *("sage_blackwell_hub", "sage_varlen", "_sage_qk_int8_pv_fp8_cuda", "_sage_qk_int8_pv_fp8_cuda_sm90"),
     *("_sage_qk_int8_pv_fp16_cuda", "_sage_qk_int8_pv_fp16_triton"),
 )
+CAST = "with stream diffusers brings weights as they were before"  # why a generation fails: the search looks for it too
 VAE_STAGES: tuple[StageName, ...] = ("encode", "decode", "roundtrip")
 
 

@@ -7,11 +7,13 @@ from typing import Any
 from profiler.data.stack import Stack
 from profiler.data.workload import MemoryOptions, Placement
 from profiler.diagnosis.collect import profile_of
-from profiler.diagnosis.generation import profile_pipeline
+from profiler.diagnosis.generation import profile_traced
+from profiler.diagnosis.held import HeldTrace
 from profiler.diagnosis.hotspots import Hotspots, summarize
 from profiler.diagnosis.profile import Generated
 from profiler.diagnosis.usage import UsageTrace
 from profiler.estimation.estimator import trace_run
+from profiler.estimation.placed import trace_generation
 from profiler.models.build import TORCH_DTYPES
 from profiler.stages.call import Call, root_of, weights_kept
 from profiler.stages.generation import is_pipeline
@@ -33,8 +35,8 @@ def call_hotspots(
     """
     owner, name = function if modules is None else modules, getattr(function, "__qualname__", type(function).__name__)
     if is_pipeline(owner):
-        how: dict[str, Any] = {"name": name, "function": function, "context_bytes": context_bytes}
-        return summarize(profile_pipeline(owner, inputs, placement or Placement(), stack, **how))
+        traced = trace_generation(function, owner, inputs, placement or Placement(), stack, kind=HeldTrace)
+        return summarize(profile_traced(traced, stack, context_bytes, name)[0])
     root = root_of(owner)
     counts = Counter[str]()
     for weight in root.parameters():

@@ -9,6 +9,7 @@ from typing import Any
 from profiler.allocator.histories import Histories
 from profiler.data.alloc_conf import VARIABLE
 from profiler.data.memory import SECOND, Memory, PhasePeak, highest
+from profiler.data.records import CallEstimate
 from profiler.data.stack import Stack
 from profiler.data.units import format_bytes
 from profiler.data.workload import MemoryOptions, Placement
@@ -20,7 +21,7 @@ from profiler.diagnosis.profile import Generated, Profile
 from profiler.diagnosis.remedies import CAUTIONS, EXPANDABLE, Remedy, make_remedy, sort_out, tried, with_expandable
 from profiler.estimation.answer import plans_on
 from profiler.estimation.calls import check_call
-from profiler.estimation.placed import Found, TracedGeneration, ask_traced, trace_generation
+from profiler.estimation.placed import TracedGeneration, ask_traced
 from profiler.estimation.priced import Priced
 from profiler.estimation.worst import worst_of
 from profiler.models.build import TORCH_DTYPES
@@ -60,43 +61,20 @@ def generation_hotspots(
     said = {}
     if vram is not None and gpu is None:
         how["traced"] = {}
-        gpu, found = worst_of(vram, lambda card: _ask(TracedGeneration.on, spec, *target_of(card), how))
+
+        def ask(card: str) -> CallEstimate:
+            on = target_of(card)
+            return ask_traced(lambda one: one.on(*on), spec, on[0], **how)
+
+        gpu, found = worst_of(vram, ask)
         said = {"stack.card": found.notes["stack.card"]}
     target = target_of(gpu)
-    profile, histories = _ask(partial(profile_traced, name=spec.id), spec, *target, how)
+    profile, histories = ask_traced(lambda one: profile_traced(one, *target, spec.id), spec, target[0], **how)
     profile.notes.update(said)
     if not remedies:
         return summarize(profile), profile
     tried = _remedies(profile, histories, spec, placement, options, target, call)
     return summarize(profile, *tried), profile
-
-
-def _ask(
-    read: Callable[[TracedGeneration, Stack, int | None], Found],
-    spec: PipelineSpec,
-    stack: Stack,
-    context_bytes: int | None,
-    how: dict[str, Any],
-) -> Found:
-    return ask_traced(lambda one: read(one, stack, context_bytes), spec, stack, **how)
-
-
-def profile_pipeline(
-    pipe: Any,
-    inputs: Any,
-    placement: Placement,
-    stack: Stack,
-    *,
-    name: str,
-    function: Any = None,
-    context_bytes: int | None = None,
-) -> Profile:
-    """The profile of a pipeline's highest call, of two. Raises UserError, ModelError.
-
-    `function` is what calls the pipeline, by default itself.
-    """
-    traced = trace_generation(function or pipe, pipe, inputs, placement, stack, kind=HeldTrace)
-    return profile_traced(traced, stack, context_bytes, name)[0]
 
 
 def profile_traced(
@@ -170,12 +148,12 @@ def _remedies(
     fits = None if profile.verdict is None else profile.verdict != "does not fit"
 
     def remedy(name: str, how: str, after: Histories, caution: str = "") -> Remedy:
-        made = make_remedy(name, how, before, _highest(after), caution)
-        return replace(made, fits=after.fits, fits_before=fits)
+        peak = max(after.peak, after.later, key=lambda peak: peak.allocated_bytes or 0)
+        return replace(make_remedy(name, how, before, peak, caution), fits=after.fits, fits_before=fits)
 
     def other(name: str, how: str, placement: Placement, options: MemoryOptions) -> Remedy:
         changed: dict[str, Any] = {"placement": placement, "options": options, **call}
-        told, after = _ask(TracedGeneration.replayed, spec, *target, changed)
+        told, after = ask_traced(lambda one: one.replayed(*target), spec, target[0], **changed)
         host = format_bytes(told.host.peak if told.host else None)
         caution = f"slower: weights wait on the host, {host} at most, and are moved for their use"
         return remedy(name, how, after, CAUTIONS.get(name, caution))
@@ -186,11 +164,6 @@ def _remedies(
         again = partial(Histories, histories.events, expandable, target[1], plans_on(expandable))
         parts[how] = lambda: remedy("expandable_segments", how, again())
     return sort_out(tried(parts))
-
-
-def _highest(histories: Histories) -> Memory:
-    """The higher peak of the two calls."""
-    return max(histories.peak, histories.later, key=lambda peak: peak.allocated_bytes or 0)
 
 
 def _candidates(placement: Placement, options: MemoryOptions) -> Iterator[tuple[str, str, Placement, MemoryOptions]]:

@@ -75,9 +75,7 @@ class Hotspots:
         """In two lines: the peak and where it is, and what lowers it most."""
         place = f"{self.peak_at.module or 'the stage itself'} ({short_name(self.peak_at.op)})"
         peak = self.timeline.peak.event
-        place += "".join(
-            f", {when(phase.name, phase.call)}" for phase in self.phases if phase.start <= peak < phase.stop
-        )
+        place += "".join(f", {when(phase)}" for phase in self.phases if phase.start <= peak < phase.stop)
         best = next((remedy for remedy in self.remedies if remedy.lowers == "allocated"), None)
         lower = describe_remedy(best) if best else "nothing that was tried lowers it" if self.left_out else ""
         fits = f"; {self.verdict} on {self.stack.gpu}" if self.verdict else ""

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from profiler.data.events import Block
+from profiler.data.events import Block, described
 from profiler.data.memory import AliveTensor
 from profiler.data.units import format_bytes
 from profiler.diagnosis.profile import Profile
@@ -36,16 +36,8 @@ def alive_at_peak(profile: Profile) -> list[Alive]:
 
 def as_alive(profile: Profile, block: Block, why: Why, because: str) -> Alive:
     """A block with the reason why it is alive."""
-    return Alive(
-        bytes=profile.sizes[block.number],
-        shape=block.shape,
-        dtype=block.dtype,
-        term=block.term,
-        module=profile.module(block),
-        op=profile.op(block),
-        why=why,
-        because=because,
-    )
+    found = described(block, profile.sizes[block.number], profile.module(block), profile.op(block))
+    return Alive(**vars(found), why=why, because=because)
 
 
 def group_alike(found: Iterable[Alive]) -> list[list[Alive]]:

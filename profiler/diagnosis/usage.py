@@ -93,7 +93,6 @@ class UsedRepeats(Repeats):
         self._spans: dict[tuple[str, int, int], tuple[range, range]] = {}  # ops and calls of a call
 
     def run(self, called: Any, function: Callable[[], Any], args: Any, kwargs: Any) -> Any:
-        """As `Repeats.run`."""
         used = self.used
         path, events, ops, calls = used.path, len(used.events), len(used.ops), len(used.calls)
 
@@ -112,7 +111,6 @@ class UsedRepeats(Repeats):
         return {op: op + start - ops.start for op in range(ops.start - 1, ops.stop)}
 
     def copy(self, call: repeated_calls.Call, given: Tree, path: str) -> Any:
-        """As `Repeats.copy`."""
         used, own = self.used, self.used.open[-1]
         ops, calls = self._spans[call.path, call.begin, call.end]
         later, further = len(used.ops) - ops.start, len(used.calls) - calls.start

@@ -17,11 +17,12 @@ from profiler.data.memory import HostBytes, Memory, PhasePeak, Terms
 from profiler.data.records import AppliedOption, CallEstimate, Estimate
 from profiler.data.spans import Span
 from profiler.data.stack import Stack
+from profiler.data.units import less
 from profiler.data.workload import Workload
 from profiler.estimation.stack_notes import stack_notes
 from profiler.kernels.convolution import Convolution, route
 from profiler.kernels.cudnn_plans import Sources
-from profiler.models.spec import ModelSpec, Size
+from profiler.models.spec import ModelSpec
 
 # Attention packages whose kernels are not known from source: what they borrow is left out of the estimate.
 LOWER_BOUND = ("sage", "xformers")
@@ -62,17 +63,13 @@ def answer(
     histories = histories or Histories(traced.events, stack, context_bytes, plans_on(stack), traced.unplanned_bytes)
     peak, fresh = histories.peak, histories.fresh
     verdict, _ = histories.verdict()
-    notes = stack_notes(stack, traced.routes, traced.sources) | _unknowns(stack, context_bytes) | traced.notes
-    notes |= _workspace_notes(traced.routes, stack)
+    notes = stack_notes(stack, traced.routes, traced.sources) | traced.notes
+    notes |= _unknowns(stack, context_bytes, traced.routes)
     if left_out := sum(not fresh.sizes[number] for number in fresh.squeezed):  # in the first call, whose peak is told
         notes["peak.allocated_bytes"] = (
             f"at least: without the workspaces of {left_out} convolutions, for which there is no room"
         )
-    cached = None
-    if peak.reserved_bytes is None or peak.allocated_bytes is None:
-        notes["terms.cached"] = notes["peak.reserved_bytes"]
-    else:
-        cached = peak.reserved_bytes - peak.allocated_bytes
+    cached = less(peak.reserved_bytes, peak.allocated_bytes)
     terms = fresh.terms() | ({"workspace": None} if stack.device == "cpu" else {})
     return CallEstimate(
         stack=stack,
@@ -129,22 +126,16 @@ def estimate_of(found: CallEstimate, workload: Workload, spec: ModelSpec) -> Est
     return Estimate(**fields, workload=workload, latent=closed_form(workload, spec))
 
 
-def _unknowns(stack: Stack, context: int | None) -> dict[str, str]:
-    """Why figures are unknown, by their names."""
+def _unknowns(stack: Stack, context: int | None, routes: Mapping[str, int]) -> dict[str, str]:
+    """Why figures are unknown, or not exact, by their names."""
     device = ("baseline.device_bytes", "peak.device_bytes", "terms.context")
     if stack.device == "cpu":
-        reserved = ("baseline.reserved_bytes", "peak.reserved_bytes")
+        reserved = ("baseline.reserved_bytes", "peak.reserved_bytes", "terms.cached")
         reason = "a process's resident memory on the CPU also holds the interpreter and its libraries: not modelled"
-        return dict.fromkeys(reserved, "the CPU allocator caches nothing") | dict.fromkeys(device, reason)
+        notes = dict.fromkeys(reserved, "the CPU allocator caches nothing") | dict.fromkeys(device, reason)
+        return notes | {"terms.workspace": "no rules for CPU kernels: measured op by op instead"}
     reason = "the CUDA context of this card and build was not measured; device bytes are at least the reserved bytes"
-    return dict.fromkeys(device, reason) if context is None else {}
-
-
-def _workspace_notes(routes: Mapping[str, int], stack: Stack) -> dict[str, str]:
-    """What is not exact in the bytes that kernels borrow."""
-    if stack.device == "cpu":
-        return {"terms.workspace": "no rules for CPU kernels: measured op by op instead"}
-    notes = {}
+    notes = dict.fromkeys(device, reason) if context is None else {}
     if routes.get("convolution cudnn, closed form"):
         notes["terms.workspace"] = "approximate: see `stack.planner`"
     for package in (name for name in LOWER_BOUND if routes.get(f"attention {name}")):
@@ -157,8 +148,7 @@ def closed_form(workload: Workload, spec: ModelSpec) -> LatentEstimate:
     """The closed form for the same clip: what the latent alone takes, and the tokens of one denoiser forward."""
     contract = spec.latent
     frames = contract.latent_frames(workload.frames) * contract.temporal_compression  # a clip cut into windows has more
-    shape = (frames, workload.height, workload.width, contract.channels)
-    how = (contract.spatial_compression, contract.temporal_compression)
-    closed = estimate_video_latent_memory(*shape, *how, batch_size=workload.batch, dtype=workload.dtype)
-    size = Size(frames=workload.frames, height=workload.height, width=workload.width)
-    return closed | {"tokens_per_video": spec.tokens(size)}
+    sizes = (frames, workload.height, workload.width, contract.channels)
+    compression = (contract.spatial_compression, contract.temporal_compression)
+    closed = estimate_video_latent_memory(*sizes, *compression, batch_size=workload.batch, dtype=workload.dtype)
+    return closed | {"tokens_per_video": spec.tokens(workload)}

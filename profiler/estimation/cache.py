@@ -4,8 +4,6 @@ A key covers everything that decides the result: the model's description, the wo
 and traces. `profiler.files.cache` says where the files lie, and which of them are trusted.
 """
 
-import hashlib
-import json
 import logging
 import sys
 import time
@@ -29,7 +27,6 @@ from profiler.estimation.size_functions import size_of
 from profiler.files import cache as disk
 from profiler.files.paths import CONFIGS, installed
 from profiler.kernels.cudnn_library import front_end_version
-from profiler.kernels.cudnn_plans import digest
 from profiler.kernels.cudnn_process import NO_ANSWER
 from profiler.kernels.prices import Elsewhere
 from profiler.machine.cards import gpu_named
@@ -37,16 +34,8 @@ from profiler.models.spec import ModelSpec
 
 logger = logging.getLogger(__name__)
 Answer = TypeVar("Answer", bound=CallEstimate)
+DIGITS = 20  # of an entry's name
 FLATTEN = "TORCH_LINEAR_FLATTEN_3D"  # a trace goes by what holds here
-
-
-@dataclass(frozen=True)
-class Entry:
-    """Recordings of one question, for boxes of sizes that do not overlap but at their edges: shipped, or this user's own."""
-
-    path: Path
-    made: str
-    recordings: list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -78,9 +67,8 @@ class EstimateCache:
     @cached_property
     def key(self) -> str:
         """Names what a recording is of: everything but the size and the card."""
-        return _digest(
-            self.spec.digest, self.workload.stage, kind_of(self.workload), shipped.made_by(self.stack.torch_release)
-        )
+        made_by = shipped.made_by(self.stack.torch_release)
+        return disk.digest([self.spec.digest, self.workload.stage, kind_of(self.workload), made_by], DIGITS)
 
     @property
     def unrecordable(self) -> str | None:
@@ -107,15 +95,18 @@ class EstimateCache:
         """Keep an answer for the same question."""
         keep_answer(self._question, self.stack, replace(found, latent={}))
 
-    def recordings(self) -> Iterator[Entry]:
-        """The recordings of this question, at whatever size: this user's own first."""
+    def recordings(self) -> Iterator[tuple[Path, str, list[dict[str, Any]]]]:
+        """The recordings of this question, this user's own first: their file, when they were made, and themselves.
+
+        Those of one file are for boxes of sizes that do not overlap but at their edges.
+        """
         if self.unrecordable or not disk.is_on():
             return
         for path, data in disk.find_all("traces", self.key):
-            yield Entry(path, data["made"], data["recordings"])
+            yield path, data["made"], data["recordings"]
         if (found := self._shipped) and not self._outdated:
             path = shipped.path_of(self.workload.model, self.workload.stage)
-            yield Entry(path, found["made"], shipped.recordings_of(found, kind_of(self.workload)))
+            yield path, found["made"], shipped.recordings_of(found, kind_of(self.workload))
 
     @cached_property
     def _shipped(self) -> dict[str, Any] | None:
@@ -159,13 +150,13 @@ class EstimateCache:
 
     def _replayed(self) -> Estimate | None:
         started = time.perf_counter()
-        for entry in self.recordings():
-            for recording in entry.recordings:
+        for _, made, recordings in self.recordings():
+            for recording in recordings:
                 try:
                     traced = replay(recording, self.size, self.stack)
                 except Elsewhere:
                     continue
-                traced.notes["seconds"] = f"replayed from a recording of {entry.made}"
+                traced.notes["seconds"] = f"replayed from a recording of {made}"
                 found = answer(traced, self.stack, context_bytes=self.context_bytes, started=started)
                 return estimate_of(found, self.workload, self.spec)
         return None
@@ -194,9 +185,9 @@ def _answer_name(question: Any, stack: Stack) -> str:
     """By the question, and all the code that answers it."""
     libraries = [installed(name) for name in ("transformers", "accelerate", "peft")]
     card = gpu_named(stack.gpu)  # of a user's own file, perhaps
-    record = digest(card.properties if card else None)
+    record = disk.digest(card.properties if card else None)
     code = shipped.made_by(stack.torch_release), _own_files(), libraries
-    return _digest(question, record, code, front_end_version())
+    return disk.digest([question, record, code, front_end_version()], DIGITS)
 
 
 @cache
@@ -204,11 +195,7 @@ def _own_files() -> str:
     """Changes with every file of this package and of its plans and cards."""
     package = Path(sys.modules["profiler"].__file__ or "").parent
     folders = [*package.rglob("*.py"), *(CONFIGS / "plans").iterdir(), *(CONFIGS / "gpus").iterdir()]
-    return _digest(sorted((str(path), (status := path.stat()).st_mtime_ns, status.st_size) for path in folders))
-
-
-def _digest(*parts: Any) -> str:
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:20]
+    return disk.digest(sorted((str(path), (status := path.stat()).st_mtime_ns, status.st_size) for path in folders))
 
 
 def _today() -> str:

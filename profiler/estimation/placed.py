@@ -13,9 +13,9 @@ from profiler.data.events import first_event, first_later_event
 from profiler.data.latent import LatentEstimate
 from profiler.data.memory import HostBytes
 from profiler.data.records import AppliedOption, CallEstimate, Estimate
-from profiler.data.spans import Span, spans_of
+from profiler.data.spans import spans_of
 from profiler.data.stack import RESERVE, Stack
-from profiler.data.workload import DtypeName, MemoryOptions, Placement, Workload
+from profiler.data.workload import CAST, DtypeName, MemoryOptions, Placement, Workload
 from profiler.errors import MODEL_FAILURES, LatentmeterError, ModelError, UserError, first_line
 from profiler.estimation.answer import answer, closed_form, plans_on
 from profiler.estimation.estimator import Watched, trace_calls
@@ -127,8 +127,8 @@ class TracedGeneration:
         tell(f"replaying {len(trace.events):,} allocator events")
         laid = self.trace.host
         host = HostBytes(pinned=laid.pinned, pageable=laid.peak_pageable, peak=laid.peak)
-        plans, spans = plans_on(stack), phases_of(trace)
-        histories = Histories(trace, stack, context_bytes, plans, found.unplanned_bytes, spans)
+        spans = spans_of(trace.marks, first_event(trace), first_later_event(trace), len(trace.events))
+        histories = Histories(trace, stack, context_bytes, plans_on(stack), found.unplanned_bytes, spans)
         how: dict[str, Any] = {"context_bytes": context_bytes, "started": started, "histories": histories}
         told = answer(found, stack, **how, owners=trace.owners, host=host)
         return replace(told, notes=told.notes | self.notes), histories
@@ -213,16 +213,11 @@ def _why(run: Generation, before: Mapping[str, Any], error: Exception) -> str:
         why = f"{offload} brings weights for the forward of a {unit}, and something uses them outside of it"
         why += f"; offload {others} and none bring them all"
     elif run.placement.stream and cast:  # ModuleGroup copies each weight at its start: diffusers' group_offloading.py
-        why = f"the pipeline casts {' and '.join(cast)}, but with stream diffusers brings weights as they were before"
+        why = f"the pipeline casts {' and '.join(cast)}, but {CAST}"
         why += f"; offload {offload} without stream, model, sequential and none bring them as cast"
     else:
         return f"without data: {said}"
     return f"on a card too: {said}: {why}"
-
-
-def phases_of(trace: PlacedTrace | Priced) -> tuple[Span, ...]:
-    """The phases of a load and of one call or two, as far as they were traced."""
-    return spans_of(trace.marks, first_event(trace), first_later_event(trace), len(trace.events))
 
 
 def estimate_workload(

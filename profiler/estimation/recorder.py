@@ -78,12 +78,12 @@ def make_recording(known: EstimateCache, tell: Tell = lambda _: None, *, force: 
     found = Recorded(workload=known.workload, stack=known.stack, reason=known.unrecordable)
     if found.reason:
         return found
-    entries = [] if force else list(known.recordings())
-    for entry in entries:
-        grids = tuple(grid_of(recording) for recording in entry.recordings)
+    others: list[dict[str, Any]] = []
+    for path, day, recordings in () if force else known.recordings():
+        grids = tuple(map(grid_of, recordings))
         if any(grid.holds(known.size) for grid in grids):
-            return replace(found, grids=grids, path=str(entry.path), bytes=entry.path.stat().st_size, made=entry.made)
-    others = [recording for entry in entries for recording in entry.recordings]
+            return replace(found, grids=grids, path=str(path), bytes=path.stat().st_size, made=day)
+        others += recordings
     made = Recorder(known.workload, known.spec, known.stack, tell).recordings()
     if isinstance(made, str):
         return replace(found, reason=made, seconds=time.perf_counter() - started)
@@ -92,7 +92,7 @@ def make_recording(known: EstimateCache, tell: Tell = lambda _: None, *, force: 
         size = path.stat().st_size
     except OSError as error:
         raise UserError(f"the recording cannot be written: {error}") from error
-    grids = tuple(grid_of(recording) for recording in made)
+    grids = tuple(map(grid_of, made))
     return replace(found, grids=grids, path=str(path), bytes=size, seconds=time.perf_counter() - started)
 
 

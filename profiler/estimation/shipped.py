@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from profiler.data.workload import Workload
+from profiler.files.cache import digest
 from profiler.files.paths import CONFIGS, installed
 from profiler.models.spec import ModelSpec
 
@@ -88,11 +89,6 @@ def in_dtype(recordings: list[dict[str, Any]], kind: str) -> list[dict[str, Any]
     return [one | {"kinds": json.loads(json.dumps(one["kinds"]).replace(bf16, other))} for one in recordings]
 
 
-def digest_of(made: dict[str, str]) -> str:
-    """The code as one text."""
-    return hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()[:12]
-
-
 def why_not(found: dict[str, Any], workload: Workload, spec: ModelSpec, release: tuple[int, int, int]) -> str | None:
     """Why what is shipped for a stage does not serve this model and torch; None where it does."""
     made, here = read_table(), made_by(release)
@@ -100,7 +96,7 @@ def why_not(found: dict[str, Any], workload: Workload, spec: ModelSpec, release:
     if others:
         return "the recordings are of " + ", ".join(f"{name} {made['by'][name]}, not {here[name]}" for name in others)
     name = f"{workload.model}/{workload.stage}"
-    if made["files"].get(name) != digest_of(here) or found["spec"] != spec.digest:
+    if made["files"].get(name) != digest(here) or found["spec"] != spec.digest:
         return "the recordings are of other code than that which is installed"
     return None
 
@@ -132,7 +128,7 @@ def content_of(files: Iterable[Path], record: Path | None = None) -> str:
         status = path.stat()
         row = rows.get(path.relative_to(record.parents[1]).as_posix(), "") if record else ""
         if status.st_mtime_ns > written or not row.endswith(f",{status.st_size}"):
-            digest = hashlib.sha256(path.read_bytes()).digest()
-            row = f"sha256={base64.urlsafe_b64encode(digest).decode().rstrip('=')},{status.st_size}"
+            content = hashlib.sha256(path.read_bytes()).digest()
+            row = f"sha256={base64.urlsafe_b64encode(content).decode().rstrip('=')},{status.st_size}"
         told.update(f"{_told(path)} {row}\n".encode())
     return told.hexdigest()[:20]

@@ -21,7 +21,7 @@ def stack_notes(stack: Stack, routes: Mapping[str, int], sources: Sources) -> di
         "stack.planner": say_closed_form(routes, sources),
         "stack.cudnn": "; ".join(filter(None, (say_plans(stack, sources), say_old_cudnn(stack)))),
         "stack.plans": say_siblings(stack, sources),
-        "stack.memory": UNIFIED if stack.capability == (12, 1) else "",
+        "stack.memory": UNIFIED if stack.unified else "",
         "stack.convolutions": say_slow_convolutions(stack, routes),
     }
     return {name: text for name, text in said.items() if text}
@@ -48,26 +48,24 @@ def say_siblings(stack: Stack, sources: Sources) -> str:
 
 def say_plans(stack: Stack, sources: Sources) -> str:
     """That plans are those of another cuDNN than the stack's, and how many distinct convolutions which one planned."""
-    counts = {
-        format_cudnn(version): count
+    others = [
+        f"{count} distinct convolutions is by plans of cuDNN {format_cudnn(version)}"
         for version, count in sorted(sources.planned_by.items())
         if version // 100 != (stack.cudnn or version) // 100
-    }
-    if not counts:
+    ]
+    if not others:
         return ""
-    said = " and ".join(
-        f"{count} distinct convolutions is by plans of cuDNN {version}" for version, count in counts.items()
-    )
+    said = " and ".join(others)
     return f"workspace of {said}: those of {format_cudnn(stack.cudnn)} are not known, and may borrow more or less"
 
 
 def say_slow_convolutions(stack: Stack, routes: Mapping[str, int]) -> str:
     """That convolutions go without cuDNN, and what that costs."""
-    slow = {name: routes.get(f"convolution {name}", 0) for name in ("vol2col", "im2col")}
-    if not any(slow.values()):
+    counts = {name: routes.get(f"convolution {name}", 0) for name in ("vol2col", "im2col")}
+    slow = " and ".join(f"{count} by {name}" for name, count in counts.items() if count)
+    if not slow:
         return ""
-    count = " and ".join(f"{number} by {name}" for name, number in slow.items() if number)
     return (
-        f"convolutions: {count}, not by cuDNN: {why_without_cudnn(stack)}; such a convolution writes every output position "
+        f"convolutions: {slow}, not by cuDNN: {why_without_cudnn(stack)}; such a convolution writes every output position "
         "with all its taps, several times the memory"
     )

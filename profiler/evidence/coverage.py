@@ -4,10 +4,8 @@ import inspect
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import date
 from typing import Any, Literal
 
-from profiler.data.text import for_markdown
 from profiler.data.units import format_bytes, round_up
 from profiler.data.workload import StageName
 from profiler.errors import LatentmeterError, UserError
@@ -158,25 +156,3 @@ def summary(trials: Sequence[Trial]) -> str:
         parts.append(f"{kind}s {len(tried - failed)} of {len(tried)}")
     outside = sum(trial.status == "out of scope" for trial in trials)
     return ", ".join([*parts, f"out of scope {outside}"])
-
-
-def to_markdown(trials: Sequence[Trial], gpu: str) -> str:
-    """The table of a file: command, versions, date, a row a stage."""
-    import diffusers
-    import torch
-
-    lines = [
-        "# Coverage",
-        "",
-        f"{summary(trials)}.",
-        "",
-        f"`latentmeter coverage --gpu {gpu}`, {date.today().isoformat()}, diffusers {diffusers.__version__}, "
-        f"torch {torch.__version__}. Estimated, nothing measured: *ok* says that the class was traced from end to end, and, "
-        "for autoencoders, that its output has the shape of its contract. A case begins with the catalog's model, or with "
-        "the class where its defaults were taken, or the values of configs/inputs.yaml.",
-        "",
-        "| class | stage | result | case | peak allocated | remark |",
-        "|---|---|---|---|---|---|",
-    ]
-    lines += ["| " + " | ".join(map(for_markdown, trial.cells)) + " |" for trial in trials]
-    return "\n".join(lines) + "\n"

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from profiler.data.units import ELEMENT_BYTES, MIB
 from profiler.data.workload import Workload
-from profiler.models.spec import ModelSpec, Size
+from profiler.models.spec import ModelSpec
 
 Peer = Literal["comfyui", "invokeai", "weights-only", "weights+20%"]
 QUANTITY: dict[Peer, str] = {
@@ -151,8 +151,7 @@ def _at_once(workload: Workload) -> int:
 
 def _latent(workload: Workload, spec: ModelSpec) -> tuple[int, int, int]:
     """Latent frames, height and width."""
-    size = Size(frames=workload.frames, height=workload.height, width=workload.width)
-    *_, height, width = spec.latent.shape(1, size)
+    *_, height, width = spec.latent.shape(1, workload)
     return spec.latent.latent_frames(workload.frames), height, width
 
 

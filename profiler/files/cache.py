@@ -29,6 +29,11 @@ logger = logging.getLogger(__name__)
 _LEFT_ALONE: ContextVar[bool] = ContextVar("_LEFT_ALONE", default=False)
 
 
+def digest(data: Any, digits: int = 12) -> str:
+    """Hex digits over what JSON can say of whatever decides an entry: equal ones mean the same."""
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:digits]
+
+
 def is_on() -> bool:
     """Whether the disk is used."""
     return os.environ.get("LATENTMETER_CACHE", "on").lower() not in OFF and not _LEFT_ALONE.get()

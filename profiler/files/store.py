@@ -78,7 +78,6 @@ class RunStore:
             yield
 
     def begin(self, header: RunHeader) -> None:
-        """Write the header."""
         write_atomically(self.header_path, json.dumps(asdict(header), indent=2, allow_nan=False) + "\n")
 
     def replace_by(self, header: RunHeader) -> None:

@@ -41,7 +41,6 @@ class Convolution:
 
     @property
     def element_size(self) -> int:
-        """Bytes of an element."""
         return ELEMENT_BYTES[self.dtype]
 
     @property
@@ -70,8 +69,8 @@ def has_cudnn(dtype: str, stack: Stack) -> bool:
 def route(conv: Convolution, stack: Stack) -> str:
     """`cudnn`, `depthwise` (native kernel), or the slow paths `im2col` and `vol2col`: bf16 before Ampere, and 16-bit 3D
     in torch 2.9 and 2.10."""
-    if _is_depthwise(conv):
-        return "depthwise"
+    if conv.groups == conv.x[1] > 1 and not conv.transposed and not conv.channels_last:
+        return "depthwise"  # ATen's own kernel takes NCHW; channels-last goes to cuDNN
     if not has_cudnn(conv.dtype, stack):
         return "vol2col" if len(conv.x) == 5 else "im2col"
     skipped = len(conv.x) == 5 and conv.dtype in HALF and conv.kernel_volume > 1 and not conv.channels_last
@@ -194,11 +193,6 @@ def _copies_bytes(conv: Convolution, *, output: bool) -> int:
 def most_workspace_bytes(conv: Convolution) -> int:
     """What the engine of cuDNN takes that stages most: input, weights and output, whatever their order."""
     return _copies_bytes(conv, output=True) + HOPPER_HEADER
-
-
-def _is_depthwise(conv: Convolution) -> bool:
-    # ATen's own depthwise kernel takes NCHW; channels-last goes to cuDNN.
-    return conv.groups == conv.x[1] > 1 and not conv.transposed and not conv.channels_last
 
 
 def skips_cudnn_conv3d(stack: Stack) -> bool:

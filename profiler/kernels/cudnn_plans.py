@@ -16,7 +16,6 @@ H100 plans 556 of them otherwise than the H200, so siblings' answers come next. 
 without.
 """
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -28,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from profiler.data.stack import Stack, format_cudnn
-from profiler.files.cache import find, keep
+from profiler.files.cache import digest, find, keep
 from profiler.kernels.convolution import Convolution, is_beyond_32_bit
 from profiler.kernels.cudnn_library import FIRST_WITHOUT_DEVICE, front_end_version, installed_cudnn
 from profiler.kernels.cudnn_process import CudnnProcess, SilentError
@@ -146,7 +145,8 @@ class Planner:
             self._process = None
         if self.answered["asked"]:
             with suppress(OSError):  # a disk that takes nothing: the next process asks again
-                keep("plans", self._name, self._read() | self.kept)  # another process may have kept some meanwhile
+                others = find("plans", self._name) or {}  # another process may have kept some meanwhile
+                keep("plans", self._name, others | self.kept)
 
     @cached_property
     def _planned_card(self) -> Gpu | None:
@@ -173,9 +173,6 @@ class Planner:
     @cached_property
     def kept(self) -> dict[str, int]:
         """What was asked before on this machine, and is since."""
-        return self._read()
-
-    def _read(self) -> dict[str, int]:
         return find("plans", self._name) or {}
 
     @property
@@ -240,8 +237,3 @@ def question_of(conv: Convolution, *, tf32: bool) -> str:
     order = "channels_last" if conv.channels_last else "contiguous"
     mode = ("tf32" if tf32 else "ieee") if conv.dtype == "float32" else "half"
     return " ".join([conv.dtype, *numbers, str(conv.groups), order, mode])
-
-
-def digest(record: dict[str, Any] | None) -> str:
-    """Twelve hex digits over a property record."""
-    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:12]

@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 from profiler.allocator.settings import MIN_BLOCK
-from profiler.data.events import Block, alive_at
-from profiler.data.memory import ALLOCATED_TERMS, AliveTensor, Borrowed, PeakAt
+from profiler.data.events import Block, alive_at, described
+from profiler.data.memory import ALLOCATED_TERMS, Borrowed, PeakAt
 from profiler.data.records import Measurement
 from profiler.data.units import round_up
 from profiler.measurement.meter import Meter, OpPeak
@@ -31,13 +31,15 @@ def attribute(seen: Measurement, watch: Observer, meter: Meter) -> Measurement:
         sums["weights"] = next(r.end.allocated_bytes or 0 for r in seen.readings if r.phase == "model")
         sums["inputs"] = (seen.baseline.allocated_bytes or 0) - sums["weights"]
     workspace = max(0, (seen.peak.allocated_bytes or 0) - sum(sums.values()))
-    place = _op_before(peaks, at) if on_cpu else highest
+    place = highest
+    if on_cpu:  # the last op that began before that event
+        place = max((p for p in peaks if p.event < at), key=lambda p: p.event, default=peaks[0])
     module, op = watch.ops[place.op]
     return replace(
         seen,
         terms=replace(seen.terms, **sums, workspace=workspace),
         peak_at=PeakAt(module=module, op=op),
-        largest=tuple(_describe(watch, block, on_cpu) for block in alive[:MOST]),
+        largest=tuple(described(b, _size(b, on_cpu), *_made_by(watch, b)) for b in alive[:MOST]),
         attribution_peak_bytes=highest.peak,
         borrowed=_most_borrowed(watch, peaks),
         notes=seen.notes | _difference(highest.peak, seen.peak.allocated_bytes),
@@ -61,11 +63,6 @@ def _tensor_peak(watch: Observer) -> int:
     return position
 
 
-def _op_before(peaks: list[OpPeak], event: int) -> OpPeak:
-    """The op during which the event at `event - 1` happened: the last that began before it."""
-    return max((p for p in peaks if p.event < event), key=lambda p: p.event, default=peaks[0])
-
-
 def _most_borrowed(watch: Observer, peaks: list[OpPeak]) -> tuple[Borrowed, ...]:
     worst = sorted(peaks, key=lambda p: -p.borrowed)[:MOST]
     return tuple(
@@ -73,11 +70,8 @@ def _most_borrowed(watch: Observer, peaks: list[OpPeak]) -> tuple[Borrowed, ...]
     )
 
 
-def _describe(watch: Observer, block: Block, on_cpu: bool) -> AliveTensor:
-    module, op = watch.ops[block.op] if block.phase == "cold" else ("", "resident")
-    return AliveTensor(
-        bytes=_size(block, on_cpu), shape=block.shape, dtype=block.dtype, term=block.term, module=module, op=op
-    )
+def _made_by(watch: Observer, block: Block) -> tuple[str, str]:
+    return watch.ops[block.op] if block.phase == "cold" else ("", "resident")
 
 
 def _size(block: Block, on_cpu: bool) -> int:

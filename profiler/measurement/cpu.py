@@ -109,7 +109,6 @@ class CpuMeter(Meter):
         return self._watch
 
     def op_peaks(self) -> list[OpPeak]:
-        """Op by op, in bytes reported by the allocator."""
         found = []
         for interval in self._intervals:
             if interval.label != "phase":

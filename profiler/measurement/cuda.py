@@ -106,7 +106,6 @@ class CudaMeter(Meter):
         return self._watch
 
     def op_peaks(self) -> list[OpPeak]:
-        """Op by op, in bytes allocated."""
         return self._watch.peaks if self._watch else []
 
     def stream(self) -> Stream | None:
@@ -117,7 +116,6 @@ class CudaMeter(Meter):
         return cuda_events.stream(recorded, self._starts, self._watch, self._watch.peaks) if recorded[0] else None
 
     def describe(self) -> dict[str, Any]:
-        """NVML's summary over the whole measurement."""
         return self._sampler.summary()
 
     def reasons(self) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,25 +47,19 @@ class Cut:
     pinned: int | None
 
 
-class Meter(ABC):
+class Meter(AbstractContextManager["Meter"], ABC):
     """Measures phases on one device. A context manager: readings are complete only after it has been left."""
 
     device: torch.device
     stack: Stack
     kind: DeviceKind
 
-    @abstractmethod
-    def __enter__(self) -> "Meter": ...
-
-    @abstractmethod
-    def __exit__(self, *error: object) -> None: ...
-
     @contextmanager
     @abstractmethod
     def phase(self, name: Phase) -> Iterator[None]:
         """Measure the enclosed code; a repeated name (`warm`) gives a reading of its own."""
 
-    def resident(self, values: Any) -> None:  # noqa: B027 - an allocator that sees them all needs nothing
+    def resident(self, values: Any) -> None:
         """The tensors in `values` are resident from now on. For a device whose allocator does not see all of them."""
 
     @abstractmethod

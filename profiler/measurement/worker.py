@@ -168,7 +168,6 @@ class Worker(Watcher):
 
     @property
     def device(self) -> torch.device:
-        """Where everything is."""
         return self._meter.device
 
     @contextmanager
@@ -194,7 +193,6 @@ class Worker(Watcher):
             gc.collect()
 
     def empty_cache(self) -> None:
-        """Give cached segments back."""
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 

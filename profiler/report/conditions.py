@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from profiler.comparison.case import Comparison
 from profiler.data.stack import Stack, format_cudnn
@@ -12,29 +11,21 @@ from profiler.report.words import PROVENANCES, plural, provenance_of
 NO_GPU = "none: CPU"
 
 
-@dataclass(frozen=True)
-class StackUse:
-    """A distinct stack, and what it was used for in words."""
-
-    stack: Stack
-    roles: str
-
-
-def stack_uses(comparisons: Iterable[Comparison]) -> list[StackUse]:
-    """Each distinct stack once, in order of appearance."""
+def stack_uses(comparisons: Iterable[Comparison]) -> list[tuple[Stack, str]]:
+    """Each distinct stack once, in order of appearance, and what it was used for in words."""
     found: dict[str, tuple[Stack, Counter[str]]] = {}
     for comparison in comparisons:
         for role, stack in _roles(comparison):
             found.setdefault(stack.fingerprint, (stack, Counter()))[1][role] += 1
     return [
-        StackUse(stack, ", ".join(f"{role} ({plural(count, 'case')})" for role, count in roles.items()))
+        (stack, ", ".join(f"{role} ({plural(count, 'case')})" for role, count in roles.items()))
         for stack, roles in found.values()
     ]
 
 
-def stack_rows(uses: Sequence[StackUse]) -> list[tuple[str, list[str], bool]]:
+def stack_rows(uses: Sequence[tuple[Stack, str]]) -> list[tuple[str, list[str], bool]]:
     """The stacks as a table: of each field its label, its text on each stack, and whether they differ in it."""
-    facts = [_facts(use.stack) for use in uses]
+    facts = [_facts(stack) for stack, _ in uses]
     labels = dict.fromkeys(label for fact in facts for label in fact)
     columns = [(label, [fact.get(label, "not set") for fact in facts]) for label in labels]
     return [(label, texts, len(set(texts)) > 1) for label, texts in columns if set(texts) != {NO_GPU}]

@@ -35,25 +35,18 @@ class Series:
         return peak_of(self.points[-1][1]) or 0
 
 
-@dataclass(frozen=True)
-class Chart:
-    """The drawing, what it is over, the series drawn, and how many are not."""
+def draw_growth(comparisons: Iterable[Comparison]) -> list[dict[str, Any]]:
+    """Growth with frames and with area, or with all pixels where both change at once. Without a series, no chart.
 
-    drawing: Markup
-    over: str
-    series: Sequence[Series]
-    hidden: int
-
-
-def draw_growth(comparisons: Iterable[Comparison]) -> list[Chart]:
-    """Growth with frames and with area, or with all pixels where both change at once. Without a series, no chart."""
+    A chart is its `drawing`, what it is `over`, the `series` drawn, and how many are `hidden`.
+    """
     rows = [row for row in comparisons if row.record.measurement or row.record.estimate]
     found = [_chart("frames", rows, "frames"), _chart("area in pixels", rows, "height", "width")]
     whole = _chart("pixels of the clip", rows, "frames", "height", "width")
     return [chart for chart in found if chart] or [chart for chart in (whole,) if chart]
 
 
-def _chart(over: str, rows: Sequence[Comparison], *axes: str) -> Chart | None:
+def _chart(over: str, rows: Sequence[Comparison], *axes: str) -> dict[str, Any] | None:
     """The chart over the product of `axes`: cases are one series where their workloads differ in these alone."""
     groups: dict[Hashable, list[Comparison]] = defaultdict(list)
     for row in rows:
@@ -62,7 +55,8 @@ def _chart(over: str, rows: Sequence[Comparison], *axes: str) -> Chart | None:
     series = [line for group in groups.values() if (line := _series(group, over, axes)) is not None]
     series.sort(key=lambda line: -line.end)
     drawn = series[:MOST]
-    return Chart(_draw(over, drawn), over, drawn, len(series) - len(drawn)) if drawn else None
+    hidden = len(series) - len(drawn)
+    return {"drawing": _draw(over, drawn), "over": over, "series": drawn, "hidden": hidden} if drawn else None
 
 
 def _series(rows: Sequence[Comparison], over: str, axes: Sequence[str]) -> Series | None:

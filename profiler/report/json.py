@@ -23,7 +23,7 @@ def render_json(contents: Mapping[str, Any]) -> str:
         "cautions": contents["cautions"],
         "conditions": dict(contents["about"].facts)
         | {"Kind of numbers": contents["kinds"], "Cases ran": contents["period"]},
-        "stacks": [asdict(use.stack) | {"used": use.roles} for use in contents["uses"]],
+        "stacks": [asdict(stack) | {"used": roles} for stack, roles in contents["uses"]],
     }
     cases = ",\n  ".join(rows)  # a line each
     return json.dumps(data, indent=1).removesuffix("\n}") + f',\n "cases": [\n  {cases}\n ]\n}}\n'

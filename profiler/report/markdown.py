@@ -6,6 +6,7 @@ escaped, and a value never ends its table cell.
 
 import re
 from collections.abc import Mapping, Sequence
+from datetime import date
 from functools import cache
 from typing import Any
 
@@ -14,6 +15,8 @@ from markupsafe import Markup
 
 from profiler.comparison.case import Comparison
 from profiler.data.text import for_markdown
+from profiler.evidence.coverage import Trial
+from profiler.files.paths import installed
 from profiler.report import cells, words
 from profiler.report.cells import SIDES, STEPS, Cell, Footnotes, Table
 from profiler.report.engine import environment
@@ -40,6 +43,13 @@ def render_markdown(contents: Mapping[str, Any]) -> str:
             phases=[(one.record, phase_table(one, contents["measured"])) for one in comparisons],
         )
     )
+
+
+def render_coverage(trials: Sequence[Trial], summary: str, gpu: str) -> str:
+    """What `evidence/coverage.py` tried of diffusers' classes, as the text of a file: versions, date, a row a stage."""
+    about = {"diffusers": installed("diffusers"), "torch": installed("torch"), "date": date.today().isoformat()}
+    template = markdown_environment().get_template("coverage.md")
+    return template.render(trials=trials, summary=summary, gpu=gpu, **about)
 
 
 def _waterfalls(comparisons: Sequence[Comparison], notes: Footnotes) -> Table:

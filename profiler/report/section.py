@@ -10,6 +10,7 @@ from itertools import chain
 from typing import Any
 
 from profiler.comparison.case import Comparison
+from profiler.data.memory import SECOND
 from profiler.data.records import AppliedOption, Estimate, Measurement, Record
 from profiler.data.units import format_bytes, format_percent
 from profiler.data.workload import option_names
@@ -60,7 +61,9 @@ def _waterfall(comparison: Comparison, word: str, notes: Footnotes) -> list[Bloc
     }.get((record.estimate is not None, record.measurement is not None), "")
     if phases := phase_rows(comparison):
         caption = f"{side}Allocated at the peak of each phase, in order of time; shaded: the second call."
-        return [["chart", caption, words.name_of(comparison), [row.step for row in phases], word]]
+        bars = [(call, [cell.content for cell in row[:3]]) for call, row in phases]
+        phased = [[name, "total" if call == SECOND else "term", *sizes] for call, (name, *sizes) in bars]
+        return [["chart", caption, words.name_of(comparison), phased, word]]
     caption = (
         f"{side}Each term starts where the one above ends. The latent is part of the inputs or outputs and not added."
     )

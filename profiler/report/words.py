@@ -80,19 +80,14 @@ def write_explained(comparisons: Iterable[Comparison]) -> list[str]:
 
 def provenance_of(comparison: Comparison) -> Provenance:
     """Where the numbers of a row come from."""
-    record = comparison.record
-    if record.measurement:
-        kind = record.measurement.device_kind
-        return "measured" if kind == "cuda" else kind
-    return "estimated" if record.estimate else "none"
+    kind = comparison.record.kind
+    return "measured" if kind == "cuda" else kind
 
 
 def measured_word(comparisons: Iterable[Comparison]) -> str:
     """What the side beside the estimates is to be called: `measured`, `dry run`, or both where both are there."""
-    kinds = {row.record.measurement.device_kind == "dry" for row in comparisons if row.record.measurement}
-    return {frozenset([True]): "dry run", frozenset([True, False]): "measured or dry run"}.get(
-        frozenset(kinds), "measured"
-    )
+    dry = [row.record.kind == "dry" for row in comparisons if row.record.measurement]
+    return ("dry run" if all(dry) else "measured or dry run") if any(dry) else "measured"
 
 
 def write_age(

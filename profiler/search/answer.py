@@ -79,4 +79,4 @@ class Answer:
         notes = {name: text for name, text in best.estimate.notes.items() if name.startswith(NOTES)}
         if best.setting.expandable:  # that is the answer's own, and no setting of who asks
             notes = {name: text for name, text in notes.items() if name not in ("stack.settings", "stack.alloc_conf")}
-        return {**notes, **self.question.notes} | ({"unified": UNIFIED} if self.question.unified else {})
+        return {**notes, **self.question.notes} | ({"unified": UNIFIED} if self.question.stack.unified else {})

@@ -42,7 +42,7 @@ def _offload(price: str, offload: OffloadName, **rest: bool) -> Change:
     placement = Placement(offload=offload, **rest)
 
     def applies(question: Question) -> bool:
-        movable = question.whole and not question.unified and question.base.placement == ON_CARD
+        movable = question.whole and not question.stack.unified and question.base.placement == ON_CARD
         return movable and (question.ram is not None or not placement.low_cpu_mem)
 
     return Change(

@@ -76,11 +76,10 @@ def _largest(question: Question, vae: StageQuestion, all_at_once: int, pieces: l
     where it gets all of them wrong.
     """
     fails, fits, wrong, wanted = -1, len(pieces), False, float(all_at_once)
-    if (
-        question.vae_alone
-        and (whole := question.vae_alone.ask(of_vae_alone(vae, Setting(dtype=pieces[0][1].dtype)))).found
-    ):
-        wanted *= vae.capacity / whole.safe
+    if own := question.vae_alone:
+        whole = own.ask(of_vae_alone(vae, Setting(dtype=pieces[0][1].dtype)))
+        if whole.found:
+            wanted *= vae.capacity / whole.safe
     while fits - fails > 1:
         fitting = next((at for at, (size, _) in enumerate(pieces) if size <= wanted), fits)
         size, setting = pieces[at := min(max(fitting, fails + 1), fits - 1)]

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from profiler.data.units import format_bytes
+from profiler.data.workload import CAST
 from profiler.search.changes import Combination, without
 from profiler.search.parts import lower_bounds
 from profiler.search.question import GenerationQuestion, Question
@@ -12,7 +13,6 @@ from profiler.search.trial import Trial
 from profiler.search.troubles import is_enough, is_heavy, may_help
 from profiler.search.vae_switches import refusal
 
-CAST = "with stream diffusers brings weights as they were before"  # of a trial that was refused: estimation/placed.py
 WORTH = 0.01  # of a peak: a change that takes less away is of no use
 
 

@@ -20,7 +20,6 @@ from profiler.models.spec import ModelSpec, Size
 from profiler.search.setting import Setting
 from profiler.search.trial import Trial
 
-UNIFIED = (12, 1)  # the architecture of GB10 alone, whose GPU has the host's memory
 SIZES = ("frames", "height", "width")
 UNPUBLISHED = Size(frames=1, height=512, width=512)  # what is run of a pipeline whose size nobody publishes
 
@@ -70,11 +69,6 @@ class Question:
     def takes_frames_as_batch(self) -> bool:
         """Whether it is a clip whose VAE knows pictures alone, and takes its frames as a batch."""
         return self.model is not None and self.size["frames"] > 1 and self.model.latent.layout == "BCHW"
-
-    @property
-    def unified(self) -> bool:
-        """Whether the card's memory is the host's: what is moved there still takes it."""
-        return self.stack.capability == UNIFIED
 
     @property
     def whole(self) -> bool:

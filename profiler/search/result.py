@@ -88,12 +88,9 @@ class Fit:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON has it: the plainest way's keys at the top, `alternatives` with the same ones."""
-        rest = {
-            "model": self.model, "stage": self.stage, "size": self.size, "gpu": self.gpu, "line": self.line,
-            "alternatives": [way.to_dict() for way in self.alternatives], "in_the_way": list(self.in_the_way),
-            "would_fit": list(self.would_fit), "largest": self.largest, "left_out": self.left_out, "notes": self.notes,
-        }  # fmt: skip
-        return self.way.to_dict() | rest
+        own = {name: value for name, value in vars(self).items() if name not in ("way", "why_not")}
+        told = {"line": self.line, "alternatives": [way.to_dict() for way in self.alternatives]}
+        return self.way.to_dict() | own | told
 
 
 def way_of(question: Question, trial: Trial) -> Way:

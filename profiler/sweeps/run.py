@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from profiler._version import __version__
-from profiler.data.events import Events
-from profiler.data.records import Estimate, Failure, Record
+from profiler.data.records import Failure, Record
 from profiler.data.stack import Stack
 from profiler.data.units import check_number
 from profiler.errors import LatentmeterError, UserError
@@ -209,7 +208,11 @@ def _measured(
 
     The events of the estimate are saved where those of the measurement were.
     """
-    found, trace, notes = _estimate(case, stack)
+    found, trace, notes = None, None, {}
+    try:
+        found, trace = estimate_case(case.workload, case.spec, stack)
+    except LatentmeterError as error:
+        notes["estimate"] = str(error)
     timeout = sweep.timeout_seconds if remaining is None else min(sweep.timeout_seconds, remaining)
     outcome = measure_in_process(
         case.workload,
@@ -234,13 +237,6 @@ def _measured(
 
 def _at_start(message: str) -> Failure:
     return Failure(phase="start", message=message)
-
-
-def _estimate(case: Case, stack: Stack) -> tuple[Estimate | None, Events | None, dict[str, str]]:
-    try:
-        return *estimate_case(case.workload, case.spec, stack), {}
-    except LatentmeterError as error:
-        return None, None, {"estimate": str(error)}
 
 
 def _least_seconds(case: Case) -> float:

@@ -18,8 +18,9 @@ from profiler.commands.verbose import verbose_option
 from profiler.comparison.case import compare
 from profiler.data.text import for_csv, for_html, for_markdown, visible
 from profiler.diagnosis.export import WRITERS
-from profiler.evidence.coverage import Trial, to_markdown
+from profiler.evidence.coverage import Trial, summary
 from profiler.files.store import RunHeader, RunStore
+from profiler.report.markdown import render_coverage
 from tests.diagnosis.handmade import Story
 from tests.report import records_factory as make
 
@@ -101,7 +102,7 @@ def test_an_export(kind: str) -> None:
 
 def test_the_table_of_coverage() -> None:
     trial = Trial(class_name=make.CONTROL, kind="denoiser", stage=None, status="failed", reason=make.CONTROL)
-    text = to_markdown([trial], "h200")
+    text = render_coverage([trial], summary([trial]), "h200")
     assert ACTIVE.findall(text) == []
     assert len(re.findall(r"(?<!\\)\|", text.splitlines()[-1])) == 7
 

@@ -16,12 +16,13 @@ from profiler import api
 from profiler.commands.hotspots import show_hotspots
 from profiler.data.workload import MemoryOptions, Placement
 from profiler.diagnosis.dead_weight import DeadWeight
-from profiler.diagnosis.generation import generation_hotspots, profile_pipeline
+from profiler.diagnosis.generation import generation_hotspots, profile_traced
+from profiler.diagnosis.held import HeldTrace
 from profiler.diagnosis.hotspots import Hotspots, summarize
 from profiler.diagnosis.lives import SPENT
 from profiler.diagnosis.profile import Profile
 from profiler.estimation import placed
-from profiler.estimation.placed import trace_placed
+from profiler.estimation.placed import trace_generation, trace_placed
 from profiler.machine.target import target_stack
 from profiler.report.hotspots import render_page
 from tests.pipelines import PIPELINES
@@ -53,8 +54,8 @@ class Hoarder(diffusers.FluxPipeline):
 def profiled(name: str, kind: Any = None, **placement: Any) -> Profile:
     pipe, call = PIPELINES[name]()
     pipe.__class__ = kind or type(pipe)
-    asked = Placement(**placement)
-    return profile_pipeline(pipe, call, asked, STACK, name=name)
+    traced = trace_generation(pipe, pipe, call, Placement(**placement), STACK, kind=HeldTrace)
+    return profile_traced(traced, STACK, None, name)[0]
 
 
 def dead(found: Hotspots) -> list[DeadWeight]:

@@ -20,6 +20,7 @@ from profiler.estimation.cache import EstimateCache
 from profiler.estimation.estimator import trace_stage
 from profiler.estimation.recorder import at, drawn
 from profiler.estimation.recording import replay
+from profiler.files.cache import digest
 from profiler.kernels.prices import Elsewhere
 from profiler.machine.cards import assumed_stack, gpu
 from profiler.models.catalog import catalog_model
@@ -27,7 +28,7 @@ from tests.scripts import load_script
 
 STACK = assumed_stack(gpu("h200"))
 TABLE = shipped.read_table()
-NOW = shipped.digest_of(shipped.made_by(STACK.torch_release))
+NOW = digest(shipped.made_by(STACK.torch_release))
 NAMES = sorted(name for name in TABLE["files"] if shipped.path_of(*name.split("/")).is_file())
 WITHOUT_TORCH = "import sys; sys.modules['torch'] = None; from profiler.__main__ import main; main()"
 
@@ -54,8 +55,8 @@ def test_an_edit_of_what_is_traced_is_noticed_and_else_its_record_believed(tmp_p
     a, b = package / "a.py", package / "b.py"
     a.write_text("x = 1\n")
     b.write_text("y = 1\n")
-    digest = base64.urlsafe_b64encode(hashlib.sha256(a.read_bytes()).digest()).decode().rstrip("=")
-    record.write_text(f"models/a.py,sha256={digest},6\nmodels/b.py,sha256=believed,6\nsome-1.0.dist-info/RECORD,,\n")
+    content = base64.urlsafe_b64encode(hashlib.sha256(a.read_bytes()).digest()).decode().rstrip("=")
+    record.write_text(f"models/a.py,sha256={content},6\nmodels/b.py,sha256=believed,6\nsome-1.0.dist-info/RECORD,,\n")
 
     def found(*, read: bool = False) -> str:
         return shipped.content_of(package.rglob("*.py"), None if read else record)

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from profiler.evidence.coverage import Trial, class_names, out_of_scope, summary, to_markdown, try_class
+from profiler.evidence.coverage import Trial, class_names, out_of_scope, summary, try_class
+from profiler.report.markdown import render_coverage
 
 RESULTS = Path(__file__).parents[2] / "results" / "coverage.md"
 
@@ -54,7 +55,7 @@ def test_the_summary_counts_classes_of_which_every_stage_estimates() -> None:
         Trial("C", "denoiser", None, "out of scope", reason="sound"),
     ]
     assert summary(trials) == "autoencoders 0 of 1, denoisers 1 of 1, out of scope 1"
-    assert "| A | decode | failed | - | - | why \\| not |" in to_markdown(trials, "h200")
+    assert "| A | decode | failed | - | - | why \\| not |" in render_coverage(trials, summary(trials), "h200")
 
 
 def test_the_command_reports_and_fails_with_a_class(latentmeter: Callable[..., Any], tmp_path: Path) -> None:

@@ -124,8 +124,8 @@ def test_terms_that_do_not_add_up_leave_a_number():
 
 def test_each_stack_stands_once_with_what_it_was_used_for():
     uses = stack_uses(compare_all(make.sample()))
-    assert [use.stack.title.split(",")[0] for use in uses] == ["NVIDIA H200", "CPU", "NVIDIA H200", "NVIDIA H200"]
-    assert uses[0].roles == "measured on (4 cases), estimated for (4 cases), tried on (2 cases)"
+    assert [stack.title.split(",")[0] for stack, _ in uses] == ["NVIDIA H200", "CPU", "NVIDIA H200", "NVIDIA H200"]
+    assert uses[0][1] == "measured on (4 cases), estimated for (4 cases), tried on (2 cases)"
     rows = {label: row for label, *row in stack_rows(uses)}
     texts, differs = rows["cuDNN"]
     assert texts == ["9.10.2", "none: CPU", "9.10.2", "9.20.0"]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from profiler.data.memory import Memory
-from profiler.data.workload import Placement
+from profiler.data.workload import CAST, Placement
 from profiler.errors import ModelError
 from profiler.machine.cards import find_gpu
 from profiler.machine.target import target_stack
@@ -19,7 +19,7 @@ from profiler.search.instead import unlike
 from profiler.search.largest import MOST_WHOLE, largest
 from profiler.search.parts import denoiser_at_least, lower_bounds, of_vae_alone
 from profiler.search.pieces import SIDES, _beside_others, _has_room, may_fit, with_chunks, with_tiles
-from profiler.search.pruning import CAST, Pruning
+from profiler.search.pruning import Pruning
 from profiler.search.question import GenerationQuestion, StageQuestion
 from profiler.search.search import CACHE, Search
 from profiler.search.setting import Setting
