@@ -61,9 +61,7 @@ def hotspots(
     asked = generation_asked(values)
     if "placement" in asked and asked["stage"] != "generate":
         stage = asked["stage"]
-        raise UserError(
-            f"stage: no hot spots of {stage} within a generation alone; --stage generate has them by phases"
-        )
+        raise UserError(f"stage: no hot spots of {stage} within a generation alone; --stage generate has them by phase")
     found, profile = profiler.hotspots(model, run=measured, remedies=not no_remedies, **asked)
     write_exports(profile, paths)
     if out is not None:

@@ -225,9 +225,7 @@ def estimate_workload(
 ) -> tuple[Estimate, PlacedTrace]:
     """The estimate of a whole generation as a case of a run, and its events. Raises UserError, ModelError."""
     if stack.device == "cpu":
-        raise UserError(
-            "a whole generation is estimated for a card alone, such as `gpu: rtx-4090`; the CPU measures it"
-        )
+        raise UserError("a whole generation is estimated for a card alone, as `gpu: rtx-4090`; the CPU measures it")
     assert workload.generation is not None
     pipe, inputs, applied, notes = made_ready(spec, workload.options, workload.dtype, **call_of(workload))
     how: Any = {"options": workload.options, "applied": applied, "notes": notes, "context_bytes": context_bytes}

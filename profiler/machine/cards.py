@@ -19,7 +19,7 @@ from profiler.machine.versions import check_cudnn, check_torch, with_torch
 GPUS, PLANS = CONFIGS / "gpus", CONFIGS / "plans"
 DEFAULT_GPU = "h200"
 MOST_MISSING = 659 * MIB  # of a box of up to 32 GiB, the largest difference to CUDA's total that is known (RTX 5090)
-OTHERS = r"\b(amd|radeon|instinct|rx \d{3,4}|mi\d{3}x?|apple|m[1-5]( (pro|max|ultra))?|intel|arc|gaudi)\b"
+OTHERS = r"\b(amd|radeon|instinct|rx ?\d{3,4}|mi\d{3}x?|apple|m[1-5]( (pro|max|ultra))?|intel|arc|gaudi)\b"
 SHARED = "maxSharedMemoryPerBlockOptin"
 PREFIXES = r"^(nvidia |geforce |tesla |quadro )+"
 _given: dict[str, "Gpu"] = {}  # cards read from files that a user named, by the name that torch prints
@@ -124,13 +124,12 @@ def _called(name: str) -> list[Gpu]:
     if re.search(OTHERS, words):
         raise UserError(f"'{name}' is not covered: the allocator and the kernels here are CUDA's, of NVIDIA's cards")
     hint = did_you_mean(key, known)
-    raise UserError(
-        f"no card '{name}': {hint}`latentmeter cards` lists them, `latentmeter doctor --dump-card` adds one"
-    )
+    raise UserError(f"no card '{name}': {hint}`latentmeter cards` lists all, `latentmeter doctor --dump-card` adds one")
 
 
 def _words(name: str) -> str:
-    return re.sub(r"[^a-z0-9]+", " ", name.lower()).strip()
+    apart = re.sub(r"\b[rg]tx(?=\w)|\d{4}(?=ti\b|super)", r"\g<0> ", name.lower())  # RTX4090, 4070Ti
+    return re.sub(r"[^a-z0-9]+", " ", apart).strip()
 
 
 def _with_memory(card: Gpu, vram: int | None, reserve: int) -> Gpu:
@@ -138,9 +137,7 @@ def _with_memory(card: Gpu, vram: int | None, reserve: int) -> Gpu:
     if vram is not None and vram != (card.box_gib or 0) * GIB:
         missing = card.box_gib * GIB - card.total_bytes if card.box_gib else MOST_MISSING
         if vram <= missing:
-            raise UserError(
-                f"a memory of {format_bytes(vram)}: CUDA would report none of it, {format_bytes(missing)} less"
-            )
+            raise UserError(f"a memory of {format_bytes(vram)}: CUDA reports none of it, {format_bytes(missing)} less")
         changed = {"id": f"{card.id}-{vram // MIB}mib", "total_bytes": vram - missing, "box_gib": None}
     if reserve:
         changed |= {"id": f"{changed.get('id', card.id)}-less-{reserve // MIB}mib", "reserve_bytes": reserve}

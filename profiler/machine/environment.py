@@ -102,9 +102,7 @@ def say_settings(stack: Stack) -> str:
         said[OTHER_VARIABLE] = f"torch before {'.'.join(map(str, OTHER_SINCE))} does not read it"
     conf = read_alloc_conf(alloc_conf_of(settings, release), release)
     if "garbage_collection_threshold" in conf and conf.get("per_process_memory_fraction", 1.0) == 1.0:
-        text = (
-            "; garbage_collection_threshold has no effect without a memory fraction below 1: nothing is collected then"
-        )
+        text = "; garbage_collection_threshold has no effect without a memory fraction below 1: nothing is collected"
         said = {name: why + text if "ALLOC_CONF" in name else why for name, why in said.items()}
     return "; ".join(f"{name}={settings[name]} ({why})" for name, why in said.items())
 

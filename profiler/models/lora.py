@@ -101,9 +101,7 @@ def _load(pipe: Any, asked: Lora, adapter: str) -> str:
     _lay_beside(pipe)
     added = [(component, weight) for component, weight in _weights(pipe) if id(weight) not in before]
     if not added:
-        raise UserError(
-            f"lora: {asked} has nothing for {name}: none of its keys names a layer of one of its components"
-        )
+        raise UserError(f"lora: {asked} has nothing for {name}: none of its keys names a layer of its components")
     size = format_bytes(sum(weight.nbytes for _, weight in added))
     parameters = sum(weight.numel() for _, weight in added)
     where = " and ".join(dict.fromkeys(component for component, _ in added))

@@ -137,6 +137,4 @@ def part_class(part: Part) -> Any:
             continue
         if found is not None:
             return found
-    raise UserError(
-        f"no class '{part.class_name}' in {', '.join((*own, *LIBRARIES))} as installed; a newer one may have it"
-    )
+    raise UserError(f"no class '{part.class_name}' in {', '.join((*own, *LIBRARIES))} as installed; newer ones may")

@@ -3,19 +3,24 @@
 # ruff: noqa: PTH110, PTH112 - of a name too long to be a file's, os.path says that there is none; pathlib raises
 import inspect
 import os
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from profiler.errors import UserError
+from profiler.errors import LatentmeterError, UserError
 from profiler.files.load import read_json
 from profiler.models.find import HUB_ID
 from profiler.models.not_here import check_no_single_file, fetched
 from profiler.models.pipeline_spec import Part, PipelineSpec, catalog_pipeline, not_described, parts, pipeline_ids
+from profiler.models.spec import Size
 from profiler.models.tokenizer import Tokenizer
 
 SETTINGS = ("Tokenizer", "Processor", "Extractor")  # classes that read their folder, not a config
+ALIKE = {"dtype", "dtypes", "call", "pictures", "masks", "guidance"}
 CONFIGS = ("config.json", "scheduler_config.json", "guider_config.json")
 VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt", "*.model")
+Parameters = Mapping[str, inspect.Parameter]
 NOT_WEIGHTS = ("model_index.json", "*/*.json", "*/*.txt", "*/*.model", "*/*.jinja")
 
 
@@ -33,16 +38,14 @@ def find_pipeline(name: str) -> PipelineSpec:
 
 def _read(name: str, folder: Path) -> PipelineSpec:
     """The pipeline in `folder`. Dtypes and how it is called are those of a catalog pipeline of its class, where one is."""
+    from profiler.models.pipeline import pipeline_class  # needs torch
+
     if not (folder / "model_index.json").exists():
-        raise UserError(
-            f"{name}: no model_index.json, which says what pipeline it is; one component has stages of its own"
-        )
+        raise UserError(f"{name}: no model_index.json, which says its pipeline; one component has stages of its own")
     index = read_json(folder / "model_index.json")
     class_name = index.get("_class_name")
     if not isinstance(class_name, str):
-        raise UserError(
-            f"{name}: model_index.json: `_class_name` must name a pipeline class, got {str(class_name)[:60]!r}"
-        )
+        raise UserError(f"{name}: model_index.json: `_class_name` must name a class, got {str(class_name)[:60]!r}")
     components: dict[str, Part | Tokenizer | None] = {}
     settings: dict[str, Any] = {}
     for key, value in index.items():
@@ -59,16 +62,25 @@ def _read(name: str, folder: Path) -> PipelineSpec:
                 )
             case _:
                 settings[key] = value
-    known = [spec for spec in map(catalog_pipeline, pipeline_ids()) if spec.class_name == class_name]
-    like = (
-        known[0].model_dump(include={"dtype", "dtypes", "call", "pictures", "masks", "guidance"})
-        if known
-        else _call(class_name)
-    )
+    known = next((spec for spec in map(catalog_pipeline, pipeline_ids()) if spec.class_name == class_name), None)
+    taken = inspect.signature(pipeline_class(class_name).__call__).parameters
+    like = known.model_dump(include=ALIKE) if known else _call(class_name, taken)
     return PipelineSpec.model_validate(
         {"id": folder.resolve().name if folder == Path(name) else name, "class": class_name, "origin": name,
-         "components": components, "settings": settings} | like
+         "components": components, "settings": settings, "size": _size(name, taken, known)} | like
     )  # fmt: skip
+
+
+def _size(name: str, taken: Parameters, known: PipelineSpec | None) -> Size:
+    """What the pipeline makes unasked: by its call, by its configs, or as one of the catalog of its class."""
+    from profiler.models.folder import read_folder  # needs torch
+
+    size = (known.default if known else None) or Size(height=512, width=512)
+    with suppress(LatentmeterError):  # a VAE that none can describe: its pipeline runs all the same
+        size = read_folder(name).default or size
+    sides = (("frames", "num_frames"), ("height", "height"), ("width", "width"))
+    says = {side: taken[name].default for side, name in sides if name in taken}
+    return size.model_copy(update={side: value for side, value in says.items() if isinstance(value, int)})
 
 
 def _component(name: str, folder: Path, library: str, class_name: str) -> Part | Tokenizer:
@@ -95,11 +107,8 @@ def _stand_in(name: str, class_name: str) -> Tokenizer:
     raise UserError(f"{name}: the files of its {class_name} are not there ({', '.join(VOCABULARIES)})")
 
 
-def _call(class_name: str) -> dict[str, Any]:
+def _call(class_name: str, taken: Parameters) -> dict[str, Any]:
     """How a pipeline is called of which the catalog has none: pictures where it asks for them."""
-    from profiler.models.pipeline import pipeline_class  # needs torch
-
-    taken = inspect.signature(pipeline_class(class_name).__call__).parameters
     asks = any(word in class_name for word in ("Img2Img", "ImageToVideo", "ImageToImage", "Inpaint", "Control", "Edit"))
     wanted = {name for name, parameter in taken.items() if asks or parameter.default is parameter.empty}
     return {

@@ -49,7 +49,7 @@ class PipelineSpec(Strict):
 
     `settings` are the pipeline's own, as Wan's `boundary_ratio`. `call` holds arguments of a call, `pictures` and `masks`
     those that take one of the size, `guidance` the one that says how strong guidance is ("guider": that component's
-    config). `origin` is set where weights can be loaded from: a folder or a hub id.
+    config). `origin` is where weights can be loaded from, a folder or a hub id, and `size` what that makes unasked.
     """
 
     id: str
@@ -65,6 +65,7 @@ class PipelineSpec(Strict):
     guidance: str = "guidance_scale"
     sources: dict[str, str] = Field(default_factory=dict)
     origin: str | None = None
+    size: Size | None = Field(default=None, exclude=True)
 
     @property
     def digest(self) -> str:
@@ -78,8 +79,8 @@ class PipelineSpec(Strict):
 
     @property
     def default(self) -> Size | None:
-        """The published size, where the catalog has its model."""
-        return catalog_model(self.model).default if self.model else None
+        """The published size, where the catalog has its model; else that which the folder's pipeline makes."""
+        return catalog_model(self.model).default if self.model else self.size
 
     @property
     def text_length(self) -> int | None:

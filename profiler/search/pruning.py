@@ -77,8 +77,8 @@ class Pruning:
         """Whether weights, the denoiser or the decode alone are more than the card has: no trace is needed then."""
         for what, size in lower_bounds(self.question, setting):
             if size > self.question.capacity:
-                how = "the decode as it is" if "decode" in what else f"--offload {setting.placement.offload}"
-                self.left_out.setdefault(how, f"{what} alone take {format_bytes(size)} at once")
+                how = f"--offload {setting.placement.offload}" + ", the decode as it is" * ("decode" in what)
+                self.left_out.setdefault(how, f"{what} take {format_bytes(size)} at once")
                 return True
         return False
 

@@ -31,6 +31,7 @@ class Question:
     `trials` is all that was asked, in order, and `traced` what was traced last: it serves other cards and memories too.
     """
 
+    spec: ModelSpec | PipelineSpec
     stack: Stack
     context_bytes: int | None = None
     base: Setting = field(default_factory=Setting)
@@ -78,7 +79,7 @@ class Question:
     @property
     def size(self) -> dict[str, int]:
         """Frames, height and width as they are run: those given, else the published ones."""
-        default = (self.model.default if self.model else None) or UNPUBLISHED
+        default = self.spec.default or UNPUBLISHED
         return {name: self.sizes.get(name) or getattr(default, name) for name in SIZES}
 
     @property
@@ -225,7 +226,7 @@ class GenerationQuestion(Question):
             spec=model,
             stage=stage,
             batch=self.batch * (self.call.get("images_per_prompt") or 1),
-            sizes=self.sizes,
+            sizes=self.sizes if self.spec.model else self.size,
             base=Setting(dtype=dtype),
             text_length=self.spec.text_length if needs_length else None,
             stack=self.stack,

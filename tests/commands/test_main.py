@@ -119,7 +119,7 @@ MISTAKES: list[tuple[list[str], list[str]]] = [
     ([*ESTIMATE, "--vram", "much"], ["'much' is no memory size", "12GiB"]),
     ([*ESTIMATE, "--vram", "1TiB"], ["'1TiB' is no memory size"]),
     ([*ESTIMATE, "--vram", "500GiB"], ["no card has 500.000 GiB: the largest has 180 GiB"]),
-    ([*ESTIMATE, "--gpu", "rtx-4090", "--vram", "0.1GiB"], ["CUDA would report none of it"]),
+    ([*ESTIMATE, "--gpu", "rtx-4090", "--vram", "0.1GiB"], ["CUDA reports none of it"]),
     ([*ESTIMATE, "--torch", "newest"], ["torch: expected a release such as 2.7.1, got 'newest'"]),
     ([*ESTIMATE, "--stage", "decoed"], ["'encode', 'decode', 'roundtrip'"]),
     ([*ESTIMATE, "--dtype", "fp8"], ["'fp32', 'fp16', 'bf16'"]),

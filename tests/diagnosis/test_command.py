@@ -66,4 +66,4 @@ def test_a_generation_is_estimated_alone(latentmeter: Any) -> None:
     answer = latentmeter("hotspots", "sdxl", "--stage", "generate", "--device", "cpu")
     assert answer.code == 2 and "a whole generation is estimated" in answer.err
     answer = latentmeter(*TINY, "--offload", "model")
-    assert answer.code == 2 and "--stage generate has them by phases" in answer.err
+    assert answer.code == 2 and "--stage generate has them by phase" in answer.err

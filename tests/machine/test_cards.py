@@ -95,6 +95,10 @@ def test_a_torch_that_may_well_be_is_taken(version: str) -> None:
         ("4070 super", "rtx-4070-super"),
         ("4060 Ti 16GB", "rtx-4060-ti-16gb"),
         ("L40S 48 GB", "l40s"),
+        ("RTX4090", "rtx-4090"),
+        ("rtx3060 12GB", "rtx-3060-12gb"),
+        ("4070Ti Super", "rtx-4070-ti-super"),
+        ("RTXA6000", "rtx-a6000"),
     ],
 )
 def test_a_card_goes_by_what_people_call_it(name: str, found: str) -> None:
@@ -110,7 +114,7 @@ def test_a_card_that_there_is_not_is_told_with_the_nearest(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["AMD Radeon RX 7900 XTX", "rx 9070", "MI300X", "Apple M3 Max", "m4-pro", "Intel Arc B580"]
+    "name", ["AMD Radeon RX 7900 XTX", "rx 9070", "RX7900", "MI300X", "Apple M3 Max", "m4-pro", "Intel Arc B580"]
 )
 def test_another_vendors_card_is_not_covered(name: str) -> None:
     with pytest.raises(UserError, match="not covered"):

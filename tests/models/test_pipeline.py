@@ -17,6 +17,7 @@ pytest.importorskip("transformers")
 import diffusers
 import transformers
 
+from profiler.data.stack import Stack
 from profiler.errors import UserError
 from profiler.models.build import TORCH_DTYPES, build
 from profiler.models.find import find_model
@@ -25,6 +26,9 @@ from profiler.models.pipeline_folder import find_pipeline
 from profiler.models.pipeline_spec import Part, PipelineSpec, catalog_pipeline, parts, pipeline_ids
 from profiler.models.spec import Size
 from profiler.models.tokenizer import Tokenizer, stand_in
+from profiler.search.code import code_of
+from profiler.search.question import GenerationQuestion
+from profiler.search.setting import Setting
 
 # An older diffusers has fewer.
 IDS = [name for name in pipeline_ids() if hasattr(diffusers, catalog_pipeline(name).class_name)]
@@ -261,7 +265,7 @@ def test_a_head_that_the_checkpoint_has_is_not_tied(saved: Path, tmp_path: Path)
     ("index", "message"),
     [
         (None, "no model_index.json"),
-        ({}, "`_class_name` must name a pipeline class"),
+        ({}, "`_class_name` must name a class"),
         ({"_class_name": "FluxPipeline", "vae": ["diffusers"]}, r"'vae' must be \[\"library\", \"class\"\]"),
         ({"_class_name": "FluxPipeline", "vae": ["diffusers", "AutoencoderKL"]}, "no vae/config.json"),
         ({"_class_name": "NoSuchPipeline"}, "has no pipeline 'NoSuchPipeline'"),
@@ -324,3 +328,37 @@ def test_without_transformers_it_is_named(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr("profiler.models.pipeline.find_spec", lambda name: None)
     with pytest.raises(UserError, match="FluxPipeline needs transformers"):
         build_pipeline(catalog_pipeline("flux.1-dev"))
+
+
+@pytest.mark.parametrize(
+    ("class_name", "size"),
+    [
+        ("WanPipeline", (81, 480, 832)),
+        ("LTXPipeline", (161, 512, 704)),
+        ("StableDiffusionXLPipeline", (1, 1024, 1024)),
+    ],
+)
+def test_a_folder_has_the_size_that_its_class_makes_unasked(
+    tmp_path: Path, class_name: str, size: tuple[int, int, int]
+) -> None:
+    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": class_name}))
+    frames, height, width = size
+    assert find_pipeline(str(tmp_path)).default == Size(frames=frames, height=height, width=width)
+
+
+def test_a_folder_has_the_size_of_its_denoiser(tmp_path: Path) -> None:
+    kinds = {"unet": "UNet2DConditionModel", "vae": "AutoencoderKL"}
+    unet = {"sample_size": 32, "cross_attention_dim": 32, "block_out_channels": [32, 64, 64, 64]}
+    vae = {"block_out_channels": [4, 4], "norm_num_groups": 1, "down_block_types": ["DownEncoderBlock2D"] * 2}
+    configs = {"unet": unet, "vae": vae | {"up_block_types": ["UpDecoderBlock2D"] * 2}}
+    for part, config in configs.items():
+        (tmp_path / part).mkdir()
+        (tmp_path / part / "config.json").write_text(json.dumps({"_class_name": kinds[part]} | config))
+    index = {"_class_name": "StableDiffusionPipeline"} | {part: ["diffusers", kind] for part, kind in kinds.items()}
+    (tmp_path / "model_index.json").write_text(json.dumps(index))
+    spec = find_pipeline(str(tmp_path))
+    assert spec.default == Size(height=64, width=64)  # 32 positions of the latents, two pixels each
+    question = GenerationQuestion(spec=spec, stack=Stack(device="cuda", torch="2.13.0"), sizes={"height": 128})
+    assert question.size == {"frames": 1, "height": 128, "width": 64}
+    assert question.vae_alone and question.vae_alone.size == question.size
+    assert "height=128, width=64" in code_of(question, Setting())

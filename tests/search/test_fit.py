@@ -184,7 +184,7 @@ def test_nothing_fits_names_a_card_and_a_size(latentmeter: Any) -> None:
         ([VIDEO, "--gpu", "h200", "--allow", "magic"], "no change 'magic'; there are expandable-segments, slicing"),
         ([VIDEO, "--gpu", "h200", "--allow", "offload"], "nothing to search: none of offload applies here"),
         ([VIDEO, "--gpu", "h200", "--steps", 3], "steps: goes with a whole generation"),
-        ([VIDEO, "--gpu", "h200", "--vram", "0.5GiB"], "CUDA would report none of it"),
+        ([VIDEO, "--gpu", "h200", "--vram", "0.5GiB"], "CUDA reports none of it"),
         (["wan2.1-t2v-1.3b", "--gpu", "h200", "--frames", 80], "frames: 80 is not of the form 4k+1"),
         ([VIDEO, "--cards", "8,twelve"], "is no list of GiB"),
         ([VIDEO], "no card is here, so name one"),
@@ -237,6 +237,18 @@ def test_weights_that_are_too_many_are_not_placed_at_all() -> None:
     search.run()
     assert all(trial.setting.placement.offload.startswith(("group", "sequential")) for trial in search.made.values())
     assert search.pruning.left_out["--offload none"] == "weights alone take 3.725 GiB at once"
+
+
+def test_a_decode_without_room_is_told_with_its_placement(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same decode fits where the weights wait on the host, as another way's row says beside this line."""
+    monkeypatch.setattr("profiler.search.parts._decode_at_least", lambda *_: 1 << 36)
+    question = whole()
+    pruning = Search(question, applicable(question)).pruning
+    assert not pruning.is_worth(())
+    told = {
+        "--offload none, the decode as it is": "the decode's tensors and the weights beside them take 64.000 GiB at once"
+    }
+    assert pruning.left_out == told
 
 
 def test_two_troubles_want_two_changes() -> None:
