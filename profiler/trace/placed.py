@@ -28,7 +28,7 @@ from profiler.trace.rules.values import read
 from profiler.trace.stand_in_cuda import stand_in_cuda
 
 CARD, HOST, NOWHERE = torch.device("cuda", 0), torch.device("cpu"), torch.device("meta")
-READ_NUMBER = aten._local_scalar_dense.default
+READ_NUMBER, SCALAR = aten._local_scalar_dense.default, aten.scalar_tensor.default  # the number of `x[at] = number`
 TOLD = {aten.nonzero.default: 4, aten._linalg_check_errors.default: 1}  # bytes: a count (Nonzero.cu), a flag
 BY_MASK = INDEXED | {aten.masked_select.default}
 LAID = (aten.empty_like.default, aten.clone.default)  # by which a load makes weights of the host: here without data
@@ -209,8 +209,8 @@ class PlacedTrace(PartsTrace):
         Raises RuntimeError for tensors of two devices, as torch does: a weight that a placement forgot to bring, say.
         """
         device = kwargs.get("device")
-        if device is not None and device.type != "meta":
-            return CARD if device.type == "cuda" else HOST
+        if device is not None and (device.type != "meta" or func is SCALAR):
+            return HOST if device.type == "cpu" else CARD
         places = {self._place_of(x): x.dim() for x in tensors_in(args) if true_device(x).type == "meta"}
         if len(places) > 1 and all(places.values()) and func not in BETWEEN:
             found = " and ".join(map(str, places))

@@ -59,6 +59,14 @@ def test_a_mask_may_be_made_within_vmap() -> None:
     assert events(twice, 4, 512, on=CARD) == [2048, 4, 1, -2, 2048, -1, -3]
 
 
+def test_a_number_that_is_set_where_others_say_is_a_tensor_of_the_card() -> None:
+    def change(x: torch.Tensor) -> torch.Tensor:
+        x[torch.arange(3, device=CARD)] = 1
+        return x
+
+    assert events(change, 4, 512, on=CARD) == [24, 4, -2, -1]  # H200, dry CUDA of 2026-11-27
+
+
 def test_what_lies_otherwise_is_copied_on_its_way_to_the_card() -> None:
     def to_card(x: torch.Tensor, *dtype: torch.dtype) -> torch.Tensor:
         return x.to(CARD, *dtype)
