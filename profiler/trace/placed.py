@@ -28,7 +28,7 @@ from profiler.trace.rules.values import read
 from profiler.trace.stand_in_cuda import stand_in_cuda
 
 CARD, HOST, NOWHERE = torch.device("cuda", 0), torch.device("cpu"), torch.device("meta")
-READ_NUMBER = aten._local_scalar_dense.default
+READ_NUMBER, SCALAR = aten._local_scalar_dense.default, aten.scalar_tensor.default  # the number of `x[at] = number`
 TOLD = {aten.nonzero.default: 4, aten._linalg_check_errors.default: 1}  # bytes: a count (Nonzero.cu), a flag
 BY_MASK = INDEXED | {aten.masked_select.default}
 LAID = (aten.empty_like.default, aten.clone.default)  # by which a load makes weights of the host: here without data
@@ -61,6 +61,8 @@ class PlacedTrace(PartsTrace):
     def where(self, tensor: torch.Tensor) -> torch.device:
         """The device of `tensor`, as code outside of an operation sees it."""
         true = true_device(tensor)
+        while torch._C._functorch.is_batchedtensor(tensor):  # within `vmap`, as transformers makes some masks
+            tensor = torch._C._functorch.get_unwrapped(tensor)
         return true if self._within or true.type != "meta" else self._place_of(tensor)
 
     def pinned(self, tensor: torch.Tensor) -> torch.Tensor:
@@ -71,8 +73,7 @@ class PlacedTrace(PartsTrace):
 
     def is_pinned(self, tensor: torch.Tensor) -> bool:
         """Whether the storage is pinned memory of the host."""
-        place = self._places.of(tensor)
-        return place is not None and place.is_pinned
+        return (place := self._places.of(tensor)) is not None and place.is_pinned
 
     def record_stream(self, tensor: torch.Tensor, queue: int) -> None:
         """Another stream uses the block: once freed, it waits for that stream."""
@@ -178,10 +179,9 @@ class PlacedTrace(PartsTrace):
 
     def _pin_what_is_told(self, func: Any, args: Any) -> None:
         """A number comes to the host through a pinned block (CUDAScalar.cu), and so does what some ops tell (`TOLD`)."""
-        size = TOLD.get(func, 0)
-        if func is READ_NUMBER or size:
+        size = args[0].element_size() if func is READ_NUMBER else TOLD.get(func, 0)
+        if size:
             told = [args[0]]
-            size = size or args[0].element_size()
         elif func in BY_MASK:
             told = [x for x in tensors_in(args[1:]) if x.dtype in (torch.bool, torch.uint8)]
             size = 4 * bool(told)
@@ -209,8 +209,8 @@ class PlacedTrace(PartsTrace):
         Raises RuntimeError for tensors of two devices, as torch does: a weight that a placement forgot to bring, say.
         """
         device = kwargs.get("device")
-        if device is not None and device.type != "meta":
-            return CARD if device.type == "cuda" else HOST
+        if device is not None and (device.type != "meta" or func is SCALAR):
+            return HOST if device.type == "cpu" else CARD
         places = {self._place_of(x): x.dim() for x in tensors_in(args) if true_device(x).type == "meta"}
         if len(places) > 1 and all(places.values()) and func not in BETWEEN:
             found = " and ".join(map(str, places))

@@ -102,13 +102,11 @@ def stand_in_cuda(trace: Mover) -> Iterator[None]:
             trace.queue = before
 
     cuda: dict[str, Any] = {
-        "_lazy_init": lambda: None,
         "is_available": lambda: True,
         "current_device": lambda: 0,
         "device_count": lambda: 1,
         "empty_cache": trace.empty_cache,
-        **dict.fromkeys(("ipc_collect", "reset_peak_memory_stats"), lambda *_: None),
-        "synchronize": lambda *_: None,
+        **dict.fromkeys(("_lazy_init", "ipc_collect", "reset_peak_memory_stats", "synchronize"), lambda *_: None),
         "Stream": lambda *_, **__: Stream(1 + next(numbers) % STREAMS),
         "Event": lambda *_, **__: Stream(0),
         "stream": on,

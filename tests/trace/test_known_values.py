@@ -47,6 +47,8 @@ READS: dict[str, Callable[[str], Any]] = {
     "nothing left": lambda d: torch.ones(0, 4, device=d)[torch.ones(0, dtype=torch.bool, device=d)].shape,
     "selected by a mask": lambda d: torch.ones(6, 4, device=d)[torch.arange(6, device=d) > 3].shape,
     "masked select": lambda d: torch.ones(6, 4, device=d).masked_select(torch.arange(4, device=d) > 2).shape,
+    "selected by a mask on the host": lambda _: torch.arange(6)[torch.arange(6) > 3].tolist(),
+    "masked select on the host": lambda _: torch.arange(6).masked_select(torch.arange(6) > 3).tolist(),
     "repeated": lambda d: torch.arange(3, device=d).repeat_interleave(torch.arange(3, device=d)).tolist(),
     "distinct": lambda d: torch.ones(5, device=d).unique().shape,
     "equal": lambda d: torch.equal(torch.ones(3, device=d), torch.zeros(3, device=d)),

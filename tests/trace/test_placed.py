@@ -48,6 +48,25 @@ def test_a_product_on_the_host_is_not_the_cards_first() -> None:
     assert events(product, 8, 8) == [256, 256, 33554432, -1]  # cuBLAS keeps its workspace
 
 
+def test_a_mask_may_be_made_within_vmap() -> None:
+    """There a tensor has no storage of its own: transformers' masks ask for its device, and so does flex attention."""
+
+    def above(row: torch.Tensor) -> torch.Tensor:
+        return row.gt(0) & row.new_ones((), dtype=torch.bool, device=row.device)
+
+    assert events(torch.vmap(above), 4, 512, on=CARD) == [2048, 4, 2048, -1, -2]  # H200, dry CUDA of 2026-11-27
+    twice = torch.vmap(torch.vmap(lambda x: x.gt(0) & torch.ones((), device=CARD).gt(0).to(x.device)))
+    assert events(twice, 4, 512, on=CARD) == [2048, 4, 1, -2, 2048, -1, -3]
+
+
+def test_a_number_that_is_set_where_others_say_is_a_tensor_of_the_card() -> None:
+    def change(x: torch.Tensor) -> torch.Tensor:
+        x[torch.arange(3, device=CARD)] = 1
+        return x
+
+    assert events(change, 4, 512, on=CARD) == [24, 4, -2, -1]  # H200, dry CUDA of 2026-11-27
+
+
 def test_what_lies_otherwise_is_copied_on_its_way_to_the_card() -> None:
     def to_card(x: torch.Tensor, *dtype: torch.dtype) -> torch.Tensor:
         return x.to(CARD, *dtype)

@@ -72,6 +72,17 @@ def test_a_mask_that_is_padded_is_let_go_before_the_output() -> None:
     assert attention(FP32, 2, 1004, 64, FP32) == [8096256, 514048, -1]
 
 
+def test_flash_attention_of_heads_that_it_pads_gives_the_padded_output_cut() -> None:
+    for shape, stride, size, cut in (
+        ((1, 4, 77, 2), None, 4928, (2464, 616, 8, 1)),
+        ((2, 4, 64, 12), (3072, 12, 48, 1), 16384, (4096, 1024, 16, 1)),  # not in the order of its query
+    ):
+        q = tensor(shape, BF16, stride)
+        found, y = events(F.scaled_dot_product_attention, q, q, q)
+        assert found[:4] == [size] * 4  # the three that are padded, and the output; 2026-11-27
+        assert (y.shape, y.stride()) == (shape, cut)
+
+
 def test_the_math_path_adds_a_mask_in_place() -> None:
     """Scores of 16 heads x 16 x 16 in fp32: those of the product and those of the softmax."""
     q, mask = tensor((14080, 1, 16, 512), FP32, (1, 115343360, 14080, 225280)), tensor((16, 16), FP32)

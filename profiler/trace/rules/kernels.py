@@ -186,11 +186,13 @@ def _attention(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[st
         if part == attention.PADDED and kernel == "efficient" and call.mask_is_bool:  # what was converted is done with
             trace.give_back(taken[0])
             taken[0] = []
+    if kernel == "flash" and q.shape[-1] % 8:  # on padded copies, and the output is cut (attention.cpp, pad_last_dim)
+        q, v = (torch.nn.functional.pad(t, (0, -t.shape[-1] % 8)) for t in (q, v))
     y = attention_output(q, v, path)
     trace.track(y)
     taken += [trace.take(need) for need in needs[BEFORE:]]
     trace.give_back([number for part in taken for number in part])
-    return y
+    return y if y.shape[-1] == call.v[-1] else y[..., : call.v[-1]]
 
 
 def attention_output(q: torch.Tensor, v: torch.Tensor, path: str) -> torch.Tensor:

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from profiler.errors import ModelError
-from profiler.trace.known_values import CPU, LIMIT, aten
+from profiler.trace.known_values import CPU, LIMIT, aten, is_real
 from profiler.trace.tracing import Tracing
 
 
@@ -74,7 +74,7 @@ def index(trace: Tracing, func: Any, args: Any, kwargs: Any) -> Any:
     x, indices, *rest = args
     masks = [i for i in indices if i is not None and i.dtype in (torch.bool, torch.uint8)]
     is_fill = bool(masks) and func is not aten.index.Tensor and rest[0].numel() == 1  # then ATen takes masked_fill
-    if is_fill:
+    if is_fill or (masks and all(map(is_real, (x, *masks)))):  # the last have data, which stays on the host
         return trace.infer(func, args, kwargs)
     if not masks:
         return _by_positions(trace, func, args, kwargs)
