@@ -41,13 +41,13 @@ def fit(model: str, allow: str | None, cards: str | None, no_cache: bool, as_jso
     """What to set so that MODEL runs on a card: the plainest settings, the code to paste, and the alternatives.
 
     A pipeline is answered as a whole generation, or for its --stage alone; a model that is no pipeline for its decode. What
-    is set here stays; one of --frames, --height, --width, --batch may be max. Exit code 0: it fits or is tight; 1: it does
-    not fit; 2: a mistake.
+    is set here stays; one of --frames, --height, --width, --batch may be max. Exit code 0: it fits or is tight, with --cards
+    on one of them; 1: it does not fit; 2: a mistake.
     """
     asked = gather(values)
     placed = {name: asked.pop(name) for name in PLACEMENT}
     placement = Placement(**{name: value for name, value in placed.items() if value})
-    names = [name for name in (allow or "").split(",") if name]
+    names = [] if allow is None else allow.split(",")
     how: dict[str, Any] = {"placement": placement, "allow": names, "cache": not no_cache}
     with told_on_terminal() as tell:
         if cards is not None:
@@ -59,7 +59,7 @@ def fit(model: str, allow: str | None, cards: str | None, no_cache: bool, as_jso
             found = profiler.fit(model, **asked, **how, tell=tell)
     if found is None:
         emit({"model": model, "cards": rows}, as_json, lambda _: show_cards(model, rows))
-        return
+        sys.exit(0 if any(row.get("fits") for row in rows) else EXIT_FAILED)
     emit(found.to_dict(), as_json, lambda _: show_fit(found))
     if not found.fits:
         sys.exit(EXIT_FAILED)
@@ -130,7 +130,7 @@ def _largest(found: dict[str, Any]) -> str:
     if found["value"] is None:
         return f"no {found['free']} fit, not even the least"
     if found["next"] is None:
-        return f"{found['free']}: {found['value']}, four times the published size; larger ones were not tried"
+        return f"{found['free']}: {found['value']}, the most that is tried"
     missing = f": {format_bytes(found['missing_bytes'])} too many" if found["missing_bytes"] else ""
     if found["untried"]:
         between = f"{found['untried']} between were not tried: each takes a trace of the whole generation"

@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import asdict
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -55,7 +56,7 @@ def show_recording(found: "Recorded") -> None:
         out.print(said(grid))
     out.print(f"{format_bytes(found.bytes)} in {found.path}")
     out.print(
-        f"next: latentmeter estimate {found.workload.model} --stage {found.workload.stage} --height ... --width ..."
+        f"next: latentmeter estimate {quote(found.workload.model)} --stage {found.workload.stage} --height ... --width ..."
     )
 
 

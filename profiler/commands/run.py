@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 import click
@@ -105,5 +106,5 @@ def show_run(plan: "Plan", records: Sequence[Record], paths: Sequence[Path]) -> 
         )
     for path in paths:
         out.print(str(path))
-    out.print(f"Read {paths[0]}; `latentmeter report {paths[0].parent}` writes it again.")
+    out.print(f"Read {paths[0]}; `latentmeter report {quote(str(paths[0].parent))}` writes it again.")
     return comparisons

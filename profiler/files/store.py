@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from shlex import quote
 from typing import IO, Any, Literal
 
 from filelock import FileLock, Timeout
@@ -99,7 +100,9 @@ class RunStore:
         try:
             return self.header()
         except DamageError as error:
-            warn_once(f"{_in_a_line(error)}; `latentmeter run CONFIG --out {self.directory} --repair` writes it again")
+            warn_once(
+                f"{_in_a_line(error)}; `latentmeter run CONFIG --out {quote(str(self.directory))} --repair` writes it again"
+            )
             return None
 
     def event_path(self, workload: Workload, side: Literal["measured", "estimated"]) -> Path:
@@ -133,8 +136,8 @@ class RunStore:
         if damage := [record for record in lines if isinstance(record, DamageError)]:
             first, more = _in_a_line(damage[0]), f", and {len(damage) - 1} more" if damage[1:] else ""
             warn_once(
-                f"{first}{more}; left out: `latentmeter report {self.directory} --repair` sets damaged lines aside, "
-                "the run's own command does their cases again"
+                f"{first}{more}; left out: `latentmeter report {quote(str(self.directory))} --repair` sets "
+                "damaged lines aside, the run's own command does their cases again"
             )
         return list({record.key: record for record in lines if isinstance(record, Record)}.values())
 

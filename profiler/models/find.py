@@ -20,8 +20,19 @@ HUB_ID = re.compile(r"(\w[\w.-]{0,95})/(\w[\w.-]{0,95})", re.ASCII)
 CLASS = re.compile(r"(?=.*[a-z])[A-Z]\w*[A-Z]\w*", re.ASCII)  # FLUX and Flux are models that somebody calls so
 
 
+def name_of(model: object) -> str:
+    """A name or a folder as text. Raises UserError, saying what to do, for a model or a pipeline itself."""
+    if isinstance(model, (str, os.PathLike)):
+        return os.fspath(model)
+    raise UserError(
+        f"model: expected a name or a folder, got a {type(model).__name__}: profiler.estimate_call answers for an object, "
+        "and the folder that its save_pretrained writes is answered as a name is"
+    )
+
+
 def find_model(name: str) -> ModelSpec:
     """The model that `name` means. Raises UserError that names the near misses."""
+    name = name_of(name)
     environment_backend()  # one that diffusers does not know keeps it from being imported
     known = model_ids()
     if name in known:

@@ -10,7 +10,7 @@ from typing import Any
 
 from profiler.errors import LatentmeterError, UserError
 from profiler.files.load import read_json
-from profiler.models.find import HUB_ID
+from profiler.models.find import HUB_ID, name_of
 from profiler.models.not_here import check_no_single_file, fetched
 from profiler.models.pipeline_spec import Part, PipelineSpec, catalog_pipeline, not_described, parts, pipeline_ids
 from profiler.models.spec import Size
@@ -26,6 +26,7 @@ NOT_WEIGHTS = ("model_index.json", "*/*.json", "*/*.txt", "*/*.model", "*/*.jinj
 
 def find_pipeline(name: str) -> PipelineSpec:
     """The pipeline that `name` means. Raises UserError, saying what to do, for what is none."""
+    name = name_of(name)
     if name in pipeline_ids():
         return catalog_pipeline(name)
     check_no_single_file(name)

@@ -14,7 +14,7 @@ from profiler.estimation.worst import which_cards
 from profiler.machine.cards import cards_of
 from profiler.machine.target import has_driver, target_stack
 from profiler.models.catalog import model_ids
-from profiler.models.find import HUB_ID, find_model
+from profiler.models.find import HUB_ID, find_model, name_of
 from profiler.models.pipeline_folder import find_pipeline
 from profiler.models.pipeline_spec import catalog_pipeline, pipeline_ids
 from profiler.search.answer import Answer
@@ -55,6 +55,7 @@ def fit(
     """
     from profiler.files.cache import left_alone
 
+    model = name_of(model)
     if gpu is None and vram is None and stack is None and not has_driver():
         raise UserError("no card is here, so name one: --gpu rtx-4090, or --vram 12GiB; `latentmeter cards` lists them")
     free = [name for name in FREE if call.get(name) == "max"]

@@ -15,7 +15,7 @@ from profiler.search.question import SIZES, Question
 from profiler.search.trial import Trial
 
 FREE = (*SIZES, "batch")
-MOST_TIMES = 4  # the published size
+MOST_TIMES, MOST_BATCH = 4, 64  # of the published size; clips or images at once
 MOSTLY = 0.9  # of a card: the rest is what the allocator caches, and layers of the denoiser
 MOST_WHOLE = 4  # traces of whole generations
 GUESSES = 6  # of where a line meets the card; then the span is halved
@@ -25,8 +25,8 @@ Look = Callable[[int], tuple[bool, int | None]]  # whether a size fits, and its 
 def sizes_of(question: Question, free: str) -> range:
     """The sizes that a model takes, up to `MOST_TIMES` that of the question. Raises UserError for one not free to choose."""
     step, first = _step_and_first(question, free)
-    now = question.batch if free == "batch" else question.size[free]
-    return range(first or step, max(first or step, MOST_TIMES * now) + 1, step)
+    most = MOST_BATCH if free == "batch" else MOST_TIMES * question.size[free]
+    return range(first or step, max(first or step, most) + 1, step)
 
 
 def below(sizes: range, size: float) -> int:

@@ -14,10 +14,9 @@ RESIDENT = ("none", "model")  # placements that hold every weight of the compone
 def lower_bounds(question: Question, setting: Setting) -> Iterator[tuple[str, int]]:
     """What is allocated at least, and its bytes, of a whole generation: what is known without a forward comes first."""
     if isinstance(question, GenerationQuestion):
-        beside = "and the weights beside them" if setting.placement.offload == "none" else "alone"
-        yield "weights alone", question.weights(setting)
-        yield f"the denoiser's tensors {beside}", denoiser_at_least(question, setting) or 0
-        yield f"the decode's tensors {beside}", _decode_at_least(question, setting) or 0
+        yield "weights", question.weights(setting)
+        yield "the denoiser's tensors", denoiser_at_least(question, setting) or 0
+        yield "the decode's tensors", _decode_at_least(question, setting) or 0
 
 
 def denoiser_at_least(question: Question, setting: Setting) -> int | None:

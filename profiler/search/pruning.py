@@ -78,6 +78,8 @@ class Pruning:
         for what, size in lower_bounds(self.question, setting):
             if size > self.question.capacity:
                 how = f"--offload {setting.placement.offload}" + ", the decode as it is" * ("decode" in what)
+                is_all_there = setting.placement.offload == "none" and what != "weights"
+                what += " and the weights beside them" if is_all_there else " alone"
                 self.left_out.setdefault(how, f"{what} take {format_bytes(size)} at once")
                 return True
         return False

@@ -56,6 +56,7 @@ def made_ready(
     size = spec.default or Size(frames=1, height=512, width=512)
     given = {name: value for name, value in sides.items() if value is not None}
     size = size.model_copy(update=given)
+    notes["pixels"] = f"{size.frames}x{size.height}x{size.width} (frames, height, width)"
     if given:
         check_sizes(spec, size)
     with quiet():

@@ -297,6 +297,7 @@ def test_a_safety_checker_finds_nothing_and_stays_on_the_card(capfd: pytest.Capt
     heard: list[str] = []
     found = generated(tell=heard.append)
     assert found.notes["safety_checker"].startswith("taken to find nothing")
+    assert found.notes["pixels"] == "1x128x128 (frames, height, width)"
     assert found.notes["thresholds"] == "a number of the checkpoint is taken as 0; first in safety_checker"
     assert all("safety_checker" in phase.weights for phase in found.phases)
 

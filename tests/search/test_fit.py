@@ -182,6 +182,7 @@ def test_nothing_fits_names_a_card_and_a_size(latentmeter: Any) -> None:
         ([VIDEO, "--gpu", "h200", "--frames", "max", "--height", "max"], "frames and height: one size at a time"),
         ([IMAGE, "--gpu", "h200", "--frames", "max"], "is an image model: nothing to search"),
         ([VIDEO, "--gpu", "h200", "--allow", "magic"], "no change 'magic'; there are expandable-segments, slicing"),
+        ([VIDEO, "--gpu", "h200", "--allow", ""], "no change ''; there are expandable-segments, slicing"),
         ([VIDEO, "--gpu", "h200", "--allow", "offload"], "nothing to search: none of offload applies here"),
         ([VIDEO, "--gpu", "h200", "--steps", 3], "steps: goes with a whole generation"),
         ([VIDEO, "--gpu", "h200", "--vram", "0.5GiB"], "CUDA reports none of it"),
@@ -303,6 +304,23 @@ def test_a_table_of_memories_is_markdown(latentmeter: Any) -> None:
     assert done.code == 0 and lines[1] == "|---|---|---|---|---|"
     assert [line.split(" | ")[1] for line in lines[2:]] == ["fits", "fits"]
     assert lines[2].startswith("| 8 GiB (NVIDIA GeForce RTX ")
+
+
+def test_a_table_in_which_nothing_fits_ends_as_an_answer_that_does_not_fit(latentmeter: Any) -> None:
+    words = ["--frames", 33, "--height", 2048, "--width", 2048, "--allow", "expandable-segments"]
+    done = latentmeter("fit", VIDEO, *words, "--cards", "4,6")
+    assert done.code == 1 and done.out.count("does not fit") == 2
+
+
+def test_the_largest_batch_is_no_matter_of_the_published_one() -> None:
+    """An image model is published with one picture at once: a card may have room for many."""
+    assert [*sizes_of(stage(IMAGE), "batch")] == [*range(1, 65)]
+
+
+@pytest.mark.parametrize("verb", [profiler.fit, profiler.generate, profiler.estimate])
+def test_an_object_in_place_of_a_name_is_told_what_answers_for_it(verb: Any) -> None:
+    with pytest.raises(UserError, match=r"got a object: profiler\.estimate_call answers for an object"):
+        verb(object(), gpu="rtx-4090")
 
 
 def test_max_is_answered_with_the_next_size(latentmeter: Any) -> None:
