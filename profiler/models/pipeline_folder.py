@@ -12,7 +12,15 @@ from profiler.errors import LatentmeterError, UserError
 from profiler.files.load import read_json
 from profiler.models.find import HUB_ID, name_of
 from profiler.models.not_here import check_no_single_file, fetched
-from profiler.models.pipeline_spec import Part, PipelineSpec, catalog_pipeline, not_described, parts, pipeline_ids
+from profiler.models.pipeline_spec import (
+    UNPUBLISHED,
+    Part,
+    PipelineSpec,
+    catalog_pipeline,
+    not_described,
+    parts,
+    pipeline_ids,
+)
 from profiler.models.spec import Size
 from profiler.models.tokenizer import Tokenizer
 
@@ -68,17 +76,17 @@ def _read(name: str, folder: Path) -> PipelineSpec:
     like = known.model_dump(include=ALIKE) if known else _call(class_name, taken)
     return PipelineSpec.model_validate(
         {"id": folder.resolve().name if folder == Path(name) else name, "class": class_name, "origin": name,
-         "components": components, "settings": settings, "size": _size(name, taken, known)} | like
+         "components": components, "settings": settings, "size": _size(folder, taken, known)} | like
     )  # fmt: skip
 
 
-def _size(name: str, taken: Parameters, known: PipelineSpec | None) -> Size:
+def _size(folder: Path, taken: Parameters, known: PipelineSpec | None) -> Size:
     """What the pipeline makes unasked: by its call, by its configs, or as one of the catalog of its class."""
     from profiler.models.folder import read_folder  # needs torch
 
-    size = (known.default if known else None) or Size(height=512, width=512)
+    size = (known.default if known else None) or UNPUBLISHED
     with suppress(LatentmeterError):  # a VAE that none can describe: its pipeline runs all the same
-        size = read_folder(name).default or size
+        size = read_folder(str(folder)).default or size
     sides = (("frames", "num_frames"), ("height", "height"), ("width", "width"))
     says = {side: taken[name].default for side, name in sides if name in taken}
     return size.model_copy(update={side: value for side, value in says.items() if isinstance(value, int)})

@@ -21,6 +21,7 @@ from profiler.models.tokenizer import Tokenizer
 
 PIPELINES = CONFIGS / "pipelines"
 DENOISER, VAE = "denoiser", "vae"
+UNPUBLISHED = Size(height=512, width=512)  # what is run of a pipeline whose size nobody publishes
 
 
 class Part(Strict):
@@ -89,7 +90,7 @@ class PipelineSpec(Strict):
 
     def draft(self, stage: StageName, **given: Any) -> Workload:
         """A whole generation, with the published size and dtype where None is given. Raises UserError for another stage."""
-        usual = dict(self.default or Size(height=512, width=512)) | {
+        usual = dict(self.default or UNPUBLISHED) | {
             "dtype": self.dtype,
             "generation": GenerationOptions(),
         }

@@ -15,13 +15,12 @@ from profiler.estimation.calls import ask_generation, ask_stage
 from profiler.models.attention import with_environment
 from profiler.models.catalog import catalog_model
 from profiler.models.find import find_model
-from profiler.models.pipeline_spec import Part, PipelineSpec
-from profiler.models.spec import ModelSpec, Size
+from profiler.models.pipeline_spec import UNPUBLISHED, Part, PipelineSpec
+from profiler.models.spec import ModelSpec
 from profiler.search.setting import Setting
 from profiler.search.trial import Trial
 
 SIZES = ("frames", "height", "width")
-UNPUBLISHED = Size(frames=1, height=512, width=512)  # what is run of a pipeline whose size nobody publishes
 
 
 @dataclass(kw_only=True)

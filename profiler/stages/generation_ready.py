@@ -8,8 +8,7 @@ from profiler.data.records import AppliedOption
 from profiler.data.workload import DtypeName, MemoryOptions, Workload
 from profiler.models.lora import load_lora
 from profiler.models.pipeline import build_pipeline, call_arguments, pipeline_class, set_guidance
-from profiler.models.pipeline_spec import PipelineSpec
-from profiler.models.spec import Size
+from profiler.models.pipeline_spec import UNPUBLISHED, PipelineSpec
 from profiler.stages.generation import Generation, quiet
 from profiler.stages.generation_options import apply_to_pipeline, check_sizes, default_backend
 
@@ -53,7 +52,7 @@ def made_ready(
     """
     sides = {name: call.pop(name, None) for name in ("frames", "height", "width")}
     lora, notes = call.pop("lora", None), dict[str, str]()
-    size = spec.default or Size(frames=1, height=512, width=512)
+    size = spec.default or UNPUBLISHED
     given = {name: value for name, value in sides.items() if value is not None}
     size = size.model_copy(update=given)
     notes["pixels"] = f"{size.frames}x{size.height}x{size.width} (frames, height, width)"

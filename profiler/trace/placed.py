@@ -73,7 +73,8 @@ class PlacedTrace(PartsTrace):
 
     def is_pinned(self, tensor: torch.Tensor) -> bool:
         """Whether the storage is pinned memory of the host."""
-        return (place := self._places.of(tensor)) is not None and place.is_pinned
+        place = self._places.of(tensor)
+        return place is not None and place.is_pinned
 
     def record_stream(self, tensor: torch.Tensor, queue: int) -> None:
         """Another stream uses the block: once freed, it waits for that stream."""
