@@ -15,6 +15,7 @@ from profiler.models.not_here import fetched
 from profiler.models.spec import ModelSpec, Size
 
 DENOISERS = ("transformer", "unet")
+CONFIGS = ("*config.json", "model_index.json")
 
 
 def read_folder(name: str) -> ModelSpec:
@@ -88,17 +89,10 @@ def _default(vae: ModelSpec, denoiser: ModelSpec) -> Size | None:
 
 
 def _read(name: str, file: str) -> dict[str, Any]:
-    if not Path(name).is_dir():
-        return read_json(_download(name, file))
-    if not Path(name, file).exists():
+    folder = Path(name) if Path(name).is_dir() else fetched(name, CONFIGS, tuple(model_ids()))
+    if not (folder / file).exists():
         raise UserError(
             f"{name}: no {file}; a diffusers folder holds model_index.json and a folder for each component, and a "
             "component's folder holds config.json"
         )
-    return read_json(Path(name, file))
-
-
-def _download(name: str, file: str) -> Path:
-    import huggingface_hub
-
-    return fetched(name, model_ids(), lambda: huggingface_hub.hf_hub_download(name, file))
+    return read_json(folder / file)

@@ -1,7 +1,6 @@
 """What to do where weights or configs cannot be read: a repository of the hub that gives nothing, a single file."""
 
-import logging
-from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 from profiler.errors import UserError, first_line
@@ -19,21 +18,20 @@ def check_no_single_file(name: str) -> None:
         )
 
 
-def fetched(name: str, known: list[str], fetch: Callable[[], str]) -> Path:
-    """What `fetch` brings of repository `name`. Raises UserError, saying what to do, where the hub gives nothing.
+@cache
+def fetched(name: str, files: tuple[str, ...], known: tuple[str, ...]) -> Path:
+    """The folder with such `files` of the hub's repository `name`. Raises UserError, saying what to do, for no repository.
 
-    `known` are the ids of the catalog: what is described there needs no hub.
+    A star in `files` stands for folders too. `known` are the ids of the catalog: what is described there needs no hub.
     """
+    import huggingface_hub
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     own = name.rpartition("/")[2].lower()
     same = f"the catalog's {own}, which needs no hub" if own in known else "an id of the catalog"
     instead = f"or give {same}, or a folder that `hf download {name}` wrote elsewhere"
-    logger = logging.getLogger("huggingface_hub")
-    level = logger.level
-    logger.setLevel(logging.ERROR)  # each of its tries would be told
     try:
-        return Path(fetch())
+        return Path(huggingface_hub.snapshot_download(name, allow_patterns=[*files]))
     except GatedRepoError as error:
         raise UserError(
             f"{name}: gated: accept its terms at its page and log in with `hf auth login`, {instead}"
@@ -43,5 +41,3 @@ def fetched(name: str, known: list[str], fetch: Callable[[], str]) -> Path:
         raise UserError(
             f"{name}: the hub cannot be reached or has no such repository ({why}): check both, {instead}"
         ) from error
-    finally:
-        logger.setLevel(level)

@@ -10,6 +10,7 @@ from typing import Any
 
 from profiler.errors import LatentmeterError, UserError
 from profiler.files.load import read_json
+from profiler.models.catalog import models_with
 from profiler.models.find import HUB_ID, name_of
 from profiler.models.not_here import check_no_single_file, fetched
 from profiler.models.pipeline_spec import (
@@ -28,8 +29,8 @@ SETTINGS = ("Tokenizer", "Processor", "Extractor")  # classes that read their fo
 ALIKE = {"dtype", "dtypes", "call", "pictures", "masks", "guidance"}
 CONFIGS = ("config.json", "scheduler_config.json", "guider_config.json")
 VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt", "*.model")
+NOT_WEIGHTS = ("*.json", "*.txt", "*.model", "*.jinja")
 Parameters = Mapping[str, inspect.Parameter]
-NOT_WEIGHTS = ("model_index.json", "*/*.json", "*/*.txt", "*/*.model", "*/*.jinja")
 
 
 def find_pipeline(name: str) -> PipelineSpec:
@@ -41,7 +42,7 @@ def find_pipeline(name: str) -> PipelineSpec:
     if os.path.isdir(name):
         return _read(name, Path(name))
     if HUB_ID.fullmatch(name) and not os.path.exists(name):
-        return _read(name, _download(name))
+        return _read(name, fetched(name, NOT_WEIGHTS, tuple(pipeline_ids())))
     raise not_described(name)
 
 
@@ -76,15 +77,26 @@ def _read(name: str, folder: Path) -> PipelineSpec:
     like = known.model_dump(include=ALIKE) if known else _call(class_name, taken)
     return PipelineSpec.model_validate(
         {"id": folder.resolve().name if folder == Path(name) else name, "class": class_name, "origin": name,
-         "components": components, "settings": settings, "size": _size(folder, taken, known)} | like
+         "components": components, "settings": settings,
+         "size": _size(folder, taken, known.default if known else _of_their_models(components))} | like
     )  # fmt: skip
 
 
-def _size(folder: Path, taken: Parameters, known: PipelineSpec | None) -> Size:
-    """What the pipeline makes unasked: by its call, by its configs, or as one of the catalog of its class."""
+def _of_their_models(components: Mapping[str, Part | Tokenizer | None]) -> Size | None:
+    """The published size of a catalog model whose denoiser, or else whose VAE, is of the same class."""
+    for key, part in (("transformer", "denoiser"), ("unet", "denoiser"), ("vae", "vae")):
+        named = components.get(key)
+        alike = models_with(part, named.class_name) if isinstance(named, Part) else []
+        if found := next((spec.default for spec in alike if spec.default), None):
+            return found
+    return None
+
+
+def _size(folder: Path, taken: Parameters, published: Size | None) -> Size:
+    """What the pipeline makes unasked: by its call, by its configs, or what is published of its class or its models'."""
     from profiler.models.folder import read_folder  # needs torch
 
-    size = (known.default if known else None) or UNPUBLISHED
+    size = published or UNPUBLISHED
     with suppress(LatentmeterError):  # a VAE that none can describe: its pipeline runs all the same
         size = read_folder(str(folder)).default or size
     sides = (("frames", "num_frames"), ("height", "height"), ("width", "width"))
@@ -124,10 +136,3 @@ def _call(class_name: str, taken: Parameters) -> dict[str, Any]:
         "pictures": [name for name in ("image", "control_image") if name in wanted],
         "masks": [name for name in ("mask_image",) if name in wanted],
     }
-
-
-def _download(name: str) -> Path:
-    """The folder with what the hub has beside weights. Raises UserError, saying what to do, where it gives nothing."""
-    import huggingface_hub
-
-    return fetched(name, pipeline_ids(), lambda: huggingface_hub.snapshot_download(name, allow_patterns=[*NOT_WEIGHTS]))

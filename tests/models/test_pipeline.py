@@ -307,7 +307,6 @@ def test_a_hub_that_gives_nothing_says_what_to_do(monkeypatch: pytest.MonkeyPatc
         raise Gated() if gated else LocalEntryNotFoundError("no connection")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", refuse)
     for find in (find_pipeline, find_model):
         with pytest.raises(UserError, match=message) as told:
             find("black-forest-labs/FLUX.1-dev")
@@ -344,6 +343,17 @@ def test_a_folder_has_the_size_that_its_class_makes_unasked(
     (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": class_name}))
     frames, height, width = size
     assert find_pipeline(str(tmp_path)).default == Size(frames=frames, height=height, width=width)
+
+
+def test_a_folder_of_an_unknown_pipeline_has_the_size_of_its_models(tmp_path: Path) -> None:
+    """Allegro's call names no size, and the catalog has its VAE and its denoiser, but not its pipeline."""
+    index: dict[str, Any] = {"_class_name": "AllegroPipeline"}
+    for part, kind in (("transformer", "AllegroTransformer3DModel"), ("vae", "AutoencoderKLAllegro")):
+        (tmp_path / part).mkdir()
+        (tmp_path / part / "config.json").write_text(json.dumps({"_class_name": kind}))
+        index[part] = ["diffusers", kind]
+    (tmp_path / "model_index.json").write_text(json.dumps(index))
+    assert find_pipeline(str(tmp_path)).default == Size(frames=88, height=720, width=1280)
 
 
 def test_a_folder_has_the_size_of_its_denoiser(tmp_path: Path) -> None:
