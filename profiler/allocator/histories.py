@@ -38,10 +38,11 @@ def allocator_of(
     if stack.device == "cpu":
         return PlainAllocator()
     settings = settings_of(stack)
-    if settings.expandable:
-        return ExpandableAllocator(stack.device_total_bytes or capacity or 1 << 37, capacity, settings=settings)
-    garbage_above = settings.garbage_above(stack.device_total_bytes)
     falling = not stack.dry if falling is None else falling
+    if settings.expandable:
+        total = stack.device_total_bytes or capacity or 1 << 37
+        return ExpandableAllocator(total, capacity, settings=settings, falling=falling)
+    garbage_above = settings.garbage_above(stack.device_total_bytes)
     return CachingAllocator(capacity, settings, garbage_above=garbage_above, falling=falling)
 
 

@@ -107,6 +107,8 @@ class Replay:
         With `anew` peaks count from the first birth on: a component that is evicted before it is no part of this phase.
         """
         self._highest, self._highest_at, self._anew = self.allocator.allocated, start - 1, anew
+        if anew:  # a phase that only frees has the level at its start
+            self.allocator.reset_peaks()
         at = start
         for repeat in self._repeats:
             if at <= repeat.start < stop:

@@ -1,5 +1,6 @@
 """The caching allocator's settings, as far as they change sizes: what `PYTORCH_CUDA_ALLOC_CONF` says, in bytes."""
 
+import math
 from dataclasses import dataclass
 
 from profiler.data.alloc_conf import INTERVALS, LARGE_SEGMENT_MB, Release, alloc_conf_of, read_modelled
@@ -19,7 +20,8 @@ ROUND_LARGE = 2 * MIB  # larger ones get multiples of this
 class AllocatorSettings:
     """Sizes in bytes. `max_split` None: no limit; `divisions` by the power of two, empty: rounded to 512 bytes only.
 
-    `fraction` is the share of the card that the process may reserve; above `threshold` of that, garbage is collected.
+    Pinned blocks are rounded up to `pinned_rounded` and kept when they are free up to `pinned_kept`. `fraction` is the
+    share of the card that the process may reserve; above `threshold` of that, garbage is collected.
     """
 
     expandable: bool = False
@@ -29,6 +31,8 @@ class AllocatorSettings:
     large_segment: int = LARGE_SEGMENT_MB * MIB
     fraction: float = 1.0
     threshold: float = 0.0
+    pinned_rounded: float = math.inf
+    pinned_kept: float = math.inf
 
     def round(self, size: int) -> int:
         """The size that a request is rounded up to (round_size)."""
@@ -89,4 +93,6 @@ def parse_settings(text: str, release: Release = (2, 13)) -> AllocatorSettings:
         large_segment=large * MIB,
         fraction=values.get("per_process_memory_fraction", 1.0),
         threshold=values.get("garbage_collection_threshold", 0.0),
+        pinned_rounded=values.get("pinned_max_round_threshold_mb", math.inf) * MIB,
+        pinned_kept=values.get("pinned_max_cached_size_mb", math.inf) * MIB,
     )

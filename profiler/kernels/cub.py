@@ -6,7 +6,9 @@ of 256 bytes. How many elements a block takes is in CUB's tables, by architectur
 
 from profiler.data.stack import Stack
 from profiler.data.units import ceil_div
+from profiler.kernels.reduction import THREADS_PER_MULTIPROCESSOR
 
+ONE_BLOCK = 4096  # numbers that a single block sums
 DIGITS = 256  # values of the 8 bits that one pass sorts by
 MOST_AT_ONCE = 2**28 - 1  # elements whose places 32-bit counters hold beside two flags
 
@@ -29,6 +31,23 @@ def scan_bytes(count: int, item: int, stack: Stack) -> int:
     elif stack.torch_release >= (2, 10, 0):
         words = aligned(words)
     return aligned(words)
+
+
+def sum_bytes(stack: Stack) -> int:
+    """The sum of more than `ONE_BLOCK` numbers of 4 bytes: a part for each block, five times those that run at once."""
+    threads = THREADS_PER_MULTIPROCESSOR.get(stack.capability or (0, 0), 2048)
+    return aligned((stack.multiprocessors or 0) * (threads // 256) * 5 * 4)
+
+
+def select_bytes(count: int, stack: Stack) -> int:
+    """The places of the true among `count` flags: a state of 8 bytes for each tile and for 32 before the first, and a count.
+
+    The elements of a tile (dispatch_select_if.cuh) are read off dry runs of five cards of torch 2.13.
+    """
+    tile = {(8, 0): 2304, (9, 0): 4224}.get(
+        stack.capability or (0, 0), 3520 if (stack.capability or (0, 0))[0] > 9 else 640
+    )
+    return aligned((ceil_div(count, tile) + 32) * 8, 1)
 
 
 def sort_bytes(count: int, key: int, value: int, bits: int, stack: Stack) -> tuple[int, bool]:

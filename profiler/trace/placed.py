@@ -16,6 +16,7 @@ from torch.library import _scoped_library
 from torch.utils._python_dispatch import _disable_current_modes
 
 from profiler.allocator.host import Host
+from profiler.allocator.settings import settings_of
 from profiler.data.stack import Stack
 from profiler.kernels.prices import Price
 from profiler.stages.phases import Runnable
@@ -46,7 +47,7 @@ class PlacedTrace(PartsTrace):
         super().__init__(stack, **rest)
         self._module = nn.Module()
         self.owners: dict[int, str] = {}
-        self.host = Host()
+        self.host = Host(settings_of(stack))
         self.queue = 0
         self.thresholds: list[str] = []
         self._places = Places(self.host, lambda key: self.values.forget(key))

@@ -16,7 +16,7 @@ from profiler.kernels.prices import Elements, Elsewhere, Price, Prices
 from profiler.trace.attention import dispatcher, kernels_on
 from profiler.trace.elementwise import elementwise_strides
 from profiler.trace.known_values import Values, is_real
-from profiler.trace.observer import Observer
+from profiler.trace.observer import Observer, dtype_name
 
 
 class Tracing(Observer):
@@ -40,6 +40,9 @@ class Tracing(Observer):
         self._products: set[bool] = set()  # whether there was a matrix product with a bias, and one without
         self._results: dict[Any, Any] = {}
         self._benchmarked: set[Convolution] = set()
+
+    def _is_composite(self, func: Any) -> bool:
+        return func not in self.rules and super()._is_composite(func)
 
     @property
     def state(self) -> tuple[Hashable, ...]:
@@ -143,6 +146,13 @@ class Tracing(Observer):
 
 
 Rule = Callable[[Tracing, Any, tuple[Any, ...], dict[str, Any]], Any]
+
+
+def check_dtypes(func: Any, *tensors: torch.Tensor | None) -> None:
+    """Raise as the kernel does where tensors are of different dtypes: not every shape inference looks at them."""
+    dtypes = {dtype_name(tensor.dtype): None for tensor in tensors if tensor is not None}
+    if len(dtypes) > 1:
+        raise RuntimeError(f"{func} takes tensors of one dtype, got {' and '.join(dtypes)}")
 
 
 def _like_cuda(func: Any, args: Any, kwargs: Any, result: Any) -> Any:

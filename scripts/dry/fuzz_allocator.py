@@ -39,7 +39,7 @@ COUNTERS = {
 def make_model(settings: AllocatorSettings, capacity: int, total: int) -> CachingAllocator:
     capacity = min(capacity, settings.allowed(total))
     if settings.expandable:
-        return ExpandableAllocator(total, capacity, settings=settings)
+        return ExpandableAllocator(total, capacity, settings=settings, falling=False)
     return CachingAllocator(capacity, settings, settings.garbage_above(total), falling=False)
 
 

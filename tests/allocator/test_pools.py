@@ -5,6 +5,7 @@ import pytest
 from profiler.allocator.caching import CachingAllocator
 from profiler.allocator.expandable import ExpandableAllocator
 from profiler.allocator.host import Host
+from profiler.allocator.settings import parse_settings
 from profiler.data.units import GIB, MIB
 
 
@@ -34,8 +35,22 @@ def test_emptying_the_cache_waits_for_what_is_awaited() -> None:
     assert allocator.reserved == 0
 
 
+def test_a_large_pinned_block_is_neither_rounded_nor_kept_where_settings_say_so() -> None:
+    """ATen/core/CachingHostAllocator.h; a dry run of SD 1.5's groups with a threshold of 1 MiB pinned the exact sum."""
+    host = Host(parse_settings("pinned_max_round_threshold_mb:64,pinned_max_cached_size_mb:100"))
+    host.take(70 * MIB, pinned=True)
+    assert host.pinned == 70 * MIB
+    host.take(33 * MIB, pinned=True)
+    assert host.pinned == (70 + 64) * MIB
+    host.take(108 * MIB, pinned=True)
+    host.give_back(108 * MIB, pinned=True)
+    assert host.pinned == (70 + 64) * MIB
+    host.give_back(70 * MIB, pinned=True)
+    assert host.pinned == (70 + 64) * MIB
+
+
 def test_pinned_blocks_are_powers_of_two_and_are_kept() -> None:
-    host = Host()
+    host = Host(parse_settings(""))
     host.take(108 * MIB, pinned=True)  # a weight of FLUX.1, 18432x3072: 128 MiB (dry run of torch 2.13.0)
     assert host.pinned == 128 * MIB
     host.give_back(108 * MIB, pinned=True)

@@ -8,6 +8,7 @@ import pytest
 from profiler.allocator.caching import CachingAllocator, OutOfMemory
 from profiler.allocator.replay import Replay
 from profiler.data.events import Block, Stream
+from profiler.data.spans import Span
 from profiler.data.units import MIB
 from profiler.files.streams import read_stream
 
@@ -51,6 +52,14 @@ def test_the_peak_its_op_and_what_stands_there() -> None:
     assert found.terms() == {
         "weights": 20 * MIB, "inputs": 4 * MIB, "outputs": 0, "activations": 30 * MIB, "workspace": 6 * MIB
     }  # fmt: skip
+
+
+def test_a_phase_that_only_frees_has_the_level_at_its_start() -> None:
+    """Post-processing of latents is such a phase: it had the peak of the loop before it."""
+    spans = [Span("later steps", 1, 2, 6), Span("post-process", 1, 6, 7)]
+    story = stream(WEIGHTS, INPUT, cold("activations", 30), cold("activations", 6), ~3, cold("activations", 2), ~2)
+    found = Replay(story, CachingAllocator(), spans=spans)
+    assert [peak.allocated_bytes for peak, _ in found.phases.values()] == [60 * MIB, 56 * MIB]
 
 
 def test_a_later_call_begins_without_the_answer_of_the_one_before_and_with_what_that_kept() -> None:

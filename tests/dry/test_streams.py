@@ -42,7 +42,7 @@ def test_a_random_stream_gives_torchs_counters_all_along(path: Path) -> None:
     common = {"capacity": min(data["capacity"], settings.allowed(data["total"])), "settings": settings}
     above = settings.garbage_above(data["total"])
     model = (
-        ExpandableAllocator(data["total"], **common)
+        ExpandableAllocator(data["total"], **common, falling=False)
         if settings.expandable
         else CachingAllocator(**common, garbage_above=above, falling=False)
     )

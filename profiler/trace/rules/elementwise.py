@@ -32,6 +32,37 @@ def infinite(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[str,
     return y
 
 
+def logarithm_of_sigmoid(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The buffer that the CPU's kernel leaves for a backward pass is empty (log_sigmoid_forward in Activation.cpp)."""
+    y, _ = trace.infer(func, args, kwargs)
+    return y, torch.empty(0, dtype=y.dtype, device=y.device)
+
+
+def of_complex(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """A complex result comes first, of which the real part is taken; the size of an angle is set after (UnaryOps.cpp)."""
+    y = trace.infer(func, args, kwargs)
+    first = trace.take_copy(args[0]) if args[0].is_complex() and func is aten.angle.default else []
+    trace.track(y)
+    last = trace.take_copy(args[0]) if args[0].is_complex() and func is aten.abs.default else []
+    trace.give_back(first + last)
+    return y
+
+
+def columns(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The result is born as large as the input, and keeps that storage where it is enough (Im2Col.cu, Col2Im.cu)."""
+    x, y = args[0], trace.infer(func, args, kwargs)
+    fits = y.numel() <= x.numel()
+    if fits:
+        y = torch.empty(x.numel(), dtype=x.dtype, device=x.device).as_strided(y.shape, y.stride())
+        trace.track(y)
+    born = [] if fits else trace.take_copy(x)
+    ordered = [] if x.is_contiguous() else trace.take_copy(x)
+    trace.track(y)
+    trace.give_back(born)
+    trace.give_back(ordered)
+    return y
+
+
 def where(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Values of another dtype than the result's are cast first, and numbers on the host copied (TensorCompare.cpp)."""
     y = trace.infer(func, args, kwargs)
@@ -57,4 +88,7 @@ RULES = {
     aten.pow.Scalar: power_of_number,
     aten.where.self: where,
     aten.isinf.default: infinite,
+    aten.log_sigmoid_forward.default: logarithm_of_sigmoid,
+    **dict.fromkeys([aten.abs.default, aten.angle.default], of_complex),
+    **dict.fromkeys([aten.im2col.default, aten.col2im.default], columns),
 }

@@ -15,16 +15,22 @@ from profiler.kernels import attention, convolution
 from profiler.kernels.attention import Attention
 from profiler.kernels.prices import AFTER, BEFORE, Price
 from profiler.trace.observer import dtype_name
-from profiler.trace.rules import elementwise, reductions, sorting, systems, values
-from profiler.trace.tracing import Rule, Tracing
+from profiler.trace.rules import composites, elementwise, normalization, reductions, sorting, systems, values
+from profiler.trace.tracing import Rule, Tracing, check_dtypes
 
 aten = torch.ops.aten
+SMOOTHED = (aten._upsample_bilinear2d_aa.default, aten._upsample_bicubic2d_aa.default)
+POOLS = (
+    aten.avg_pool2d.default,
+    aten.max_pool2d_with_indices.default,
+    aten.max_pool3d_with_indices.default,
+)
 CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
 def _convolution(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     x, weight, bias, stride, padding, dilation, transposed, _, groups = args
-    _check_dtypes(func, x, weight, bias)
+    check_dtypes(func, x, weight, bias)
     y = trace.infer(func, args, kwargs)
     last = CHANNELS_LAST.get(x.dim())
     # ATen goes by the strides of size-1 dims too (suggest_memory_format), which `is_contiguous` ignores.
@@ -78,16 +84,9 @@ def _each(values: list[int], rank: int) -> tuple[int, ...]:
     return tuple(values) * rank if len(values) == 1 else tuple(values)
 
 
-def _check_dtypes(func: Any, *tensors: torch.Tensor | None) -> None:
-    """Raise as the kernel does where tensors are of different dtypes: not every shape inference looks at them."""
-    dtypes = {dtype_name(tensor.dtype): None for tensor in tensors if tensor is not None}
-    if len(dtypes) > 1:
-        raise RuntimeError(f"{func} takes tensors of one dtype, got {' and '.join(dtypes)}")
-
-
 def _gemm(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """cuBLAS reads rows or columns: a matrix in any other order, such as a slice, is copied first (Blas.cpp)."""
-    _check_dtypes(func, *args[:3])
+    check_dtypes(func, *args[:3])
     y = trace.infer(func, args, kwargs)
     trace.track(y)
     taken = [number for x in reversed(args[-2:]) if not _is_for_blas(x) for number in trace.take_copy(x)]
@@ -105,59 +104,10 @@ def _is_for_blas(x: torch.Tensor) -> bool:
     return lines_are_apart or (x.dim() == 3 and x.is_contiguous() and down != 0 and across != 0)
 
 
-def _group_norm(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Mean and reciprocal deviation per group are outputs; two fp32 rows of N x C scale and shift are scratch.
-
-    Images of one pixel, and calls without weight and bias, go without the two rows (GroupNormKernelImplInternal). In 16
-    bit the kernel keeps the statistics in fp32 too since torch 2.13: seen there, absent in 2.12.0 (dry runs of both).
-    An input in another order is cloned first: up to torch 2.13 by `at::group_norm`, from 2.14 on here (group_norm.cpp).
-    """
-    x, weight, bias, batch, channels, pixels, groups, _ = args
-    _check_dtypes(func, x, weight, bias)
-    if not x.is_contiguous():
-        with trace:
-            x = x.contiguous()
-        trace.ops.append(trace.ops[-2])
-    y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
-    statistics = [torch.empty((batch, groups), dtype=x.dtype, device=x.device) for _ in range(2)]
-    trace.track([y, *statistics])
-    fp32_statistics = x.element_size() == 2 and trace.stack.torch_release >= (2, 13, 0)
-    rows = [batch * groups] * 2 if fp32_statistics else []
-    rows += [batch * channels] * 2 if pixels > 1 and (weight is not None or bias is not None) else []
-    trace.give_back([number for row in rows for number in trace.borrow(row * 4)])
-    return (y, *statistics)
-
-
-def _layer_norm(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """The kernel wants contiguous rows and keeps fp32 mean and reciprocal deviation of each."""
-    x, normalized, weight, bias, _ = args
-    _check_dtypes(func, x, weight, bias)
-    taken = [] if x.is_contiguous() else trace.take_copy(x)
-    y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
-    rows = (*x.shape[: x.dim() - len(normalized)], *[1] * len(normalized))
-    statistics = [torch.empty(rows, dtype=torch.float32, device=x.device) for _ in range(2)]
-    trace.track([y, *statistics])
-    trace.give_back(taken)
-    return (y, *statistics)
-
-
-def _rms_norm(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Fused on CUDA since torch 2.9 where weight and input share a dtype; else the composite, op by op."""
-    x, normalized, weight = (*args, None)[:3]
-    if trace.stack.torch_release < (2, 9, 0) or (weight is not None and weight.dtype != x.dtype):
-        return reductions.composed(trace, func, args, kwargs)
-    rows = x.numel() // max(1, torch.Size(normalized).numel())
-    taken = [] if x.is_contiguous() else trace.take_copy(x)
-    y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
-    trace.track(y)
-    trace.give_back(taken + trace.borrow(rows * 4))
-    return y
-
-
 def _attention(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     q, k, v, mask = (*args, None)[:4]
     mask = kwargs.get("attn_mask", mask)
-    _check_dtypes(func, q, k, v)
+    check_dtypes(func, q, k, v)
     call = Attention(
         q=tuple(q.shape),
         k=tuple(k.shape),
@@ -207,11 +157,12 @@ def attention_output(q: torch.Tensor, v: torch.Tensor, path: str) -> torch.Tenso
 
 
 def _upsample_nearest(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """The kernel reads and writes contiguous tensors; only in 2D, from four channels on, is there a channels-last one."""
+    """The kernel reads and writes contiguous tensors; only in 2D, from four channels on, is there a channels-last one,
+    and none that smooths."""
     x = args[0]
     y = trace.infer(func, args, kwargs)
     trace.track(y)
-    if suggest_memory_format(x) == torch.channels_last and x.shape[1] >= 4:
+    if suggest_memory_format(x) == torch.channels_last and x.shape[1] >= 4 and func not in SMOOTHED:
         return y
     copies = [t for t in (y, x) if not t.is_contiguous()]
     trace.give_back([number for t in copies for number in trace.take_copy(t)])
@@ -219,13 +170,32 @@ def _upsample_nearest(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: 
 
 
 def _copies_input(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """The kernel makes its output, then copies an input that is not in order; average pooling takes either order."""
+    """The kernel makes its output, then copies an input that is not in order; pooling takes channels first or last."""
     x = args[0]
     y = trace.infer(func, args, kwargs)
     trace.track(y)
-    layout = suggest_memory_format(x) if func is aten.avg_pool2d.default else torch.contiguous_format
+    layout = suggest_memory_format(x) if func in POOLS else torch.contiguous_format
     if not x.is_contiguous(memory_format=layout):
         trace.give_back(trace.take_copy(x))
+    return y
+
+
+def _orders_input(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """An input that is not in order is copied before the output is made (AdaptiveAveragePooling.cu)."""
+    x = args[0]
+    layout = suggest_memory_format(x) if x.dim() == 4 else torch.contiguous_format
+    taken = [] if x.is_contiguous(memory_format=layout) else trace.take_copy(x)
+    y = trace.infer(func, args, kwargs)
+    trace.track(y)
+    trace.give_back(taken)
+    return y
+
+
+def _vectors(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """cuBLAS's products with a vector take its workspace as those of matrices do (CublasHandlePool.cpp)."""
+    y = trace.infer(func, args, kwargs)
+    trace.track(y)
+    trace.keep_gemm_workspace(with_bias=False)
     return y
 
 
@@ -244,12 +214,6 @@ def _cpu_attention(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dic
     return torch.empty((batch, length, heads, v.shape[-1]), dtype=q.dtype, device=q.device).transpose(1, 2)
 
 
-def _cpu_rms_norm(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    x, _, weight = (*args, None)[:3]
-    dtype = x.dtype if weight is None else torch.promote_types(x.dtype, weight.dtype)
-    return torch.empty(x.shape, dtype=dtype, device=x.device)
-
-
 def _math_attention(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Op by op, of which one adds: the mask to the scores. ATen (attention.cpp) does it in place, except under a mode."""
     before = trace.rules
@@ -266,24 +230,26 @@ CUDA_RULES: dict[Any, Rule] = {
     **reductions.RULES,
     **sorting.RULES,
     **systems.RULES,
+    **composites.RULES,
+    **normalization.RULES,
     aten.convolution.default: _convolution,
     **dict.fromkeys([aten.addmm.default, aten.mm.default, aten.bmm.default, aten.baddbmm.default], _gemm),
-    aten.native_group_norm.default: _group_norm,
-    aten.native_layer_norm.default: _layer_norm,
+    **dict.fromkeys([aten.mv.default, aten.addmv.default, aten.dot.default, aten.vdot.default], _vectors),
     **dict.fromkeys([aten.upsample_nearest2d.default, aten.upsample_nearest3d.default], _upsample_nearest),
     **dict.fromkeys(
         [aten._upsample_nearest_exact2d.default, aten._upsample_nearest_exact3d.default], _upsample_nearest
     ),
-    **dict.fromkeys([aten.avg_pool2d.default, aten.avg_pool3d.default], _copies_input),
+    **dict.fromkeys([aten.upsample_nearest1d.default, *SMOOTHED], _upsample_nearest),
+    **dict.fromkeys([*POOLS, aten.avg_pool3d.default], _copies_input),
+    **dict.fromkeys([aten._adaptive_avg_pool2d.default, aten._adaptive_avg_pool3d.default], _orders_input),
     **dict.fromkeys([aten._softmax.default, aten._log_softmax.default], _copies_input),
     **dict.fromkeys(
         [aten.reflection_pad1d.default, aten.reflection_pad2d.default, aten.reflection_pad3d.default], _copies_input
     ),
-    aten.rms_norm.default: _rms_norm,
     aten.scaled_dot_product_attention.default: _attention,
 }
 CPU_RULES: dict[Any, Rule] = {
     **values.RULES,
-    aten.rms_norm.default: _cpu_rms_norm,
+    aten.rms_norm.default: normalization.cpu_rms_norm,
     aten.scaled_dot_product_attention.default: _cpu_attention,
 }

@@ -70,7 +70,7 @@ def _reduction(kind: Kind) -> Rule:
             taken += [] if flat.untyped_storage()._cdata == x.untyped_storage()._cdata else trace.take_copy(flat)
             x = flat
         dims = _dims(x, dim)
-        is_skipped = kind.skips and all(x.shape[i] == 1 for i in dims)
+        is_skipped = kind.skips and all(x.shape[i] == 1 for i in dims if x.dim())
         is_loaded = x.dtype in HALVES and outputs[0].dtype == torch.float32 and not is_skipped
         if kind.casts and x.dtype != outputs[0].dtype and not is_loaded:
             x = torch.empty_like(x, dtype=outputs[0].dtype)
@@ -124,10 +124,10 @@ def _count_nonzero(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dic
         return torch.sum(x if x.dtype == torch.bool else x != 0, dims)
 
 
-def _mse_loss(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _mean_of_losses(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Loss.cu: the result is born as large as all losses, which have a buffer of their own, and keeps that storage."""
     x, target, reduction = (*args, 1)[:3]
-    losses = trace.infer(func, (x, target, 0), {})
+    losses = trace.infer(func, (x, target, 0, *args[3:]), {})
     reduction = kwargs.get("reduction", reduction)
     trace.track(losses)
     if not reduction:
@@ -167,5 +167,5 @@ RULES: dict[Any, Rule] = {
     **dict.fromkeys([aten.norm.Scalar, aten.norm.ScalarOpt_dtype, aten.count_nonzero.default], composed),
     **dict.fromkeys([aten.logsumexp.default, aten.logsumexp.out, aten._safe_softmax.default], composed),
     aten.count_nonzero.dim_IntList: _count_nonzero,
-    aten.mse_loss.default: _mse_loss,
+    **dict.fromkeys([aten.mse_loss.default, aten.smooth_l1_loss.default], _mean_of_losses),
 }

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 
 from profiler.errors import ModelError
+from profiler.kernels.cub import ONE_BLOCK, scan_bytes, select_bytes, sum_bytes
 from profiler.trace.known_values import CPU, LIMIT, aten, is_real
 from profiler.trace.tracing import Tracing
 
@@ -62,10 +63,10 @@ def copy(trace: Tracing, func: Any, args: Any, kwargs: Any) -> Any:
 
 def nonzero(trace: Tracing, func: Any, args: Any, kwargs: Any) -> Any:
     """CUDA counts, then writes: the count and cub's buffers are workspace (Nonzero.cu)."""
-    taken = _count_buffers(trace)
+    taken = _count_buffers(trace, args[0].numel())
     positions = read(trace, func, args, kwargs)
     trace.track(positions)
-    trace.give_back(taken + _select_buffers(trace))
+    trace.give_back(taken + _select_buffers(trace, args[0].numel()))
     return positions
 
 
@@ -85,9 +86,9 @@ def index(trace: Tracing, func: Any, args: Any, kwargs: Any) -> Any:
             count = len(_content(trace, aten.nonzero.default, (i,), {}))
             columns += [torch.empty(count, dtype=torch.int64, device=trace.device_type) for _ in range(i.dim())]
             if trace.stack.device == "cuda":
-                counting = _count_buffers(trace)
+                counting = _count_buffers(trace, i.numel())
                 taken += trace.borrow(count * i.dim() * 8)
-                trace.give_back(counting + _select_buffers(trace))
+                trace.give_back(counting + _select_buffers(trace, i.numel()))
         else:
             columns.append(i)
     result = trace.infer(func, (x, columns, *rest), kwargs)
@@ -123,22 +124,40 @@ def _made_alike(trace: Tracing, given: list[torch.Tensor]) -> list[int]:
     return taken
 
 
-def _count_buffers(trace: Tracing) -> list[int]:
+def _count_buffers(trace: Tracing, elements: int) -> list[int]:
     if trace.stack.device != "cuda":
         return []
     count = trace.borrow(4)
-    trace.give_back(trace.borrow(1))
+    trace.give_back(trace.borrow(1 if elements <= ONE_BLOCK else sum_bytes(trace.by_card())))
     return count
 
 
-def _select_buffers(trace: Tracing) -> list[int]:
-    return trace.borrow(1023) if trace.stack.device == "cuda" else []
+def _select_buffers(trace: Tracing, elements: int) -> list[int]:
+    if trace.stack.device != "cuda":
+        return []
+    return trace.borrow(select_bytes(elements, trace.stack if elements <= ONE_BLOCK else trace.by_card()))
 
 
 def masked_select(trace: Tracing, func: Any, args: Any, kwargs: Any) -> Any:
     """On CUDA it is indexing by the broadcast mask (masked_select_out_cuda_impl)."""
     x, mask = torch.broadcast_tensors(*args)
     return index(trace, aten.index.Tensor, (x, [mask]), {})
+
+
+def masked_scatter(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Sums of the mask say which value of the source comes where (masked_scatter__cuda and IndexKernel.cu)."""
+    x, mask, source = args
+    if func is aten.masked_scatter.default:
+        x, mask = torch.broadcast_tensors(x, mask)
+        x = torch.empty(x.shape, dtype=x.dtype, device=x.device)
+        trace.track(x)
+    mask = mask.expand(x.shape)
+    taken = trace.borrow(8 * x.numel())
+    taken += [] if mask.is_contiguous() else trace.take_copy(mask)
+    summed = trace.borrow(scan_bytes(x.numel(), 8, trace.by_card()))
+    trace.give_back(summed + ([] if source.is_contiguous() else trace.take_copy(source)))
+    trace.give_back(taken)
+    return x
 
 
 RULES = {
@@ -161,4 +180,5 @@ RULES = {
     aten.index_put_.default: index,
     aten._to_copy.default: copy,
     aten.masked_select.default: masked_select,
+    **dict.fromkeys([aten.masked_scatter.default, aten.masked_scatter_.default], masked_scatter),
 }
