@@ -181,7 +181,7 @@ def note_traces(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     cards: list[str] = []
 
     def heard(*args: Any, **how: Any) -> Any:
-        cards.append(args[4].gpu)
+        cards.append(args[1].gpu)
         return trace_generation(*args, **how)
 
     monkeypatch.setattr("profiler.estimation.placed.trace_generation", heard)

@@ -16,7 +16,7 @@ from profiler.estimation.estimator import trace_run
 from profiler.estimation.placed import trace_generation
 from profiler.models.build import TORCH_DTYPES
 from profiler.stages.call import Call, root_of, weights_kept
-from profiler.stages.generation import is_pipeline
+from profiler.stages.generation import Generation, is_pipeline
 
 NAMES = {dtype: name for name, dtype in TORCH_DTYPES.items()}
 
@@ -35,7 +35,7 @@ def call_hotspots(
     """
     owner, name = function if modules is None else modules, getattr(function, "__qualname__", type(function).__name__)
     if is_pipeline(owner):
-        traced = trace_generation(function, owner, inputs, placement or Placement(), stack, kind=HeldTrace)
+        traced = trace_generation(Generation(function, owner, inputs, placement or Placement()), stack, kind=HeldTrace)
         return summarize(profile_traced(traced, stack, context_bytes, name)[0])
     root = root_of(owner)
     counts = Counter[str]()

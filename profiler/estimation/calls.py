@@ -59,13 +59,14 @@ def estimate_call(
     target, context = target_stack(gpu, torch, cudnn, stack, alloc_conf)
     from profiler.estimation.estimator import estimate_run
     from profiler.stages.call import Call, root_of, weights_kept
-    from profiler.stages.generation import is_pipeline
+    from profiler.stages.generation import Generation, is_pipeline
 
     owner = function if modules is None else modules
     if is_pipeline(owner):
         from profiler.estimation.placed import estimate_with_events
 
-        return estimate_with_events(function, owner, inputs, placement or Placement(), target, context_bytes=context)[0]
+        run = Generation(function, owner, inputs, placement or Placement())
+        return estimate_with_events(run, target, context_bytes=context)[0]
     if placement is not None:
         raise UserError("placement: goes with a pipeline of diffusers, as `modules` or as the function")
     root = root_of(owner)

@@ -1,10 +1,9 @@
 """The estimate of a whole generation: a pipeline is loaded, placed and called twice without data, then told by phases."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from types import MappingProxyType
 from typing import Any, TypeVar
 
 from profiler.allocator.histories import Histories
@@ -12,7 +11,7 @@ from profiler.data.alloc_conf import alloc_conf_of, with_alloc_conf
 from profiler.data.events import first_event, first_later_event
 from profiler.data.latent import LatentEstimate
 from profiler.data.memory import HostBytes
-from profiler.data.records import AppliedOption, CallEstimate, Estimate
+from profiler.data.records import CallEstimate, Estimate
 from profiler.data.spans import spans_of
 from profiler.data.stack import RESERVE, Stack
 from profiler.data.workload import CAST, DtypeName, MemoryOptions, Placement, Workload
@@ -27,12 +26,11 @@ from profiler.models.catalog import catalog_model
 from profiler.models.pipeline_spec import PipelineSpec
 from profiler.stages.generation import Generation, dtypes, kept, ordered, quiet
 from profiler.stages.generation_options import default_backend
-from profiler.stages.generation_ready import call_of, made_ready
+from profiler.stages.generation_ready import Ready, generation_of, made_ready
 from profiler.trace.placed import PlacedTrace
 
 Tell = Callable[[str], None]
 Found = TypeVar("Found")
-NONE = MemoryOptions()
 APART = ("same device", "expected device", "out of meta tensor")  # what torch says of tensors in two places
 KEPT_EVENTS = 1_000_000  # of traces: some hundred MB
 CHECKED = "taken to find nothing: it would make a black picture of what it finds"
@@ -70,19 +68,17 @@ def ask_traced(
     for one in traced.get(kept_as, ()) if traced is not None else ():
         with suppress(Elsewhere):  # what this card's kernels make of a call is not what was traced
             return ask(one)
-    made = next((ones[0].made for key, ones in (traced or {}).items() if key[0] == made_as), ())
-    if not made:
+    ready = next((ones[0].ready for key, ones in (traced or {}).items() if key[0] == made_as), None)
+    if ready is None:
         tell(f"building {spec.id}")
-        made = made_ready(spec, options, dtype, **call)
-    pipe, inputs, applied, notes = made
-    how: dict[str, Any] = {"options": options, "applied": applied, "tell": tell, "notes": notes, "kind": kind}
+        ready = made_ready(spec, options, dtype, **call)
     if traced is not None:
         with suppress(Elsewhere):  # a buffer that no price says
-            one = trace_generation(pipe, pipe, inputs, placement, stack, **how, slots=True)
-            traced[kept_as] = [*traced.pop(kept_as, ()), replace(one, made=made)][-2:]
+            one = trace_generation(ready.placed(placement), stack, tell=tell, kind=kind, slots=True)
+            traced[kept_as] = [*traced.pop(kept_as, ()), replace(one, ready=ready)][-2:]
             _forget(traced)
             return ask(one)
-    return ask(trace_generation(pipe, pipe, inputs, placement, stack, **how))
+    return ask(trace_generation(ready.placed(placement), stack, tell=tell, kind=kind))
 
 
 def _forget(traced: "Traces") -> None:
@@ -107,7 +103,7 @@ class TracedGeneration:
     watched: Watched[Generation]
     trace: PlacedTrace
     notes: dict[str, str]
-    made: tuple[Any, ...] = ()  # what `made_ready` made of it, to be placed otherwise
+    ready: Ready | None = None  # to be placed otherwise
 
     def on(self, stack: Stack, context_bytes: int | None, tell: Tell = lambda _: None) -> CallEstimate:
         """The estimate on `stack`: the card that it was traced for, but for its memory and how the allocator keeps it.
@@ -134,11 +130,13 @@ class TracedGeneration:
         return replace(told, notes=told.notes | self.notes), histories
 
 
-def estimate_with_events(*call: Any, context_bytes: int | None = None, **how: Any) -> tuple[CallEstimate, PlacedTrace]:
-    """The estimate of what `trace_generation` traces, given and raising the same, and the events it was read from."""
+def estimate_with_events(
+    run: Generation, stack: Stack, *, context_bytes: int | None = None
+) -> tuple[CallEstimate, PlacedTrace]:
+    """The estimate of `run`, and the events that it was read from. Raises as `trace_generation` does."""
     started = time.perf_counter()
-    traced = trace_generation(*call, **how)
-    found = traced.on(traced.trace.stack, context_bytes, how.get("tell", lambda _: None))
+    traced = trace_generation(run, stack)
+    found = traced.on(stack, context_bytes)
     return replace(found, seconds=time.perf_counter() - started), traced.trace
 
 
@@ -146,39 +144,31 @@ Traces = dict[tuple[str, str], list[TracedGeneration]]  # by what was made ready
 
 
 def trace_generation(
-    function: Callable[..., Any],
-    pipe: Any,
-    inputs: Sequence[Any] | Mapping[str, Any],
-    placement: Placement,
+    run: Generation,
     stack: Stack,
     *,
-    options: MemoryOptions = NONE,
-    applied: Mapping[str, AppliedOption] = MappingProxyType({}),
     tell: Tell = lambda _: None,
-    notes: Mapping[str, str] = MappingProxyType({}),
     slots: bool = False,
     kind: type[PlacedTrace] = PlacedTrace,
 ) -> TracedGeneration:
-    """Trace `function` on `inputs`, which calls the pipeline `pipe`, by a trace of `kind`. The pipeline is left as it was.
+    """Trace `run` by a trace of `kind`. Its pipeline is left as it was; `tell` hears which part of it runs.
 
-    `options` were `applied` to it before; `tell` hears which part of it runs. With `slots` the trace serves every card.
-    Raises UserError where it refuses the placement, ModelError where the call fails, as it may on a card too: a weight that
-    stays behind, for one; with `slots` Elsewhere, where a buffer has no price.
+    With `slots` the trace serves every card. Raises UserError where the pipeline refuses the placement, ModelError where the
+    call fails, as it may on a card too: a weight that stays behind, for one; with `slots` Elsewhere, where a buffer has no
+    price.
     """
     trace = kind(stack, tell=tell, slots=slots)
-    run = Generation(function, pipe, inputs, placement)
-    run.asked, run.options = options, applied
     watched = trace_placed(run, trace, warm_calls=1)
-    notes = dict(notes)
+    notes = dict(run.notes)
     if trace.thresholds:
         notes["thresholds"] = f"a number of the checkpoint is taken as 0; first in {trace.thresholds[0]}"
     if run.backend:
         notes["stack.attention_backend"] = f"{VARIABLE} makes {run.backend} the default"
     if run.said:
-        notes["size"] = f"{type(pipe).__name__} says: {'; '.join(run.said)}"
-    if getattr(pipe, "safety_checker", None) is not None:
+        notes["size"] = f"{type(run.pipe).__name__} says: {'; '.join(run.said)}"
+    if getattr(run.pipe, "safety_checker", None) is not None:
         notes["safety_checker"] = CHECKED
-    if placement.record_stream:
+    if run.placement.record_stream:
         notes["record-stream"] = WAITS
     return TracedGeneration(watched, trace, notes)
 
@@ -226,9 +216,7 @@ def estimate_workload(
     """The estimate of a whole generation as a case of a run, and its events. Raises UserError, ModelError."""
     if stack.device == "cpu":
         raise UserError("a whole generation is estimated for a card alone, as `gpu: rtx-4090`; the CPU measures it")
-    assert workload.generation is not None
-    pipe, inputs, applied, notes = made_ready(spec, workload.options, workload.dtype, **call_of(workload))
-    how: Any = {"options": workload.options, "applied": applied, "notes": notes, "context_bytes": context_bytes}
-    found, trace = estimate_with_events(pipe, pipe, inputs, workload.generation.placement, stack, **how)
+    run = generation_of(workload, spec, with_data=False)
+    found, trace = estimate_with_events(run, stack, context_bytes=context_bytes)
     latent = closed_form(workload, catalog_model(spec.model)) if spec.model else LatentEstimate()
     return Estimate(**vars(found), workload=workload, latent=latent), trace

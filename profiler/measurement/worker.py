@@ -33,6 +33,7 @@ from profiler.measurement.process import EXIT_FAILED
 from profiler.models.pipeline_spec import PipelineSpec
 from profiler.models.spec import ModelSpec
 from profiler.models.weights import weights_note
+from profiler.stages.generation_options import default_backend
 from profiler.stages.generation_ready import generation_of
 from profiler.stages.options import check_reached
 from profiler.stages.phases import Again, Runnable, Watcher, run_phases
@@ -161,10 +162,11 @@ class Worker(Watcher):
         """What runs, and notes on it. A whole generation tells of its parts."""
         if isinstance(self.spec, ModelSpec):
             return Stage(self.workload, self.spec, weights=True), weights_note(self.spec, self.workload.stage)
-        run, notes = generation_of(self.workload, self.spec)
+        run = generation_of(self.workload, self.spec, with_data=True)
+        run.backend = default_backend(run.pipe, run.asked)
         self._parts = Parts(meter)
         run.heard = self._parts.part
-        return run, NOT_WATCHED | notes
+        return run, NOT_WATCHED | run.notes
 
     @property
     def device(self) -> torch.device:

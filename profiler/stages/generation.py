@@ -33,7 +33,8 @@ class Generation(Call):
     """`function` on `inputs`, which calls the pipeline `pipe`, whose components stand where `placement` puts them.
 
     `heard` opens the part of a component's name whenever the pipeline calls a half of a VAE, or its scheduler's `step`;
-    `said` is what the pipeline remarked on sizes, `backend` the attention of components that name none.
+    `said` is what the pipeline remarked on sizes, `backend` the attention of components that name none; `notes` are those of
+    its making.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class Generation(Call):
         super().__init__(function, nn.ModuleDict(components(pipe)), inputs)
         self.pipe, self.placement = pipe, placement
         self.said: list[str] = []
+        self.notes: dict[str, str] = {}
         self.backend: str | None = None
         self.heard: Callable[[str], AbstractContextManager[Any]] = lambda _: nullcontext()
 

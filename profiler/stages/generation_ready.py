@@ -2,39 +2,47 @@
 
 import inspect
 import math
+from dataclasses import dataclass
 from typing import Any
 
 from profiler.data.records import AppliedOption
-from profiler.data.workload import DtypeName, MemoryOptions, Workload
+from profiler.data.workload import DtypeName, MemoryOptions, Placement, Workload
 from profiler.models.lora import load_lora
 from profiler.models.pipeline import build_pipeline, call_arguments, pipeline_class, set_guidance
 from profiler.models.pipeline_spec import UNPUBLISHED, PipelineSpec
 from profiler.stages.generation import Generation, quiet
-from profiler.stages.generation_options import apply_to_pipeline, check_sizes, default_backend
+from profiler.stages.generation_options import apply_to_pipeline, check_sizes
 
 STEPS = 3  # stand for any number: by then the loop's peak has stood, UniPC's too (docs/how-it-works.md, dry runs of 50)
 
 
-def generation_of(workload: Workload, spec: PipelineSpec) -> tuple[Generation, dict[str, str]]:
-    """The generation that `workload` asks of `spec`, to be run with data, and notes on it. Raises UserError, ModelError.
+@dataclass(frozen=True)
+class Ready:
+    """A pipeline that is built, what it is called with, how the memory options that were `asked` were applied, and notes."""
 
-    Steps that are asked for are all taken; of those that a pipeline publishes, as many as an estimate traces.
+    pipe: Any
+    inputs: dict[str, Any]
+    asked: MemoryOptions
+    options: dict[str, AppliedOption]
+    notes: dict[str, str]
+
+    def placed(self, placement: Placement) -> Generation:
+        """Its generation, to be run with its components where `placement` puts them."""
+        run = Generation(self.pipe, self.pipe, self.inputs, placement)
+        run.asked, run.options, run.notes = self.asked, self.options, self.notes
+        return run
+
+
+def generation_of(workload: Workload, spec: PipelineSpec, *, with_data: bool) -> Generation:
+    """The generation that `workload` asks of `spec`. Raises UserError, ModelError.
+
+    Run `with_data`, it takes all steps that are asked for; of published ones, as many as an estimate traces.
     """
-    assert workload.generation is not None
-    given = workload.generation.steps
-    pipe, inputs, applied, notes = made_ready(
-        spec, workload.options, workload.dtype, **call_of(workload), exactly=given
-    )
-    run = Generation(pipe, pipe, inputs, workload.generation.placement)
-    run.asked, run.options, run.backend = workload.options, applied, default_backend(pipe, workload.options)
-    return run, notes
-
-
-def call_of(workload: Workload) -> dict[str, Any]:
-    """What a generation of this workload is called with, as `made_ready` takes it."""
-    assert workload.generation is not None
+    asked = workload.generation
+    assert asked is not None
     size = {name: getattr(workload, name) for name in ("frames", "height", "width", "text_length")}
-    return size | {"prompts": workload.batch} | workload.generation.call
+    call = size | {"prompts": workload.batch, "exactly": asked.steps if with_data else None} | asked.call
+    return made_ready(spec, workload.options, workload.dtype, **call).placed(asked.placement)
 
 
 def made_ready(
@@ -44,8 +52,8 @@ def made_ready(
     *,
     exactly: int | None = None,
     **call: Any,
-) -> tuple[Any, dict[str, Any], dict[str, AppliedOption], dict[str, str]]:
-    """The pipeline that `spec` describes, what it is called with, how `options` were applied, and notes of all that.
+) -> Ready:
+    """The pipeline that `spec` describes, with `options`.
 
     `call` are arguments of `call_arguments`, with `frames` and sides alone, and a `lora`; of its steps a few are taken, or
     `exactly` so many. Raises UserError for an argument or option that it does not take.
@@ -69,7 +77,7 @@ def made_ready(
         steps = exactly or few_steps(spec, asked)
         inputs = call_arguments(spec, size=size, steps=steps, **call)
     note = f"{steps} of {asked} steps stand for all: later ones allocate the same, but for a scheduler's small history"
-    return pipe, inputs, applied, notes | ({} if steps == asked else {"steps": note})
+    return Ready(pipe, inputs, options, applied, notes | ({} if steps == asked else {"steps": note}))
 
 
 def few_steps(spec: PipelineSpec, asked: int | None = None) -> int | None:

@@ -25,6 +25,8 @@ from profiler.estimation import placed
 from profiler.estimation.placed import trace_generation, trace_placed
 from profiler.machine.target import target_stack
 from profiler.report.hotspots import render_page
+from profiler.stages.generation import Generation
+from profiler.stages.generation_ready import Ready
 from tests.pipelines import PIPELINES
 
 STACK = target_stack("rtx-4090", "2.13.0", None)[0]
@@ -54,7 +56,7 @@ class Hoarder(diffusers.FluxPipeline):
 def profiled(name: str, kind: Any = None, **placement: Any) -> Profile:
     pipe, call = PIPELINES[name]()
     pipe.__class__ = kind or type(pipe)
-    traced = trace_generation(pipe, pipe, call, Placement(**placement), STACK, kind=HeldTrace)
+    traced = trace_generation(Generation(pipe, pipe, call, Placement(**placement)), STACK, kind=HeldTrace)
     return profile_traced(traced, STACK, None, name)[0]
 
 
@@ -152,7 +154,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
         pipe, call = PIPELINES["flux"]()
         if options.tiling:
             pipe.vae.enable_tiling()
-        return pipe, call, {}, {"steps": "few"}
+        return Ready(pipe, call, options, {}, {"steps": "few"})
 
     monkeypatch.setattr(placed, "made_ready", ready)
 

@@ -41,6 +41,7 @@ def tell() -> None:
     from profiler.data.workload import Placement
     from profiler.estimation.placed import estimate_with_events
     from profiler.machine.cards import assumed_stack, find_gpu
+    from profiler.stages.generation import Generation
 
     class Pipeline(diffusers.DiffusionPipeline):  # type: ignore[misc]
         def __init__(self, text_encoder: Any) -> None:
@@ -51,7 +52,7 @@ def tell() -> None:
             return self.text_encoder(ids, attention_mask=torch.ones_like(ids)).logits
 
     pipe, stack = Pipeline(encoder()), assumed_stack(find_gpu("rtx-4090"), "2.13.0", None, {})
-    trace = estimate_with_events(pipe, pipe, [], Placement(), stack)[1]
+    trace = estimate_with_events(Generation(pipe, pipe, [], Placement()), stack)[1]
     story = repr([[block.bytes for block in trace.blocks], list(trace.events)])
     print(json.dumps([[*set(KINDS)], hashlib.sha256(story.encode()).hexdigest(), set.__name__]))  # noqa: T201
 
