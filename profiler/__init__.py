@@ -13,41 +13,42 @@ if TYPE_CHECKING:
     from profiler.api import accuracy as accuracy
     from profiler.api import compare as compare
     from profiler.api import comparisons as comparisons
-    from profiler.api import coverage as coverage
-    from profiler.api import doctor as doctor
     from profiler.api import estimate as estimate
-    from profiler.api import estimate_call as estimate_call
-    from profiler.api import explain as explain
-    from profiler.api import generate as generate
     from profiler.api import hotspots as hotspots
     from profiler.api import make_recording as make_recording
     from profiler.api import measure as measure
-    from profiler.api import publish as publish
     from profiler.api import run as run
     from profiler.comparison.case import to_frame as to_frame
     from profiler.data.latent import estimate_video_latent_memory as estimate_video_latent_memory
     from profiler.data.workload import MemoryOptions as MemoryOptions
     from profiler.data.workload import Placement as Placement
     from profiler.data.workload import Workload as Workload
+    from profiler.estimation.calls import estimate_call as estimate_call
+    from profiler.estimation.calls import generate as generate
+    from profiler.evidence.coverage import coverage as coverage
+    from profiler.evidence.explain import explain as explain
+    from profiler.measurement.doctor import doctor as doctor
     from profiler.models.catalog import catalog as catalog
     from profiler.models.find import find_model as find_model
     from profiler.search.call import fit as fit
+    from profiler.sweeps.publish import publish as publish
 
-_VERBS = (
-    "accuracy", "compare", "comparisons", "coverage", "doctor", "estimate", "estimate_call", "explain", "generate",
-    "hotspots", "make_recording", "measure", "publish", "run",
-)  # fmt: skip
 # Where each public name stands.
-_HOMES = dict.fromkeys(_VERBS, "api") | {
-    "MemoryOptions": "data.workload",
-    "Placement": "data.workload",
-    "Workload": "data.workload",
-    "catalog": "models.catalog",
-    "estimate_video_latent_memory": "data.latent",
-    "find_model": "models.find",
-    "fit": "search.call",
-    "to_frame": "comparison.case",
+_NAMES = {
+    "api": ("accuracy", "compare", "comparisons", "estimate", "hotspots", "make_recording", "measure", "run"),
+    "comparison.case": ("to_frame",),
+    "data.latent": ("estimate_video_latent_memory",),
+    "data.workload": ("MemoryOptions", "Placement", "Workload"),
+    "estimation.calls": ("estimate_call", "generate"),
+    "evidence.coverage": ("coverage",),
+    "evidence.explain": ("explain",),
+    "measurement.doctor": ("doctor",),
+    "models.catalog": ("catalog",),
+    "models.find": ("find_model",),
+    "search.call": ("fit",),
+    "sweeps.publish": ("publish",),
 }
+_HOMES = {name: home for home, names in _NAMES.items() for name in names}
 __all__ = ["__version__", *sorted(_HOMES)]
 
 if not TYPE_CHECKING:  # else any name at all would pass as one of this package

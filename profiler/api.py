@@ -1,4 +1,7 @@
-"""The verbs of the command line as functions, typed records out. Nothing heavy is imported before it is needed."""
+"""The verbs of the command line that bring several rooms together, as functions, typed records out.
+
+`profiler/__init__.py` says where the others stand. Nothing heavy is imported before it is needed.
+"""
 
 import logging
 import time
@@ -12,7 +15,7 @@ from profiler.data.stack import DeviceName, Stack
 from profiler.data.units import MOST_CALLS, check_number
 from profiler.data.workload import StageName
 from profiler.errors import UserError
-from profiler.estimation.calls import ask_stage, estimate_call, generate
+from profiler.estimation.calls import ask_stage
 from profiler.estimation.worst import worst_of
 from profiler.machine.target import target_stack
 from profiler.models.attention import noted, with_environment
@@ -27,13 +30,9 @@ if TYPE_CHECKING:
     from profiler.diagnosis.profile import Profile
     from profiler.estimation.recorder import Recorded
     from profiler.evidence.accuracy import Known
-    from profiler.evidence.coverage import Trial
-    from profiler.evidence.explain import Reason
-    from profiler.measurement.doctor import Finding
     from profiler.sweeps.run import Progress, RunOptions
 
 logger = logging.getLogger(__name__)
-__all__ = ["estimate_call", "generate"]  # verbs of a file of their own
 
 
 def estimate(
@@ -230,13 +229,6 @@ def comparisons(source: str | Path | Iterable[Record], tolerance: float | None =
     return compare_all(_records(source), tolerance)
 
 
-def explain(directory: str | Path, case: str | None = None, *, again: bool = False) -> "list[Reason]":
-    """Which bytes of each difference between estimate and measurement belong to which op; see `latentmeter explain`."""
-    from profiler.evidence.explain import reasons
-
-    return reasons(Path(directory), case, again=again)
-
-
 def accuracy(
     sources: Sequence[str | Path] = (),
     *,
@@ -252,32 +244,6 @@ def accuracy(
     from profiler.evidence.accuracy import collect, judge
 
     return judge(follow(collect(sources or ["results/reference"], gpu)), closed_form=closed_form)
-
-
-def coverage(
-    classes: Sequence[str] = (), *, gpu: str = "h200", tell: "Callable[[int, int, list[Trial]], None]" = lambda *_: None
-) -> "list[Trial]":
-    """Every autoencoder and denoiser class of the installed diffusers, or `classes`, tried for card `gpu`.
-
-    `tell` gets how many are done, of how many, and the last one's trials. Raises UserError for a class that is not there.
-    """
-    from profiler.evidence.coverage import cover
-
-    return cover(classes, gpu, tell)
-
-
-def doctor() -> "tuple[Stack, list[Finding], list[dict[str, Any]]]":
-    """This machine: its stack, what would hinder a measurement, and NVML's reading of each GPU."""
-    from profiler.measurement.doctor import examine
-
-    return examine()
-
-
-def publish(directory: str | Path, tolerance: float | None = None) -> list[Path]:
-    """Write the report of the run in `directory` again: HTML, Markdown, JSON, CSV; returns their paths. Raises UserError."""
-    from profiler.sweeps.publish import publish as write
-
-    return write(Path(directory), tolerance)
 
 
 def _records(source: str | Path | Iterable[Record]) -> Iterable[Record]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+import profiler
 from profiler.commands.options import emit, force_option, json_option
 from profiler.commands.tables import console
 from profiler.data.stack import Stack
@@ -28,11 +29,11 @@ def doctor(context: bool, dump_card: Path | None, force: bool, as_json: bool) ->
     """What this machine has, and what would hinder a measurement."""
     from profiler.kernels.cudnn_process import try_planner
     from profiler.machine.probe import ask
-    from profiler.measurement.doctor import examine, write_card
+    from profiler.measurement.doctor import write_card
 
     if dump_card is not None:
         check_output(dump_card, "file", force=force)
-    stack, findings, gpus = examine()
+    stack, findings, gpus = profiler.doctor()
     ladder = ask("context") if context else None
     if dump_card is not None:
         write_card(dump_card, ladder)

@@ -78,10 +78,12 @@ def out_of_scope(class_name: str, kind: Kind) -> str | None:
     return None
 
 
-def cover(classes: Sequence[str], gpu: str, tell: Callable[[int, int, list[Trial]], None]) -> list[Trial]:
-    """Try `classes`, or every class, each stage that it has. Raises UserError for a class that is not there.
+def coverage(
+    classes: Sequence[str] = (), *, gpu: str = "h200", tell: Callable[[int, int, list[Trial]], None] = lambda *_: None
+) -> list[Trial]:
+    """Every autoencoder and denoiser class of the installed diffusers, or `classes`, each stage tried for card `gpu`.
 
-    `tell` gets how many are done, of how many, and the last one's trials.
+    `tell` gets how many are done, of how many, and the last one's trials. Raises UserError for a class that is not there.
     """
     known = class_names()
     if unknown := set(classes) - known.keys():

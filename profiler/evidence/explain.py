@@ -20,10 +20,11 @@ class Reason:
     damaged: bool = False
 
 
-def reasons(directory: Path, case: str | None = None, *, again: bool = False) -> list[Reason]:
-    """Every case of the run in `directory`, or those that `case` names: by a key, or a part of keys.
+def explain(directory: str | Path, case: str | None = None, *, again: bool = False) -> list[Reason]:
+    """Which bytes of each difference between estimate and measurement belong to which op; see `latentmeter explain`.
 
-    With `again` the estimate is made anew, by the rules as they are now. Raises UserError for a case that is not there.
+    Of every case of the run in `directory`, or of those that `case` names: by a key, or a part of keys. With `again` the
+    estimate is made anew, by the rules as they are now. Raises UserError for a case that is not there.
     """
     store = open_run(directory)
     return [reason_of(store, record, again) for record in named(store.records(), case)]
@@ -40,7 +41,7 @@ def named(records: list[Record], case: str | None) -> list[Record]:
 
 
 def reason_of(store: RunStore, record: Record, again: bool = False) -> Reason:
-    """What the streams in `store` say of one record, which need not be in it yet; `again` as for `reasons`."""
+    """What the streams in `store` say of one record, which need not be in it yet; `again` as for `explain`."""
     try:
         return _explain(store, record, again)
     except UserError as error:  # a damaged file is about its own case: the others have theirs

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from profiler.allocator.settings import settings_of
 from profiler.data.stack import DRY, Stack, format_cudnn
 from profiler.data.units import format_bytes
 from profiler.errors import UserError
@@ -34,8 +33,8 @@ class Finding:
     text: str
 
 
-def examine() -> tuple[Stack, list[Finding], list[dict[str, Any]]]:
-    """The stack, the findings, and NVML's reading of each GPU."""
+def doctor() -> tuple[Stack, list[Finding], list[dict[str, Any]]]:
+    """This machine: its stack, what would hinder a measurement, and NVML's reading of each GPU."""
     stack, device = _device()
     gpus, seen = _nvml()
     packages = [_package(name) for name in NEEDED]
@@ -87,7 +86,6 @@ def _settings(stack: Stack) -> Iterator[Finding]:
         one = replace(stack, device="cuda", settings={name: value})
         try:
             check_settings(one)
-            settings_of(one)
         except UserError as error:
             yield Finding("warning", "environment", f"{name}={value}: {error}; estimates for this stack fail")
             continue

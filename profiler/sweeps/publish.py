@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 
 
 def publish(
-    directory: Path, tolerance: float | None = None, models: Mapping[str, ModelSpec] | None = None
+    directory: str | Path, tolerance: float | None = None, models: Mapping[str, ModelSpec] | None = None
 ) -> list[Path]:
     """Write `report.html`, `.md`, `.json` and `records.csv` beside the records of `directory`; returns their paths.
 
     They are made from the records alone and may be made again at any time. `models` are those that the caller has found
     already, by name. Raises UserError where there is no run.
     """
-    store = RunStore(directory)
+    store = RunStore(directory := Path(directory))
     header = store.header_or_none()
     check_output(directory, "folder")
     comparisons = compare_all(store.records(), tolerance)

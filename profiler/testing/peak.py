@@ -93,7 +93,7 @@ class PeakMemory:
         it grew over the baseline. A test with several calls gives each a `name`. Raises ModelError for a call that cannot be
         traced.
         """
-        from profiler.api import estimate_call
+        from profiler.estimation.calls import estimate_call
 
         if name in self.called:
             pytest.fail(f"{MARK}: called twice as {name!r}: give each call a name of its own, name=...", pytrace=False)

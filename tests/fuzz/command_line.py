@@ -57,7 +57,7 @@ WORK = (
     "profiler.estimation.recorder.make_recording",
     "profiler.diagnosis.collect.estimated",
     "profiler.diagnosis.sources.measure_events",
-    "profiler.evidence.coverage.cover",
+    "profiler.evidence.coverage.try_class",
 )
 
 LETTERS = (

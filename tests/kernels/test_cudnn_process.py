@@ -19,7 +19,6 @@ from profiler.kernels.cudnn_plans import SHIPPED_BY, Planner
 from profiler.kernels.cudnn_process import CudnnProcess, try_planner
 from profiler.machine.cards import assumed_stack, find_gpu
 from profiler.measurement import doctor
-from profiler.measurement.doctor import examine
 
 ANSWERS = "import sys\nnext(sys.stdin)\nfor q in sys.stdin: print('hello', ' 5', 88, sep='\\n', flush=True)"
 DIES = "import sys; sys.exit('first line\\n\\x1b[31mno such library')"
@@ -127,7 +126,7 @@ def test_a_planner_that_appears_or_changes_makes_kept_estimates_void(
 @pytest.mark.parametrize(("program", "level"), [(ANSWERS, "ok"), (DIES, "note")])
 def test_the_doctor_asks_for_one_convolution(program: str, level: str, serve: Serve) -> None:
     serve(program)
-    (found,) = (finding for finding in examine()[1] if finding.subject == "planner")
+    (found,) = (finding for finding in doctor.doctor()[1] if finding.subject == "planner")
     assert found.level == level
     assert ("answers: 88 B" in found.text) if level == "ok" else ("no such library" in found.text)
     assert (try_planner().bytes, bool(try_planner().reason)) == ((88, False) if level == "ok" else (None, True))
