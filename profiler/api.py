@@ -64,17 +64,15 @@ def estimate(
     """
     spec = find_model(model)  # what a user can mistake comes before torch is imported
     asked = with_environment(spec.workload(stage, **workload), spec)
-    if vram is not None and gpu is None and stack is None:
-        here: dict[str, Any] = {"torch": torch, "cudnn": cudnn, "alloc_conf": alloc_conf, "reserve": reserve}
-        return worst_of(
-            vram, lambda card: estimate(model, stage, gpu=card, vram=vram, cache=cache, **here, **workload)
-        )[1]
-    target, context = target_stack(gpu, torch, cudnn, stack, alloc_conf, vram, reserve)
-    logger.info("asked: %s on %s", asked.key, target.title)
     from profiler.files.cache import left_alone
 
-    with left_alone(not cache):
+    def ask(card: str | None) -> Estimate:
+        target, context = target_stack(card, torch, cudnn, stack, alloc_conf, vram, reserve)
+        logger.info("asked: %s on %s", asked.key, target.title)
         return noted(ask_stage(asked, spec, target, context))
+
+    with left_alone(not cache):
+        return worst_of(vram, ask)[1] if vram is not None and gpu is None and stack is None else ask(gpu)
 
 
 def make_recording(
@@ -182,30 +180,29 @@ def hotspots(
     named = [value for value in (gpu, vram, reserve, torch, cudnn, run and alloc_conf) if value is not None]
     if sum(map(bool, (device, run, named))) > 1:  # a run has its own stack
         raise UserError("--device, --measured and an estimate's stack (--gpu, --vram, --torch ...) exclude each other")
+
+    def target_of(card: str | None) -> tuple[Stack, int | None]:
+        return target_stack(card, torch, cudnn, None, alloc_conf, vram, reserve)
+
     if stage == "generate":
         if device or run:
             raise UserError("--device and --measured: go with a single stage; a whole generation is estimated")
         from profiler.diagnosis.generation import generation_hotspots
         from profiler.models.pipeline_folder import find_pipeline
 
-        def target_of(card: str | None) -> tuple[Stack, int | None]:
-            return target_stack(card, torch, cudnn, None, alloc_conf, vram, reserve)
-
         return generation_hotspots(find_pipeline(model), target_of, gpu, vram, remedies=remedies, **workload)
-    said = {}
-    if vram is not None and gpu is None:
-        here: dict[str, Any] = {"torch": torch, "cudnn": cudnn, "alloc_conf": alloc_conf, "reserve": reserve}
-        gpu, found = worst_of(vram, lambda card: estimate(model, stage, gpu=card, vram=vram, **here, **workload))
-        said = {"stack.card": found.notes["stack.card"]}
-    spec = find_model(model)
+    spec, said = find_model(model), {}
     asked = with_environment(spec.workload(stage, **workload), spec)
+    if vram is not None and gpu is None:
+        gpu, found = worst_of(vram, lambda card: ask_stage(asked, spec, *target_of(card)))
+        said = {"stack.card": found.notes["stack.card"]}
     from profiler.diagnosis.collect import estimated, measured
     from profiler.diagnosis.hotspots import summarize_with_remedies
     from profiler.diagnosis.sources import measure_events, read_events
 
     context = None
     if device is None and run is None:
-        target, context = target_stack(gpu, torch, cudnn, None, alloc_conf, vram, reserve)
+        target, context = target_of(gpu)
         profile, ran = estimated(asked, spec, target, context)
         profile.notes.update(said)
     else:
