@@ -64,7 +64,7 @@ def generation_hotspots(
 
         def ask(card: str) -> CallEstimate:
             on = target_of(card)
-            return ask_traced(lambda one: one.on(*on), spec, on[0], **how)
+            return ask_traced(lambda one: one.on(*on)[0], spec, on[0], **how)
 
         gpu, found = worst_of(vram, ask)
         said = {"stack.card": found.notes["stack.card"]}
@@ -84,7 +84,7 @@ def profile_traced(
 
     The trace is a `HeldTrace`. Raises Elsewhere as `TracedGeneration.on` does.
     """
-    whole, histories = traced.replayed(stack, context_bytes)
+    whole, histories = traced.on(stack, context_bytes)
     run, trace, stream = traced.watched.run, traced.trace, histories.events
     assert isinstance(trace, HeldTrace)
     usage = usage_of(run, trace)
@@ -145,15 +145,14 @@ def _remedies(
 ) -> tuple[list[Remedy], dict[str, str]]:
     """Other placements, the VAE's switches and expandable segments, each by itself: those that help, why not the others."""
     before = Memory(allocated_bytes=profile.peak, reserved_bytes=profile.reserved)
-    fits = None if profile.verdict is None else profile.verdict != "does not fit"
 
     def remedy(name: str, how: str, after: Histories, caution: str = "") -> Remedy:
         peak = max(after.peak, after.later, key=lambda peak: peak.allocated_bytes or 0)
-        return replace(make_remedy(name, how, before, peak, caution), fits=after.fits, fits_before=fits)
+        return replace(make_remedy(name, how, before, peak, caution), fits=after.fits, fits_before=histories.fits)
 
     def other(name: str, how: str, placement: Placement, options: MemoryOptions) -> Remedy:
         changed: dict[str, Any] = {"placement": placement, "options": options, **call}
-        told, after = ask_traced(lambda one: one.replayed(*target), spec, target[0], **changed)
+        told, after = ask_traced(lambda one: one.on(*target), spec, target[0], **changed)
         host = format_bytes(told.host.peak if told.host else None)
         caution = f"slower: weights wait on the host, {host} at most, and are moved for their use"
         return remedy(name, how, after, CAUTIONS.get(name, caution))

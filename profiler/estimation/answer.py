@@ -80,7 +80,7 @@ def answer(
         warm=histories.later,
         roomy=histories.with_device(histories.roomy.first.peak),
         safe_reserved_bytes=histories.safe_reserved_bytes,
-        fits=None if verdict is None else verdict != "does not fit",
+        fits=histories.fits,
         verdict=verdict,
         capacity_bytes=histories.capacity,
         first_call_fits=histories.first_call_fits,

@@ -41,7 +41,7 @@ def estimate_generation(
     spec: PipelineSpec, stack: Stack, *, context_bytes: int | None = None, tell: Tell = lambda _: None, **how: Any
 ) -> CallEstimate:
     """Estimate the pipeline that `spec` describes; `tell` hears what is done. The rest, and errors, as of `ask_traced`."""
-    return ask_traced(lambda one: one.on(stack, context_bytes, tell), spec, stack, tell=tell, **how)
+    return ask_traced(lambda one: one.on(stack, context_bytes, tell)[0], spec, stack, tell=tell, **how)
 
 
 def ask_traced(
@@ -105,17 +105,14 @@ class TracedGeneration:
     notes: dict[str, str]
     ready: Ready | None = None  # to be placed otherwise
 
-    def on(self, stack: Stack, context_bytes: int | None, tell: Tell = lambda _: None) -> CallEstimate:
-        """The estimate on `stack`: the card that it was traced for, but for its memory and how the allocator keeps it.
-
-        Raises Elsewhere where it has slots, and the card takes another path than the traced one.
-        """
-        return self.replayed(stack, context_bytes, tell)[0]
-
-    def replayed(
+    def on(
         self, stack: Stack, context_bytes: int | None, tell: Tell = lambda _: None
     ) -> tuple[CallEstimate, Histories]:
-        """The same, and the replays that it was read from."""
+        """The estimate on `stack`: the card that it was traced for, but for its memory and how the allocator keeps it.
+
+        And the replays that it was read from. Raises Elsewhere where it has slots, and the card takes another path than the
+        traced one.
+        """
         started, found = time.perf_counter(), self.watched.traced
         trace: PlacedTrace | Priced = self.trace
         if self.trace.slots:
@@ -136,7 +133,7 @@ def estimate_with_events(
     """The estimate of `run`, and the events that it was read from. Raises as `trace_generation` does."""
     started = time.perf_counter()
     traced = trace_generation(run, stack)
-    found = traced.on(stack, context_bytes)
+    found, _ = traced.on(stack, context_bytes)
     return replace(found, seconds=time.perf_counter() - started), traced.trace
 
 
