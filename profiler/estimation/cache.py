@@ -20,7 +20,7 @@ from profiler.data.records import CallEstimate, Estimate
 from profiler.data.stack import Stack
 from profiler.data.workload import Workload
 from profiler.estimation import shipped
-from profiler.estimation.answer import answer, closed_form, estimate_of
+from profiler.estimation.answer import answer, estimate_of
 from profiler.estimation.recording import grid_of, replay
 from profiler.estimation.shipped import kind_of
 from profiler.estimation.size_functions import size_of
@@ -86,14 +86,14 @@ class EstimateCache:
 
     def find(self) -> Estimate | None:
         """The answer, kept or replayed; None if it has to be traced."""
-        found = self._kept() or self._replayed()
+        found = find_answer(Estimate, self._question, self.stack) or self._replayed()
         if disk.is_on():
             logger.info("answer %s", found.notes["seconds"] if found else "has to be traced")
         return found
 
     def keep(self, found: Estimate) -> None:
         """Keep an answer for the same question."""
-        keep_answer(self._question, self.stack, replace(found, latent={}))
+        keep_answer(self._question, self.stack, found)
 
     def recordings(self) -> Iterator[tuple[Path, str, list[dict[str, Any]]]]:
         """The recordings of this question, this user's own first: their file, when they were made, and themselves.
@@ -143,10 +143,6 @@ class EstimateCache:
     @property
     def _question(self) -> tuple[Any, ...]:
         return self.key, self.size, asdict(self.stack), self.context_bytes, self.workload.model
-
-    def _kept(self) -> Estimate | None:
-        found = find_answer(Estimate, self._question, self.stack)
-        return found and replace(found, latent=closed_form(self.workload, self.spec))
 
     def _replayed(self) -> Estimate | None:
         started = time.perf_counter()
