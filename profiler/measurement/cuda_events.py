@@ -68,7 +68,10 @@ def stream(
             twin = watched[pairs[number]]
             op, block.term, block.shape, block.dtype = twin.op, twin.term, twin.shape, twin.dtype
         block.op = op
-    return Stream(blocks, _numbers(blocks), list(watch.ops), {at for at in emptied if at < end_of_cold})
+    moments = [(block.born, block.number) for block in blocks]
+    moments += [(block.died, ~block.number) for block in blocks if block.died is not None]
+    events = [number for _, number in sorted(moments)]
+    return Stream(blocks, events, list(watch.ops), {at for at in emptied if at < end_of_cold})
 
 
 def _blocks(trace: list[dict[str, Any]], phases: dict[str, int], start: int = 0) -> list[Block]:
@@ -108,10 +111,3 @@ def _attribute_watched(watched: list[Block], watch: Observer, peaks: list[OpPeak
         if found is not None:
             tensor = made.pop(found)
             block.shape, block.dtype, block.term = tensor.shape, tensor.dtype, tensor.term
-
-
-def _numbers(blocks: list[Block]) -> list[int]:
-    """The stream of births and deaths of `blocks`, which are all that ever was."""
-    moments = [(block.born, block.number) for block in blocks]
-    moments += [(block.died, ~block.number) for block in blocks if block.died is not None]
-    return [number for _, number in sorted(moments)]
