@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from profiler.data.alloc_conf import INTERVALS, LARGE_SEGMENT_MB, Release, alloc_conf_of, read_modelled
+from profiler.data.alloc_conf import INTERVALS, LARGE_SEGMENT_MB, Release, read_modelled
 from profiler.data.stack import Stack
 from profiler.data.units import MIB, round_up
 
@@ -75,7 +75,7 @@ def round_to_division(size: int, divisions: int) -> int:
 
 def settings_of(stack: Stack) -> AllocatorSettings:
     """The settings that a stack's environment asks for. Raises UserError for text that torch would refuse."""
-    return parse_settings(alloc_conf_of(stack.settings, stack.torch_release), stack.torch_release)
+    return parse_settings(stack.alloc_conf, stack.torch_release)
 
 
 def parse_settings(text: str, release: Release = (2, 13)) -> AllocatorSettings:

@@ -18,21 +18,6 @@ TINY = 2.0**-53  # what 1 is above the double before it: a threshold is neither 
 Release = tuple[int, ...]
 
 
-def alloc_conf_of(settings: Mapping[str, str], release: Release) -> str:
-    """The text by which a torch of `release` sets up its allocator. Raises UserError where two variables disagree."""
-    mine, other = settings.get(VARIABLE), settings.get(OTHER_VARIABLE)
-    if mine is not None and other not in (None, mine):
-        raise UserError(f"{VARIABLE}={mine} and {OTHER_VARIABLE}={other} disagree: set one of them")
-    if mine is None and release >= OTHER_SINCE:
-        mine = other
-    return mine or ""
-
-
-def with_alloc_conf(settings: Mapping[str, str], text: str) -> dict[str, str]:
-    """`settings` with `text` in the place of what the allocator's variables say."""
-    return {name: value for name, value in settings.items() if name != OTHER_VARIABLE} | {VARIABLE: text}
-
-
 def read_alloc_conf(text: str, release: Release) -> dict[str, Any]:
     """The values in `text` by their names in torch. Raises UserError for what a torch of `release` would refuse."""
     known = [name for name, (_, since) in OPTIONS.items() if since <= release]

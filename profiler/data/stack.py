@@ -3,9 +3,12 @@
 import hashlib
 import json
 import re
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Literal
+
+from profiler.data.alloc_conf import OTHER_SINCE, OTHER_VARIABLE, VARIABLE
+from profiler.errors import UserError
 
 DeviceName = Literal["cuda", "cpu"]
 DRY = "LATENTMETER_DRY"  # set by scripts/dry_cuda: the libraries below torch are stubs, and no kernel runs
@@ -51,6 +54,21 @@ class Stack:
         numbers = [int(part) for part in parts if re.fullmatch("[0-9]{1,9}", part)]
         major, minor, patch = (*numbers, 0, 0, 0)[:3]
         return major, minor, patch
+
+    @property
+    def alloc_conf(self) -> str:
+        """The text by which its torch sets up its allocator. Raises UserError where two variables disagree."""
+        mine, other = self.settings.get(VARIABLE), self.settings.get(OTHER_VARIABLE)
+        if mine is not None and other not in (None, mine):
+            raise UserError(f"{VARIABLE}={mine} and {OTHER_VARIABLE}={other} disagree: set one of them")
+        if mine is None and self.torch_release >= OTHER_SINCE:
+            mine = other
+        return mine or ""
+
+    def with_alloc_conf(self, text: str) -> "Stack":
+        """The same with `text` in the place of what the allocator's variables say."""
+        others = {name: value for name, value in self.settings.items() if name != OTHER_VARIABLE}
+        return replace(self, settings=others | {VARIABLE: text})
 
     @property
     def reserve_bytes(self) -> int:

@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from profiler.allocator.histories import Histories
-from profiler.data.alloc_conf import VARIABLE, alloc_conf_of, with_alloc_conf
+from profiler.data.alloc_conf import VARIABLE
 from profiler.data.events import Events
 from profiler.data.memory import Memory
 from profiler.data.stack import Stack
@@ -165,10 +165,8 @@ def sort_out(found: Mapping[str, Remedy | str]) -> tuple[list[Remedy], dict[str,
 
 def with_expandable(stack: Stack) -> Stack | None:
     """The stack with expandable segments switched on; None where they are on already."""
-    conf = alloc_conf_of(stack.settings, stack.torch_release)
-    if EXPANDABLE in conf:
-        return None
-    return replace(stack, settings=with_alloc_conf(stack.settings, ",".join(filter(None, [conf, EXPANDABLE]))))
+    conf = stack.alloc_conf
+    return None if EXPANDABLE in conf else stack.with_alloc_conf(",".join(filter(None, [conf, EXPANDABLE])))
 
 
 def _candidates(

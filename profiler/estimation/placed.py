@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeVar
 
 from profiler.allocator.histories import Histories
-from profiler.data.alloc_conf import alloc_conf_of, with_alloc_conf
 from profiler.data.events import first_event, first_later_event
 from profiler.data.latent import LatentEstimate
 from profiler.data.memory import HostBytes
@@ -89,11 +88,10 @@ def _forget(traced: "Traces") -> None:
 
 def _without_card(stack: Stack) -> Stack:
     """What a trace with slots depends on: neither the card and its memory, nor how the allocator keeps it."""
-    conf = alloc_conf_of(stack.settings, stack.torch_release)
-    settings = {name: value for name, value in with_alloc_conf(stack.settings, "").items() if name != RESERVE}
-    rest = [part for part in conf.split(",") if part and not part.startswith("expandable_segments")]
+    rest = [part for part in stack.alloc_conf.split(",") if part and not part.startswith("expandable_segments")]
+    settings = stack.with_alloc_conf(",".join(rest)).settings
     card: dict[str, Any] = dict.fromkeys(("gpu", "capability", "multiprocessors", "device_total_bytes"))
-    return replace(stack, **card, settings=with_alloc_conf(settings, ",".join(rest)))
+    return replace(stack, **card, settings={name: value for name, value in settings.items() if name != RESERVE})
 
 
 @dataclass(frozen=True)

@@ -8,15 +8,7 @@ import os
 from collections.abc import Mapping
 from typing import Literal
 
-from profiler.data.alloc_conf import (
-    OTHER_SINCE,
-    OTHER_VARIABLE,
-    VARIABLE,
-    alloc_conf_of,
-    read_alloc_conf,
-    read_modelled,
-    with_alloc_conf,
-)
+from profiler.data.alloc_conf import OTHER_SINCE, OTHER_VARIABLE, VARIABLE, read_alloc_conf, read_modelled
 from profiler.data.stack import Stack
 from profiler.errors import UserError
 from profiler.files.paths import installed
@@ -67,13 +59,13 @@ def environment_with(alloc_conf: str | None, device: str) -> dict[str, str]:
 
     Raises UserError for what torch would refuse there, and for `alloc_conf` on a device without that allocator.
     """
+    here = Stack(device="cuda", torch=installed("torch") or "", settings=dict(os.environ))
     if alloc_conf is not None:
         need_allocator(device)
-    found = dict(os.environ) if alloc_conf is None else with_alloc_conf(os.environ, alloc_conf)
+        here = here.with_alloc_conf(alloc_conf)
     if device != "cpu":
-        release = Stack(device="cuda", torch=installed("torch") or "").torch_release
-        read_alloc_conf(alloc_conf_of(found, release), release)
-    return found
+        read_alloc_conf(here.alloc_conf, here.torch_release)
+    return here.settings
 
 
 def need_allocator(device: str) -> None:
@@ -86,7 +78,7 @@ def check_settings(stack: Stack) -> None:
     """Raise UserError for settings of a CUDA stack that torch would refuse, or for which there is no estimate."""
     if stack.device != "cuda":
         return
-    read_modelled(alloc_conf_of(stack.settings, stack.torch_release), stack.torch_release)
+    read_modelled(stack.alloc_conf, stack.torch_release)
     for name, value in stack.settings.items():
         fate, why = VARIABLES.get(name, ("modelled", ""))
         if fate == "refused" and not (name in OFF_BY_ZERO and value != "1"):
@@ -100,7 +92,7 @@ def say_settings(stack: Stack) -> str:
     said |= dict.fromkeys(said.keys() & OFF_BY_ZERO, "off, as by default")
     if OTHER_VARIABLE in said and release < OTHER_SINCE:
         said[OTHER_VARIABLE] = f"torch before {'.'.join(map(str, OTHER_SINCE))} does not read it"
-    conf = read_alloc_conf(alloc_conf_of(settings, release), release)
+    conf = read_alloc_conf(stack.alloc_conf, release)
     if "garbage_collection_threshold" in conf and conf.get("per_process_memory_fraction", 1.0) == 1.0:
         text = "; garbage_collection_threshold has no effect without a memory fraction below 1: nothing is collected"
         said = {name: why + text if "ALLOC_CONF" in name else why for name, why in said.items()}

@@ -3,7 +3,6 @@
 import ctypes
 from dataclasses import replace
 
-from profiler.data.alloc_conf import with_alloc_conf
 from profiler.data.stack import RESERVE, Stack
 from profiler.data.units import parse_bytes
 from profiler.errors import UserError
@@ -32,7 +31,7 @@ def target_stack(
         found = replace(found, settings=found.settings | {RESERVE: str(parse_bytes(reserve))})
     if alloc_conf is not None:
         need_allocator(found.device)
-        found = replace(found, settings=with_alloc_conf(found.settings, alloc_conf))
+        found = found.with_alloc_conf(alloc_conf)
     check_settings(found)
     return found, context_with(context, found.settings)
 

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from profiler.data.alloc_conf import OTHER_SINCE, OTHER_VARIABLE, VARIABLE, alloc_conf_of
+from profiler.data.alloc_conf import OTHER_SINCE, OTHER_VARIABLE, VARIABLE
 from profiler.data.stack import Stack
 from profiler.data.workload import VAE_STAGES, Placement
 from profiler.models.lora import each_lora, find_lora
@@ -43,7 +43,7 @@ def _environment(setting: Setting, stack: Stack) -> Iterator[str]:
     """What has to be there before torch is imported, and its import."""
     if setting.torch is not None:
         yield f"# needs torch {setting.torch} or later"
-    if conf := alloc_conf_of(stack.settings, stack.torch_release):
+    if conf := stack.alloc_conf:
         name = OTHER_VARIABLE if stack.torch_release >= OTHER_SINCE else VARIABLE
         yield f'import os\n\nos.environ["{name}"] = "{conf}"  # before torch is imported\n'
     yield "import torch"

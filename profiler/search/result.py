@@ -3,7 +3,6 @@
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from profiler.data.alloc_conf import alloc_conf_of
 from profiler.data.memory import Memory, Verdict
 from profiler.data.text import typed
 from profiler.data.units import format_bytes
@@ -134,6 +133,5 @@ def _command(question: Question, setting: Setting) -> str:
     asked = {"stage": question.stage, **question.sizes, **call, "batch": question.batch if question.batch > 1 else None}
     changed = setting.named
     if setting.expandable:
-        stack = setting.stack_of(question.stack)
-        changed["alloc-conf"] = alloc_conf_of(stack.settings, stack.torch_release)
+        changed["alloc-conf"] = setting.stack_of(question.stack).alloc_conf
     return typed("latentmeter", "estimate", question.name, **asked, **{**changed, **question.card, **changed})
