@@ -36,7 +36,7 @@ def read_folder(name: str) -> ModelSpec:
         "origin": name,
         "sources": {f"vae: {key}".rstrip(": "): text for key, text in found.sources.items()},
     }
-    folder = next((key for key in DENOISERS if _class_of(name, index, key)), DENOISERS[0])
+    folder = next((key for key in DENOISERS if library_and_class(name, index, key)), DENOISERS[0])
     try:
         other = _component(name, index, folder)
     except UserError as error:
@@ -59,19 +59,18 @@ def read_folder(name: str) -> ModelSpec:
 
 def _component(name: str, index: dict[str, Any], part: str) -> ModelSpec | None:
     """The model's component `part` alone; None where model_index.json names none."""
-    class_name = _class_of(name, index, part)
-    if class_name is None:
+    if (named := library_and_class(name, index, part)) is None:
         return None
-    return read_component(_read(name, f"{part}/config.json"), Path(name, part, "config.json"), class_name)
+    return read_component(_read(name, f"{part}/config.json"), Path(name, part, "config.json"), named[1])
 
 
-def _class_of(name: str, index: dict[str, Any], part: str) -> str | None:
-    """The class that model_index.json names for a part; None where it names none. Raises UserError for another form."""
+def library_and_class(name: str, index: dict[str, Any], part: str) -> tuple[str, str] | None:
+    """What model_index.json names for a part; None where it names nothing. Raises UserError for another form."""
     match index.get(part):
-        case None | [None, None]:
+        case None | [None, *_]:
             return None
-        case [str(), str(class_name)]:
-            return class_name
+        case [str(library), str(class_name)]:
+            return library, class_name
         case other:
             raise UserError(
                 f'{name}: model_index.json: \'{part}\' must be ["library", "class"], got {str(other)[:60]!r}'

@@ -48,7 +48,8 @@ def find_pipeline(name: str) -> PipelineSpec:
 
 def _read(name: str, folder: Path) -> PipelineSpec:
     """The pipeline in `folder`. Dtypes and how it is called are those of a catalog pipeline of its class, where one is."""
-    from profiler.models.pipeline import pipeline_class  # needs torch
+    from profiler.models.folder import library_and_class
+    from profiler.models.pipeline import pipeline_class  # both need torch
 
     if not (folder / "model_index.json").exists():
         raise UserError(f"{name}: no model_index.json, which says its pipeline; one component has stages of its own")
@@ -59,19 +60,11 @@ def _read(name: str, folder: Path) -> PipelineSpec:
     components: dict[str, Part | Tokenizer | None] = {}
     settings: dict[str, Any] = {}
     for key, value in index.items():
-        match value:
-            case _ if key.startswith("_"):
-                pass
-            case [None, *_]:
-                components[key] = None
-            case [str() as library, str() as component]:
-                components[key] = _component(name, folder / key, library, component)
-            case list():
-                raise UserError(
-                    f'{name}: model_index.json: \'{key}\' must be ["library", "class"], got {str(value)[:60]!r}'
-                )
-            case _:
-                settings[key] = value
+        if isinstance(value, list) and not key.startswith("_"):
+            named = library_and_class(name, index, key)
+            components[key] = _component(name, folder / key, *named) if named else None
+        elif not key.startswith("_"):
+            settings[key] = value
     known = next((spec for spec in map(catalog_pipeline, pipeline_ids()) if spec.class_name == class_name), None)
     taken = inspect.signature(pipeline_class(class_name).__call__).parameters
     like = known.model_dump(include=ALIKE) if known else _call(class_name, taken)
