@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from random import Random
 from typing import Any
 
 from torch import nn
@@ -280,16 +279,3 @@ class Recorder:
         for low_h, high_h in cuts[0]:
             for low_w, high_w in cuts[1]:
                 yield replace(grid, first=(low_h, low_w, grid.first[2]), last=(high_h, high_w, grid.last[2]))
-
-
-def drawn(recording: dict[str, Any], rng: Random) -> Size:
-    """Any size that a recording holds for, of which the batch is at most three more than its least."""
-    grid = grid_of(recording)
-    sides = list(zip(grid.first, grid.step, grid.last, strict=True))
-    while True:
-        height, width, frames = (
-            first + rng.randrange((last - first) // step + 1) * step for first, step, last in sides
-        )
-        size = height, width, frames, grid.batch + (rng.randrange(4) if grid.most is None else 0)
-        if grid.holds(size):
-            return size

@@ -26,7 +26,7 @@ from profiler.errors import UserError
 from profiler.estimation import estimator, recording
 from profiler.estimation.answer import Traced, answer, estimate_of
 from profiler.estimation.estimator import trace_stage
-from profiler.estimation.recorder import Recorder, at, drawn
+from profiler.estimation.recorder import Recorder, at
 from profiler.estimation.recording import grid_of, replay
 from profiler.estimation.size_functions import Grid, Size, SizeFunctions, size_of, value_at
 from profiler.kernels.prices import Elsewhere
@@ -34,10 +34,12 @@ from profiler.machine.cards import assumed_stack, find_gpu
 from profiler.models.find import find_model
 from profiler.models.spec import ModelSpec
 from profiler.trace.trace import Trace
+from tests.scripts import load_script
 
 MODELS = Path(__file__).parent.parent / "models"
 IMAGE, VIDEO = str(MODELS / "tiny-image.yaml"), str(MODELS / "tiny-video.yaml")
 STACK = assumed_stack(find_gpu("rtx-4090"), "2.13.0")
+drawn = load_script("make_recordings").drawn
 CASES: list[tuple[str, Any, dict[str, Any]]] = [
     (IMAGE, "roundtrip", {}),
     (IMAGE, "denoise", {"dtype": "fp16"}),

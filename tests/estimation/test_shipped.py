@@ -18,7 +18,7 @@ from profiler.data.workload import STAGES, StageName
 from profiler.estimation import shipped
 from profiler.estimation.cache import EstimateCache
 from profiler.estimation.estimator import trace_stage
-from profiler.estimation.recorder import at, drawn
+from profiler.estimation.recorder import at
 from profiler.estimation.recording import replay
 from profiler.files.cache import digest
 from profiler.kernels.prices import Elsewhere
@@ -30,6 +30,7 @@ STACK = assumed_stack(gpu("h200"))
 TABLE = shipped.read_table()
 NOW = digest(shipped.made_by(STACK.torch_release))
 NAMES = sorted(name for name in TABLE["files"] if shipped.path_of(*name.split("/")).is_file())
+drawn = load_script("make_recordings").drawn
 WITHOUT_TORCH = "import sys; sys.modules['torch'] = None; from profiler.__main__ import main; main()"
 
 
