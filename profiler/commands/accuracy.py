@@ -10,7 +10,7 @@ import click
 import profiler
 from profiler.commands.options import EXIT_FAILED, Percent, emit, json_option
 from profiler.commands.tables import console
-from profiler.files.outputs import check_output
+from profiler.files.write import check_output
 
 if TYPE_CHECKING:
     import pandas as pd

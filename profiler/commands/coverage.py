@@ -11,8 +11,7 @@ import click
 import profiler
 from profiler.commands.options import EXIT_FAILED, emit, force_option, json_option
 from profiler.commands.tables import console, print_table
-from profiler.files.outputs import check_output
-from profiler.files.write import write_atomically
+from profiler.files.write import check_output, write_atomically
 
 if TYPE_CHECKING:
     from profiler.evidence.coverage import Trial

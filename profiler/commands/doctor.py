@@ -12,7 +12,7 @@ from profiler.commands.options import emit, force_option, json_option
 from profiler.commands.tables import console
 from profiler.data.stack import Stack
 from profiler.data.units import format_bytes
-from profiler.files.outputs import check_output
+from profiler.files.write import check_output
 
 if TYPE_CHECKING:
     from profiler.measurement.doctor import Finding

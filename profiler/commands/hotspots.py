@@ -23,8 +23,7 @@ from profiler.diagnosis.lives import SMALL, count_and_size, group_alike, made_in
 from profiler.diagnosis.profile import ROLES, STANDING
 from profiler.diagnosis.remedies import describe_remedy
 from profiler.errors import UserError
-from profiler.files.outputs import check_output
-from profiler.files.write import write_atomically
+from profiler.files.write import check_output, write_atomically
 
 if TYPE_CHECKING:
     from profiler.diagnosis.hotspots import Hotspots

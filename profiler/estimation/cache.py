@@ -15,7 +15,6 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from profiler.data.read_back import from_dict
 from profiler.data.records import CallEstimate, Estimate
 from profiler.data.stack import Stack
 from profiler.data.workload import Workload
@@ -25,6 +24,7 @@ from profiler.estimation.recording import grid_of, replay
 from profiler.estimation.shipped import kind_of
 from profiler.estimation.size_functions import size_of
 from profiler.files import cache as disk
+from profiler.files.load import from_dict
 from profiler.files.paths import CONFIGS, installed
 from profiler.kernels.cudnn_library import front_end_version
 from profiler.kernels.cudnn_process import NO_ANSWER

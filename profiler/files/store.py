@@ -25,8 +25,7 @@ from profiler.data.records import SCHEMA, Record
 from profiler.data.workload import Workload
 from profiler.errors import UserError
 from profiler.files.load import DamageError, damage_told, read_record
-from profiler.files.outputs import check_output
-from profiler.files.write import warn_once, write_all, write_atomically
+from profiler.files.write import check_output, warn_once, write_all, write_atomically
 
 logger = logging.getLogger(__name__)
 

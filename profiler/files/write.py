@@ -1,13 +1,33 @@
-"""Writes files whole or not at all, so that whoever dies while writing leaves the old file, never half a new one."""
+"""Writes files whole or not at all, so that whoever dies while writing leaves the old file, never half a new one.
+
+The place of an answer is checked before the work that makes it: half a minute of work is not lost to a misspelt folder.
+"""
 
 import logging
 import os
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import IO
+from tempfile import TemporaryFile
+from typing import IO, Literal
+
+from profiler.errors import UserError
 
 warn_once = cache(logging.getLogger(__name__).warning)  # a command reads the same folder several times
+
+
+def check_output(path: Path, kind: Literal["file", "folder"], *, force: bool = True) -> None:
+    """Raise UserError where `path` is or can be no `kind` that we write to; without `force` also where it exists."""
+    try:
+        if path.exists() and not (path.is_dir() if kind == "folder" else path.is_file()):
+            raise UserError(f"{path}: is no {'folder' if kind == 'folder' else 'ordinary file'}; choose another place")
+        if path.exists() and not force:
+            raise UserError(f"{path}: exists already; --force replaces it")
+        folder = path if kind == "folder" else path.parent
+        with TemporaryFile(dir=next((place for place in (folder, *folder.parents) if place.exists()), folder)):
+            return  # a file without a name, where the folder is or is to be
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror}; choose another place") from error
 
 
 def write_atomically(path: Path, content: str | bytes, mode: int = 0o666) -> None:

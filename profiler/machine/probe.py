@@ -10,9 +10,9 @@ import sys
 from collections.abc import Callable
 from typing import Any, Literal
 
-from profiler.data.read_back import from_dict
 from profiler.data.stack import Stack
 from profiler.errors import UserError
+from profiler.files.load import from_dict
 from profiler.machine.child import child_command
 from profiler.machine.environment import environment_with, need_allocator
 

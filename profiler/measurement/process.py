@@ -16,10 +16,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
-from profiler.data.read_back import from_dict
 from profiler.data.records import Failure, Measurement, Phase, Reading, Status
 from profiler.data.stack import DeviceName, Stack
 from profiler.data.workload import Workload
+from profiler.files.load import from_dict
 from profiler.machine.child import child_command
 from profiler.machine.environment import environment_with
 from profiler.models.pipeline_spec import PipelineSpec

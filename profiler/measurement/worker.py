@@ -20,11 +20,11 @@ import torch
 from torch import nn
 
 from profiler.data.memory import ALLOCATED_TERMS, Memory, Terms
-from profiler.data.read_back import from_dict
 from profiler.data.records import Failure, Measurement, Phase
 from profiler.data.units import less
 from profiler.data.workload import Workload
 from profiler.errors import MODEL_FAILURES, LatentmeterError, UserError, first_line
+from profiler.files.load import from_dict
 from profiler.files.streams import packed
 from profiler.measurement.attribution import attribute
 from profiler.measurement.meter import Meter

@@ -13,9 +13,8 @@ from profiler.comparison.case import COLUMNS, Comparison, compare_all
 from profiler.data.text import write_csv
 from profiler.errors import LatentmeterError
 from profiler.evidence.peers import peer_figures
-from profiler.files.outputs import check_output
 from profiler.files.store import RunStore
-from profiler.files.write import write_atomically
+from profiler.files.write import check_output, write_atomically
 from profiler.models.catalog import model_ids
 from profiler.models.find import find_model
 from profiler.models.spec import ModelSpec

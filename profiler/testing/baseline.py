@@ -100,7 +100,7 @@ class Baseline:
     """
 
     def __init__(self, path: Path, tolerance: float, *, update: bool) -> None:
-        from profiler.files.outputs import check_output
+        from profiler.files.write import check_output
 
         self.path, self.tolerance, self.update = path, tolerance, update
         self.peaks = read_peaks(path)

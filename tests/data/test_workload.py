@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from profiler.data.read_back import from_dict
 from profiler.data.units import format_bytes, format_percent
 from profiler.data.workload import ATTENTIONS, DTYPES, STAGES, MemoryOptions, Workload, fields_of, renamed
 from profiler.errors import UserError
+from profiler.files.load import from_dict
 
 options = st.builds(
     MemoryOptions,

@@ -16,10 +16,10 @@ import pytest
 from profiler.allocator.caching import CachingAllocator, OutOfMemory
 from profiler.allocator.expandable import ExpandableAllocator
 from profiler.allocator.settings import parse_settings
-from profiler.data.read_back import from_dict
 from profiler.data.stack import DRY, Stack
 from profiler.data.workload import Workload
 from profiler.estimation.estimator import estimate
+from profiler.files.load import from_dict
 from profiler.models.find import find_model
 
 HERE = Path(__file__).parent

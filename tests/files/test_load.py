@@ -7,8 +7,7 @@ import pytest
 
 from profiler.errors import UserError
 from profiler.files.load import MOST_BYTES, read_json, read_yaml
-from profiler.files.outputs import check_output
-from profiler.files.write import write_atomically
+from profiler.files.write import check_output, write_atomically
 
 ALIASES = "a: &a {x: [1, 2]}\nb: *a\nc: &c text\nd: *c\n"
 

@@ -12,10 +12,10 @@ from diffusers import AutoencoderKL
 
 import profiler
 from profiler.comparison.case import compare
-from profiler.data.read_back import from_dict
 from profiler.data.records import Measurement, Record
 from profiler.data.workload import STAGES, DtypeName, MemoryOptions, StageName, Workload
 from profiler.estimation.estimator import estimate
+from profiler.files.load import from_dict
 from profiler.measurement.cpu import CpuMeter
 from profiler.measurement.worker import Worker
 from profiler.models.find import find_model

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from profiler.data.events import Stream
-from profiler.data.read_back import from_dict
 from profiler.data.records import Measurement
 from profiler.data.stack import Stack
 from profiler.data.workload import History, Workload
 from profiler.estimation.estimator import estimate
+from profiler.files.load import from_dict
 from profiler.files.streams import read_stream
 from profiler.measurement.worker import Worker
 from profiler.models.find import find_model

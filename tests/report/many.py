@@ -5,9 +5,9 @@ from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
-from profiler.data.read_back import from_dict
 from profiler.data.records import Record
 from profiler.data.workload import Workload
+from profiler.files.load import from_dict
 
 RESULTS = Path(__file__).parents[2] / "results"
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 import profiler
-from profiler.data.read_back import from_dict
 from profiler.data.stack import Stack
 from profiler.data.workload import Workload
 from profiler.errors import UserError
 from profiler.estimation.cache import EstimateCache
+from profiler.files.load import from_dict
 from profiler.models.catalog import catalog_model
 from profiler.models.find import find_model
 from profiler.stages.stage import Stage
