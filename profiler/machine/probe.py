@@ -52,8 +52,7 @@ def probe_stack(device: Literal["auto", "cuda", "cpu"], alloc_conf: str | None =
 
 def main() -> None:
     """Answer the question of the command line. Torch is imported here alone: whoever asks needs none."""
-    from profiler.machine.card_record import card_record
-    from profiler.machine.context import context_ladder
+    from profiler.machine.card_record import card_record, context_ladder
     from profiler.machine.live import stack_record
 
     answers: dict[str, Callable[..., dict[str, Any]]]
