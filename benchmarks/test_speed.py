@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from profiler.data.records import CallEstimate
 from profiler.data.workload import MemoryOptions
 from profiler.estimation.answer import Traced, answer
 from profiler.estimation.estimator import trace_stage
@@ -50,7 +51,10 @@ def test_estimate(benchmark: Any, model: str, stage: Any, tiled: bool, way: str)
             pytest.skip(f"not recorded: {made}")
         text = json.dumps(made[1])
         ways[way] = lambda: replay(json.loads(text), (workload.height, workload.width), STACK)
-    found = benchmark.pedantic(
-        lambda: answer(ways[way](), STACK, context_bytes=None, started=0), rounds=3, warmup_rounds=1
-    )
+
+    def answered() -> CallEstimate:
+        found = ways[way]()
+        return answer(found, found.on(STACK, None), started=0)
+
+    found = benchmark.pedantic(answered, rounds=3, warmup_rounds=1)
     benchmark.extra_info["events"] = found.events

@@ -33,7 +33,7 @@ def profile_of(
     """The profile of what a `UsageTrace` watched."""
     trace = watched.trace
     assert isinstance(trace, UsageTrace)
-    histories = Histories(trace, stack, context_bytes, plans_on(stack), trace.prices.unplanned_bytes)
+    histories = watched.traced.on(stack, context_bytes)
     profile = make_profile(histories, workload, "estimated", usage_of(watched.run, trace))
     notes = stack_notes(stack, trace.routes, trace.prices.planner.sources) | histories.notes()
     return replace(profile, output_shapes=watched.output_shapes, notes=notes, verdict=histories.verdict()[0])

@@ -5,7 +5,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -44,23 +44,24 @@ class Traced:
     sources: Sources = field(default_factory=Sources)
     unplanned_bytes: int = 0
 
+    def on(self, stack: Stack, context_bytes: int | None, spans: Sequence[Span] = ()) -> Histories:
+        """The replays of the stream on `stack`. `context_bytes` is what CUDA takes outside the allocator, if known."""
+        return Histories(self.events, stack, context_bytes, plans_on(stack), self.unplanned_bytes, spans)
+
 
 def answer(
     traced: Traced,
-    stack: Stack,
+    histories: Histories,
     *,
-    context_bytes: int | None,
     started: float,
-    histories: Histories | None = None,
     owners: Mapping[int, str] = MappingProxyType({}),
     host: HostBytes | None = None,
 ) -> CallEstimate:
-    """The estimate that a trace gives; `started` is when its making began (`time.perf_counter`).
+    """The estimate that a trace gives by its replays; `started` is when its making began (`time.perf_counter`).
 
-    Of a placed call: `histories` are its replays with phases, `owners` says whose weights a block has, `host` what is on the
-    host.
+    Of a placed call `owners` says whose weights a block has, `host` what is on the host.
     """
-    histories = histories or Histories(traced.events, stack, context_bytes, plans_on(stack), traced.unplanned_bytes)
+    stack, context_bytes = histories.stack, histories.context_bytes
     peak, fresh = histories.peak, histories.fresh
     verdict, _ = histories.verdict()
     notes = stack_notes(stack, traced.routes, traced.sources) | traced.notes

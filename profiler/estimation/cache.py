@@ -153,7 +153,7 @@ class EstimateCache:
                 except Elsewhere:
                     continue
                 traced.notes["seconds"] = f"replayed from a recording of {made}"
-                found = answer(traced, self.stack, context_bytes=self.context_bytes, started=started)
+                found = answer(traced, traced.on(self.stack, self.context_bytes), started=started)
                 return estimate_of(found, self.workload, self.spec)
         return None
 

@@ -17,7 +17,7 @@ from profiler.data.records import CallEstimate, Estimate
 from profiler.data.stack import Stack
 from profiler.data.workload import Workload
 from profiler.errors import MODEL_FAILURES, LatentmeterError, ModelError, first_line
-from profiler.estimation.answer import Traced, answer, estimate_of, plans_on
+from profiler.estimation.answer import Traced, answer, estimate_of
 from profiler.machine.environment import check_settings
 from profiler.models.build import component_class
 from profiler.models.spec import ModelSpec
@@ -86,7 +86,7 @@ def replay_stage(workload: Workload, spec: ModelSpec, stack: Stack, context_byte
     Raises UserError, ModelError.
     """
     workload.check_device(stack.device)
-    return Histories(trace_stage(workload, spec, stack).trace, stack, context_bytes, plans_on(stack))
+    return trace_stage(workload, spec, stack).traced.on(stack, context_bytes)
 
 
 def estimate_run(
@@ -98,11 +98,11 @@ def estimate_run(
 
 
 def _answer(watched: Watched[Any], stack: Stack, context_bytes: int | None, started: float) -> CallEstimate:
-    trace = watched.trace
+    trace, traced = watched.trace, watched.traced
     logger.info("traced %d events in %.2f s", len(trace.events), time.perf_counter() - started)
     logger.info("kernels priced: %s", dict(trace.routes) or "none")
     logger.info("cuDNN's plans by source: %s", trace.prices.planner.answered)
-    return answer(watched.traced, stack, context_bytes=context_bytes, started=started)
+    return answer(traced, traced.on(stack, context_bytes), started=started)
 
 
 def trace_stage(workload: Workload, spec: ModelSpec, stack: Stack, kind: Tracer = Trace) -> Watched[Stage]:

@@ -15,7 +15,7 @@ from profiler.data.spans import spans_of
 from profiler.data.stack import RESERVE, Stack
 from profiler.data.workload import CAST, DtypeName, MemoryOptions, Placement, Workload
 from profiler.errors import MODEL_FAILURES, LatentmeterError, ModelError, UserError, first_line
-from profiler.estimation.answer import answer, closed_form, plans_on
+from profiler.estimation.answer import answer, closed_form
 from profiler.estimation.estimator import Watched, trace_calls
 from profiler.estimation.priced import Priced, priced
 from profiler.kernels.prices import Elsewhere
@@ -119,9 +119,8 @@ class TracedGeneration:
         laid = self.trace.host
         host = HostBytes(pinned=laid.pinned, pageable=laid.peak_pageable, peak=laid.peak)
         spans = spans_of(trace.marks, first_event(trace), first_later_event(trace), len(trace.events))
-        histories = Histories(trace, stack, context_bytes, plans_on(stack), found.unplanned_bytes, spans)
-        how: dict[str, Any] = {"context_bytes": context_bytes, "started": started, "histories": histories}
-        told = answer(found, stack, **how, owners=trace.owners, host=host)
+        histories = found.on(stack, context_bytes, spans)
+        told = answer(found, histories, started=started, owners=trace.owners, host=host)
         return replace(told, notes=told.notes | self.notes), histories
 
 

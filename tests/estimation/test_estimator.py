@@ -101,7 +101,7 @@ def test_fits_speaks_for_every_call_and_says_the_first_apart() -> None:
 
     def on_card(mib: int) -> CallEstimate:
         stack = assumed_stack(find_gpu("h200"), "2.13.0")
-        return answer(traced, replace(stack, device_total_bytes=mib * MIB), context_bytes=512 * MIB, started=0)
+        return answer(traced, traced.on(replace(stack, device_total_bytes=mib * MIB), 512 * MIB), started=0)
 
     small, smaller, full, roomy = map(on_card, (2632, 2200, 4000, 8000))
     assert (small.fits, small.first_call_fits) == (False, True)

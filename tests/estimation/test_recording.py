@@ -82,7 +82,7 @@ def compare(workload: Workload, spec: ModelSpec, made: dict[str, Any], size: Siz
     assert again.events.events == trace.events
     assert blocks(again.events) == blocks(trace)
     assert (dict(again.routes), again.output_shapes) == (dict(trace.routes), shapes)
-    found = estimate_of(answer(again, stack, context_bytes=None, started=0), here, spec)
+    found = estimate_of(answer(again, again.on(stack, None), started=0), here, spec)
     assert without_cost(found) == without_cost(estimator.estimate(here, spec, stack))
     del watched
 
