@@ -14,8 +14,9 @@ from profiler.data.records import CallEstimate
 from profiler.data.workload import MemoryOptions
 from profiler.estimation.answer import Traced, answer
 from profiler.estimation.estimator import trace_stage
-from profiler.estimation.recorder import record_workload
-from profiler.estimation.recording import replay
+from profiler.estimation.recorder import Recorder
+from profiler.estimation.recording import grid_of, replay
+from profiler.estimation.size_functions import size_of
 from profiler.machine.cards import assumed_stack, find_gpu
 from profiler.models.find import find_model
 from profiler.trace.trace import Trace
@@ -46,11 +47,12 @@ def test_estimate(benchmark: Any, model: str, stage: Any, tiled: bool, way: str)
 
     ways: dict[str, Any] = {"traced plainly": partial(traced, False), "traced": partial(traced, True)}
     if way == "replayed":
-        made = "the number of tiles depends on the size" if tiled else record_workload(workload, spec, STACK)
+        size = size_of(workload)
+        made = "the number of tiles depends on the size" if tiled else Recorder(workload, spec, STACK).recordings()
         if isinstance(made, str):
             pytest.skip(f"not recorded: {made}")
-        text = json.dumps(made[1])
-        ways[way] = lambda: replay(json.loads(text), (workload.height, workload.width), STACK)
+        text = json.dumps(next(one for one in made if grid_of(one).holds(size)))
+        ways[way] = lambda: replay(json.loads(text), size, STACK)
 
     def answered() -> CallEstimate:
         found = ways[way]()
