@@ -1,7 +1,7 @@
 """`latentmeter estimate`: what one stage needs, or a whole generation, without a GPU."""
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from functools import partial
 from typing import Any
 
@@ -20,12 +20,12 @@ from profiler.commands.options import (
 from profiler.commands.tables import console, show_breakdown, show_first_notes, show_levels, show_notes, show_options
 from profiler.data.records import CallEstimate, Estimate
 from profiler.data.units import format_bytes
-from profiler.data.workload import STAGES, History, Placement
+from profiler.data.workload import STAGES, GenerationOptions, History, Placement
 from profiler.errors import UserError
 from profiler.models.lora import each_lora
 
-PLACEMENT = ("offload", "stream", "record_stream", "low_cpu_mem")
-OF_GENERATION = (*PLACEMENT, "steps", "guidance", "images_per_prompt", "decode_chunk", "lora")
+PLACEMENT = tuple(field.name for field in fields(Placement))
+OF_GENERATION = (*PLACEMENT, *GenerationOptions().call)
 
 
 @click.command()
