@@ -64,6 +64,18 @@ def test_an_estimate_is_the_same_twice() -> None:
     assert (once.workload.key, once.output_shapes) == (f"{VIDEO}/decode/9x32x32/b2/fp32", ((2, 3, 9, 32, 32),))
 
 
+def test_threads_take_turns() -> None:
+    """Each in a fresh process, where diffusers is imported by the first: the others found no class in it."""
+    code = (
+        "import profiler, sys\n"
+        "from concurrent.futures import ThreadPoolExecutor\n"
+        "ask = lambda side: profiler.estimate(sys.argv[1], gpu='h200', height=side, width=32, cache=False).workload.height\n"
+        "with ThreadPoolExecutor(3) as pool: print(*pool.map(ask, (32, 64, 96)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, IMAGE], capture_output=True, text=True, check=True)
+    assert done.stdout == "32 64 96\n"
+
+
 def test_an_estimate_is_for_the_stack_that_was_asked() -> None:
     card = profiler.estimate(IMAGE, gpu="rtx-4090", torch="2.7.1", cudnn=90701).stack
     assert (card.gpu, card.torch, card.cudnn) == ("NVIDIA GeForce RTX 4090", "2.7.1", 90701)

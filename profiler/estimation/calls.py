@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any
+from functools import wraps
+from threading import RLock
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from profiler.data.records import CallEstimate, Estimate
 from profiler.data.spans import STAGES
@@ -27,6 +29,23 @@ CALL = (
 )
 
 
+Given = ParamSpec("Given")
+Found = TypeVar("Found")
+_TURN = RLock()
+
+
+def _one_at_a_time(ask: Callable[Given, Found]) -> Callable[Given, Found]:
+    """Threads take turns: a trace changes torch's modules, and the lazy imports of diffusers fail side by side."""
+
+    @wraps(ask)
+    def asked(*args: Given.args, **given: Given.kwargs) -> Found:
+        with _TURN:
+            return ask(*args, **given)
+
+    return asked
+
+
+@_one_at_a_time
 def estimate_call(
     function: Callable[..., Any],
     *,
@@ -121,6 +140,7 @@ def generate(
     return _only(found, stage)
 
 
+@_one_at_a_time
 def ask_generation(
     spec: "PipelineSpec",
     stack: Stack,
@@ -168,6 +188,7 @@ def estimate_case(
     return estimate_workload(workload, spec, stack, context_bytes=context_bytes)
 
 
+@_one_at_a_time
 def ask_stage(workload: Workload, spec: "ModelSpec", stack: Stack, context_bytes: int | None) -> Estimate:
     """The estimate of a workload on `stack`: kept, replayed from a recording, else traced and kept.
 
