@@ -96,13 +96,16 @@ def question_of(model: str, stage: str | None, call: Mapping[str, Any], how: Map
     else:
         if stage not in (None, *STAGES):
             raise UserError(f"stage: no stage {stage!r} to search for; one of generate, {', '.join(STAGES)}")
-        text_length = given.pop("text_length", None)
-        for other in given:
-            raise UserError(f"{other}: goes with a whole generation, --stage generate")
+        text_length, base = given.pop("text_length", None), how["base"]
+        given |= {"offload": base.placement if base.placement != ON_CARD else None}
+        given |= {"decode_chunk": base.decode_chunk, "ram": how.get("ram")}
+        for other in (name for name, value in given.items() if value is not None):
+            within = "`latentmeter estimate` with a stage and --offload answers for a stage within one"
+            raise UserError(f"{other}: goes with a whole generation, --stage generate; {within}")
         if stage is None:
             how["notes"] = {"model.stage": f"{model} is no pipeline, so this is its decode alone"}
         if model in pipeline_ids():
-            pipeline, dtype = catalog_pipeline(model), how["base"].dtype
+            pipeline, dtype = catalog_pipeline(model), base.dtype
             kept = pipeline.dtypes.get("vae") if stage in VAE_STAGES else None
             if kept and dtype not in (None, kept):
                 how["notes"] = {

@@ -185,6 +185,12 @@ def test_nothing_fits_names_a_card_and_a_size(latentmeter: Any) -> None:
         ([VIDEO, "--gpu", "h200", "--allow", ""], "no change ''; there are expandable-segments, slicing"),
         ([VIDEO, "--gpu", "h200", "--allow", "offload"], "nothing to search: none of offload applies here"),
         ([VIDEO, "--gpu", "h200", "--steps", 3], "steps: goes with a whole generation"),
+        (
+            [VIDEO, "--gpu", "h200", "--offload", "model"],
+            "offload: goes with a whole generation, --stage generate; `lat",
+        ),
+        ([VIDEO, "--gpu", "h200", "--decode-chunk", 3], "decode_chunk: goes with a whole generation"),
+        ([VIDEO, "--gpu", "h200", "--ram", "0"], "ram: goes with a whole generation"),
         ([VIDEO, "--gpu", "h200", "--vram", "0.5GiB"], "CUDA reports none of it"),
         (["wan2.1-t2v-1.3b", "--gpu", "h200", "--frames", 80], "frames: 80 is not of the form 4k+1"),
         ([VIDEO, "--cards", "8,twelve"], "is no list of GiB"),
