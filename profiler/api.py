@@ -39,7 +39,7 @@ def estimate(
     model: str,
     stage: StageName = "decode",
     *,
-    gpu: str | None = None,
+    gpu: str | Path | None = None,
     torch: str | None = None,
     cudnn: int | None = None,
     alloc_conf: str | None = None,
@@ -66,7 +66,7 @@ def estimate(
     asked = with_environment(spec.workload(stage, **workload), spec)
     from profiler.files.cache import left_alone
 
-    def ask(card: str | None) -> Estimate:
+    def ask(card: str | Path | None) -> Estimate:
         target, context = target_stack(card, torch, cudnn, stack, alloc_conf, vram, reserve)
         logger.info("asked: %s on %s", asked.key, target.title)
         return noted(ask_stage(asked, spec, target, context))
@@ -79,7 +79,7 @@ def make_recording(
     model: str,
     stage: StageName = "decode",
     *,
-    gpu: str | None = None, torch: str | None = None, cudnn: int | None = None, alloc_conf: str | None = None,
+    gpu: str | Path | None = None, torch: str | None = None, cudnn: int | None = None, alloc_conf: str | None = None,
     stack: Stack | None = None,
     force: bool = False,
     tell: Callable[[str], None] = lambda _: None,
@@ -164,7 +164,7 @@ def hotspots(
     model: str,
     stage: StageName | Literal["generate"] = "decode",
     *,
-    gpu: str | None = None, torch: str | None = None, cudnn: int | None = None, alloc_conf: str | None = None,
+    gpu: str | Path | None = None, torch: str | None = None, cudnn: int | None = None, alloc_conf: str | None = None,
     vram: str | None = None, reserve: str | None = None,
     device: DeviceName | None = None,
     run: str | Path | None = None,
@@ -181,7 +181,7 @@ def hotspots(
     if sum(map(bool, (device, run, named))) > 1:  # a run has its own stack
         raise UserError("--device, --measured and an estimate's stack (--gpu, --vram, --torch ...) exclude each other")
 
-    def target_of(card: str | None) -> tuple[Stack, int | None]:
+    def target_of(card: str | Path | None) -> tuple[Stack, int | None]:
         return target_stack(card, torch, cudnn, None, alloc_conf, vram, reserve)
 
     if stage == "generate":
@@ -245,7 +245,11 @@ def accuracy(
 
 def _records(source: str | Path | Iterable[Record]) -> Iterable[Record]:
     if not isinstance(source, (str, Path)):
-        return source
+        found = list(source) if isinstance(source, Iterable) else [source]
+        for one in found:
+            if not isinstance(one, Record):
+                raise UserError(f"expected the folder of a run, or its records, got {one!r:.60}")
+        return found
     from profiler.files.store import open_run
 
     return open_run(source).records()

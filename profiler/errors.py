@@ -30,6 +30,13 @@ def check_text(name: str, text: str) -> None:
         raise UserError(f"{name}: {text!r} is not UTF-8; rename the file or the folder") from error
 
 
+def check_kind(name: str, value: object, kind: type, example: str) -> None:
+    """Raise UserError, with an example, where `value` is given and is no `kind`; True and False are no numbers."""
+    if value is not None and (not isinstance(value, kind) or (kind is int and isinstance(value, bool))):
+        wanted = {str: "text", int: "a whole number"}.get(kind, f"a {kind.__name__}")
+        raise UserError(f"{name}: expected {wanted}, such as {example}, got {type(value).__name__} {value!r:.60}")
+
+
 # What the code of somebody else's model raises when a size, an option or a config does not suit it.
 MODEL_FAILURES = (
     ArithmeticError,

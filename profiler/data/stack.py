@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Literal
 
 from profiler.data.alloc_conf import OTHER_SINCE, OTHER_VARIABLE, VARIABLE
-from profiler.errors import UserError
+from profiler.errors import UserError, check_kind
 
 DeviceName = Literal["cuda", "cpu"]
 DRY = "LATENTMETER_DRY"  # set by scripts/dry_cuda: the libraries below torch are stubs, and no kernel runs
@@ -66,7 +66,8 @@ class Stack:
         return mine or ""
 
     def with_alloc_conf(self, text: str) -> "Stack":
-        """The same with `text` in the place of what the allocator's variables say."""
+        """The same with `text` in the place of what the allocator's variables say. Raises UserError where it is no text."""
+        check_kind("alloc_conf", text, str, "'expandable_segments:True'")
         others = {name: value for name, value in self.settings.items() if name != OTHER_VARIABLE}
         return replace(self, settings=others | {VARIABLE: text})
 

@@ -41,10 +41,10 @@ def check_size(name: str, size: object) -> None:
         raise UserError(f"{name}: expected a positive integer, got {got}; at most {MOST:,}")
 
 
-def check_number(name: str, number: float, most: int = MOST) -> None:
-    """Raise UserError that names the argument unless `number` is 0 or above, and at most `most`: neither inf nor nan."""
-    if not 0 <= number <= most:
-        raise UserError(f"{name}: expected a number from 0 to {most:,}, got {number}")
+def check_number(name: str, number: float, most: int = MOST, least: int = 0) -> None:
+    """Raise UserError that names the argument unless `number` is one from `least` to `most`: neither inf nor nan."""
+    if not isinstance(number, int | float) or not least <= number <= most:
+        raise UserError(f"{name}: expected a number from {least:,} to {most:,}, got {number!r}")
 
 
 def ceil_div(size: int, divisor: int) -> int:

@@ -5,8 +5,8 @@ from dataclasses import dataclass, fields, replace
 from functools import cache
 from typing import Any, ClassVar, Literal, get_args
 
-from profiler.data.units import MOST_PIXELS, check_size, is_size
-from profiler.errors import UserError, check_text
+from profiler.data.units import MOST, MOST_PIXELS, check_number, check_size, is_size
+from profiler.errors import UserError, check_kind, check_text
 
 StageName = Literal["encode", "decode", "roundtrip", "patch-embed", "denoise", "generate"]
 DtypeName = Literal["fp32", "fp16", "bf16"]
@@ -58,13 +58,15 @@ class MemoryOptions:
     benchmark: bool = False
 
     def __post_init__(self) -> None:
+        for name in ("tiling", "slicing", "framewise", "channels_last", "benchmark"):
+            check_kind(name, getattr(self, name), bool, "True")
         for name in ("tile", "tile_stride", "tile_frames"):
             value = getattr(self, name)
             if value is not None and not self.tiling:
                 raise UserError(f"{name}: a tile size needs tiling switched on")
             if value is not None and name == "tile_frames":
                 check_size(name, value)
-            elif value is not None and (len(value) != 2 or not all(map(is_size, value))):
+            elif value is not None and (not isinstance(value, tuple | list) or [*map(is_size, value)] != [True] * 2):
                 raise UserError(f"{name}: expected two positive integers (height, width), got {value!r}")
         if self.tile and self.tile_stride and any(a > b for a, b in zip(self.tile_stride, self.tile, strict=True)):
             raise UserError(f"tile_stride: {_by(self.tile_stride)} leaves gaps between tiles of {_by(self.tile)}")
@@ -148,6 +150,8 @@ class GenerationOptions:
         for name in ("steps", "images_per_prompt", "decode_chunk"):
             if getattr(self, name) is not None:
                 check_size(name, getattr(self, name))
+        check_number("guidance", self.guidance or 0, least=-MOST)
+        check_kind("placement", self.placement, Placement, "Placement(offload='model')")
 
     @property
     def call(self) -> dict[str, Any]:
@@ -275,6 +279,8 @@ def fields_of(given: dict[str, Any]) -> dict[str, Any]:
 
     Raises UserError for a name that is neither.
     """
+    check_kind("options", given.get("options"), MemoryOptions, "MemoryOptions(tiling=True)")
+    check_kind("history", given.get("history"), History, "History(sizes=((81, 480, 832),))")
     named = {name: value for name, value in given.items() if name in option_names()}
     rest = {name: value for name, value in given.items() if name not in named}
     known = [field.name for field in fields(Workload) if field.name not in ("model", "stage")]
@@ -289,9 +295,3 @@ def fields_of(given: dict[str, Any]) -> dict[str, Any]:
 def option_names() -> tuple[str, ...]:
     """The names of all memory options, in order."""
     return tuple(field.name for field in fields(MemoryOptions))
-
-
-def renamed(part: dict[str, Any]) -> dict[str, Any]:
-    """An object of a record in today's names: packages besides torch were once asked for by `attention`."""
-    backend = {"flash-attn": "flash", "sage": "sage", "xformers": "xformers"}.get(str(part.get("attention")))
-    return part | {"attention": None, "attention_backend": backend} if backend else part

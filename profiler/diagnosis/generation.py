@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -40,8 +41,8 @@ PLACEMENTS = (
 
 def generation_hotspots(
     spec: PipelineSpec,
-    target_of: Callable[[str | None], tuple[Stack, int | None]],
-    gpu: str | None = None,
+    target_of: Callable[[str | Path | None], tuple[Stack, int | None]],
+    gpu: str | Path | None = None,
     vram: str | None = None,
     placement: Placement | None = None,
     options: MemoryOptions | None = None,
@@ -54,7 +55,7 @@ def generation_hotspots(
     They are of card `gpu`, or of those sold with `vram` the one that needs most; `target_of` has the stack of a card, and
     its context's bytes.
     """
-    check_call(call)
+    check_call(call, placement, options)
     call = {name: value for name, value in call.items() if value is not None}
     placement, options = placement or Placement(), options or MemoryOptions()
     how: dict[str, Any] = {"placement": placement, "options": options, "kind": HeldTrace, **call}

@@ -3,14 +3,15 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import wraps
+from pathlib import Path
 from threading import RLock
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from profiler.data.records import CallEstimate, Estimate
 from profiler.data.spans import STAGES
 from profiler.data.stack import Stack
-from profiler.data.workload import MemoryOptions, Placement, Workload
-from profiler.errors import UserError
+from profiler.data.workload import GENERATE, GenerationOptions, MemoryOptions, Placement, Workload, fields_of
+from profiler.errors import UserError, check_kind
 from profiler.estimation.worst import worst_of
 from profiler.machine.target import target_stack
 
@@ -52,7 +53,7 @@ def estimate_call(
     inputs: "Sequence[Any] | Mapping[str, Any]" = (),
     modules: "Modules | DiffusionPipeline | None" = None,
     placement: Placement | None = None,
-    gpu: str | None = None, torch: str | None = None, cudnn: int | None = None, alloc_conf: str | None = None,
+    gpu: str | Path | None = None, torch: str | None = None, cudnn: int | None = None, alloc_conf: str | None = None,
     stack: Stack | None = None,
 ) -> CallEstimate:  # fmt: skip
     """What any call over real modules needs on a card, without a GPU.
@@ -75,6 +76,11 @@ def estimate_call(
 
     Raises UserError for a card that is not known, or where no module is given; ModelError for a call that cannot be traced.
     """
+    if not callable(function):
+        raise UserError(f"function: expected one, a module or a pipeline, got {function!r:.60}; estimate takes a name")
+    if not isinstance(inputs, Sequence | Mapping) or isinstance(inputs, str):
+        raise UserError(f"inputs: expected a list or a mapping, got a {type(inputs).__name__}; [tensor] for one")
+    check_kind("placement", placement, Placement, "Placement(offload='model')")
     target, context = target_stack(gpu, torch, cudnn, stack, alloc_conf)
     from profiler.estimation.estimator import estimate_run
     from profiler.stages.call import Call, root_of, weights_kept
@@ -88,7 +94,10 @@ def estimate_call(
         return estimate_with_events(run, target, context_bytes=context)[0]
     if placement is not None:
         raise UserError("placement: goes with a pipeline of diffusers, as `modules` or as the function")
-    root = root_of(owner)
+    try:
+        root = root_of(owner)
+    except (TypeError, KeyError) as error:
+        raise UserError(f"modules: {error}: give a module, several, or several by name") from error
     name = getattr(function, "__qualname__", type(function).__name__)
     with weights_kept(root):
         return estimate_run(lambda: Call(function, root, inputs), target, what=name, context_bytes=context)
@@ -100,7 +109,7 @@ def generate(
     *,
     placement: Placement | None = None,
     options: MemoryOptions | None = None,
-    gpu: str | None = None, torch: str | None = None, cudnn: int | None = None, alloc_conf: str | None = None,
+    gpu: str | Path | None = None, torch: str | None = None, cudnn: int | None = None, alloc_conf: str | None = None,
     vram: str | None = None, reserve: str | None = None,
     stack: Stack | None = None,
     cache: bool = True,
@@ -123,11 +132,11 @@ def generate(
 
     if stage not in STAGES:
         raise UserError(f"stage: no stage {stage!r} of a generation; one of {', '.join(STAGES)}")
-    check_call(call)
+    check_call(call, placement, options)
     spec = find_pipeline(pipeline)
     traced: Traces = {}
 
-    def ask(card: str | None, traced: "Traces | None") -> CallEstimate:
+    def ask(card: str | Path | None, traced: "Traces | None") -> CallEstimate:
         target, context = target_stack(card, torch, cudnn, stack, alloc_conf, vram, reserve)
         asked = (placement or Placement(), options or MemoryOptions(), call, tell, traced)
         with left_alone(not cache):
@@ -208,11 +217,17 @@ def ask_stage(workload: Workload, spec: "ModelSpec", stack: Stack, context_bytes
     return found
 
 
-def check_call(call: Mapping[str, Any]) -> None:
-    """Raise UserError for an argument that no generation has."""
+def check_call(call: Mapping[str, Any], placement: Placement | None, options: MemoryOptions | None) -> None:
+    """Raise UserError for an argument that no generation has, and for a value that none takes."""
     for name in call:
         if name not in CALL:
             raise UserError(f"{name}: a generation has nothing of this name; it has {', '.join(CALL)}")
+    given: dict[str, Any] = {"frames": 1, "height": 1, "width": 1, "prompts": 1}
+    given |= {name: value for name, value in call.items() if value is not None}
+    own = {name: given.pop(name) for name in GenerationOptions().call if name in given}
+    asked = GenerationOptions(placement=placement or Placement(), **own)
+    given |= {"options": options or MemoryOptions(), "batch": given.pop("prompts"), "generation": asked}
+    Workload(model="", stage=GENERATE, **fields_of(given))
 
 
 def _only(found: CallEstimate, stage: str) -> CallEstimate:

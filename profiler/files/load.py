@@ -20,7 +20,6 @@ import yaml
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from profiler.data.units import format_bytes
-from profiler.data.workload import renamed
 from profiler.errors import UserError
 
 Checked = TypeVar("Checked", bound=BaseModel)
@@ -167,3 +166,9 @@ def _check_plain(data: Any) -> None:
 def describe(error: ValidationError) -> str:
     """pydantic's errors, a line each: dotted place, then what is wrong."""
     return "\n".join(f"  {'.'.join(map(str, item['loc'])) or 'top'}: {item['msg']}" for item in error.errors())
+
+
+def renamed(part: dict[str, Any]) -> dict[str, Any]:
+    """An object of a record in today's names: packages besides torch were once asked for by `attention`."""
+    backend = {"flash-attn": "flash", "sage": "sage", "xformers": "xformers"}.get(str(part.get("attention")))
+    return part | {"attention": None, "attention_backend": backend} if backend else part

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt
 from profiler.data.stack import RESERVE, Stack
 from profiler.data.text import did_you_mean
 from profiler.data.units import GIB, MIB, format_bytes
-from profiler.errors import UserError
+from profiler.errors import UserError, check_kind
 from profiler.files.load import read_as
 from profiler.files.paths import CONFIGS, installed
 from profiler.machine.versions import check_cudnn, check_torch, with_torch
@@ -90,12 +90,14 @@ def siblings(
             yield card
 
 
-def find_gpu(name: str, vram: int | None = None, reserve: int = 0) -> Gpu:
+def find_gpu(name: str | Path, vram: int | None = None, reserve: int = 0) -> Gpu:
     """The card `name`: an id, the name that torch prints, or a file that `doctor --dump-card` wrote.
 
     With `vram` that card with so many bytes on its box, with `reserve` so many kept free. Raises UserError that names the
     nearest cards, or the ones that share a name.
     """
+    name = str(name) if isinstance(name, Path) else name
+    check_kind("gpu", name, str, "'rtx-4090'")
     found = [_from_file(Path(name))] if re.search(r"\.ya?ml$|/", name) else _called(name)
     if len(found) > 1:
         found = [card for card in found if vram == (card.box_gib or 0) * GIB] or found

@@ -2,15 +2,16 @@
 
 import ctypes
 from dataclasses import replace
+from pathlib import Path
 
 from profiler.data.stack import RESERVE, Stack
 from profiler.data.units import parse_bytes
-from profiler.errors import UserError
+from profiler.errors import UserError, check_kind
 from profiler.machine.environment import check_settings, context_with, need_allocator, settings_here
 
 
 def target_stack(
-    gpu: str | None,
+    gpu: str | Path | None,
     torch_version: str | None,
     cudnn: int | None,
     stack: Stack | None = None,
@@ -21,10 +22,14 @@ def target_stack(
     """The stack that an estimate is for, which is `stack` where one is given, and its context bytes if they are known.
 
     `alloc_conf` sets up its allocator; `vram` is the memory on the card's box, `reserve` what is kept free for others.
-    Raises UserError for versions that there are not and settings without an estimate.
+    Raises UserError for what a stack says itself, versions that there are not, settings without an estimate.
     """
-    if stack is not None and vram is not None:
-        raise UserError("vram: a stack has the memory of its own card; set its device_total_bytes")
+    check_kind("stack", stack, Stack, "the `stack` of an estimate")
+    for name, value in {"gpu": gpu, "vram": vram, "torch": torch_version, "cudnn": cudnn}.items():
+        if stack is not None and value is not None:
+            raise UserError(
+                f"{name}: a stack has its own: leave {name} out, or change the stack by dataclasses.replace"
+            )
     found, context = (stack, None) if stack is not None else _named_stack(gpu, torch_version, cudnn, vram)
     if reserve is not None:
         need_allocator(found.device)
@@ -37,7 +42,7 @@ def target_stack(
 
 
 def _named_stack(
-    gpu: str | None, torch_version: str | None, cudnn: int | None, vram: str | None
+    gpu: str | Path | None, torch_version: str | None, cudnn: int | None, vram: str | None
 ) -> tuple[Stack, int | None]:
     from profiler.machine.cards import DEFAULT_GPU, assumed_stack, find_gpu
 

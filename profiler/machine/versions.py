@@ -4,7 +4,7 @@ import re
 from dataclasses import replace
 
 from profiler.data.stack import Stack, format_cudnn
-from profiler.errors import UserError
+from profiler.errors import UserError, check_kind
 
 # Each minor release of torch 2 that was there on 2026-11-26, with its last patch.
 LAST_PATCH = {
@@ -23,6 +23,7 @@ AHEAD = 2  # minor releases that may be out by now
 
 def check_torch(text: str | None) -> str:
     """A release of torch without its build suffix. Raises UserError that names those there are."""
+    check_kind("torch", text, str, "'2.7.1'")
     match = re.fullmatch(r"2\.(\d{1,3})(?:\.(\d{1,3}))?((?:a|b|rc|\.dev|\.post)\d+)?(?:\+.*)?", text or "")
     there = f"there are 2.0.0 to {NEWEST}"
     if match is None:
@@ -37,6 +38,7 @@ def check_torch(text: str | None) -> str:
 
 def check_cudnn(version: int, release: tuple[int, int, int]) -> None:
     """Raise UserError for a cuDNN that there is not, or that torch would not load."""
+    check_kind("cudnn", version, int, "90501")
     newest = max(BUNDLED_CUDNN.values())
     plausible = 8500 <= version <= 8907 or 90000 <= version < newest + 100 * (AHEAD + 1)
     if not plausible or version % 100 > 9:

@@ -10,6 +10,7 @@ from profiler.data.stack import Stack
 from profiler.data.units import parse_bytes
 from profiler.data.workload import STAGES, VAE_STAGES, History, MemoryOptions, Placement
 from profiler.errors import LatentmeterError, UserError
+from profiler.estimation.calls import check_call
 from profiler.estimation.worst import which_cards
 from profiler.machine.cards import cards_of
 from profiler.machine.target import has_driver, target_stack
@@ -31,7 +32,7 @@ def fit(
     model: str,
     stage: str | None = None,
     *,
-    gpu: str | None = None, vram: str | None = None, reserve: str | None = None, ram: str | None = None,
+    gpu: str | Path | None = None, vram: str | None = None, reserve: str | None = None, ram: str | None = None,
     torch: str | None = None, cudnn: int | None = None, alloc_conf: str | None = None, stack: Stack | None = None,
     allow: Sequence[str] = (),
     options: MemoryOptions | None = None,
@@ -65,7 +66,7 @@ def fit(
     how = {"base": Setting(options=options or NO_OPTIONS, placement=placement or ON_CARD, **own), "tell": tell}
     how |= {"traced": {}, "ram": None if ram is None else parse_bytes(ram)}
 
-    def ask(card: str | None) -> Answer:
+    def ask(card: str | Path | None) -> Answer:
         target, context = target_stack(card, torch, cudnn, stack, alloc_conf, vram, reserve)
         if target.device != "cuda":
             raise UserError("a search is for a card: --gpu names one")
@@ -84,7 +85,7 @@ def question_of(model: str, stage: str | None, call: Mapping[str, Any], how: Map
     given = {name: value for name, value in call.items() if value not in (None, "max")}
     how = {**how, "batch": given.pop("batch", 1)}
     how["sizes"] = {name: given.pop(name) for name in SIZES if name in given}
-    history = given.pop("history", History())
+    history, base = given.pop("history", History()), how["base"]
     for name in given:
         if name not in OTHER_CALL:
             raise UserError(f"{name}: a search has nothing of this name; it has {', '.join((*FREE, *OTHER_CALL))}")
@@ -92,11 +93,13 @@ def question_of(model: str, stage: str | None, call: Mapping[str, Any], how: Map
     if stage == "generate" or (stage is None and _is_pipeline(model)):
         if history != History():
             raise UserError("after, empty_cache and device_map: go with a single stage; a generation has two calls")
+        own = {"prompts": how["batch"], "decode_chunk": base.decode_chunk, "dtype": base.dtype}
+        check_call(how["sizes"] | given | own, base.placement, base.options)
         asked = GenerationQuestion(spec=find_pipeline(model), call=given, **how)
     else:
         if stage not in (None, *STAGES):
             raise UserError(f"stage: no stage {stage!r} to search for; one of generate, {', '.join(STAGES)}")
-        text_length, base = given.pop("text_length", None), how["base"]
+        text_length = given.pop("text_length", None)
         given |= {"offload": base.placement if base.placement != ON_CARD else None}
         given |= {"decode_chunk": base.decode_chunk, "ram": how.get("ram")}
         for other in (name for name, value in given.items() if value is not None):

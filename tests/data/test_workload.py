@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from profiler.data.units import format_bytes, format_percent
-from profiler.data.workload import ATTENTIONS, DTYPES, STAGES, MemoryOptions, Workload, fields_of, renamed
+from profiler.data.workload import ATTENTIONS, DTYPES, STAGES, MemoryOptions, Workload, fields_of
 from profiler.errors import UserError
-from profiler.files.load import from_dict
+from profiler.files.load import from_dict, renamed
 
 options = st.builds(
     MemoryOptions,
