@@ -10,9 +10,10 @@ import torch
 import yaml
 
 import profiler
+from profiler.data.stack import Stack
 from profiler.data.workload import GenerationOptions
 from profiler.errors import UserError
-from profiler.machine.cards import GPUS
+from profiler.machine.cards import GPUS, assumed_stack, find_gpu
 
 NET = torch.nn.Linear(4, 4)
 X = torch.empty(1, 4)
@@ -106,6 +107,13 @@ def test_of_a_call(function: Any, given: dict[str, Any], message: str) -> None:
 def test_of_a_comparison(before: Any, after: Any) -> None:
     with pytest.raises(UserError, match="expected the folder of a run, or its records, got"):
         profiler.compare(before, after)
+
+
+@pytest.mark.parametrize("given", [{"gpu": "rtx-4090"}, {"vram": "12GiB"}, {"torch": "2.13.0"}, {"cudnn": 90501}])
+def test_a_stack_says_its_card_and_versions_itself(given: dict[str, Any]) -> None:
+    stack: Stack = assumed_stack(find_gpu("h200"))
+    with pytest.raises(UserError, match=f"{next(iter(given))}: a stack has its own"):
+        profiler.estimate("sd1.5", stack=stack, **given)
 
 
 def test_a_card_file_may_be_a_path(tmp_path: Path) -> None:

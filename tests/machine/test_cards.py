@@ -172,7 +172,7 @@ def test_a_sibling_has_the_same_architecture_multiprocessors_and_shared_memory()
 
 def test_a_size_that_would_not_be_applied_is_an_error() -> None:
     stack = assumed_stack(find_gpu("h200"))
-    with pytest.raises(UserError, match="set its device_total_bytes"):
+    with pytest.raises(UserError, match="vram: a stack has its own"):
         target_stack(None, None, None, stack, vram="12GiB")
     with pytest.raises(UserError, match="no caching allocator"):
         target_stack(None, None, None, replace(stack, device="cpu"), reserve="1GiB")

@@ -130,7 +130,7 @@ def test_an_allocator_setting_for_the_cpu_is_an_error() -> None:
     with pytest.raises(UserError, match="the CPU has no caching allocator"):
         probe_stack("auto", "expandable_segments:True")
     with pytest.raises(UserError, match="the CPU has no caching allocator"):
-        estimate(stack=live_stack("cpu"), alloc_conf="expandable_segments:True")  # type: ignore[arg-type]
+        profiler.estimate(TINY, stack=live_stack("cpu"), alloc_conf="expandable_segments:True")
 
 
 def test_a_stack_of_ones_own_is_checked_too() -> None:
