@@ -69,14 +69,12 @@ def _module(vae: StageQuestion, setting: Setting) -> Any:
 
 
 def _recomputed(module: Any, vae: StageQuestion) -> float | None:
-    """The share of pixels that tiles compute again; None where the class does not say how they overlap."""
-    shares = []
-    for side, pixels in zip(("height", "width"), vae.sides, strict=True):
-        if (found := _side(module, side)) is None:
-            return None
-        tile, stride = found
-        shares.append(sum(min(tile, pixels - start) for start in range(0, pixels, stride)) / pixels)
-    return prod(shares) - 1
+    """The share of pixels that tiles compute again; None where one holds all, or the class does not say how they overlap."""
+    sides = [(_side(module, side), pixels) for side, pixels in zip(("height", "width"), vae.sides, strict=True)]
+    known = [(*found, pixels) for found, pixels in sides if found]
+    if len(known) < len(sides) or all(pixels <= tile for tile, _, pixels in known):
+        return None
+    return prod(sum(min(tile, n - start) for start in range(0, n, stride)) / n for tile, stride, n in known) - 1
 
 
 def _side(module: Any, side: str) -> tuple[int, int] | None:

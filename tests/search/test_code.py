@@ -165,3 +165,10 @@ def test_tiles_compute_their_overlaps_again() -> None:
     # Strides of 384 pixels: tiles of 512, 512 and 256 a side are 1280 of 1024 pixels.
     assert found.recomputed == pytest.approx(1.25**2 - 1)
     assert switches(question, Setting()).recomputed is None
+
+
+def test_a_picture_that_one_tile_holds_is_not_cut_so_nothing_is_computed_again() -> None:
+    options = MemoryOptions(tiling=True, tile_stride=(128, 128))
+    assert switches(asked("sd1.5"), Setting(options=options)).recomputed is None
+    wide = asked("sd1.5", sizes={"height": 512, "width": 768})  # both sides are cut then, the short one too
+    assert switches(wide, Setting(options=options)).recomputed == pytest.approx(2.5 * 3 - 1)
