@@ -86,6 +86,7 @@ def peak_memory(request: pytest.FixtureRequest) -> PeakMemory:
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
     """Fail a test that asks for a check, and would pass without one. What its module alone is marked with asks for none."""
     yield
-    asks = any(mark.name == MARK for mark in item.own_markers) or CALLED in item.stash
+    marked = [node for node, _ in item.iter_markers_with_node(MARK) if isinstance(node, pytest.Item | pytest.Class)]
+    asks = marked or CALLED in item.stash
     if asks and not (CALLED in item.stash and item.stash[CALLED].called):
         pytest.fail(f"{MARK}: the test never calls the fixture of this name, so nothing was checked", pytrace=False)

@@ -164,6 +164,13 @@ def test_a_test_that_would_check_nothing_fails(run: Run, test: str, said: str) -
     result.stdout.fnmatch_lines([said])
 
 
+def test_the_mark_of_a_class_asks_for_a_check_and_that_of_a_module_for_none(run: Run) -> None:
+    mark = '@pytest.mark.peak_memory("8 GiB", gpu="rtx-4090")\n'
+    method = "class TestIt:\n    def test_it(self): pass"
+    run(mark + method).assert_outcomes(failed=1)
+    run(mark.replace("@", "pytestmark = ") + method).assert_outcomes(passed=1)
+
+
 def test_a_baseline_is_written_and_met_whatever_the_order(run: Run, pytester: pytest.Pytester) -> None:
     update = ("--memory-baseline", "peaks.json", "--memory-update")
     result = run(GUARDED, *update)
@@ -216,10 +223,24 @@ def test_what_is_not_in_the_baseline_says_how_to_add_it(run: Run) -> None:
     run(GUARDED, "--memory-baseline", "peaks.json", "--memory-update", "-k", "net")
     result = run(GUARDED, "--memory-baseline", "peaks.json")
     result.assert_outcomes(passed=3, failed=1)
-    known = "peak_memory: test_it.py::test_two first is not in the baseline *peaks.json"
-    result.stdout.fnmatch_lines([f"{known}; the same pytest with --memory-update adds it"])
+    known = "peak memory: test_it.py::test_two first is not in the baseline *peaks.json"
+    result.stdout.fnmatch_lines([f"{known}; the same pytest with --memory-update adds it once the test passes"])
     result = run(GUARDED.replace("rtx-4090", "l4"), "--memory-baseline", "peaks.json", "-k", "net")
-    result.stdout.fnmatch_lines(["*is for NVIDIA GeForce RTX 4090, not NVIDIA L4; --memory-update replaces it"])
+    result.stdout.fnmatch_lines(
+        ["*is for NVIDIA GeForce RTX 4090, not NVIDIA L4; --memory-update replaces it once the test passes"]
+    )
+
+
+def test_a_limit_that_is_broken_is_told_beside_a_baseline_that_does_not_serve(run: Run) -> None:
+    limited = GUARDED.replace('(gpu="', '("20 MiB", gpu="')
+    over = "peak memory: * above the limit of 20.0 MiB"
+    result = run(limited, "--memory-baseline", "peaks.json", "-k", "two")
+    result.stdout.fnmatch_lines([over, "peak memory: test_it.py::test_two first is not in the baseline *"])
+    run(GUARDED, "--memory-baseline", "peaks.json", "--memory-update", "-k", "two")
+    result = run(limited.replace("rtx-4090", "l4"), "--memory-baseline", "peaks.json", "-k", "two")
+    result.stdout.fnmatch_lines(
+        [over, "peak memory: the baseline of * is for NVIDIA GeForce RTX 4090, not NVIDIA L4; *"]
+    )
 
 
 def test_a_test_that_fails_keeps_its_peak_and_those_of_others(run: Run, pytester: pytest.Pytester) -> None:
