@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from profiler.data.workload import MemoryOptions as MemoryOptions
     from profiler.data.workload import Placement as Placement
     from profiler.data.workload import Workload as Workload
+    from profiler.errors import LatentmeterError as LatentmeterError
+    from profiler.errors import ModelError as ModelError
+    from profiler.errors import UserError as UserError
     from profiler.estimation.calls import estimate_call as estimate_call
     from profiler.estimation.calls import generate as generate
     from profiler.evidence.coverage import coverage as coverage
@@ -40,6 +43,7 @@ _NAMES = {
     "data.latent": ("estimate_video_latent_memory",),
     "data.workload": ("MemoryOptions", "Placement", "Workload"),
     "estimation.calls": ("estimate_call", "generate"),
+    "errors": ("LatentmeterError", "ModelError", "UserError"),
     "evidence.coverage": ("coverage",),
     "evidence.explain": ("explain",),
     "measurement.doctor": ("doctor",),

@@ -53,6 +53,10 @@ def records(folder: Path) -> list[Record]:
 def test_the_package_exports_what_it_names_and_imports_nothing_heavy() -> None:
     assert all(hasattr(profiler, name) for name in profiler.__all__)
     assert {"estimate", "measure", "compare", "run", "to_frame"} <= set(profiler.__all__)
+    assert (
+        issubclass(profiler.UserError, profiler.LatentmeterError)
+        and profiler.ModelError.__module__ == "profiler.errors"
+    )
     code = "import sys, profiler; print(sorted({'torch', 'diffusers', 'pandas', 'numpy'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
