@@ -19,7 +19,7 @@ from profiler.commands.options import (
     search_options,
 )
 from profiler.commands.tables import console, print_table, show_first_notes, show_notes
-from profiler.data.units import format_bytes
+from profiler.data.units import GIB, format_bytes, parse_bytes
 from profiler.data.workload import Placement
 from profiler.errors import LatentmeterError, UserError
 from profiler.machine.side_by_side import side_by_side
@@ -47,8 +47,7 @@ def fit(model: str, allow: str | None, cards: str | None, no_cache: bool, as_jso
     asked = gather(values)
     placed = {name: asked.pop(name) for name in PLACEMENT}
     placement = Placement(**{name: value for name, value in placed.items() if value})
-    names = [] if allow is None else allow.split(",")
-    how: dict[str, Any] = {"placement": placement, "allow": names, "cache": not no_cache}
+    how: dict[str, Any] = {"placement": placement, "allow": () if allow is None else allow, "cache": not no_cache}
     with told_on_terminal() as tell:
         if cards is not None:
             sizes = _sizes_of(cards, asked)
@@ -68,10 +67,10 @@ def fit(model: str, allow: str | None, cards: str | None, no_cache: bool, as_jso
 def _sizes_of(cards: str, asked: dict[str, Any]) -> list[int]:
     if asked.get("gpu") or asked.get("vram"):
         raise UserError("cards: names memories by itself; leave out --gpu and --vram")
-    try:
-        return [int(size) for size in cards.split(",")]
-    except ValueError:
-        raise UserError(f"cards: {cards!r} is no list of GiB, such as 8,12,24") from None
+    sizes = dict.fromkeys(map(parse_bytes, cards.split(",")))
+    if any(size % GIB for size in sizes):
+        raise UserError(f"cards: {cards!r} is no list of whole GiB, such as 8,12,24")
+    return [size // GIB for size in sizes]
 
 
 def _row(model: str, size: int, asked: dict[str, Any]) -> dict[str, Any]:

@@ -72,7 +72,10 @@ class OrMax(click.ParamType[int | str]):
     name = "integer|max"
 
     def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> int | str:
-        return "max" if value == "max" else click.INT.convert(value, param, context)
+        text = str(value).lower()
+        if text != "max" and not re.fullmatch("-?[0-9]{1,20}", text):
+            self.fail(f"{value!r} is neither a whole number nor max", param, context)
+        return "max" if text == "max" else int(text)
 
 
 def _sizes(kind: Any) -> Callable[[Command], Command]:

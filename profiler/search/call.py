@@ -34,7 +34,7 @@ def fit(
     *,
     gpu: str | Path | None = None, vram: str | None = None, reserve: str | None = None, ram: str | None = None,
     torch: str | None = None, cudnn: int | None = None, alloc_conf: str | None = None, stack: Stack | None = None,
-    allow: Sequence[str] = (),
+    allow: str | Sequence[str] = (),
     options: MemoryOptions | None = None,
     placement: Placement | None = None,
     cache: bool = True,
@@ -46,8 +46,9 @@ def fit(
     `model` is a pipeline (a catalog id, a diffusers folder, a hub id): its whole generation is answered, or its `stage`
     alone. A model that is no pipeline is answered for its decode. `call` are `frames`, `height`, `width`, `batch`, of which
     one may be `"max"`, and `dtype`, `decode_chunk`, `steps`, `guidance`, `images_per_prompt`, `text_length`, `lora`. The
-    card is named as for `estimate`; `ram` is what the host may give (`"32GiB"`), `allow` names the changes that may be
-    made, all by default; what `options` and `placement` set stays as it is. `tell` hears what is done.
+    card is named as for `estimate`; `ram` is what the host may give (`"32GiB"`), `allow` the changes that may be made, as
+    `"tiling,offload"` or a list, all by default; what `options` and `placement` set stays as it is. `tell` hears what is
+    done.
 
         found = profiler.fit("flux.1-dev", gpu="rtx-4090")
         print(found.line, found.code, sep="\\n")
@@ -56,7 +57,7 @@ def fit(
     """
     from profiler.files.cache import left_alone
 
-    model = name_of(model)
+    model, allow = name_of(model), [name.strip() for name in (allow.split(",") if isinstance(allow, str) else allow)]
     if gpu is None and vram is None and stack is None and not has_driver():
         raise UserError("no card is here, so name one: --gpu rtx-4090, or --vram 12GiB; `latentmeter cards` lists them")
     free = [name for name in FREE if call.get(name) == "max"]

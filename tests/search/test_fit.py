@@ -193,7 +193,10 @@ def test_nothing_fits_names_a_card_and_a_size(latentmeter: Any) -> None:
         ([VIDEO, "--gpu", "h200", "--ram", "0"], "ram: goes with a whole generation"),
         ([VIDEO, "--gpu", "h200", "--vram", "0.5GiB"], "CUDA reports none of it"),
         (["wan2.1-t2v-1.3b", "--gpu", "h200", "--frames", 80], "frames: 80 is not of the form 4k+1"),
-        ([VIDEO, "--cards", "8,twelve"], "is no list of GiB"),
+        ([VIDEO, "--cards", "8,twelve"], "'twelve' is no memory size; expected one such as 12GiB"),
+        ([VIDEO, "--cards", "8,512MiB"], "cards: '8,512MiB' is no list of whole GiB, such as 8,12,24"),
+        ([VIDEO, "--gpu", "h200", "--height", "large"], "'large' is neither a whole number nor max"),
+        ([VIDEO, "--gpu", "h200", "--height", "-8"], "height: expected a positive integer, got -8"),
         ([VIDEO], "no card is here, so name one"),
     ],
 )
@@ -305,7 +308,7 @@ def test_a_remedy_says_whether_it_makes_it_fit() -> None:
 
 
 def test_a_table_of_memories_is_markdown(latentmeter: Any) -> None:
-    done = latentmeter("fit", VIDEO, "--frames", 5, "--height", 64, "--width", 64, "--cards", "8,24")
+    done = latentmeter("fit", VIDEO, "--frames", 5, "--height", 64, "--width", 64, "--cards", "8GiB, 24,8")
     lines = done.out.strip().splitlines()
     assert done.code == 0 and lines[1] == "|---|---|---|---|---|"
     assert [line.split(" | ")[1] for line in lines[2:]] == ["fits", "fits"]
@@ -323,6 +326,13 @@ def test_the_largest_batch_is_no_matter_of_the_published_one() -> None:
     assert [*sizes_of(stage(IMAGE), "batch")] == [*range(1, 65)]
 
 
+@pytest.mark.parametrize("allow", ["tiling, expandable-segments", ["tiling", "expandable-segments"], "tiling"])
+def test_the_changes_allowed_are_a_list_or_text(allow: Any) -> None:
+    found = profiler.fit(VIDEO, **SIZE, **CARD, vram="1.15GiB", allow=allow)
+    set_here = {name for way in (found.way, *found.alternatives) for name in way.settings}
+    assert "tiling" in set_here and set_here <= {"tiling", "tile", "alloc-conf"}
+
+
 @pytest.mark.parametrize("verb", [profiler.fit, profiler.generate, profiler.estimate])
 def test_an_object_in_place_of_a_name_is_told_what_answers_for_it(verb: Any) -> None:
     with pytest.raises(UserError, match=r"got a object: profiler\.estimate_call answers for an object"):
@@ -330,7 +340,7 @@ def test_an_object_in_place_of_a_name_is_told_what_answers_for_it(verb: Any) -> 
 
 
 def test_max_is_answered_with_the_next_size(latentmeter: Any) -> None:
-    words = ["--frames", 5, "--height", "max", "--width", 256, "--gpu", "rtx-4090", "--vram", "1.15GiB", "--json"]
+    words = ["--frames", 5, "--height", "MAX", "--width", 256, "--gpu", "rtx-4090", "--vram", "1.15GiB", "--json"]
     found = json.loads(latentmeter("fit", VIDEO, *words, "--allow", "expandable-segments").out)
     assert found["fits"] and found["largest"]["value"] == found["size"]["height"]
     assert found["largest"]["next"] in (None, found["size"]["height"] + 8)
