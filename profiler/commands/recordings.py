@@ -2,7 +2,6 @@
 
 import sys
 from dataclasses import asdict
-from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,6 +10,7 @@ import profiler
 from profiler.commands.options import EXIT_FAILED, emit, gather, json_option, stack_options, workload_options
 from profiler.commands.tables import console
 from profiler.commands.verbose import verbose_option
+from profiler.data.text import typed
 from profiler.data.units import format_bytes
 
 if TYPE_CHECKING:
@@ -55,9 +55,11 @@ def show_recording(found: "Recorded") -> None:
     for grid in found.grids:
         out.print(said(grid))
     out.print(f"{format_bytes(found.bytes)} in {found.path}")
-    out.print(
-        f"next: latentmeter estimate {quote(found.workload.model)} --stage {found.workload.stage} --height ... --width ..."
-    )
+    asked = found.workload
+    switches = {name: value for name, value in vars(asked.options).items() if value}
+    switches |= {"device_map": True} if asked.history.device_map else {}
+    same = {"stage": asked.stage, "dtype": asked.dtype, "text_length": asked.text_length, "torch": found.stack.torch}
+    out.print(f"next: {typed('latentmeter', 'estimate', asked.model, **same, **switches)} --height ... --width ...")
 
 
 def said(grid: "Grid") -> str:
@@ -65,7 +67,9 @@ def said(grid: "Grid") -> str:
     sides = zip(("height", "width", "frames"), grid.first, grid.last, grid.step, strict=True)
     parts = [f"{name} {a}" if a == b else f"{name} {a} to {b} in steps of {step}" for name, a, b, step in sides]
     batch = "or more" if grid.most is None else "" if grid.most == grid.batch else f"to {grid.most}"
-    return ", ".join([*parts, f"batch {grid.batch} {batch}".rstrip()])
+    parts.append(f"batch {grid.batch} {batch}".rstrip())
+    parts += [f"{grid.pixels[0]:,} to {grid.pixels[1]:,} pixels"] if grid.pixels else []
+    return ", ".join(parts) + f", but for {len(grid.apart)} of these sizes" * bool(grid.apart)
 
 
 @recordings.command("list")
@@ -96,4 +100,5 @@ def clear() -> None:
     """Remove the recordings that you made. Those of the package stay."""
     from profiler.files.cache import clear as remove
 
-    console().print(f"{remove('traces')} recordings removed")
+    removed = remove("traces")
+    console().print(f"{removed} recording{'s' * (removed != 1)} removed")

@@ -18,6 +18,7 @@ from diffusers import AutoencoderKL, WanTransformer3DModel
 
 import profiler
 from profiler.allocator.replay import Replay
+from profiler.commands.recordings import show_recording
 from profiler.data.events import Events
 from profiler.data.records import Estimate
 from profiler.data.stack import Stack
@@ -26,7 +27,7 @@ from profiler.errors import UserError
 from profiler.estimation import estimator, recording
 from profiler.estimation.answer import Traced, answer, estimate_of
 from profiler.estimation.estimator import trace_stage
-from profiler.estimation.recorder import Recorder, at
+from profiler.estimation.recorder import Recorded, Recorder, at
 from profiler.estimation.recording import grid_of, replay
 from profiler.estimation.size_functions import Grid, Size, SizeFunctions, size_of, value_at
 from profiler.kernels.prices import Elsewhere
@@ -407,6 +408,24 @@ def test_from_the_shell_a_recorded_model_is_answered_at_any_size_without_torch(d
     told = shell("estimate", IMAGE, "--gpu", "rtx-4090", "--height", "44", "--width", "56", "--batch", "3").stdout
     assert "replayed from a recording of" in told
     assert told.rstrip().endswith("False False")
+
+
+def test_what_was_recorded_ends_with_a_command_that_asks_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    history = History(device_map=True)
+    asked = find_model(IMAGE).workload("decode", options=MemoryOptions(slicing=True), dtype="fp16", history=history)
+    box = Grid((8, 8, 1), (8, 8, 1), (64, 64, 1))
+    grids = (box, replace(box, pixels=(64, 4096), apart=((8, 16, 1),)))
+    show_recording(Recorded(workload=asked, stack=STACK, grids=grids, path="here", bytes=1))
+    _, plain, band, _, following = capsys.readouterr().out.splitlines()
+    assert band == f"{plain}, 64 to 4,096 pixels, but for 1 of these sizes"
+    words = f"estimate {IMAGE} --stage decode --dtype fp16 --torch 2.13.0 --slicing --device-map"
+    assert following == f"next: latentmeter {words} --height ... --width ..."
+
+
+def test_one_recording_removed_is_one(monkeypatch: pytest.MonkeyPatch, latentmeter: Any) -> None:
+    for number, said in ((1, "1 recording removed"), (2, "2 recordings removed")):
+        monkeypatch.setattr("profiler.files.cache.clear", lambda _, number=number: number)
+        assert latentmeter("recordings", "clear").out.strip() == said
 
 
 def test_from_the_shell_a_refusal_is_exit_code_one(disk: Path) -> None:
