@@ -117,7 +117,10 @@ def write_card(path: Path, ladder: dict[str, Any] | None = None) -> None:
     """
     import yaml
 
-    card = ask("card")
+    try:
+        card = ask("card")
+    except UserError as error:
+        raise UserError(f"{error}; run it on the machine that has the card") from error
     steps = [size for size in (ladder or {}).get("bytes", {}).values() if size is not None]
     context = max(steps, default=None)
     read = f"read off the card, driver {card['properties']['driverVer']}"
