@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import profiler
-from profiler.commands.options import EXIT_FAILED, Percent, emit, json_option
+from profiler.commands.options import EXIT_FAILED, Percent, emit, force_option, json_option
 from profiler.commands.tables import console
 from profiler.files.write import check_output
 
@@ -21,11 +21,12 @@ if TYPE_CHECKING:
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for accuracy.md, .csv and .json.")
 @click.option("--gpu", help="Only cases of this card.")
 @click.option("--closed-form", is_flag=True, help="Without cuDNN's plans, shipped or asked: as for a size of your own.")
+@force_option
 @click.option("--fail-over", type=Percent(), help="A measured or dry case beyond it makes the exit code 1.")
 @json_option
 def accuracy(
     sources: tuple[Path, ...], out: Path | None, gpu: str | None, closed_form: bool, fail_over: float | None,
-    as_json: bool,
+    force: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """How good the estimates are: made anew, against known figures, beside others' formulas.
 
@@ -36,6 +37,7 @@ def accuracy(
 
     if out is not None:
         check_output(out, "folder")
+        check_output(out / "accuracy.md", "file", force=force)
     frame = profiler.accuracy(sources, gpu=gpu, closed_form=closed_form, follow=lambda it: follow(it, "estimating"))
     about = conditions(frame, " ".join(["latentmeter", *sys.argv[1:]]), closed_form=closed_form)
     paths = publish_accuracy(frame, about, out) if out else []

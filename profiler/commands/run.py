@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @click.option("--force", is_flag=True, help="Replace the run in the folder when the first new record is saved.")
 @click.option("--repair", is_flag=True, help="Set damaged lines of the run aside in a file beside, and go on.")
 @click.option("--retry", is_flag=True, help="Run cases again that ended in a timeout or crash.")
-@click.option("--budget-minutes", type=float, help="Stop cleanly within this time; run again to go on.")
+@click.option("--budget-minutes", type=click.FloatRange(0), help="Stop cleanly within this time; run again to go on.")
 @click.option(
     "--events/--no-events", default=None, help="Keep each case's allocator events. Default: as the sweep says."
 )

@@ -31,6 +31,7 @@ BOMB = "a: &a [1,1,1,1,1,1,1,1,1,1]\n" + "".join(
 FILES = {
     "tiny.yaml": TINY.encode(),
     "file": b"a file\n",
+    "accuracy.md": b"an older table\n",
     "date.yaml": TINY.replace("name: Tiny image model", "name: !!timestamp 2026-02-30").encode(),
     "bool.yaml": TINY.replace("name: Tiny", "name: !!bool maybe #").encode(),
     "int.yaml": TINY.replace("latent_channels: 4", "latent_channels: !!int ''").encode(),
@@ -73,6 +74,7 @@ MISTAKES: list[tuple[str, int, str]] = [
     ("run sweep.yaml --out /proc/x", 2, "/proc/x: cannot be written"),
     (f"run sweep.yaml --out {'x' * 300}", 2, "File name too long"),
     ("accuracy run --out file", 2, "file: is no folder; choose another"),
+    ("accuracy run --out .", 2, "accuracy.md: exists already; --force replaces it"),
     ("hotspots tiny.yaml --out file", 2, "file: exists already; --force replaces it"),
     ("hotspots tiny.yaml --out run", 2, "run: is no ordinary file"),
     ("hotspots tiny.yaml --out file/x.html", 2, "file/x.html: cannot be written: Not a directory"),

@@ -167,6 +167,7 @@ MISTAKES: list[tuple[list[str], list[str]]] = [
     (["measure", IMAGE, "--benchmark", "--device", "cpu"], ["benchmark: cuDNN runs on CUDA alone"]),
     (["measure", IMAGE, "--frames", "2"], ["frames: this is an image model"]),
     (["measure", IMAGE, "--warm-calls", "-1"], ["-1 is not in the range x>=0"]),
+    (["run", "quickstart", "--budget-minutes", "-1"], ["'--budget-minutes': -1.0 is not in the range x>=0"]),
     (["run", "quikstart"], ["no sweep 'quikstart'", "gpu-validation, quickstart, quickstart-cuda"]),
     (["run", "no/such.yaml"], ["no/such.yaml: No such file"]),
     (["report", "no/such/folder"], ["no/such/folder: no run here", "`latentmeter run CONFIG --out`"]),
@@ -199,6 +200,15 @@ def test_cuda_where_there_is_none_is_refused_with_the_reason(latentmeter: Comman
     assert (answer.code, answer.out) == (2, "")
     assert f"latentmeter: device cuda: torch {torch.__version__} is " in answer.err
     assert "--device cpu measures on the CPU" in answer.err
+
+
+def test_a_card_that_is_not_here_is_written_on_the_machine_that_has_it(latentmeter: Command, tmp_path: Path) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a CUDA device here")
+    answer = latentmeter("doctor", "--dump-card", str(tmp_path / "card.yaml"))
+    assert answer.code == 2 and answer.err.strip().endswith("; run it on the machine that has the card")
 
 
 def test_an_error_that_is_not_the_users_ends_with_1(latentmeter: Command, tmp_path: Path) -> None:
