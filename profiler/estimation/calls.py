@@ -79,7 +79,7 @@ def estimate_call(
     if not callable(function):
         raise UserError(f"function: expected one, a module or a pipeline, got {function!r:.60}; estimate takes a name")
     if not isinstance(inputs, Sequence | Mapping) or isinstance(inputs, str):
-        raise UserError(f"inputs: expected a list or a mapping, got a {type(inputs).__name__}; [tensor] for one")
+        raise UserError(f"inputs: expected a list or a mapping, got {type(inputs).__name__}; [tensor] for one")
     check_kind("placement", placement, Placement, "Placement(offload='model')")
     target, context = target_stack(gpu, torch, cudnn, stack, alloc_conf)
     from profiler.estimation.estimator import estimate_run
