@@ -93,7 +93,7 @@ def test_guidance_of_a_sweep_is_finite_too() -> None:
         (NET, {"modules": {"a.b": NET}}, "give a module, several, or several by name"),
         (NET, {"placement": "model"}, "placement: expected a Placement"),
         (NET, {"inputs": X}, "inputs: expected a list or a mapping, got Tensor; [tensor] for one"),
-        (NET, {"inputs": "x"}, "inputs: expected a list or a mapping, got a str"),
+        (NET, {"inputs": "x"}, "inputs: expected a list or a mapping, got str"),
         (NET, {"gpu": 4090}, "gpu: expected text"),
     ],
 )
