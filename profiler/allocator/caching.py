@@ -172,14 +172,15 @@ class CachingAllocator:
         index = bisect_left(pool.free, (size,))
         if index == len(pool.free):
             return None
-        if self._max_split is not None and self._is_for_others(pool.free[index][0], size):
+        if self._is_for_others(pool.free[index][0], size):
             return None
         return pool.free.pop(index)[2]
 
     def _is_for_others(self, found: int, size: int) -> bool:
-        """Whether a free block of `found` bytes lies on the other side of the maximum split size, or is far too large."""
+        """Whether a free block of `found` bytes lies on the other side of a maximum split size, or is far too large."""
         limit = self._max_split
-        assert limit is not None
+        if limit is None:
+            return False
         return size < limit <= found or (size >= limit and found >= size + self.settings.max_non_split_rounding)
 
     def _new_segment(self, size: int, pool: Pool) -> Piece | None:

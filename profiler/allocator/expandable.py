@@ -36,7 +36,7 @@ class ExpandableAllocator(CachingAllocator):
             return None
         while index + 1 < len(free) and _could_become(free[index + 1][2]) < _could_become(free[index][2]):
             index += 1
-        if self._max_split is not None and self._is_for_others(free[index][0], size):
+        if self._is_for_others(free[index][0], size):
             return None
         return free.pop(index)[2]
 

@@ -44,9 +44,8 @@ def select_bytes(count: int, stack: Stack) -> int:
 
     The elements of a tile (dispatch_select_if.cuh) are read off dry runs of five cards of torch 2.13.
     """
-    tile = {(8, 0): 2304, (9, 0): 4224}.get(
-        stack.capability or (0, 0), 3520 if (stack.capability or (0, 0))[0] > 9 else 640
-    )
+    capability = stack.capability or (0, 0)
+    tile = {(8, 0): 2304, (9, 0): 4224}.get(capability, 3520 if capability[0] > 9 else 640)
     return aligned((ceil_div(count, tile) + 32) * 8, 1)
 
 
