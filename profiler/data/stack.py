@@ -72,6 +72,13 @@ class Stack:
         return replace(self, settings=others | {VARIABLE: text})
 
     @property
+    def of_any_segments(self) -> "Stack":
+        """The same whether segments expand or not, and however much is kept free: a trace depends on neither."""
+        rest = [part for part in self.alloc_conf.split(",") if part and not part.startswith("expandable_segments")]
+        settings = self.with_alloc_conf(",".join(rest)).settings
+        return replace(self, settings={name: value for name, value in settings.items() if name != RESERVE})
+
+    @property
     def reserve_bytes(self) -> int:
         """What is kept free for others on the card: a desktop, another process."""
         return int(self.settings.get(RESERVE, 0))

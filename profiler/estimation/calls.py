@@ -198,10 +198,16 @@ def estimate_case(
 
 
 @_one_at_a_time
-def ask_stage(workload: Workload, spec: "ModelSpec", stack: Stack, context_bytes: int | None) -> Estimate:
+def ask_stage(
+    workload: Workload,
+    spec: "ModelSpec",
+    stack: Stack,
+    context_bytes: int | None,
+    traced: dict[Any, Any] | None = None,
+) -> Estimate:
     """The estimate of a workload on `stack`: kept, replayed from a recording, else traced and kept.
 
-    Raises UserError, ModelError.
+    `traced` as for `estimate`. Raises UserError, ModelError.
     """
     from profiler.estimation.cache import EstimateCache
 
@@ -210,7 +216,7 @@ def ask_stage(workload: Workload, spec: "ModelSpec", stack: Stack, context_bytes
         return found
     from profiler.estimation.estimator import estimate
 
-    found = estimate(workload, spec, stack, context_bytes=context_bytes)
+    found = estimate(workload, spec, stack, context_bytes=context_bytes, traced=traced)
     known.keep(found)
     if why := known.why_traced:
         found.notes["model.recording"] = f"traced: {why}"

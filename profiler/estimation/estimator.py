@@ -61,22 +61,27 @@ class Watched(Generic[Run]):
         return Traced(self.trace, self.trace.routes, options, self.output_shapes, notes, *answered)
 
 
-def estimate(workload: Workload, spec: ModelSpec, stack: Stack, *, context_bytes: int | None = None) -> Estimate:
+def estimate(workload: Workload, spec: ModelSpec, stack: Stack, **how: Any) -> Estimate:
     """Estimate `workload` of `spec` on `stack`. `context_bytes` is what CUDA takes outside the allocator, if known.
 
+    `traced` keeps the last trace: asked the same of other segments, it is replayed.
     Raises UserError for a size or option that the model does not allow, ModelError where the model cannot be traced.
     """
-    return estimate_with_events(workload, spec, stack, context_bytes=context_bytes)[0]
+    return estimate_with_events(workload, spec, stack, **how)[0]
 
 
 def estimate_with_events(
-    workload: Workload, spec: ModelSpec, stack: Stack, *, context_bytes: int | None = None
-) -> tuple[Estimate, Trace]:
+    workload: Workload, spec: ModelSpec, stack: Stack, *, context_bytes: int | None = None,
+    traced: dict[Any, Any] | None = None,
+) -> tuple[Estimate, Trace]:  # fmt: skip
     """The same, and the events that it was read from."""
     workload.check_device(stack.device)
     component_class(spec.component(workload.stage).class_name)  # its import is no part of the estimate's cost
-    started = time.perf_counter()
-    watched = trace_stage(workload, spec, stack)
+    started, kept_as = time.perf_counter(), (workload, spec.digest, repr(stack.of_any_segments))
+    watched = (traced or {}).get(kept_as) or trace_stage(workload, spec, stack)
+    if traced is not None:
+        traced.clear()
+        traced[kept_as] = watched
     return estimate_of(_answer(watched, stack, context_bytes, started), workload, spec), watched.trace
 
 

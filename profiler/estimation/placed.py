@@ -12,7 +12,7 @@ from profiler.data.latent import LatentEstimate
 from profiler.data.memory import HostBytes
 from profiler.data.records import CallEstimate, Estimate
 from profiler.data.spans import spans_of
-from profiler.data.stack import RESERVE, Stack
+from profiler.data.stack import Stack
 from profiler.data.workload import CAST, DtypeName, MemoryOptions, Placement, Workload
 from profiler.errors import MODEL_FAILURES, LatentmeterError, ModelError, UserError, first_line
 from profiler.estimation.answer import answer, closed_form
@@ -88,10 +88,8 @@ def _forget(traced: "Traces") -> None:
 
 def _without_card(stack: Stack) -> Stack:
     """What a trace with slots depends on: neither the card and its memory, nor how the allocator keeps it."""
-    rest = [part for part in stack.alloc_conf.split(",") if part and not part.startswith("expandable_segments")]
-    settings = stack.with_alloc_conf(",".join(rest)).settings
     card: dict[str, Any] = dict.fromkeys(("gpu", "capability", "multiprocessors", "device_total_bytes"))
-    return replace(stack, **card, settings={name: value for name, value in settings.items() if name != RESERVE})
+    return replace(stack.of_any_segments, **card)
 
 
 @dataclass(frozen=True)

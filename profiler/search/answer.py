@@ -1,6 +1,7 @@
 """One question answered: the search, at the largest size where one is asked for, and what would fit where nothing does."""
 
 from collections.abc import Sequence
+from functools import cached_property
 
 from profiler.data.units import format_bytes
 from profiler.errors import UserError
@@ -11,6 +12,7 @@ from profiler.search.parts import denoiser_at_least
 from profiler.search.question import Question
 from profiler.search.result import Fit, way_of
 from profiler.search.search import Search, pareto, plainest
+from profiler.search.setting import Change
 from profiler.search.trial import Trial
 
 NOTES = ("stack.", "model.", "capacity", "steps", "lora", "safety_checker")  # of an estimate, that are the answer's too
@@ -26,10 +28,14 @@ class Answer:
     best: Trial
 
     def __init__(self, question: Question, allow: Sequence[str], free: str | None = None) -> None:
-        self.question, self.free = question, free
-        self.changes = allowed(allow, question)
+        self.question, self.allow, self.free = question, allow, free
         if allow and not self.changes:
             raise UserError(f"allow: nothing to search: none of {', '.join(allow)} applies here, or it is set already")
+
+    @cached_property
+    def changes(self) -> list[Change]:
+        """Those that may be made, the cheapest first; not looked for where one setting alone is asked about."""
+        return allowed(self.allow, self.question)
 
     def fit(self) -> Fit:
         """The whole answer."""

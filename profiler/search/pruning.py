@@ -30,6 +30,7 @@ class Pruning:
         setting = self.question.base.with_changes(combination)
         return (
             not self._useless.intersection(combination)
+            and not self._fits_already(combination)
             and not self._lacks_ram(setting)
             and not self._is_refused_too(setting)
             and all(self._moves_more(setting, trial) for trial in self.made.values())
@@ -64,6 +65,12 @@ class Pruning:
     def _leave_out(self, change: Change, why: str) -> None:
         self._useless.add(change)
         self.left_out[change.title] = why
+
+    def _fits_already(self, combination: Combination) -> bool:
+        """Whether what fits has some of these changes, without one of those that cost nothing: nobody wants for it then."""
+        free, dear = _apart(combination)
+        fitting = (_apart(made) for made, trial in self.made.items() if trial.verdict == "fits")
+        return any(its_dear <= dear and not free <= its_free for its_free, its_dear in fitting)
 
     def _helps(self, combination: Combination) -> bool:
         """Whether the changes are enough for what is in the way without them, and each of them takes from something."""
@@ -104,6 +111,12 @@ class Pruning:
         if trial.found is None or trial.lacks_ram or mine in (ON_CARD, other) or other == ON_CARD:
             return True
         return not mine.low_cpu_mem and is_heavy(trial)  # that is the same but for the host, which has room
+
+
+def _apart(combination: Combination) -> tuple[set[Change], set[Change]]:
+    """The changes that cost nothing, and the others."""
+    free = {change for change in combination if change.costs == "nothing"}
+    return free, {*combination} - free
 
 
 def _took_nothing(change: Change, before: Trial, after: Trial) -> bool:

@@ -147,7 +147,7 @@ class StageQuestion(Question):
     def _estimate(self, setting: Setting) -> Any:
         asked = self.workload(setting)
         asked.check_device(self.stack.device)
-        return ask_stage(asked, self.spec, setting.stack_of(self.stack), self.context_bytes)
+        return ask_stage(asked, self.spec, setting.stack_of(self.stack), self.context_bytes, self.traced)
 
 
 @dataclass(kw_only=True)

@@ -37,7 +37,8 @@ class Attributes:
         self._story = story
         is_module = isinstance(called, nn.Module)
         self.views: list[Any] = [vars(called).values()] if is_module else []
-        self.found = (type(called) if is_module else called, _read_attributes(story, self.views))
+        self._empty: list[Any] = []  # most of a module's dicts, as of hooks: not looked into, but to be so still
+        self.found = (type(called) if is_module else called, _read_attributes(story, self.views, self._empty))
         self._hash = hash(self.found)
 
     def keep(self) -> "Attributes":
@@ -52,8 +53,8 @@ class Attributes:
         return self
 
     def unchanged(self) -> bool:
-        """Whether each dict, list and set in `views` holds the same objects as when they were kept, in the same blocks."""
-        if [*map(len, self.views)] != self._lengths:
+        """Whether each dict, list and set holds the same objects as when they were kept, in the same blocks."""
+        if any(self._empty) or [*map(len, self.views)] != self._lengths:
             return False
         there = [*chain.from_iterable(self.views)]
         tensors = [*compress(there, self._is_tensor)]
@@ -70,8 +71,8 @@ class Attributes:
         return self is other or (isinstance(other, Attributes) and self.found == other.found)
 
 
-def _read_attributes(story: Tracing, todo: list[Any]) -> Hashable:
-    """What the containers in `todo` hold; those that are found in them are added to it."""
+def _read_attributes(story: Tracing, todo: list[Any], empty: list[Any]) -> Hashable:
+    """What the containers in `todo` hold; those that are found in them are added to it, or to `empty`."""
     found: list[Any] = []
     seen = set()
     weights: dict[Hashable, int] = {}
@@ -82,6 +83,10 @@ def _read_attributes(story: Tracing, todo: list[Any]) -> Hashable:
             if type(value) in PLAIN:
                 found.append(value)
             elif isinstance(value, (tuple, list, dict, set)):
+                if not value:
+                    found.append((type(value), 0))
+                    empty.append(value)
+                    continue
                 found.append(tuple(value) if isinstance(value, dict) else type(value))
                 if id(value) not in seen:  # each of accelerate's hooks has the weights of all
                     seen.add(id(value))

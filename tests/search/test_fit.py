@@ -11,12 +11,14 @@ from profiler.data.memory import Memory
 from profiler.data.workload import MemoryOptions
 from profiler.diagnosis.remedies import describe_remedy
 from profiler.errors import UserError
+from profiler.estimation import estimator
 from profiler.machine.target import target_stack
 from profiler.models.find import find_model
 from profiler.search.answer import Answer
 from profiler.search.call import question_of
 from profiler.search.changes import CHANGES, combinations
 from profiler.search.largest import largest, sizes_of
+from profiler.search.pruning import Pruning
 from profiler.search.question import GenerationQuestion, StageQuestion
 from profiler.search.result import _command
 from profiler.search.search import Search, pareto, plainest
@@ -227,6 +229,32 @@ def test_a_generation_is_traced_once_for_all_allocator_settings() -> None:
     assert plain.allocated >= expandable.allocated > 0 and plain.reserved != expandable.reserved
     fresh = whole().ask(Setting(expandable=True))
     assert (fresh.allocated, fresh.reserved) == (expandable.allocated, expandable.reserved)
+
+
+def test_a_stage_is_traced_once_for_all_allocator_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    traced: list[Any] = []
+    trace = estimator.trace_stage
+    monkeypatch.setattr(estimator, "trace_stage", lambda *a: traced.append(a[0].options) or trace(*a))  # type: ignore[func-returns-value]
+    monkeypatch.setenv("LATENTMETER_CACHE", "off")
+    question, tiled = stage(), MemoryOptions(tiling=True)
+    settings = [Setting(options=options, expandable=on) for options in (MemoryOptions(), tiled) for on in (True, False)]
+    found = [question.ask(setting).estimate.peak for setting in settings]
+    assert traced == [MemoryOptions(), tiled]
+    assert found == [stage().ask(setting).estimate.peak for setting in settings] and len(traced) == 6
+
+
+def test_more_that_costs_nothing_is_not_tried_where_less_of_it_fits() -> None:
+    """Nobody needs another memory format where tiles fit without; nor by which allocator, if they fit by one."""
+    changes = {change.name: change for change in CHANGES}
+    expandable, other_format, tiling, dtype = (
+        changes[name] for name in ("expandable-segments", "channels-last", "tiling", "dtype")
+    )
+    question = stage()
+    fitting = replace(question.ask(Setting()), setting=Setting())
+    pruning = Pruning(question, {(expandable, tiling): fitting})
+    assert pruning._fits_already((other_format, tiling)) and pruning._fits_already((other_format, tiling, dtype))
+    for worth in ((tiling,), (expandable, tiling), (expandable, tiling, dtype), (other_format,), (other_format, dtype)):
+        assert not pruning._fits_already(worth)
 
 
 def test_a_setting_is_traced_once_for_all_cards_of_a_memory(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -174,6 +174,23 @@ class Repeated(nn.Module):
         return x
 
 
+def test_a_module_whose_list_is_no_longer_empty_is_traced_anew() -> None:
+    def make() -> tuple[nn.Module, Callable[[], Any]]:
+        module = Repeated()
+        module.times, more = [], module.times
+        module.forward = lambda x: [x * 2 for _ in (0, *module.times)][-1]  # type: ignore[method-assign]
+
+        def run() -> list[Any]:
+            results = [module(z(MANY)) for _ in range(3)]
+            module.times += more
+            return [*results, module(z(MANY)), module(z(MANY))]
+
+        return nn.Sequential(module), run
+
+    few, many = both(make)
+    assert few < many
+
+
 def test_a_module_that_the_root_calls_again_is_traced_once() -> None:
     def make() -> tuple[nn.Module, Callable[[], Any]]:
         model = nn.Sequential(nn.TransformerEncoderLayer(16, 2, 32).eval()).to("meta")
