@@ -12,8 +12,9 @@ from profiler.search.parts import denoiser_at_least
 from profiler.search.question import Question
 from profiler.search.result import Fit, way_of
 from profiler.search.search import Search, pareto, plainest
-from profiler.search.setting import Change
+from profiler.search.setting import Change, Setting
 from profiler.search.trial import Trial
+from profiler.search.troubles import is_in_vae
 
 NOTES = ("stack.", "model.", "capacity", "steps", "lora", "safety_checker")  # of an estimate, that are the answer's too
 UNIFIED = "this card's memory is the host's: what waits there takes it too, so offload is not tried"
@@ -26,6 +27,7 @@ class Answer:
     """
 
     best: Trial
+    _last: Setting | None = None
 
     def __init__(self, question: Question, allow: Sequence[str], free: str | None = None) -> None:
         self.question, self.allow, self.free = question, allow, free
@@ -66,8 +68,14 @@ class Answer:
         )
 
     def _floor(self, question: Question) -> Trial:
-        """The trial of what takes least: what fits at all fits so."""
-        return Search(question, self.changes).floor
+        """The trial of what takes least: what fits at all fits so. Its tiles are the last size's, if these do still."""
+        if self._last and question.whole:
+            trial = question.ask(self._last)
+            if trial.found and not is_in_vae(trial):
+                return trial
+        trial = Search(question, self.changes).floor
+        self._last = trial.setting if trial.found else None
+        return trial
 
     def _denoiser(self, question: Question) -> int | None:
         """Bytes that the denoiser alone takes with the leanest placement allowed."""

@@ -11,6 +11,7 @@ from profiler.search.pruning import Pruning
 from profiler.search.question import Question
 from profiler.search.setting import Change, Setting
 from profiler.search.trial import Trial
+from profiler.search.troubles import is_led_by_loop
 
 MOST = {True: 3, False: 6}  # traces of a whole generation, of a stage; twice as many where nothing is known to fit
 NEXT = 2  # sizes of tiles or chunks beside that which the VAE's own stage finds
@@ -113,7 +114,7 @@ class Search:
         """
         frames, settled = self.question.size["frames"], self._settled
         for combination, trial in self._in_order:
-            if trial.verdict != ("fits" if settled else "tight"):
+            if trial.verdict != ("fits" if settled else "tight") or (not settled and is_led_by_loop(trial)):
                 continue
             family = [one for one in self.made if _without_cache(one) == _without_cache(combination)]
             settings = beside(trial.setting, frames, larger=settled)

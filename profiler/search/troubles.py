@@ -32,6 +32,19 @@ def is_heavy(trial: Trial) -> bool:
     return any(one is None or sum(one.weights.values()) > WEIGH * (one.peak.allocated_bytes or 0) for one in phases)
 
 
+def is_in_vae(trial: Trial) -> bool:
+    """Whether some of what keeps a trial from fitting stands where the VAE runs."""
+    return not trial.fits and any(phase is None or phase.name in VAE_PHASES for phase in _troubles(trial))
+
+
+def is_led_by_loop(trial: Trial) -> bool:
+    """Whether a first call with room for everything reserves most before it decodes: smaller pieces change nothing then."""
+    phases = [phase for phase in trial.estimate.phases if phase.call == 1 and phase.name not in VAE_PHASES]
+    loop = max((phase.peak.reserved_bytes or 0 for phase in phases), default=0)
+    roomy = trial.estimate.roomy
+    return roomy is not None and (roomy.reserved_bytes or 0) <= loop
+
+
 def _troubles(trial: Trial) -> list[PhasePeak | None]:
     """The phases that are too large; else the first that reserves too much, or the highest. None stands for a stage."""
     phases = trial.estimate.phases

@@ -4,7 +4,8 @@ what the one before it did.
 Memory depends on shapes. So the first call of its kind is traced, and a later call of the same module, or of one that is
 made alike, with arguments of the same shapes is copied: its births and deaths are written down again, under the module that
 is called, and its results are made without data. Looked at is what the root itself calls: its children, such as `decoder`,
-and its methods `blend_*`, by which diffusers joins tiles; a pipeline's coders; and the items of lists, which are layers.
+and its methods `blend_*`, by which diffusers joins tiles; a pipeline's coders and blends; and the items of lists, which
+are layers.
 A call is copied only where all that it depends on and all that it does is known:
 
 - arguments and results are plain values and tensors, or tuples, lists and dicts of these;
@@ -137,14 +138,15 @@ class Repeats:
 
     @contextmanager
     def blending(self, root: nn.Module) -> Iterator[None]:
-        """Let calls of the root's `blend_*` be copied too. They read nothing but their arguments."""
-        blends = {name: getattr(root, name) for name in dir(type(root)) if name.startswith("blend_")}
-        vars(root).update({name: self._as_call(blend) for name, blend in blends.items()})
+        """Let calls of `blend_*` be copied too, the root's and its children's. They read nothing but their arguments."""
+        own = [(one, name) for one in (root, *root.children()) for name in dir(type(one)) if name.startswith("blend_")]
+        for one, name in own:
+            vars(one)[name] = self._as_call(getattr(one, name))
         try:
             yield
         finally:
-            for name in blends:
-                del vars(root)[name]
+            for one, name in own:
+                del vars(one)[name]
 
     def _as_call(self, blend: Callable[..., Any]) -> Callable[..., Any]:
         return lambda *args, **kwargs: self.run(blend, lambda: blend(*args, **kwargs), args, kwargs)

@@ -13,6 +13,7 @@ from profiler.machine.cards import find_gpu
 from profiler.machine.target import target_stack
 from profiler.models.find import find_model
 from profiler.models.pipeline_spec import catalog_pipeline
+from profiler.search.answer import Answer
 from profiler.search.call import question_of
 from profiler.search.changes import CHANGES, leanest
 from profiler.search.instead import unlike
@@ -113,19 +114,28 @@ def test_every_size_of_tiles_is_in_reach(monkeypatch: pytest.MonkeyPatch) -> Non
     assert len(asked) <= 1 + len(SIDES)
 
 
+UNKNOWN = SimpleNamespace(phases=(), roomy=None)
+
+
 def asked_by(ask: Any, frames: int = 1) -> Any:
     """A question of a whole generation without a VAE of its own."""
     return SimpleNamespace(ask=ask, whole=True, size={"frames": frames}, base=Setting(), vae_alone=None)
 
 
 def test_smaller_tiles_are_tried_where_the_whole_is_tight() -> None:
-    """The VAE's own stage says that 512 fits; what the denoiser leaves cached makes the whole tight."""
+    """The VAE's own stage says that 512 fits; what the denoiser leaves cached makes the whole tight.
+
+    Not where the loop alone takes as much as a first call does: then smaller tiles change nothing.
+    """
     asked: list[int] = []
+    roomy = Memory(allocated_bytes=1, reserved_bytes=12)
+    loop = SimpleNamespace(name="first step", call=1, peak=Memory(allocated_bytes=1, reserved_bytes=11))
+    found = SimpleNamespace(phases=(loop,), roomy=roomy)
 
     def ask(setting: Setting) -> Any:
         side = setting.options.tile[0] if setting.options.tile else 0
         asked.append(side)
-        return SimpleNamespace(setting=setting, fits=True, verdict="fits" if side <= 320 else "tight")
+        return SimpleNamespace(setting=setting, fits=True, verdict="fits" if side <= 320 else "tight", estimate=found)
 
     tiling = tuple(change for change in CHANGES if change.name == "tiling")
     search = Search(asked_by(ask), tiling)
@@ -135,6 +145,10 @@ def test_smaller_tiles_are_tried_where_the_whole_is_tight() -> None:
     search._ask_beside()
     assert [found.setting.options.tile for found in search.made.values()] == [(512, 512), (320, 320)]
     assert asked == [512, 512, 384, 320]
+    loop.peak = roomy
+    search.made[tiling] = trial
+    search._ask_beside()
+    assert len(asked) == 4
 
 
 def test_a_larger_tile_with_another_allocator_comes_before_a_smaller_one() -> None:
@@ -144,7 +158,7 @@ def test_a_larger_tile_with_another_allocator_comes_before_a_smaller_one() -> No
     def ask(setting: Setting) -> Any:
         side = setting.options.tile[0] if setting.options.tile else 0
         verdict = "fits" if (side, setting.expandable) in fits else "tight"
-        return SimpleNamespace(setting=setting, fits=True, verdict=verdict)
+        return SimpleNamespace(setting=setting, fits=True, verdict=verdict, estimate=UNKNOWN)
 
     plain, lean = (tuple(c for c in CHANGES if c.name in names) for names in (("tiling",), ("tiling", CACHE)))
     search = Search(asked_by(ask), lean)
@@ -153,6 +167,22 @@ def test_a_larger_tile_with_another_allocator_comes_before_a_smaller_one() -> No
     search._ask_beside()
     found = {one: trial.setting.options.tile for one, trial in search.made.items() if trial.verdict == "fits"}
     assert found == {lean: (384, 384)}
+
+
+def test_the_tiles_of_the_last_size_serve_the_next_one_where_they_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen: list[Any] = []
+
+    def floor(search: Search) -> Trial:
+        chosen.append(search.question.size["height"])
+        return search.question.ask(Setting().with_options(tiling=True))
+
+    monkeypatch.setattr(Search, "floor", property(floor))
+    answer = Answer(whole(), ["tiling"])
+    settings = [answer._floor(answer.question.resized(height=side)).setting for side in (512, 256)]
+    assert settings[0] == settings[1] != Setting() and chosen == [512]
+    monkeypatch.setattr("profiler.search.answer.is_in_vae", lambda _: True)
+    answer._floor(answer.question)
+    assert chosen == [512, 512]
 
 
 def test_tiles_are_the_largest_that_fit_by_any_allocator(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -254,7 +284,8 @@ def test_larger_chunks_are_tried_where_the_whole_has_room() -> None:
 
     def ask(setting: Setting) -> Any:
         asked.append(setting.decode_chunk or 25)
-        return SimpleNamespace(setting=setting, fits=True, verdict="fits" if asked[-1] <= 4 else "tight")
+        verdict = "fits" if asked[-1] <= 4 else "tight"
+        return SimpleNamespace(setting=setting, fits=True, verdict=verdict, estimate=UNKNOWN)
 
     search = Search(asked_by(ask, 25), chunking)
     search.made |= {chunking: ask(Setting(decode_chunk=3, changes=chunking))}

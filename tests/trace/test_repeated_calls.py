@@ -138,6 +138,28 @@ def test_a_coder_whose_result_somebody_else_takes_is_traced() -> None:
     assert few == many
 
 
+class Blending(nn.Module):
+    """Joins tiles as a VAE does, by a method that is no module's call."""
+
+    def blend_v(self, above: torch.Tensor, below: torch.Tensor, extent: int) -> torch.Tensor:
+        for row in range(extent):
+            below[row] = above[-extent + row] * (1 - row / extent) + below[row] * (row / extent)
+        return below
+
+
+@pytest.mark.parametrize("is_part", [False, True])
+def test_tiles_that_are_blended_alike_are_blended_once(is_part: bool) -> None:
+    """By the root, or by the VAE of a pipeline."""
+
+    def make() -> tuple[nn.Module, Callable[[], Any]]:
+        vae = Blending()
+        root = nn.ModuleDict({"vae": vae}) if is_part else vae
+        return root, lambda: [vae.blend_v(z(8, MANY), z(8, MANY), 4) for _ in range(5)]
+
+    few, many = both(make)
+    assert many - few > 4 * 4
+
+
 class Named(nn.Module):
     """Gives back what transformers' encoders do."""
 
