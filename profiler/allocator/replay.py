@@ -97,6 +97,7 @@ class Replay:
             at = self._play_span(span.start, span.stop, shrink, emptied, anew=True)
             peaks.append((allocator.peak_allocated, allocator.peak_reserved, at))
             self.phases.setdefault(span, (self._peak(), at))
+        self._play_events(spans[-1].stop, stop, shrink, emptied)  # inputs, which are of no phase
         allocator.peak_allocated = max(allocated for allocated, _, _ in peaks)
         allocator.peak_reserved = max((reserved for _, reserved, _ in peaks if reserved is not None), default=None)
         return max(peaks, key=lambda peak: peak[0])[2]
@@ -159,8 +160,7 @@ class Replay:
             if emptied and event in emptied:
                 allocator.empty_cache()
             if number < 0:
-                piece = pieces.pop(~number, None)
-                if piece is not None:
+                if (piece := pieces.pop(~number, None)) is not None:
                     allocator.free(piece, awaited=blocks[~number].awaited)
                 continue
             if number in pieces:

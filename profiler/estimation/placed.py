@@ -117,6 +117,8 @@ class TracedGeneration:
         laid = self.trace.host
         host = HostBytes(pinned=laid.pinned, pageable=laid.peak_pageable, peak=laid.peak)
         spans = spans_of(trace.marks, first_event(trace), first_later_event(trace), len(trace.events))
+        laid_at = next((block.born for block in trace.blocks if block.phase != "model"), 0)  # inputs are no load's
+        spans = tuple(replace(s, stop=s.stop if s.call else laid_at) for s in spans if s.call or laid_at)
         histories = found.on(stack, context_bytes, spans)
         told = answer(found, histories, started=started, owners=trace.owners, host=host)
         return replace(told, notes=told.notes | self.notes), histories

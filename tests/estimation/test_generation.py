@@ -152,6 +152,12 @@ def test_phases_say_what_stands_on_the_card_when() -> None:
     assert found.warm == found.peak
 
 
+@pytest.mark.parametrize("how", ["none", "model"])
+def test_inputs_on_the_card_are_no_part_of_the_load(how: str) -> None:
+    latents = torch.empty(1, 512, 64, dtype=torch.bfloat16, device="meta")
+    assert peaks_of(estimated("flux", how, latents=latents))[:2] == [*TRUTH["flux", how][:2]]
+
+
 def test_a_notebook_and_a_prompt_show_the_phases() -> None:
     found = estimated("wan", "model")
     assert repr(found).endswith("56.0 MiB allocated at the peak, in decode>")
