@@ -74,13 +74,11 @@ class PlacedTrace(PartsTrace):
 
     def is_pinned(self, tensor: torch.Tensor) -> bool:
         """Whether the storage is pinned memory of the host."""
-        place = self._places.of(tensor)
-        return place is not None and place.is_pinned
+        return (place := self._places.of(tensor)) is not None and place.is_pinned
 
     def record_stream(self, tensor: torch.Tensor, queue: int) -> None:
         """Another stream uses the block: once freed, it waits for that stream."""
-        number = self.number_of(tensor)
-        if number is not None and self.blocks[number].queue != queue:
+        if (number := self.number_of(tensor)) is not None and self.blocks[number].queue != queue:
             self.blocks[number].awaited = True
 
     @contextmanager
@@ -164,8 +162,7 @@ class PlacedTrace(PartsTrace):
         if is_real(x) or self.values.knows(x):
             with self:
                 return torch.Tensor.to(x, to)
-        own = self._place_of(x)
-        if own.type == to.type:
+        if (own := self._place_of(x)).type == to.type:
             return x
         before, self._within = (self._within, self._place), True
         try:
@@ -213,7 +210,10 @@ class PlacedTrace(PartsTrace):
         device = kwargs.get("device")
         if device is not None and (device.type != "meta" or func is SCALAR):
             return HOST if device.type == "cpu" else CARD
-        places = {self._place_of(x): x.dim() for x in tensors_in(args) if true_device(x).type == "meta"}
+        tensors = [*tensors_in(args)]
+        places = {self._place_of(x): x.dim() for x in tensors if true_device(x).type == "meta"}
+        if CARD in places and any(x.dim() and is_real(x) for x in tensors):
+            places[HOST] = 1  # dimensions, or more: one that was given with data, as a mask of a prompt
         if len(places) > 1 and all(places.values()) and func not in BETWEEN:
             found = " and ".join(map(str, places))
             raise RuntimeError(f"{func}: expected all tensors to be on the same device, but found {found}")
@@ -261,8 +261,7 @@ class PlacedTrace(PartsTrace):
         """A copy of `x` on another device: its content if that is known, else a tensor without data there."""
         if own == NOWHERE:
             raise NotImplementedError("Cannot copy out of meta tensor; no data!")
-        number = self.number_of(x)
-        is_weight = own == HOST if number is None else self.blocks[number].term == "weights"
+        is_weight = own == HOST if (number := self.number_of(x)) is None else self.blocks[number].term == "weights"
         is_asked_for = to == HOST and not is_weight and (x.dtype == torch.bool or self.values.knows(x))
         if x.device == HOST or is_asked_for:
             copy = aten._to_copy.default(x, dtype=dtype, device=to, memory_format=layout)

@@ -11,6 +11,7 @@ pytest.importorskip("transformers")  # text encoders
 
 import torch
 from torch import nn
+from torch.nn.functional import scaled_dot_product_attention as sdpa
 
 import profiler
 from profiler.data.stack import DRY
@@ -231,6 +232,11 @@ def test_a_weight_that_stays_behind_is_an_error_as_on_a_card() -> None:
         (
             "none",
             lambda w: w @ torch.ones(64, dtype=w.dtype),
+            "host and is not brought: one of device `meta` is made on",
+        ),
+        (
+            "none",
+            lambda w: sdpa(w[None], w[None], w[None], torch.ones(1, len(w), len(w), dtype=torch.bool)),
             "host and is not brought: one of device `meta` is made on",
         ),
         (
