@@ -133,6 +133,7 @@ def _of_tensors(trace: Mover) -> dict[str, Any]:
         return int(Base.data_ptr(x)) or x.untyped_storage()._cdata
 
     copied: Any = torch.Tensor.__deepcopy__
+    written: Any = torch.Tensor.__repr__
 
     def to(x: torch.Tensor, *args: Any, **rest: Any) -> Any:
         """Where no device is named, torch itself takes that of `x`, or of the tensor given: to it they are on `meta`."""
@@ -155,8 +156,14 @@ def _of_tensors(trace: Mover) -> dict[str, Any]:
             x.new_empty([])
         return copy
 
+    def shown(x: torch.Tensor, **how: Any) -> str:
+        """As a tensor on `meta` is shown: a pipeline's message may name one that was given."""
+        unknown = f"tensor(..., device='{trace.where(x)}', size={tuple(x.shape)}, dtype={x.dtype})"
+        return str(written(x, **how)) if is_real(x) else unknown
+
     return {
         "__deepcopy__": deepcopy,
+        "__repr__": shown,
         "device": property(trace.where),
         "is_cuda": property(lambda x: trace.where(x).type == "cuda"),
         "is_meta": property(lambda x: trace.where(x).type == "meta"),

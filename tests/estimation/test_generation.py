@@ -159,6 +159,17 @@ def test_inputs_on_the_card_are_no_part_of_the_load(how: str) -> None:
     assert peaks_of(estimated("flux", how, latents=latents))[:2] == [*TRUTH["flux", how][:2]]
 
 
+def test_a_call_may_show_its_tensors() -> None:
+    shown = []
+
+    def show(pipe: Any, step: int, time: Any, kept: dict[str, Any]) -> dict[str, Any]:
+        shown.append(f"{kept['latents']} {torch.ones(2)}")
+        return kept
+
+    estimated("flux", callback_on_step_end=show)
+    assert {*shown} == {"tensor(..., device='cuda:0', size=(1, 512, 64), dtype=torch.bfloat16) tensor([1., 1.])"}
+
+
 def test_a_notebook_and_a_prompt_show_the_phases() -> None:
     found = estimated("wan", "model")
     assert repr(found).endswith("56.0 MiB allocated at the peak, in decode>")
