@@ -180,8 +180,7 @@ class Replay:
             try:
                 piece = allocator.malloc(size, block.queue)
             except OutOfMemory:
-                plan = self.plan_of(block)
-                if plan is None:
+                if (plan := self.plan_of(block)) is None:
                     raise
                 self._given_up.add(plan)
                 self.squeezed.add(number)

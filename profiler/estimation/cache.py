@@ -161,8 +161,7 @@ class EstimateCache:
 def find_answer(kind: type[Answer], question: Any, stack: Stack) -> Answer | None:
     """The answer that was kept for the same question and stack, by the same code."""
     started = time.perf_counter()
-    data = disk.find("answers", _answer_name(question, stack))
-    if data is None:
+    if (data := disk.find("answers", _answer_name(question, stack))) is None:
         return None
     found: Answer = from_dict(kind, data["estimate"])
     notes = found.notes | {"seconds": f"kept from the same estimate of {data['made']}"}

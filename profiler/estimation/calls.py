@@ -174,8 +174,7 @@ def ask_generation(
         *(spec.digest, asdict(placement), asdict(options), given | {"lora": lora}, asdict(stack), context_bytes),
         environment_backend(),
     ]
-    found = find_answer(CallEstimate, question, stack)
-    if found is None:
+    if (found := find_answer(CallEstimate, question, stack)) is None:
         from profiler.estimation.placed import estimate_generation
 
         how: dict[str, Any] = {"placement": placement, "options": options, "context_bytes": context_bytes}

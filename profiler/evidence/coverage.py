@@ -99,8 +99,7 @@ def coverage(
 
 def try_class(class_name: str, kind: Kind, gpu: str) -> list[Trial]:
     """Estimate each stage of one class: of the catalog's model of it, or of its defaults."""
-    reason = out_of_scope(class_name, kind)
-    if reason is not None:
+    if (reason := out_of_scope(class_name, kind)) is not None:
         return [Trial(class_name, kind, None, "out of scope", reason=reason)]
     if kind == "denoiser":
         return [_try_stage(class_name, kind, "denoise", gpu)]

@@ -128,8 +128,7 @@ class Planner:
             self.sources.siblings[card.name] += 1
 
     def _installed(self, question: str) -> int | None:
-        found = self.kept.get(question)
-        if found is not None:
+        if (found := self.kept.get(question)) is not None:
             self.answered["cached"] += 1
         elif (found := self._ask(question)) is not None:
             self.answered["asked"] += 1

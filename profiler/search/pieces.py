@@ -34,8 +34,7 @@ def with_tiles(question: Question, setting: Setting, before: Trial | None) -> Se
 
 def with_chunks(question: Question, setting: Setting, before: Trial | None) -> Setting:
     """`setting` with the most frames at once that fit, or with one where not even that does; `before` as above."""
-    vae = question.vae_alone
-    if vae is None:
+    if (vae := question.vae_alone) is None:
         return setting
     frames, dtype = vae.size["frames"], of_vae_alone(vae, setting).dtype or "fp32"
     decoded = 3 * frames * prod(vae.sides) * ELEMENT_BYTES[dtype]  # earlier chunks wait on the card
@@ -45,8 +44,7 @@ def with_chunks(question: Question, setting: Setting, before: Trial | None) -> S
 
 def may_fit(question: Question, trial: Trial, setting: Setting) -> bool:
     """Whether a tight `trial` may fit with the smaller pieces of `setting`: by as much as the VAE's own stage takes less."""
-    vae = question.vae_alone
-    if vae is None:
+    if (vae := question.vae_alone) is None:
         return True
     now, then = (_alone(vae, replace(one, expandable=trial.setting.expandable)) for one in (trial.setting, setting))
     return then.found is not None and (now.found is None or trial.safe - now.safe + then.safe <= trial.capacity)

@@ -115,8 +115,7 @@ class Baseline:
         if self.update:
             properties.append((PEAK, json.dumps({key: asdict(peak_of(found, spot()))})))
             return []
-        known = self.peaks.get(key)
-        if known is None:
+        if (known := self.peaks.get(key)) is None:
             told = f"{key} is not in the baseline {self.path}; the same pytest with --memory-update"
             return [f"peak memory: {told} adds it once the test passes"]
         if known.gpu != found.stack.gpu:
