@@ -18,6 +18,7 @@ from profiler.models.spec import Size
 from profiler.models.tokenizer import Tokenizer, stand_in
 
 LIBRARIES = ("diffusers", "transformers")
+RENAMED = {"CLIPFeatureExtractor": "CLIPImageProcessor"}  # in transformers 5, as diffusers' deprecation_utils has it
 
 
 def pipeline_class(name: str) -> Any:
@@ -132,7 +133,7 @@ def part_class(part: Part) -> Any:
     own = [f"diffusers.pipelines.{part.library}"] if part.library and part.library not in LIBRARIES else []
     for library in (*own, *LIBRARIES):
         try:
-            found = getattr(importlib.import_module(library), part.class_name, None)
+            found = getattr(importlib.import_module(library), RENAMED.get(part.class_name, part.class_name), None)
         except ImportError:
             continue
         if found is not None:

@@ -323,6 +323,12 @@ def test_a_class_that_is_not_installed_is_named() -> None:
         part_class(Part.model_validate({"class": "NoSuchModel"}))
 
 
+def test_a_class_that_transformers_renamed_is_found_as_diffusers_finds_it() -> None:
+    """Many a fine-tuned Stable Diffusion 1.5 names it in its model_index.json."""
+    named = {"class": "CLIPFeatureExtractor", "library": "transformers"}
+    assert part_class(Part.model_validate(named)) is transformers.CLIPImageProcessor
+
+
 def test_without_transformers_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("profiler.models.pipeline.find_spec", lambda name: None)
     with pytest.raises(UserError, match="FluxPipeline needs transformers"):
