@@ -178,8 +178,7 @@ class CachingAllocator:
 
     def _is_for_others(self, found: int, size: int) -> bool:
         """Whether a free block of `found` bytes lies on the other side of a maximum split size, or is far too large."""
-        limit = self._max_split
-        if limit is None:
+        if (limit := self._max_split) is None:
             return False
         return size < limit <= found or (size >= limit and found >= size + self.settings.max_non_split_rounding)
 
@@ -223,8 +222,7 @@ class CachingAllocator:
 
     def _release_oversize(self, size: int, pool: Pool) -> bool:
         """With a maximum split size, free just enough oversize cached segments (release_available_cached_blocks)."""
-        limit = self._max_split
-        if limit is None:
+        if (limit := self._max_split) is None:
             return False
         wanted, free, found = max(size, limit), self._pool(False, pool.queue).free, 0
         index = bisect_left(free, (wanted,))

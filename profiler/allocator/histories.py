@@ -50,8 +50,7 @@ def capacity_of(stack: Stack, context_bytes: int | None) -> int | None:
     """Bytes that the allocator may reserve: what CUDA reports, less the context and what is kept free for others, and within
     its own fraction. An unknown context counts as one of the largest. None where the card's size is not known.
     """
-    total = stack.device_total_bytes
-    if total is None:
+    if (total := stack.device_total_bytes) is None:
         return None
     taken = unknown_context(stack) if context_bytes is None else context_bytes
     return max(0, min(total - taken - stack.reserve_bytes, settings_of(stack).allowed(total)))

@@ -56,8 +56,7 @@ def show_measurement(record: Record) -> None:
             show_levels({f"phase '{reading.phase}', peak": reading.peak for reading in failure.readings})
         if failure.log:
             out.print(failure.log)
-    found = record.measurement
-    if found is None:
+    if (found := record.measurement) is None:
         return
     show_options(found.options)
     warm = {f"warm call {number}, peak": reading.peak for number, reading in enumerate(found.warm, start=1)}

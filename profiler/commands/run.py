@@ -59,8 +59,7 @@ def run(
 
 def show_progress(progress: "Progress") -> None:
     """One line when a case begins and one when it ends."""
-    record = progress.record
-    if record is None:
+    if (record := progress.record) is None:
         what = "estimate" if progress.case.card else "measure"
         console().print(f"[{progress.number}/{progress.total}] {what} {progress.case.key}")
         return

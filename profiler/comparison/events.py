@@ -139,8 +139,7 @@ def _elsewhere(side: Replay, at: int, name: Literal["measured", "estimated"]) ->
     If both sides are compared where the measured peak stands (900 MiB), and the estimate, then at 850 MiB, has its own
     peak of 870 MiB at another moment, these are 20 MiB.
     """
-    higher = side.allocator.peak_allocated - sum(_alive(side, at).values())
-    if higher:
+    if higher := side.allocator.peak_allocated - sum(_alive(side, at).values()):
         block = side.trace.blocks[side.trace.events[side.peak_event]]
         size = higher if name == "measured" else -higher
         yield replace(_cause(side, block, size, f"as the {name} peak stands at another moment,"), term="")

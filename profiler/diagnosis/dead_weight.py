@@ -46,8 +46,7 @@ def find_dead_weight(profile: Profile) -> list[DeadWeight]:
     found = []
     for (where, code), by_phase in held.items():
         sizes = {name: profile.size(blocks) for name, blocks in by_phase.items()}
-        kept = {name: size for name, size in sizes.items() if size >= worth[name]}
-        if kept:
+        if kept := {name: size for name, size in sizes.items() if size >= worth[name]}:
             found.append(_describe(profile, by_phase[max(kept, key=kept.__getitem__)], where, code, kept))
     return sorted(found, key=lambda item: -item.bytes)[:MOST]
 

@@ -142,8 +142,7 @@ def find_convolution_workspace(scene: Scene) -> Finding | None:
     elif sum_bytes(found) >= STAGING * around and "channels-last" not in profile.workload.options.key:
         text = "copies its NCHW input and output into channels-last order"
     name = f"the convolution {profile.ops[profile.peak_op][0]} {text}"
-    made = make_finding("convolution-workspace", name, found, options)
-    if made is not None:
+    if (made := make_finding("convolution-workspace", name, found, options)) is not None:
         made.evidence.append(f"its input and output are {format_bytes(around)}; priced as {kernel.name}")
         if len(options) > len(LESS_RESOLUTION) + 1 and (why := why_without_cudnn(profile.stack)):
             made.evidence.append(why)
@@ -234,8 +233,7 @@ def make_finding(name: str, title: str, found: Iterable[Alive], options: tuple[s
         return None
     groups = group_alike(found)
     lines = [describe_alike(group) for group in groups[:EVIDENCE]]
-    rest = [item for group in groups[EVIDENCE:] for item in group]
-    if rest:
+    if rest := [item for group in groups[EVIDENCE:] for item in group]:
         lines.append(f"{format_bytes(sum_bytes(rest))} in {len(rest)} more")
     return Finding(rule=name, title=title, bytes=sum_bytes(found), evidence=lines, options=options)
 

@@ -114,8 +114,7 @@ class EstimateCache:
 
     @cached_property
     def _outdated(self) -> str | None:
-        found = self._shipped
-        if found is None:
+        if (found := self._shipped) is None:
             return None
         return shipped.why_not(found, self.workload, self.spec, self.stack.torch_release)
 

@@ -144,8 +144,7 @@ class RunStore:
         """Set lines that are damaged, or that `keep` refuses, aside in `records.damaged.jsonl`; says how many."""
         lines = list(self._lines())
         whole = [line for line, record in lines if isinstance(record, Record) and keep(record)]
-        aside = [line for line, record in lines if not (isinstance(record, Record) and keep(record))]
-        if aside:
+        if aside := [line for line, record in lines if not (isinstance(record, Record) and keep(record))]:
             with self.damaged_path.open("ab", buffering=0) as stream:
                 write_all(stream, b"".join(aside))
             write_atomically(self.records_path, b"".join(whole))

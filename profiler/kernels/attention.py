@@ -48,8 +48,7 @@ def choose_kernel(call: Attention, stack: Stack, allowed: Sequence[KernelName] |
     with the reasons, where none of them can: torch has another to fall back to only where it is allowed.
     """
     tried = default_order(stack) if allowed is None else allowed
-    found = next((name for name in tried if refusal(name, call, stack) is None), None)
-    if found is not None:
+    if (found := next((name for name in tried if refusal(name, call, stack) is None), None)) is not None:
         return found
     reasons = "; ".join(f"{name} {refusal(name, call, stack)}" for name in tried) or "every kernel is switched off"
     able = ", ".join(name for name in default_order(stack) if refusal(name, call, stack) is None)
@@ -176,8 +175,7 @@ def _mask_buffers(call: Attention, kernel: KernelName) -> tuple[int, ...]:
 
     Of that kernel: one converted to be padded, one converted and left so, one padded. Each lives as long at every size.
     """
-    mask = call.mask
-    if mask is None:
+    if (mask := call.mask) is None:
         return 0, 0
     size, row = ELEMENT_BYTES[call.dtype], mask[-1]
     converted = prod(mask) * size if call.mask_is_bool else 0

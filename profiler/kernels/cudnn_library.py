@@ -46,8 +46,7 @@ def library() -> Library | None:
 @cache
 def cublas_lt() -> Path | None:
     """The file of the cuBLASLt that belongs to `library()`, or None where there is none."""
-    found = library()
-    if found is None:
+    if (found := library()) is None:
         return None
     nvidia = found.folder.parent.parent  # of wheels: each of NVIDIA's has a folder in it, and CUDA 13's share one
     folders = (
@@ -75,8 +74,7 @@ def installed_cudnn() -> int | None:
 
 def missing() -> str | None:
     """Why nobody can be asked here, and what to do; None where a process can be started."""
-    found = library()
-    if found is None:
+    if (found := library()) is None:
         return "no cuDNN is installed to be asked: `pip install nvidia-cublas 'nvidia-cudnn-cu13==9.20.*'` brings one"
     if importlib.util.find_spec("cudnn") is None:
         return f"cuDNN {found.version} is installed, its front-end is not: pip install {FRONT_END}"

@@ -45,8 +45,7 @@ def cublas_workspace_bytes(stack: Stack) -> int:
     The default is 32 MiB from Hopper on, `:4096:2:16:8` (8,519,680 bytes) before. Consumer Blackwell has 32 MiB since torch
     2.12.0, and is among "before" in 2.11.0 and 2.9.1: seen in dry runs of each. Text without a pair is as good as unset.
     """
-    pairs = re.findall(r":([0-9]+):([0-9]+)", stack.settings.get("CUBLAS_WORKSPACE_CONFIG", ""))
-    if pairs:
+    if pairs := re.findall(r":([0-9]+):([0-9]+)", stack.settings.get("CUBLAS_WORKSPACE_CONFIG", "")):
         return sum(int(size) * 1024 * int(count) for size, count in pairs)
     major, _ = stack.capability or (0, 0)
     large = major in (9, 10) or (major == 12 and stack.torch_release >= (2, 12, 0))

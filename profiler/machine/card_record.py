@@ -71,8 +71,7 @@ def _attribute(runtime: ctypes.CDLL, number: int | list[int], device: int) -> An
     if isinstance(number, list):
         return [_attribute(runtime, one, device) for one in number]
     value = ctypes.c_int()
-    error = runtime.cudaDeviceGetAttribute(ctypes.byref(value), number, device)
-    if error:
+    if error := runtime.cudaDeviceGetAttribute(ctypes.byref(value), number, device):
         raise RuntimeError(f"cudaDeviceGetAttribute({number}) failed with error {error}")
     return value.value
 

@@ -55,7 +55,6 @@ def need_cuda() -> None:
 
 def device_uuid() -> str | None:
     """The current CUDA device's UUID as NVML spells it, a MIG slice's too; None where torch does not tell."""
-    uuid = getattr(torch.cuda.get_device_properties(), "uuid", None)
-    if uuid is None:
+    if (uuid := getattr(torch.cuda.get_device_properties(), "uuid", None)) is None:
         return None
     return f"MIG-{uuid}" if find(f"MIG-{uuid}").value is not None else f"GPU-{uuid}"

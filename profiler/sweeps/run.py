@@ -99,8 +99,7 @@ def _run_cases(
             logger.info("%s needs %.0f s or more, %.0f s are left", case.key, _least_seconds(case), remaining)
             return
         tell(Progress(number, len(cases), case))
-        record = _run_case(case, plan.sweep, stack, store, remaining)
-        if record is None:
+        if (record := _run_case(case, plan.sweep, stack, store, remaining)) is None:
             return
         store.append(record)
         done.add(case.key)

@@ -137,6 +137,7 @@ class PlacedTrace(PartsTrace):
         kwargs = kwargs or {}
         try:
             self._place = self._place_for(func, args, kwargs)
+            self.autocast = self.casts if self._place == CARD else None
             self._within = True
             if func in TO:
                 return self._to(func, args, kwargs, asked=not before[0])
@@ -157,7 +158,7 @@ class PlacedTrace(PartsTrace):
         finally:
             self._within, self._place = before
 
-    def move(self, x: torch.Tensor, to: torch.device) -> torch.Tensor:
+    def move(self, x: torch.Tensor, to: torch.device) -> Any:
         """What `x.to(to)` gives outside of any operation and mode: `x` itself where it is there."""
         if is_real(x) or self.values.knows(x):
             with self:
@@ -167,10 +168,9 @@ class PlacedTrace(PartsTrace):
         before, self._within = (self._within, self._place), True
         try:
             with self._as_weight(x):
-                moved: torch.Tensor = self._move(x, own, to, x.dtype, None)
+                return self._move(x, own, to, x.dtype, None)
         finally:
             self._within, self._place = before
-        return moved
 
     def _read_number(self, x: torch.Tensor) -> Any:
         self._pin_what_is_told(READ_NUMBER, (x,))

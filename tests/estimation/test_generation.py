@@ -159,6 +159,24 @@ def test_inputs_on_the_card_are_no_part_of_the_load(how: str) -> None:
     assert peaks_of(estimated("flux", how, latents=latents))[:2] == [*TRUTH["flux", how][:2]]
 
 
+def test_autocast_of_a_calls_own_casts_what_it_casts_on_a_card() -> None:
+    """As TRUTH, of the small FLUX with an fp32 transformer and VAE. Switched off within, it casts nothing."""
+    pipe, call = PIPELINES["flux"]()
+    pipe.transformer.float(), pipe.vae.float()
+    stack = assumed_stack(find_gpu("rtx-4090"), "2.13.0", None, {DRY: "1"})
+
+    def found(within: bool) -> Any:
+        def called(**given: Any) -> Any:
+            with torch.autocast("cuda", torch.float16), torch.autocast("cuda", torch.float16, enabled=within):
+                return pipe(**given)
+
+        return profiler.estimate_call(called, modules=pipe, inputs=call, placement=Placement(), stack=stack)
+
+    assert peaks_of(found(True)) == [5182464, 6291456, 26953216, 54525952, 26954240, 54525952]
+    with pytest.raises(ModelError, match="takes tensors of one dtype, got float32 and bfloat16"):
+        found(False)
+
+
 def test_a_call_may_show_its_tensors() -> None:
     shown = []
 

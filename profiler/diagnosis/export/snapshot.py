@@ -48,8 +48,7 @@ def snapshot(profile: Profile) -> dict[str, Any]:
             continue
         before = allocator.reserved
         piece = live[block.number] = allocator.malloc(block.bytes)
-        grown = allocator.reserved - before
-        if grown:
+        if grown := allocator.reserved - before:
             start = _mapped_end(piece) - grown if piece.unit else piece.address
             note("segment_map" if piece.unit else "segment_alloc", start, grown, stack)
             _add(segments, start, grown)
