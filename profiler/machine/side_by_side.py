@@ -18,7 +18,7 @@ def side_by_side(parts: Sequence[Callable[[], Found]]) -> list[Found]:
     """What each of `parts` finds, in their order. Found things are pickled; what a part changes is its fork's alone.
 
     One after the other where there is one core, where a fork would lack what this process has, an open CUDA context, or
-    where one was killed, as for want of memory. Raises what the first part that fails raises.
+    where one was killed or could not be made, for want of memory. Raises what the first part that fails raises.
     """
     processes = min(len(parts), _cores())
     if processes < 2:
@@ -31,7 +31,7 @@ def side_by_side(parts: Sequence[Callable[[], Found]]) -> list[Found]:
     with ProcessPoolExecutor(processes, fork, _begin, (parts, os.getpid())) as pool:
         try:
             return list(pool.map(_do, range(len(parts))))
-        except BrokenProcessPool:
+        except (BrokenProcessPool, OSError):  # the second where no fork could be made
             return [part() for part in parts]
         except BaseException:  # who stops this does not wait for what still runs
             for child in multiprocessing.active_children():
@@ -51,7 +51,12 @@ class Beside(Generic[Found]):
         if not worth or _cores() < 2:
             return
         self._pipe, write = os.pipe()
-        self._fork = os.fork()
+        try:
+            self._fork = os.fork()
+        except OSError:  # no memory for another process
+            os.close(self._pipe)
+            os.close(write)
+            return
         if self._fork:
             os.close(write)
             return

@@ -1,6 +1,7 @@
 """What keeps a trial from fitting, and which changes take from it, by where the trial's memory stands."""
 
 from collections.abc import Iterable
+from itertools import takewhile
 
 from profiler.data.memory import PhasePeak
 from profiler.search.pieces import VAE_PHASES
@@ -38,11 +39,17 @@ def is_in_vae(trial: Trial) -> bool:
 
 
 def is_led_by_loop(trial: Trial) -> bool:
-    """Whether a first call with room for everything reserves most before it decodes: smaller pieces change nothing then."""
-    phases = [phase for phase in trial.estimate.phases if phase.call == 1 and phase.name not in VAE_PHASES]
-    loop = max((phase.peak.reserved_bytes or 0 for phase in phases), default=0)
+    """Whether a first call reserves most before it decodes: smaller pieces change nothing then.
+
+    With room for everything, as cached segments that are given back would hide what a decode adds; those that expand serve
+    the decode as they are.
+    """
+    reserved = [(phase.name, phase.peak.reserved_bytes or 0) for phase in trial.estimate.phases if phase.call == 1]
+    before = list(takewhile(lambda phase: phase[0] != "decode", reserved))
+    loop = max((size for name, size in before if name not in VAE_PHASES), default=0)
     roomy = trial.estimate.roomy
-    return roomy is not None and (roomy.reserved_bytes or 0) <= loop
+    most = dict(reserved).get("decode") if trial.setting.expandable else roomy.reserved_bytes if roomy else None
+    return most is not None and most <= loop
 
 
 def _troubles(trial: Trial) -> list[PhasePeak | None]:

@@ -1,5 +1,6 @@
 """Parts of a work are done by forks: found in order, errors raised, nothing left running."""
 
+import errno
 import gc
 import multiprocessing
 import os
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import time
 from functools import partial
+from pathlib import Path
 from select import select
 
 import pytest
@@ -52,6 +54,19 @@ def test_parts_whose_process_was_killed_are_done_here() -> None:
         return os.getpid()
 
     assert side_by_side([part, part]) == [here, here]
+
+
+def test_parts_are_done_here_where_there_is_no_memory_for_a_fork(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where a heap has grown beyond the machine's memory, though most of it was never touched."""
+
+    def refuse() -> int:
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    monkeypatch.setattr(os, "fork", refuse)
+    opened = [*Path("/proc/self/fd").iterdir()]
+    assert Beside(os.getpid).found() == os.getpid()
+    assert len([*Path("/proc/self/fd").iterdir()]) == len(opened)
+    assert side_by_side([os.getpid, os.getpid]) == [os.getpid()] * 2
 
 
 def test_a_part_is_done_beside_this_process_and_found_when_asked_for() -> None:

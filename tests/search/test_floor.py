@@ -25,7 +25,7 @@ from profiler.search.question import GenerationQuestion, StageQuestion
 from profiler.search.search import CACHE, Search
 from profiler.search.setting import Setting
 from profiler.search.trial import Trial
-from profiler.search.troubles import is_heavy
+from profiler.search.troubles import is_heavy, is_led_by_loop
 from profiler.search.vae_switches import refusal
 from tests.search.test_fit import VIDEO, applicable, whole
 
@@ -149,6 +149,12 @@ def test_smaller_tiles_are_tried_where_the_whole_is_tight() -> None:
     search.made[tiling] = trial
     search._ask_beside()
     assert len(asked) == 4
+    decode = SimpleNamespace(name="decode", call=1, peak=Memory(allocated_bytes=1, reserved_bytes=13))
+    both = SimpleNamespace(phases=(loop, decode), roomy=None)
+    tight = SimpleNamespace(setting=Setting(expandable=True), estimate=both)
+    assert not is_led_by_loop(tight)  # type: ignore[arg-type]
+    decode.peak = roomy
+    assert is_led_by_loop(tight)  # type: ignore[arg-type]
 
 
 def test_a_larger_tile_with_another_allocator_comes_before_a_smaller_one() -> None:
