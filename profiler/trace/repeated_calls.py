@@ -4,8 +4,7 @@ what the one before it did.
 Memory depends on shapes. So the first call of its kind is traced, and a later call of the same module, or of one that is
 made alike, with arguments of the same shapes is copied: its births and deaths are written down again, under the module that
 is called, and its results are made without data. Looked at is what the root itself calls: its children, such as `decoder`,
-and its methods `blend_*`, by which diffusers joins tiles; a pipeline's coders and blends; and the items of lists, which
-are layers.
+and its methods `blend_*`, by which diffusers joins tiles; a pipeline's coders and blends; and items of lists, the layers.
 A call is copied only where all that it depends on and all that it does is known:
 
 - arguments and results are plain values and tensors, or tuples, lists and dicts of these;
@@ -21,8 +20,9 @@ Any other call is traced. The events are those of `Trace(..., repeats=False)`, w
 
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import torch
 from torch import nn
@@ -140,13 +140,10 @@ class Repeats:
     def blending(self, root: nn.Module) -> Iterator[None]:
         """Let calls of `blend_*` be copied too, the root's and its children's. They read nothing but their arguments."""
         own = [(one, name) for one in (root, *root.children()) for name in dir(type(one)) if name.startswith("blend_")]
-        for one, name in own:
-            vars(one)[name] = self._as_call(getattr(one, name))
-        try:
-            yield
-        finally:
+        with ExitStack() as patches:
             for one, name in own:
-                del vars(one)[name]
+                patches.enter_context(patch.object(one, name, self._as_call(getattr(one, name))))
+            yield
 
     def _as_call(self, blend: Callable[..., Any]) -> Callable[..., Any]:
         return lambda *args, **kwargs: self.run(blend, lambda: blend(*args, **kwargs), args, kwargs)
