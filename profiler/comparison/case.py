@@ -77,7 +77,8 @@ class Comparison(Shown):
     def row(self) -> dict[str, object]:
         """The columns of `to_frame`."""
         record, failure, explanation = self.record, self.record.failure, self.record.explanation
-        work, source = record.workload, record.measurement or record.estimate
+        work = record.workload
+        source = record.measurement or record.estimate
         at = source.peak_at if source else None
         totals = (self.allocated, self.reserved, self.device)
         values = [

@@ -77,11 +77,8 @@ def estimate_with_events(
     """The same, and the events that it was read from."""
     workload.check_device(stack.device)
     component_class(spec.component(workload.stage).class_name)  # its import is no part of the estimate's cost
-    started, kept_as = time.perf_counter(), (workload, spec.digest, repr(stack.of_any_segments))
-    watched = (traced or {}).get(kept_as) or trace_stage(workload, spec, stack)
-    if traced is not None:
-        traced.clear()
-        traced[kept_as] = watched
+    started = time.perf_counter()
+    watched = trace_stage(workload, spec, stack) if traced is None else _kept(traced, workload, spec, stack)
     return estimate_of(_answer(watched, stack, context_bytes, started), workload, spec), watched.trace
 
 
@@ -113,6 +110,16 @@ def _answer(watched: Watched[Any], stack: Stack, context_bytes: int | None, star
 def trace_stage(workload: Workload, spec: ModelSpec, stack: Stack, kind: Tracer = Trace) -> Watched[Stage]:
     """Trace one stage of a model. Raises UserError, ModelError."""
     return trace_run(lambda: Stage(workload, spec), stack, workload.key, kind)
+
+
+def _kept(traced: dict[Any, Any], workload: Workload, spec: ModelSpec, stack: Stack) -> Watched[Stage]:
+    """The one trace in `traced`, made anew where it is of something else than of other segments."""
+    kept_as = workload, spec.digest, repr(stack.of_any_segments)
+    if kept_as not in traced:
+        traced.clear()
+        traced[kept_as] = trace_stage(workload, spec, stack)
+    found: Watched[Stage] = traced[kept_as]
+    return found
 
 
 def trace_run(make: Callable[[], Run], stack: Stack, what: str, kind: Tracer = Trace) -> Watched[Run]:

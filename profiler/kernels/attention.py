@@ -48,7 +48,8 @@ def choose_kernel(call: Attention, stack: Stack, allowed: Sequence[KernelName] |
     with the reasons, where none of them can: torch has another to fall back to only where it is allowed.
     """
     tried = default_order(stack) if allowed is None else allowed
-    if (found := next((name for name in tried if refusal(name, call, stack) is None), None)) is not None:
+    found = next((name for name in tried if refusal(name, call, stack) is None), None)
+    if found is not None:
         return found
     reasons = "; ".join(f"{name} {refusal(name, call, stack)}" for name in tried) or "every kernel is switched off"
     able = ", ".join(name for name in default_order(stack) if refusal(name, call, stack) is None)

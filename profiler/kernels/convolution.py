@@ -105,7 +105,8 @@ def workspace_bytes(conv: Convolution, stack: Stack) -> int:
     header = HOPPER_HEADER if stack.capability == (9, 0) else 0
     if conv.channels_last:
         return _channels_last_bytes(conv, stack) or (header if conv.x[1] >= 8 else 0)
-    if (copies := _staged_16_bit(conv) if conv.dtype in HALF else _staged_32_bit(conv, stack)) is None:
+    copies = _staged_16_bit(conv) if conv.dtype in HALF else _staged_32_bit(conv, stack)
+    if copies is None:
         return 0
     return _copies_bytes(conv, output=copies == "both") + (header if copies == "both" else 0)
 

@@ -182,7 +182,8 @@ def _shared(call: Reduction, loop: Loop, multiprocessors: int, threads: int) -> 
         x //= per_load
     width, height = _block(x, y, MOST_THREADS // per_load)
     input_step, output_step = (width, 1) if along else (1, width)
-    if across_warps := ceil_div(inputs, input_step) >= min(height * 16, MOST_VALUES):
+    across_warps = ceil_div(inputs, input_step) >= min(height * 16, MOST_VALUES)
+    if across_warps:
         input_step *= height
     else:
         output_step *= height

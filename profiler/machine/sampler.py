@@ -49,7 +49,8 @@ class Sampler:
             self._sample()
 
     def _sample(self) -> None:
-        now, reading = time.perf_counter(), read_gauges(self._handle)
+        now = time.perf_counter()
+        reading = read_gauges(self._handle)
         with self._lock:
             if self._sampled_at is not None:
                 self._largest_gap = max(self._largest_gap or 0.0, now - self._sampled_at)

@@ -31,13 +31,14 @@ def side_by_side(parts: Sequence[Callable[[], Found]]) -> list[Found]:
     with ProcessPoolExecutor(processes, fork, _begin, (parts, os.getpid())) as pool:
         try:
             return list(pool.map(_do, range(len(parts))))
-        except (BrokenProcessPool, OSError):  # the second where no fork could be made
-            return [part() for part in parts]
-        except BaseException:  # who stops this does not wait for what still runs
+        except BaseException as error:  # who stops this does not wait for what still runs
             for child in multiprocessing.active_children():
                 if child not in others:
                     child.kill()
-            raise
+                    child.join()
+            if not isinstance(error, (BrokenProcessPool, OSError)):  # the second where a fork could not be made
+                raise
+    return [part() for part in parts]
 
 
 class Beside(Generic[Found]):

@@ -72,7 +72,8 @@ class CpuMeter(Meter):
         """A marker in the event tree, and the resident memory within it."""
         with suppress(OSError):  # where that is not allowed, peaks run on from the start
             CLEAR_REFS.write_text("5", encoding="utf-8")  # starts VmHWM anew (proc_pid_clear_refs(5))
-        seconds, started = None, time.perf_counter()
+        seconds = None
+        started = time.perf_counter()
         with record_function(f"{_MARK}phase"):
             try:
                 yield

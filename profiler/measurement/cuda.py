@@ -72,7 +72,8 @@ class CudaMeter(Meter):
         before = torch.cuda.memory_stats()
         self._starts.setdefault(name, cuda_events.position(before))
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        seconds, started = None, time.perf_counter()
+        seconds = None
+        started = time.perf_counter()
         start.record()
         try:
             yield

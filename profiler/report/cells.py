@@ -133,7 +133,8 @@ def find_note(fields: Sequence[str], *notes: Mapping[str, str]) -> str:
 
 def why_unknown(record: Record, side: Side, field: str) -> str:
     """Why `field` (dotted, as `peak.device_bytes`) of one side is unknown, from the notes of the record."""
-    if (source := record.estimate if side == "estimated" else record.measurement) is not None:
+    source = record.estimate if side == "estimated" else record.measurement
+    if source is not None:
         return find_note((field, field.split(".")[0]), source.notes, record.notes)
     if side == "estimated":
         return record.notes.get("estimate", "no estimate was made")
@@ -183,7 +184,8 @@ def waterfall_steps(comparison: Comparison) -> list[Step]:
         **{name: getattr(comparison, name) for name in LEVELS},
     }
     workspace, extra = pairs["workspace"], added_workspace(comparison)
-    if filled := bool(extra) and workspace.estimated is None:
+    filled = bool(extra) and workspace.estimated is None
+    if filled:
         pairs["workspace"] = Pair(estimated=extra, measured=workspace.measured)
     return [Step(name, role, pairs[name], filled and name == "workspace") for name, role in STEPS]
 

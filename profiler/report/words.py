@@ -139,7 +139,8 @@ def format_clip(workload: Workload) -> str:
 def card_of(record: Record) -> str:
     """What the numbers of a record are for: the name of a GPU, or the CPU."""
     source = record.measurement or record.estimate
-    if (stack := source.stack if source else record.stack) is None:
+    stack = source.stack if source else record.stack
+    if stack is None:
         return "unknown device"
     return stack.gpu or ("CPU" if stack.device == "cpu" else "unknown GPU")
 

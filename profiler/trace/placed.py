@@ -158,7 +158,7 @@ class PlacedTrace(PartsTrace):
         finally:
             self._within, self._place = before
 
-    def move(self, x: torch.Tensor, to: torch.device) -> Any:
+    def move(self, x: torch.Tensor, to: torch.device) -> torch.Tensor:
         """What `x.to(to)` gives outside of any operation and mode: `x` itself where it is there."""
         if is_real(x) or self.values.knows(x):
             with self:
@@ -168,7 +168,8 @@ class PlacedTrace(PartsTrace):
         before, self._within = (self._within, self._place), True
         try:
             with self._as_weight(x):
-                return self._move(x, own, to, x.dtype, None)
+                moved: torch.Tensor = self._move(x, own, to, x.dtype, None)
+                return moved
         finally:
             self._within, self._place = before
 
@@ -261,7 +262,8 @@ class PlacedTrace(PartsTrace):
         """A copy of `x` on another device: its content if that is known, else a tensor without data there."""
         if own == NOWHERE:
             raise NotImplementedError("Cannot copy out of meta tensor; no data!")
-        is_weight = own == HOST if (number := self.number_of(x)) is None else self.blocks[number].term == "weights"
+        number = self.number_of(x)
+        is_weight = own == HOST if number is None else self.blocks[number].term == "weights"
         is_asked_for = to == HOST and not is_weight and (x.dtype == torch.bool or self.values.knows(x))
         if x.device == HOST or is_asked_for:
             copy = aten._to_copy.default(x, dtype=dtype, device=to, memory_format=layout)

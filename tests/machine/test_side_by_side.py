@@ -59,6 +59,8 @@ def test_parts_whose_process_was_killed_are_done_here() -> None:
 def test_parts_are_done_here_where_there_is_no_memory_for_a_fork(monkeypatch: pytest.MonkeyPatch) -> None:
     """As where a heap has grown beyond the machine's memory, though most of it was never touched."""
 
+    fork = os.fork
+
     def refuse() -> int:
         raise OSError(errno.ENOMEM, "Cannot allocate memory")
 
@@ -67,6 +69,10 @@ def test_parts_are_done_here_where_there_is_no_memory_for_a_fork(monkeypatch: py
     assert Beside(os.getpid).found() == os.getpid()
     assert len([*Path("/proc/self/fd").iterdir()]) == len(opened)
     assert side_by_side([os.getpid, os.getpid]) == [os.getpid()] * 2
+    forks = [fork, refuse]  # the second alone: the first, which waits for work that never comes, is ended
+    monkeypatch.setattr(os, "fork", lambda: forks.pop(0)())
+    assert side_by_side([os.getpid, os.getpid]) == [os.getpid()] * 2
+    assert not multiprocessing.active_children()
 
 
 def test_a_part_is_done_beside_this_process_and_found_when_asked_for() -> None:
