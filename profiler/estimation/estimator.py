@@ -56,6 +56,8 @@ class Watched(Generic[Run]):
         by_library = (" ".join(op).strip() for op in self.trace.ops if op[1].startswith(LIBRARIES))
         if (unpriced := [*self.trace.unpriced, *by_library]) and self.trace.stack.device == "cuda":
             notes["scratch"] = f"part of a library's workspace is not known, and not counted; first in {unpriced[0]}"
+        if any(map(_is_compiled, (self.run, *self.run.module.modules()))):
+            notes["compile"] = "torch.compile is not covered: what is compiled is estimated as it runs uncompiled"
         prices, options = self.trace.prices, dict(self.run.options)
         answered = prices.planner.sources, prices.unplanned_bytes
         return Traced(self.trace, self.trace.routes, options, self.output_shapes, notes, *answered)
@@ -159,17 +161,25 @@ def trace_calls(run: Run, trace: Trace, mode: Any = None, warm_calls: int = 0) -
         trace.prices.planner.close()
 
 
+def _is_compiled(called: Any) -> bool:
+    """Whether a module, or the function of a call, is what `torch.compile` made, or was compiled in its place."""
+    marks = ("_torchdynamo_orig_callable", "_compiled_call_impl")
+    ways = (called, getattr(called, "function", None))
+    return any(getattr(way, mark, None) is not None for way in ways for mark in marks)
+
+
 @contextmanager
 def _undisturbed() -> Iterator[None]:
     """One thread meanwhile: contents are small, and threads that wait for their part of them take more than the work.
 
-    No garbage collection: one in the middle would free cycles at a moment of its own choosing.
+    No garbage collection: one in the middle would free cycles at a moment of its own choosing. No compiler.
     """
     threads, was_enabled = torch.get_num_threads(), gc.isenabled()
     gc.disable()
     torch.set_num_threads(1)
     try:
-        yield
+        with torch.compiler.set_stance("force_eager"):
+            yield
     finally:
         torch.set_num_threads(threads)
         if was_enabled:

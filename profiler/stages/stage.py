@@ -121,19 +121,18 @@ class Stage(Runnable):
             )
 
     def _modes(self) -> Iterator[AbstractContextManager[Any]]:
-        """The attention that is asked for, whatever else is switched on; then inference mode, or autocast on CUDA.
+        """The attention that is asked for, whatever else is switched on; then inference mode, and CUDA's autocast.
 
-        Without data the trace casts by itself, and a CPU is refused before. Autocast runs without gradients as diffusers'
-        pipelines do: in inference mode it would keep no weights.
+        On a card autocast runs without gradients as diffusers' pipelines do: in inference mode it would keep no weights. A
+        CPU is refused before.
         """
         options = self.workload.options
         yield sdpa_kernel(SDPA[options.attention] if options.attention else list(SDPA.values()))
         yield active_backend(options.attention_backend)
-        if self.device.type == "cuda" and options.autocast is not None:
-            yield torch.no_grad()
+        is_kept = self.device.type == "cuda" and options.autocast is not None
+        yield torch.no_grad() if is_kept else torch.inference_mode()
+        if options.autocast is not None:
             yield torch.autocast("cuda", dtype=TORCH_DTYPES[options.autocast])
-        else:
-            yield torch.inference_mode()
 
     def _encode(self) -> torch.Tensor:
         return latents_of(self.module.encode(self.inputs[0]))  # type: ignore[operator]

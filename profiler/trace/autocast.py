@@ -4,9 +4,15 @@ The lists and policies are those of ATen/autocast_mode.h in torch 2.13. A weight
 context ends, if it is an fp32 leaf that requires a gradient, as parameters do unless somebody switched it off.
 """
 
-from typing import Any
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, Protocol
+from unittest.mock import patch
 
 import torch
+
+from profiler.data.stack import Stack
+from profiler.errors import ModelError
 
 LOWER = frozenset(
     """_convolution conv1d conv2d conv3d conv_tbc conv_transpose1d conv_transpose2d conv_transpose3d convolution prelu addmm
@@ -83,6 +89,47 @@ class Autocast:
             return torch.float32 if value.dtype == torch.float32 else self.dtype
         items = value.values() if isinstance(value, dict) else value if isinstance(value, (tuple, list)) else ()
         return torch.float32 if any(self._widest(item) == torch.float32 for item in items) else self.dtype
+
+
+class Caster(Protocol):
+    """Who casts: `casts` is what the innermost `torch.autocast` asks for, None outside of one and where it is off."""
+
+    stack: Stack
+    casts: Autocast | None
+
+
+@contextmanager
+def heard_by(trace: Caster) -> Iterator[None]:
+    """Whatever enters `torch.autocast` meanwhile, for the card or for the device of its tensors, is what `trace` casts.
+
+    Kept casts are given back as the outermost context ends. Raises ModelError for one on a CPU, whose lists are others.
+    """
+    context, kept = torch.amp.autocast_mode.autocast, dict[torch.dtype, Autocast]()
+    make, card = context.__init__, trace.stack.device == "cuda"
+
+    def made(one: Any, device_type: str, *args: Any, **rest: Any) -> None:
+        # torch without a card switches it off, and knows no autocast of `meta`.
+        with patch.multiple(torch.cuda, is_available=lambda: card, is_bf16_supported=lambda *_: True):
+            make(one, trace.stack.device if device_type == "meta" else device_type, *args, **rest)
+
+    def changes(usual: Any) -> Any:
+        def change(one: Any, *why: Any) -> Any:
+            result, dtype = usual(one, *why), torch.get_autocast_dtype("cuda")
+            if not card and torch.is_autocast_enabled("cpu"):
+                raise ModelError("autocast: only CUDA's casts are modelled; the CPU casts other operations")
+            casts = kept.setdefault(dtype, Autocast(dtype, grads=trace.stack.torch_release >= (2, 11, 0)))
+            trace.casts = casts if card and torch.is_autocast_enabled("cuda") else None
+            return result
+
+        return change
+
+    with ExitStack() as patches:
+        ways = {"__init__": made} | {name: changes(getattr(context, name)) for name in ("__enter__", "__exit__")}
+        for name, way in ways.items():
+            patches.enter_context(patch.object(context, name, way))
+        clear = patch.object(torch, "clear_autocast_cache", lambda: list(map(Autocast.clear, kept.values())))
+        patches.enter_context(clear)
+        yield
 
 
 def _castable(value: Any) -> bool:

@@ -13,11 +13,10 @@ from torch.nn.attention import flex_attention as flex
 
 @contextlib.contextmanager
 def as_on_a_device() -> Iterator[None]:
-    """Literals keep their data, autocast that changes nothing is allowed, flex attention runs as it does uncompiled."""
+    """Literals keep their data, flex attention runs as it does uncompiled."""
     with (
         patch.object(torch, "tensor", _with_data(torch.tensor)),
         patch.object(torch, "as_tensor", _with_data(torch.as_tensor)),
-        patch.object(torch, "autocast", _autocast(torch.autocast)),
         patch.object(flex, "flex_attention", _flex_attention),
     ):
         yield
@@ -34,17 +33,6 @@ def _with_data(make: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]
         )
 
     return on_host
-
-
-def _autocast(autocast: Any) -> Callable[..., Any]:
-    """`meta` knows no autocast; one that is off, or to fp32 around tensors that are fp32, changes nothing."""
-
-    def on_meta(device_type: str, dtype: torch.dtype | None = None, enabled: bool = True, **rest: Any) -> Any:
-        if device_type == "meta" and (not enabled or dtype is torch.float32):
-            return contextlib.nullcontext()
-        return autocast(device_type, dtype=dtype, enabled=enabled, **rest)
-
-    return on_meta
 
 
 def _flex_attention(

@@ -8,21 +8,19 @@ from torch import nn
 
 from profiler.data.spans import Mark
 from profiler.data.stack import Stack
-from profiler.trace.autocast import Autocast
 from profiler.trace.trace import Trace
 
 WORDS = {"model": "load", "cold": "first call", "warm": "second call"}  # for a reader
 
 
 class PartsTrace(Trace):
-    """A trace whose `marks` say when which component ran; `tell` hears which one does. `casts` are a call's own autocast."""
+    """A trace whose `marks` say when which component ran; `tell` hears which one does."""
 
     def __init__(self, stack: Stack, *, tell: Callable[[str], None] = lambda _: None, **rest: Any) -> None:
         super().__init__(stack, **rest)
         self._tell, self._phase = tell, ""
         self.marks: list[Mark] = []
         self._parts: list[tuple[str, int]] = []
-        self.casts: Autocast | None = None
 
     @property
     def running(self) -> str:
@@ -59,10 +57,6 @@ class PartsTrace(Trace):
         super().leave()
         if len(self._path) == 1:
             self._end_part()
-
-    def call(self, module: nn.Module, *rest: Any) -> Any:
-        """As the trace's, but that what autocast kept before makes equal calls differ."""
-        return super().call(module, *rest) if self.casts is None else rest[0]()
 
     def _end_part(self) -> None:
         name, start = self._parts.pop()

@@ -18,7 +18,6 @@ from torch.utils._python_dispatch import _disable_current_modes
 from profiler.allocator.host import Host
 from profiler.allocator.settings import settings_of
 from profiler.data.stack import Stack
-from profiler.kernels.prices import Price
 from profiler.stages.phases import Runnable
 from profiler.trace.crossing import BETWEEN, INDEXED, TO, Places, passes_as_copy, tensors_in
 from profiler.trace.known_values import LIMIT, aten, is_real, true_device
@@ -58,6 +57,11 @@ class PlacedTrace(PartsTrace):
     def device(self) -> torch.device:
         """Where everything is made: on the card."""
         return CARD
+
+    @property
+    def on_device(self) -> bool:
+        """Whether the operation that runs now puts its result on the card."""
+        return self._place == CARD
 
     def where(self, tensor: torch.Tensor) -> torch.device:
         """The device of `tensor`, as code outside of an operation sees it."""
@@ -119,25 +123,11 @@ class PlacedTrace(PartsTrace):
         """As the trace's, of tensors without data too. A list by which is indexed becomes a tensor that nobody has noted."""
         return super().is_on_host(tensor) or self._place_of(tensor) != CARD
 
-    def borrow(self, size: int, price: Price | None = None) -> list[int]:
-        """As the trace's. What an operation borrows on the host is not the card's."""
-        return super().borrow(size, price) if self._place == CARD else []
-
-    def take(self, price: Price) -> list[int]:
-        """As `borrow`."""
-        return super().take(price) if self._place == CARD else []
-
-    def keep_gemm_workspace(self, with_bias: bool) -> None:
-        """As `borrow`: a product on the host needs none, so the card's first is still to come."""
-        if self._place == CARD:
-            super().keep_gemm_workspace(with_bias)
-
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         before = self._within, self._place
         kwargs = kwargs or {}
         try:
             self._place = self._place_for(func, args, kwargs)
-            self.autocast = self.casts if self._place == CARD else None
             self._within = True
             if func in TO:
                 return self._to(func, args, kwargs, asked=not before[0])

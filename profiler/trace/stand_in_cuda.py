@@ -9,8 +9,6 @@ from unittest.mock import patch
 import numpy as np
 import torch
 
-from profiler.data.stack import Stack
-from profiler.trace.autocast import Autocast
 from profiler.trace.known_values import is_real
 
 Base: Any = torch._C.TensorBase
@@ -18,11 +16,9 @@ STREAMS = 32  # that torch makes of a device; the next one asked for is the firs
 
 
 class Mover(Protocol):
-    """Who knows where tensors lie, and hears what is done to them. `queue`: the current stream; `casts`: autocast's."""
+    """Who knows where tensors lie, and hears what is done to them. `queue`: the current stream."""
 
     queue: int
-    casts: Autocast | None
-    stack: Stack
 
     def where(self, tensor: torch.Tensor) -> torch.device: ...
     def pinned(self, tensor: torch.Tensor) -> torch.Tensor: ...
@@ -119,29 +115,11 @@ def stand_in_cuda(trace: Mover) -> Iterator[None]:
         "default_stream": lambda *_: Stream(0),
     }
     with ExitStack() as patches:
-        places = ((torch.cuda, cuda), (torch.Tensor, _of_tensors(trace)), *_of_autocast(trace))
+        places = ((torch.cuda, cuda), (torch.Tensor, _of_tensors(trace)))
         for place, names in ((torch, {"Generator": Generator}), *places):
             for name, stand_in in names.items():
                 patches.enter_context(patch.object(place, name, stand_in))
         yield
-
-
-def _of_autocast(trace: Mover) -> Iterator[tuple[Any, dict[str, Any]]]:
-    """In `torch.autocast` no dispatch key casts what is on `meta`: the trace does, and keeps it until the outermost ends."""
-    kept: dict[torch.dtype, Autocast] = {}
-
-    def heard(usual: Any) -> Any:
-        def change(context: Any, *why: Any) -> Any:
-            result, dtype = usual(context, *why), torch.get_autocast_dtype("cuda")
-            casts = kept.setdefault(dtype, Autocast(dtype, grads=trace.stack.torch_release >= (2, 11, 0)))
-            trace.casts = casts if torch.is_autocast_enabled("cuda") else None
-            return result
-
-        return change
-
-    autocast = torch.amp.autocast_mode.autocast
-    yield autocast, {name: heard(getattr(autocast, name)) for name in ("__enter__", "__exit__")}
-    yield torch, {"clear_autocast_cache": lambda: list(map(Autocast.clear, kept.values()))}
 
 
 def _of_tensors(trace: Mover) -> dict[str, Any]:

@@ -12,10 +12,9 @@ import torch
 from torch import nn
 
 from profiler.data.stack import Stack
-from profiler.models.build import TORCH_DTYPES
 from profiler.stages.phases import Runnable
 from profiler.trace.attention import stand_ins
-from profiler.trace.autocast import Autocast
+from profiler.trace.autocast import Autocast, heard_by
 from profiler.trace.known_values import is_real
 from profiler.trace.meta_as_device import as_on_a_device
 from profiler.trace.repeated_calls import Repeats, is_looked_at
@@ -37,36 +36,30 @@ class Trace(Tracing):
 
     def __init__(self, stack: Stack, device_type: str = "meta", *, repeats: bool = True, slots: bool = False) -> None:
         super().__init__(stack, device_type, slots)
-        self.autocast: Autocast | None = None
+        self.casts: Autocast | None = None
         self.rules = CUDA_RULES if stack.device == "cuda" else CPU_RULES
         self._casting = False
         self._repeats = Repeats(self) if repeats else None
 
     def loaded(self, run: Runnable) -> None:
         """Take over the options that change which kernels run."""
-        options = run.asked
-        self.benchmark = options.benchmark
-        if options.autocast is not None:
-            grads = self.stack.torch_release >= (2, 11, 0)
-            self.autocast = Autocast(TORCH_DTYPES[options.autocast], grads=grads)
-        if self.autocast is not None or self.benchmark:
-            self._repeats = None  # what was kept or timed before makes equal calls differ
+        self.benchmark = run.asked.benchmark
+        if self.benchmark:
+            self._repeats = None  # what was timed before makes equal calls differ
 
     @contextmanager
     def during(self, phase: str, term: str, module: nn.Module | None = None) -> Iterator[None]:
-        """As the observer's, with torch as it is on a device; what `module` calls and has called before is copied.
-
-        The stage's autocast context ends with the phase.
-        """
+        """As the observer's, with torch as it is on a device; what `module` calls and has called before is copied."""
         self._root = module
         blending = self._repeats.blending(module) if self._repeats and module else nullcontext()
         usual = torch.Tensor.__setitem__
         set_item = self._set_item(usual) if self.stack.device == "cuda" else usual
         numbers = patch.object(torch.Tensor, "__setitem__", set_item)
-        with as_on_a_device(), numbers, stand_ins(self._calling), super().during(phase, term, module), blending:
+        with (
+            as_on_a_device(), numbers, stand_ins(self._calling), heard_by(self),
+            super().during(phase, term, module), blending,
+        ):  # fmt: skip
             yield
-        if self.autocast is not None:
-            self.autocast.clear()
 
     def _set_item(self, usual: Callable[..., None]) -> Callable[..., None]:
         """`x[where] = value`: a number stays on the host, and a device takes no memory to fill a view or a mask with it.
@@ -93,9 +86,13 @@ class Trace(Tracing):
         self.cache_emptied_at.add(len(self.events))
 
     def call(self, module: nn.Module, function: Callable[[], Any], args: Any, kwargs: Any) -> Any:
-        """Run the call of a module, or copy an equal one if such a module is looked at."""
+        """Run the call of a module, or copy an equal one if such a module is looked at.
+
+        What autocast keeps makes equal calls differ.
+        """
         if (
             self._repeats is None
+            or self.casts is not None
             or torch.is_grad_enabled()
             or module is self._root
             or not is_looked_at(module, self.path)
@@ -104,14 +101,14 @@ class Trace(Tracing):
         return self._repeats.run(module, function, args, kwargs)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        policy = self.autocast.policy(func) if self.autocast is not None and not self._casting else None
-        if policy is None:
+        casts = self.casts if self.on_device and not self._casting else None
+        policy = None if casts is None else casts.policy(func)
+        if casts is None or policy is None:
             return super().__torch_dispatch__(func, types, args, kwargs)
-        assert self.autocast is not None
         self._casting = True  # an op that autocast has seen runs as it is, and so do the ops that it is made of
         try:
             with self:
-                args, kwargs = self.autocast.cast(policy, args, kwargs or {})
+                args, kwargs = casts.cast(policy, args, kwargs or {})
             return super().__torch_dispatch__(func, types, args, kwargs)
         finally:
             self._casting = False

@@ -77,9 +77,14 @@ class Tracing(Observer):
         """Whether a card has to fetch `tensor` before it reads it."""
         return self.stack.device == "cuda" and is_real(tensor)
 
+    @property
+    def on_device(self) -> bool:
+        """Whether what runs now runs there: what it borrows on the host is not the card's."""
+        return True
+
     def borrow(self, size: int, price: Price | None = None) -> list[int]:
         """Take `size` bytes until `give_back`; nothing for 0, but the slot of a `price`."""
-        if not size and not price:
+        if not (size or price) or not self.on_device:
             return []
         number = self.allocate(size, (size,), "byte", "workspace")
         self.blocks[number].price = price
@@ -98,7 +103,7 @@ class Tracing(Observer):
 
     def take(self, price: Price) -> list[int]:
         """Take what a call borrows until `give_back`. In a recording one slot stands for all of it."""
-        if self.slots:
+        if self.slots or not self.on_device:
             return self.borrow(0, price)
         taken: list[int] = []
         for size in self.prices.sizes(price):
@@ -114,7 +119,7 @@ class Tracing(Observer):
 
     def keep_gemm_workspace(self, with_bias: bool) -> None:
         """The first product of its kind takes a workspace, after its output, which the library keeps (`kernels/gemm.py`)."""
-        if self.stack.device != "cuda":
+        if self.stack.device != "cuda" or not self.on_device:
             return
         passing = self.take(Price(Product(with_bias, passing=True))) if gives_back(self.stack) else []
         if with_bias not in self._products:

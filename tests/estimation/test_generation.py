@@ -177,6 +177,21 @@ def test_autocast_of_a_calls_own_casts_what_it_casts_on_a_card() -> None:
         found(False)
 
 
+def test_what_is_compiled_is_estimated_as_it_runs_uncompiled_and_the_answer_says_so() -> None:
+    pipe, call = PIPELINES["flux"]()
+    plain = profiler.estimate_call(pipe, inputs=call, gpu="rtx-4090")
+    assert "compile" not in plain.notes
+    pipe.transformer.transformer_blocks[0].compile()
+    in_place = profiler.estimate_call(pipe, inputs=call, gpu="rtx-4090")
+    pipe.transformer = torch.compile(pipe.transformer, fullgraph=True)
+    for found in (in_place, profiler.estimate_call(pipe, inputs=call, gpu="rtx-4090")):
+        assert found.notes["compile"].startswith("torch.compile is not covered")
+        assert peaks_of(found) == peaks_of(plain)
+    function = torch.compile(lambda x: x @ x)
+    product = profiler.estimate_call(function, modules=pipe.vae, inputs=[torch.empty(8, 8)], gpu="rtx-4090")
+    assert "compile" in product.notes
+
+
 def test_a_call_may_show_its_tensors() -> None:
     shown = []
 

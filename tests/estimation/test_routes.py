@@ -10,9 +10,8 @@ import profiler
 from profiler.data.records import Estimate
 from profiler.data.stack import Stack
 from profiler.data.workload import MemoryOptions, StageName
-from profiler.errors import UserError
+from profiler.errors import ModelError, UserError
 from profiler.machine.cards import assumed_stack, find_gpu
-from profiler.trace.autocast import Autocast
 from profiler.trace.trace import Trace
 
 IMAGE = str(Path(__file__).parent.parent / "models" / "tiny-image.yaml")
@@ -24,8 +23,7 @@ def on_h200(stage: StageName, model: str = IMAGE, **options: object) -> Estimate
 
 def traced(module: nn.Module, x: torch.Tensor, *, calls: int = 1) -> Trace:
     trace = Trace(assumed_stack(find_gpu("h200")))
-    trace.autocast = Autocast(torch.bfloat16)
-    with trace.during("cold", "activations"), torch.inference_mode():
+    with trace.during("cold", "activations"), torch.inference_mode(), torch.autocast("meta", torch.bfloat16):
         for _ in range(calls):
             module(x)
     return trace
@@ -64,6 +62,40 @@ def test_autocast_normalises_in_32_bit_and_sums_into_it() -> None:
     assert [b.dtype for b in summed.blocks] == ["float32", "float32"]  # the input cast, and the result
     added = traced(nn.ReLU(), x)
     assert [b.dtype for b in added.blocks] == ["bfloat16"]  # not on any list: as it is
+
+
+class Casting(nn.Module):
+    """A layer in fp16, one within as it is, one in bf16: by the device of its input, as models write it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(64, 64), nn.Linear(64, 64)
+
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        with torch.autocast(x.device.type, torch.float16):
+            low = self.first(x)
+            with torch.autocast(device_type=x.device.type, enabled=False):
+                same = self.last(low.float())
+        with torch.amp.autocast("cuda", enabled=False), torch.autocast("cuda", torch.bfloat16):
+            return [low, same, self.last(x)]
+
+
+def test_a_module_may_cast_by_itself() -> None:
+    """As in dry CUDA (torch 2.13.0, an RTX 4090's record, 2026-11-28), in inference mode and under no_grad."""
+    stack = assumed_stack(find_gpu("rtx-4090"), "2.13.0")
+    found = profiler.estimate_call(Casting(), inputs=[torch.empty(512, 64)], stack=stack)
+    assert found.peak.allocated_bytes == found.warm.allocated_bytes == 9_020_928
+
+
+def test_a_cast_on_a_cpu_is_refused() -> None:
+    def cast(x: torch.Tensor) -> torch.Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            return x @ x
+
+    with pytest.raises(ModelError, match="autocast: only CUDA's casts are modelled"):
+        profiler.estimate_call(
+            cast, modules=nn.Linear(2, 2), inputs=[torch.empty(8, 8)], stack=Stack(device="cpu", torch="2.13.0")
+        )
 
 
 def test_a_model_under_autocast_takes_less_than_in_32_bit() -> None:
