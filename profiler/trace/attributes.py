@@ -48,12 +48,13 @@ class Attributes:
         self._is_tensor = [isinstance(value, torch.Tensor) for value in there]
         self._is_other = [not is_tensor for is_tensor in self._is_tensor]
         self._others = [*compress(there, self._is_other)]
-        self._blocks = [*map(self._story.number_of, compress(there, self._is_tensor))]
+        self._tensors = [*map(self._told_of, compress(there, self._is_tensor))]
         self._lengths = [*map(len, self.views)]
         return self
 
     def unchanged(self) -> bool:
-        """Whether each dict, list and set holds the same objects as when they were kept, in the same blocks."""
+        """Whether each dict, list and set holds the same objects as when they were kept, in the same blocks, as far as is
+        known with the same content."""
         if any(self._empty) or [*map(len, self.views)] != self._lengths:
             return False
         there = [*chain.from_iterable(self.views)]
@@ -61,8 +62,11 @@ class Attributes:
         return (
             all(map(is_, compress(there, self._is_other), self._others))
             and all(isinstance(value, torch.Tensor) for value in tensors)
-            and [*map(self._story.number_of, tensors)] == self._blocks
+            and [*map(self._told_of, tensors)] == self._tensors
         )
+
+    def _told_of(self, tensor: torch.Tensor) -> tuple[int | None, int | None]:
+        return self._story.number_of(tensor), self._story.values.digest(tensor)
 
     def __hash__(self) -> int:
         return self._hash
@@ -94,7 +98,8 @@ def _read_attributes(story: Tracing, todo: list[Any], empty: list[Any]) -> Hasha
             elif isinstance(value, torch.Tensor):
                 block = _weight(story, value)  # off the card two are one where they are one object: moved as one
                 number = weights.setdefault(("object", id(value)) if block is None else block, len(weights))
-                found.append((number, value.dtype, value.device, value.shape, value.stride(), value.storage_offset()))
+                layout = value.dtype, value.device, value.shape, value.stride(), value.storage_offset()
+                found.append((number, *layout, story.values.digest(value)))
             elif type(value).__name__ == "PrefixedDataset":  # accelerate's: of the weights of all, those of one module
                 if id(value.dataset) not in prefixed:
                     prefixed[id(value.dataset)] = _by_prefix(value.dataset)
@@ -155,9 +160,9 @@ def _code_of(function: Any) -> Any:
 
 
 def _weight(story: Tracing, value: torch.Tensor) -> int | None:
-    """The block of a weight; None where it waits off the card. Raises Unrepeatable for any other tensor, or a known one."""
+    """The block of a weight; None where it waits off the card. Raises Unrepeatable for any other tensor."""
     block = story.number_of(value)
     waits = value.device.type in ("cpu", "meta") and true_device(value).type == "meta"
-    if story.values.knows(value) or not (waits if block is None else story.blocks[block].term == "weights"):
+    if not (waits if block is None else story.blocks[block].term == "weights"):
         raise Unrepeatable
     return block

@@ -89,3 +89,21 @@ def test_weights_of_a_layer_that_is_copied_from_another_component_are_its_own(ho
     assert told(copied) == told(whole)
     assert {"transformer", "transformer_2"} <= set(copied.owners.values())
     assert few < many * 0.49
+
+
+@pytest.mark.parametrize("counts", [False, True])
+def test_a_table_whose_content_is_known_has_to_hold_what_it_held(counts: bool) -> None:
+    """Wan's and LTX's rotary tables are computed as the model is made; a counter of calls is another each time."""
+
+    def count(module: Any, _: Any) -> None:
+        module.table.add_(1)
+
+    def change(pipe: Any) -> None:
+        pipe.transformer.register_buffer("table", torch.arange(16.0))
+        if counts:
+            pipe.transformer.register_forward_pre_hook(count)
+
+    found = [traced("wan", "leaf and stream", repeats=repeats, change=change) for repeats in (True, False)]
+    (copied, few), (whole, many) = found
+    assert told(copied) == told(whole)
+    assert (few < many * 0.49) is not counts
