@@ -28,6 +28,8 @@ from profiler.trace.trace import Trace
 
 Run = TypeVar("Run", bound=Runnable)
 Tracer = Callable[..., Trace]
+Kept = dict[Any, list[Any]]  # by what was traced; each has its `trace`
+KEPT_EVENTS = 1_000_000  # of traces: some hundred MB
 logger = logging.getLogger(__name__)
 # Ops that go to cuSOLVER or cuFFT, which tell their work areas on a card alone.
 LIBRARIES = (
@@ -66,7 +68,7 @@ class Watched(Generic[Run]):
 def estimate(workload: Workload, spec: ModelSpec, stack: Stack, **how: Any) -> Estimate:
     """Estimate `workload` of `spec` on `stack`. `context_bytes` is what CUDA takes outside the allocator, if known.
 
-    `traced` keeps the last trace: asked the same of other segments, it is replayed.
+    `traced` keeps the last traces: asked the same of other segments, one is replayed.
     Raises UserError for a size or option that the model does not allow, ModelError where the model cannot be traced.
     """
     return estimate_with_events(workload, spec, stack, **how)[0]
@@ -74,7 +76,7 @@ def estimate(workload: Workload, spec: ModelSpec, stack: Stack, **how: Any) -> E
 
 def estimate_with_events(
     workload: Workload, spec: ModelSpec, stack: Stack, *, context_bytes: int | None = None,
-    traced: dict[Any, Any] | None = None,
+    traced: Kept | None = None,
 ) -> tuple[Estimate, Trace]:  # fmt: skip
     """The same, and the events that it was read from."""
     workload.check_device(stack.device)
@@ -114,14 +116,20 @@ def trace_stage(workload: Workload, spec: ModelSpec, stack: Stack, kind: Tracer 
     return trace_run(lambda: Stage(workload, spec), stack, workload.key, kind)
 
 
-def _kept(traced: dict[Any, Any], workload: Workload, spec: ModelSpec, stack: Stack) -> Watched[Stage]:
-    """The one trace in `traced`, made anew where it is of something else than of other segments."""
+def _kept(traced: Kept, workload: Workload, spec: ModelSpec, stack: Stack) -> Watched[Stage]:
+    """The trace in `traced` of the same question but for how segments grow, made where there is none."""
     kept_as = workload, spec.digest, repr(stack.of_any_segments)
     if kept_as not in traced:
-        traced.clear()
-        traced[kept_as] = trace_stage(workload, spec, stack)
-    found: Watched[Stage] = traced[kept_as]
+        traced[kept_as] = [trace_stage(workload, spec, stack)]
+        forget(traced)
+    found: Watched[Stage] = traced[kept_as][0]
     return found
+
+
+def forget(traced: Kept) -> None:
+    """Let the oldest go while there are more events than `KEPT_EVENTS`, but not the newest."""
+    while len(traced) > 1 and sum(len(one.trace.events) for ones in traced.values() for one in ones) > KEPT_EVENTS:
+        del traced[next(iter(traced))]
 
 
 def trace_run(make: Callable[[], Run], stack: Stack, what: str, kind: Tracer = Trace) -> Watched[Run]:

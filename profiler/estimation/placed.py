@@ -16,7 +16,7 @@ from profiler.data.stack import Stack
 from profiler.data.workload import CAST, DtypeName, MemoryOptions, Placement, Workload
 from profiler.errors import MODEL_FAILURES, LatentmeterError, ModelError, UserError, first_line
 from profiler.estimation.answer import answer, closed_form
-from profiler.estimation.estimator import Watched, trace_calls
+from profiler.estimation.estimator import Watched, forget, trace_calls
 from profiler.estimation.priced import Priced, priced
 from profiler.kernels.prices import Elsewhere
 from profiler.machine.environment import check_settings
@@ -31,7 +31,6 @@ from profiler.trace.placed import PlacedTrace
 Tell = Callable[[str], None]
 Found = TypeVar("Found")
 APART = ("same device", "expected device", "out of meta tensor")  # what torch says of tensors in two places
-KEPT_EVENTS = 1_000_000  # of traces: some hundred MB
 CHECKED = "taken to find nothing: it would make a black picture of what it finds"
 WAITS = "blocks wait until the card is done with them, here no time: reserved bytes differ a little from run to run"
 
@@ -75,15 +74,9 @@ def ask_traced(
         with suppress(Elsewhere):  # a buffer that no price says
             one = trace_generation(ready.placed(placement), stack, tell=tell, kind=kind, slots=True)
             traced[kept_as] = [*traced.pop(kept_as, ()), replace(one, ready=ready)][-2:]
-            _forget(traced)
+            forget(traced)
             return ask(one)
     return ask(trace_generation(ready.placed(placement), stack, tell=tell, kind=kind))
-
-
-def _forget(traced: "Traces") -> None:
-    """Let the oldest go while there are more events than `KEPT_EVENTS`, but not the newest."""
-    while len(traced) > 1 and sum(len(one.trace.events) for ones in traced.values() for one in ones) > KEPT_EVENTS:
-        del traced[next(iter(traced))]
 
 
 def _without_card(stack: Stack) -> Stack:

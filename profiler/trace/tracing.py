@@ -117,6 +117,10 @@ class Tracing(Observer):
         """Take a copy of `x` until `give_back`."""
         return self.take(Price(Elements(tuple(x.shape), x.element_size())))
 
+    def take_ordered(self, x: torch.Tensor, layout: torch.memory_format = torch.contiguous_format) -> list[int]:
+        """Take the copy that a kernel makes of `x` where it does not lie in `layout`, until `give_back`."""
+        return [] if x.is_contiguous(memory_format=layout) else self.take_copy(x)
+
     def keep_gemm_workspace(self, with_bias: bool) -> None:
         """The first product of its kind takes a workspace, after its output, which the library keeps (`kernels/gemm.py`)."""
         if self.stack.device != "cuda" or not self.on_device:

@@ -31,8 +31,7 @@ def softmax(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[str, 
         return composed(trace, func, args, kwargs)
     y = torch.empty_like(x, dtype=dtype, memory_format=torch.contiguous_format)
     trace.track(y)
-    if not x.is_contiguous():
-        trace.give_back(trace.take_copy(x))
+    trace.give_back(trace.take_ordered(x))
     return y
 
 
@@ -54,7 +53,7 @@ def roll(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any
         if len(dims) > 1:
             first = func(x, shifts[:1], dims[:1])
             return func(first, shifts[1:], dims[1:])
-    taken = [] if x.is_contiguous() else trace.take_copy(x)
+    taken = trace.take_ordered(x)
     y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
     trace.track(y)
     trace.give_back(taken)

@@ -56,7 +56,7 @@ def columns(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[str, 
         y = torch.empty(x.numel(), dtype=x.dtype, device=x.device).as_strided(y.shape, y.stride())
         trace.track(y)
     born = [] if fits else trace.take_copy(x)
-    ordered = [] if x.is_contiguous() else trace.take_copy(x)
+    ordered = trace.take_ordered(x)
     trace.track(y)
     trace.give_back(born)
     trace.give_back(ordered)

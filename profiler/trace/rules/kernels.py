@@ -164,8 +164,7 @@ def _upsample_nearest(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: 
     trace.track(y)
     if suggest_memory_format(x) == torch.channels_last and x.shape[1] >= 4 and func not in SMOOTHED:
         return y
-    copies = [t for t in (y, x) if not t.is_contiguous()]
-    trace.give_back([number for t in copies for number in trace.take_copy(t)])
+    trace.give_back(trace.take_ordered(y) + trace.take_ordered(x))
     return y
 
 
@@ -175,8 +174,7 @@ def _copies_input(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict
     y = trace.infer(func, args, kwargs)
     trace.track(y)
     layout = suggest_memory_format(x) if func in POOLS else torch.contiguous_format
-    if not x.is_contiguous(memory_format=layout):
-        trace.give_back(trace.take_copy(x))
+    trace.give_back(trace.take_ordered(x, layout))
     return y
 
 
@@ -184,7 +182,7 @@ def _orders_input(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict
     """An input that is not in order is copied before the output is made (AdaptiveAveragePooling.cu)."""
     x = args[0]
     layout = suggest_memory_format(x) if x.dim() == 4 else torch.contiguous_format
-    taken = [] if x.is_contiguous(memory_format=layout) else trace.take_copy(x)
+    taken = trace.take_ordered(x, layout)
     y = trace.infer(func, args, kwargs)
     trace.track(y)
     trace.give_back(taken)

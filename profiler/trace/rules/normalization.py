@@ -39,7 +39,7 @@ def layer_norm(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[st
     """The kernel wants contiguous rows and keeps fp32 mean and reciprocal deviation of each."""
     x, normalized, weight, bias, _ = args
     check_dtypes(func, x, weight, bias)
-    taken = [] if x.is_contiguous() else trace.take_copy(x)
+    taken = trace.take_ordered(x)
     y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
     rows = (*x.shape[: x.dim() - len(normalized)], *[1] * len(normalized))
     statistics = [torch.empty(rows, dtype=torch.float32, device=x.device) for _ in range(2)]
@@ -54,7 +54,7 @@ def rms_norm(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[str,
     if trace.stack.torch_release < (2, 9, 0) or (weight is not None and weight.dtype != x.dtype):
         return composed(trace, func, args, kwargs)
     rows = x.numel() // max(1, torch.Size(normalized).numel())
-    taken = [] if x.is_contiguous() else trace.take_copy(x)
+    taken = trace.take_ordered(x)
     y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
     trace.track(y)
     trace.give_back(taken + trace.borrow(rows * 4))
@@ -70,7 +70,7 @@ def batch_norm(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[st
     if not (is_given and is_taken and with_cudnn):
         return composed(trace, func, args, kwargs)
     layout = suggest_memory_format(x)
-    taken = [] if x.is_contiguous(memory_format=layout) else trace.take_copy(x)
+    taken = trace.take_ordered(x, layout)
     y = torch.empty(x.shape, dtype=x.dtype, device=x.device, memory_format=layout)
     trace.track(y)
     trace.give_back(taken)

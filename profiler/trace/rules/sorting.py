@@ -127,7 +127,7 @@ def running(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dict[str, 
     if x.dtype != y.dtype:
         x = torch.empty_like(x, dtype=y.dtype)
         taken += trace.take_copy(x)
-    taken += [] if x.is_contiguous() else trace.take_copy(x)
+    taken += trace.take_ordered(x)
     if x.numel() == x.shape[args[1]]:
         for begin in range(0, x.numel(), MOST_SCANNED):
             first = trace.borrow(x.element_size()) if begin else []

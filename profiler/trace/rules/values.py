@@ -153,9 +153,9 @@ def masked_scatter(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dic
         trace.track(x)
     mask = mask.expand(x.shape)
     taken = trace.borrow(8 * x.numel())
-    taken += [] if mask.is_contiguous() else trace.take_copy(mask)
+    taken += trace.take_ordered(mask)
     summed = trace.borrow(scan_bytes(x.numel(), 8, trace.by_card()))
-    trace.give_back(summed + ([] if source.is_contiguous() else trace.take_copy(source)))
+    trace.give_back(summed + trace.take_ordered(source))
     trace.give_back(taken)
     return x
 
