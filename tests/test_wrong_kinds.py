@@ -11,9 +11,10 @@ import yaml
 
 import profiler
 from profiler.data.stack import Stack
-from profiler.data.workload import GenerationOptions
+from profiler.data.workload import GenerationOptions, History, Placement
 from profiler.errors import UserError
 from profiler.machine.cards import GPUS, assumed_stack, find_gpu
+from profiler.stages.call import root_of
 
 NET = torch.nn.Linear(4, 4)
 X = torch.empty(1, 4)
@@ -43,6 +44,25 @@ def test_of_an_estimate(given: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError) as told:
         profiler.estimate("sd1.5", **given)
     assert message in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Placement(offload="group-leaf", stream="yes"), "stream: expected a bool, such as True, got str 'yes'"),
+        (lambda: History(empty_cache=1), "empty_cache: expected a bool"),
+        (lambda: History(sizes=81), r"history: expected \(frames, height, width\) of positive integers, got 81"),
+        (lambda: History(sizes=(81, 480, 832)), "history: .* got 81"),
+    ],
+)
+def test_of_what_is_made_beforehand(make: Callable[[], Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        make()
+
+
+def test_of_modules_that_are_none() -> None:
+    with pytest.raises(UserError, match=r"modules: .*int.*: give a module, several, or several by name"):
+        root_of([NET, 3])
 
 
 @pytest.mark.parametrize(

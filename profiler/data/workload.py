@@ -114,6 +114,8 @@ class Placement:
     def __post_init__(self) -> None:
         if self.offload not in OFFLOADS:
             raise UserError(f"offload: no placement {self.offload!r}; one of {', '.join(OFFLOADS)}")
+        for name in ("stream", "record_stream", "low_cpu_mem"):
+            check_kind(name, getattr(self, name), bool, "True")
         if self.stream and not self.offload.startswith("group"):
             raise UserError(f"stream: {self.offload} offload uses none; it goes with group-block and group-leaf")
         for name in ("record_stream", "low_cpu_mem"):
@@ -182,8 +184,10 @@ class History:
     device_map: bool = False
 
     def __post_init__(self) -> None:
-        for size in self.sizes:
-            if len(size) != 3 or not all(map(is_size, size)):
+        for name in ("empty_cache", "device_map"):
+            check_kind(name, getattr(self, name), bool, "True")
+        for size in self.sizes if isinstance(self.sizes, (tuple, list)) else [self.sizes]:
+            if not isinstance(size, (tuple, list)) or len(size) != 3 or not all(map(is_size, size)):
                 raise UserError(f"history: expected (frames, height, width) of positive integers, got {size!r}")
 
     @property

@@ -94,10 +94,7 @@ def estimate_call(
         return estimate_with_events(run, target, context_bytes=context)[0]
     if placement is not None:
         raise UserError("placement: goes with a pipeline of diffusers, as `modules` or as the function")
-    try:
-        root = root_of(owner)
-    except (TypeError, KeyError) as error:
-        raise UserError(f"modules: {error}: give a module, several, or several by name") from error
+    root = root_of(owner)
     name = getattr(function, "__qualname__", type(function).__name__)
     with weights_kept(root):
         return estimate_run(lambda: Call(function, root, inputs), target, what=name, context_bytes=context)

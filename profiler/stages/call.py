@@ -70,10 +70,13 @@ def root_of(modules: Any) -> nn.Module:
     """
     if isinstance(modules, nn.Module):
         return modules
-    if isinstance(modules, Mapping):
-        return nn.ModuleDict(dict(modules))
-    if isinstance(modules, Sequence):
-        return nn.ModuleList(modules)
+    try:
+        if isinstance(modules, Mapping):
+            return nn.ModuleDict(dict(modules))
+        if isinstance(modules, Sequence):
+            return nn.ModuleList(modules)
+    except (TypeError, KeyError) as error:
+        raise UserError(f"modules: {error}: give a module, several, or several by name") from error
     raise UserError("modules: give the modules whose weights the call needs: one, several, or several by name")
 
 
