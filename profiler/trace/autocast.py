@@ -109,7 +109,7 @@ def heard_by(trace: Caster) -> Iterator[None]:
 
     def made(one: Any, device_type: str, *args: Any, **rest: Any) -> None:
         # torch without a card switches it off, and knows no autocast of `meta`.
-        with patch.multiple(torch.cuda, is_available=lambda: card, is_bf16_supported=lambda *_: True):
+        with patch.multiple(torch.cuda, is_available=lambda: card, is_bf16_supported=lambda *_, **__: True):
             make(one, trace.stack.device if device_type == "meta" else device_type, *args, **rest)
 
     def changes(usual: Any) -> Any:
