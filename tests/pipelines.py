@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pytest
 import torch
 
 from profiler.models.pipeline_spec import Part, PipelineSpec, catalog_pipeline
+
+if TYPE_CHECKING:
+    import pytest  # dry CUDA's environment, which runs these pipelines, has none
 
 Made = tuple[Any, dict[str, Any]]
 
@@ -174,7 +176,7 @@ def small_sd15(parameters: int | None, more: dict[str, Any] | None = None) -> Pi
     return spec.model_copy(update={"components": parts})
 
 
-def note_traces(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def note_traces(monkeypatch: "pytest.MonkeyPatch") -> list[str]:
     """The cards for which whole generations are traced from now on, each time anew."""
     from profiler.estimation.placed import trace_generation
 

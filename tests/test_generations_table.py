@@ -1,5 +1,8 @@
 """The table of whole generations: `scripts/generations`."""
 
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -76,3 +79,11 @@ def test_what_is_there_is_left_alone(tmp_path: Any, monkeypatch: pytest.MonkeyPa
     assert ran == ["sdxl", "sd1.5", "sdxl"]
     table = (tmp_path / "generations.md").read_text().splitlines()
     assert [line.split(" | ")[0] for line in table if line.startswith("| s")] == ["| sdxl", "| sd1.5"]
+
+
+def test_the_small_pipelines_are_made_where_pytest_is_not_installed() -> None:
+    """Dry CUDA's environment, which runs them, has what the project needs and no more."""
+    code = "import sys; sys.modules['pytest'] = None; import tests.pipelines"
+    root = Path(__file__).parent.parent
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
