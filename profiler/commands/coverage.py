@@ -4,17 +4,14 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 import profiler
 from profiler.commands.options import EXIT_FAILED, emit, force_option, json_option
 from profiler.commands.tables import console, print_table
+from profiler.evidence.coverage import Trial, summary
 from profiler.files.write import check_output, write_atomically
-
-if TYPE_CHECKING:
-    from profiler.evidence.coverage import Trial
 
 
 @click.command()
@@ -25,7 +22,6 @@ if TYPE_CHECKING:
 @json_option
 def coverage(classes: tuple[str, ...], gpu: str, out: Path | None, force: bool, as_json: bool) -> None:
     """Try every autoencoder and denoiser class of the installed diffusers."""
-    from profiler.evidence.coverage import summary
     from profiler.report.markdown import render_coverage
 
     if out is not None:
@@ -34,17 +30,17 @@ def coverage(classes: tuple[str, ...], gpu: str, out: Path | None, force: bool, 
     if out is not None:
         write_atomically(out, render_coverage(trials, summary(trials), gpu))
     data = {"summary": summary(trials), "trials": [asdict(trial) for trial in trials]}
-    emit(data, as_json, lambda _: show_coverage(trials, summary(trials)))
+    emit(data, as_json, lambda _: show_coverage(trials))
     sys.exit(EXIT_FAILED if any(trial.status == "failed" for trial in trials) else 0)
 
 
-def show_progress(done: int, total: int, trials: "Sequence[Trial]") -> None:
+def show_progress(done: int, total: int, trials: Sequence[Trial]) -> None:
     """A line a trial, on standard error."""
     for trial in trials:
         click.echo(f"[{done}/{total}] {trial.class_name} {trial.stage or ''} {trial.status}", err=True)
 
 
-def show_coverage(trials: "Sequence[Trial]", summary: str) -> None:
+def show_coverage(trials: Sequence[Trial]) -> None:
     """One row a stage, then the summary."""
     print_table(["class", "stage", "result", "case", "peak allocated", "remark"], [trial.cells for trial in trials])
-    console().print(summary)
+    console().print(summary(trials))
