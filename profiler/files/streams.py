@@ -8,7 +8,6 @@ from typing import IO
 
 from profiler.data.events import Block, Events, Stream
 from profiler.files.load import damage_told, read_bounded, read_record
-from profiler.files.write import write_atomically
 
 SCHEMA = 1
 COLUMNS = ("bytes", "op", "term", "phase", "shape", "dtype")
@@ -29,11 +28,6 @@ class Columns:
     events: list[int]
     ops: list[tuple[str, str]]
     cache_emptied_at: set[int] = field(default_factory=set)
-
-
-def write_stream(path: Path, found: Events) -> None:
-    """Write a stream as one file, whole or not at all."""
-    write_atomically(path, packed(found))
 
 
 def packed(found: Events) -> bytes:

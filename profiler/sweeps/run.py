@@ -18,7 +18,7 @@ from profiler.errors import LatentmeterError, UserError
 from profiler.estimation.calls import estimate_case
 from profiler.evidence.explain import reason_of
 from profiler.files.store import RunHeader, RunStore, file_stem
-from profiler.files.streams import write_stream
+from profiler.files.streams import packed
 from profiler.files.write import write_atomically
 from profiler.machine.cards import Gpu, assumed_stack
 from profiler.machine.environment import context_with, settings_here
@@ -227,7 +227,7 @@ def _measured(
     if outcome.events:
         write_atomically(store.event_path(case.workload, "measured"), outcome.events)
         if trace:
-            write_stream(store.event_path(case.workload, "estimated"), trace)
+            write_atomically(store.event_path(case.workload, "estimated"), packed(trace))
     if outcome.failure and outcome.status == "skipped" and notes:
         # torch says that no kernel can, the estimate says why
         outcome = replace(outcome, failure=replace(outcome.failure, message=notes["estimate"]))

@@ -10,7 +10,7 @@ from profiler.data.workload import Workload
 from profiler.diagnosis.sources import read_events
 from profiler.errors import UserError
 from profiler.files.store import RunHeader, RunStore
-from profiler.files.streams import write_stream
+from profiler.files.streams import packed
 from tests.report import records_factory as make
 
 HEADER = RunHeader(title="t", sweep={}, command="c", created="now", fingerprint="f", version="0")
@@ -26,7 +26,7 @@ def keep(directory: Path, *workloads: Workload) -> Path:
         store.append(replace(make.record(workload), measurement=make.measurement(workload)))
         path = store.event_path(workload, "measured")
         path.parent.mkdir(exist_ok=True)
-        write_stream(path, Stream([], [], []))
+        path.write_bytes(packed(Stream([], [], [])))
     return directory
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from profiler.estimation.estimator import estimate_with_events
 from profiler.evidence.explain import named, reason_of
 from profiler.files.store import open_run
-from profiler.files.streams import write_stream
+from profiler.files.streams import packed
 from profiler.models.find import find_model
 
 DRY = Path(__file__).parents[2] / "results" / "examples" / "dry-small"
@@ -22,7 +22,7 @@ def test_an_explanation_made_again_is_of_the_same_full_card(tmp_path: Path) -> N
     total = CONTEXT + record.measurement.peak.reserved_bytes - LACKING
     stack = replace(record.measurement.stack, device_total_bytes=total)
     estimate, events = estimate_with_events(record.workload, find_model("sd1.5"), stack, context_bytes=CONTEXT)
-    write_stream(store.event_path(record.workload, "estimated"), events)
+    store.event_path(record.workload, "estimated").write_bytes(packed(events))
     full = replace(record, estimate=estimate, measurement=replace(record.measurement, stack=stack))
     first, again = reason_of(store, full), reason_of(store, full, again=True)
     assert first.explanation is not None and first.explanation.reserved is not None

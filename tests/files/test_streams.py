@@ -9,7 +9,7 @@ import pytest
 
 from profiler.data.events import Block, Stream
 from profiler.errors import UserError
-from profiler.files.streams import read_stream, write_stream
+from profiler.files.streams import packed, read_stream
 
 FOUND = Stream(
     blocks=[
@@ -23,7 +23,7 @@ FOUND = Stream(
 
 
 def test_what_was_written_is_read(tmp_path: Path) -> None:
-    write_stream(tmp_path / "x.json.gz", FOUND)
+    (tmp_path / "x.json.gz").write_bytes(packed(FOUND))
     assert read_stream(tmp_path / "x.json.gz") == FOUND
 
 
@@ -46,7 +46,7 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
 )
 def test_columns_that_do_not_belong_together_are_refused(tmp_path: Path, change: dict[str, Any]) -> None:
     path = tmp_path / "x.json.gz"
-    write_stream(path, FOUND)
+    path.write_bytes(packed(FOUND))
     path.write_bytes(gzip.compress(json.dumps(json.loads(gzip.decompress(path.read_bytes())) | change).encode()))
     with pytest.raises(UserError, match="not a stream of allocator events"):
         read_stream(path)
@@ -55,7 +55,7 @@ def test_columns_that_do_not_belong_together_are_refused(tmp_path: Path, change:
 @pytest.mark.parametrize("missing", range(1, 150, 7))
 def test_a_file_that_was_cut_off_is_refused(tmp_path: Path, missing: int) -> None:
     path = tmp_path / "x.json.gz"
-    write_stream(path, FOUND)
+    path.write_bytes(packed(FOUND))
     path.write_bytes(path.read_bytes()[:-missing])
     with pytest.raises(UserError, match="not a stream of allocator events"):
         read_stream(path)

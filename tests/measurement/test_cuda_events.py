@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from profiler.allocator.caching import CachingAllocator
 from profiler.allocator.replay import Replay
 from profiler.data.align import align
-from profiler.files.streams import read_stream, write_stream
+from profiler.files.streams import packed, read_stream
 from profiler.measurement import cuda_events
 from profiler.measurement.meter import OpPeak
 from profiler.measurement.process import measure_in_process
@@ -78,7 +78,7 @@ def test_a_stream_is_the_same_after_its_file(tmp_path: Path) -> None:
         (trace, {1, 9}), {"model": 0, "inputs": 1, "cold": 2, "attribution": 8}, watched(), PEAKS
     )
     path = tmp_path / "events.json.gz"
-    write_stream(path, found)
+    path.write_bytes(packed(found))
     assert read_stream(path) == found
 
 
