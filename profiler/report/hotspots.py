@@ -7,7 +7,6 @@ from markupsafe import Markup
 from profiler.data.units import format_bytes
 from profiler.diagnosis import lives
 from profiler.diagnosis.hotspots import Hotspots
-from profiler.diagnosis.lives import group_alike
 from profiler.diagnosis.profile import ROLES, STANDING
 from profiler.diagnosis.remedies import describe_remedy
 from profiler.report.charts import Axis
@@ -29,9 +28,8 @@ def render_page(found: Hotspots) -> str:
         charts=[timeline_chart(found, "wide", 1000, 300), timeline_chart(found, "narrow", 390, 260)],
         role=ROLES[found.source],
         tree=list(found.visible_modules()),
-        alive=group_alike(found.made)[:TENSORS],
+        alive=lives.group_alike(found.made)[:TENSORS],
         lives=lives,
-        short_name=lives.short_name,
         remedy=describe_remedy,
         style=Markup(style),
         policy=policy(style, ""),
