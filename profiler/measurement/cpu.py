@@ -122,13 +122,10 @@ class CpuMeter(Meter):
 
     def reasons(self) -> dict[str, str]:
         """What a CPU has no number for."""
-        cuda_only = "a counter of the CUDA allocator"
+        counters = ("requested_peak_bytes", "active_peak_bytes", "alloc_retries", "ooms")
         return {
             "reserved_bytes": "the CPU allocator caches nothing",
-            "requested_peak_bytes": cuda_only,
-            "active_peak_bytes": cuda_only,
-            "alloc_retries": cuda_only,
-            "ooms": cuda_only,
+            **dict.fromkeys(counters, "a counter of the CUDA allocator"),
             "device_free_bytes": "there is no device beside the CPU",
             **({"terms.weights": f"{self._mapped:,} B of them are mapped from their file"} if self._mapped else {}),
         }
