@@ -33,8 +33,14 @@ CAST = "with stream diffusers brings weights as they were before"  # why a gener
 VAE_STAGES: tuple[StageName, ...] = ("encode", "decode", "roundtrip")
 
 
+class _Strict:
+    """A part of a workload that a file may hold: pydantic refuses a misspelt option."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+
+
 @dataclass(frozen=True, kw_only=True)
-class MemoryOptions:
+class MemoryOptions(_Strict):
     """Options that trade memory for time, all off by default, as diffusers leaves them.
 
     `tile` is the pixel (height, width) of a tile, `tile_stride` how far the next one is, `tile_frames` its pixel frames;
@@ -42,8 +48,6 @@ class MemoryOptions:
     name of what calls attention (`set_attention_backend`). `autocast` runs an fp32 module under `torch.autocast`;
     `benchmark` is `cudnn.benchmark`.
     """
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}  # a misspelt option of a file is an error
 
     tiling: bool = False
     tile: tuple[int, int] | None = None
@@ -97,14 +101,12 @@ class MemoryOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Placement:
+class Placement(_Strict):
     """Which component stands where and when. The default is all on the card, from the load on.
 
     `offload` is diffusers' `enable_model_cpu_offload`, `enable_sequential_cpu_offload` or `enable_group_offload`; the others
     are the latter's `use_stream`, `record_stream` and `low_cpu_mem_usage`.
     """
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
     offload: OffloadName = "none"
     stream: bool = False
@@ -132,14 +134,12 @@ class Placement:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GenerationOptions:
+class GenerationOptions(_Strict):
     """What a whole generation is asked beside a size: where its components stand, and arguments of the pipeline's call.
 
     None is what the pipeline publishes. `steps` that are given are all measured; an estimate traces as many as stand for
     them. `lora` is a safetensors file, its folder, or a rank.
     """
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
     placement: Placement = Placement()
     steps: int | None = None
@@ -170,14 +170,12 @@ class GenerationOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class History:
+class History(_Strict):
     """What the process did before the call: reserved memory depends on it. The default is a fresh process.
 
     `sizes` are (frames, height, width) that the same stage ran at before; `empty_cache` calls `torch.cuda.empty_cache()`
     after them; `device_map` loads as `from_pretrained(device_map=...)` does: one large block first, given back at once.
     """
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
     sizes: tuple[tuple[int, int, int], ...] = ()
     empty_cache: bool = False
