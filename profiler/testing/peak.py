@@ -25,19 +25,14 @@ SHOWN = 6  # of what is alive at the peak
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """What the marks of a test ask: at most `limit` at `level` on the card `gpu`; the rest as for `estimate_call`."""
+    """What the marks of a test ask: at most `limit` bytes at `level` on the card `gpu`; the rest as for `estimate_call`."""
 
     gpu: str
-    limit: str | None = None
+    limit: int | None = None
     level: Level = "allocated"
     torch: str | None = None
     cudnn: int | None = None
     alloc_conf: str | None = None
-
-    @property
-    def most(self) -> int | None:
-        """The limit in bytes. Raises UserError where it is no size."""
-        return None if self.limit is None else parse_bytes(self.limit)
 
 
 def asked_of(item: pytest.Item) -> Asked:
@@ -54,11 +49,11 @@ def asked_of(item: pytest.Item) -> Asked:
         raise UserError(f"{MARK}: has no {', '.join(sorted(wrong))}; it takes {MARK}{SIGNATURE}")
     if "gpu" not in given:
         raise UserError(f"{MARK}: name the card, as in @pytest.mark.{MARK}{SIGNATURE}; `latentmeter cards` lists them")
-    asked = Asked(**given)
-    if asked.level not in LEVELS:
-        raise UserError(f"{MARK}: no level {asked.level!r}; one of {', '.join(LEVELS)}")
-    asked.most  # noqa: B018 - what is no size is said before anything is traced
-    return asked
+    if (level := given.get("level", Asked.level)) not in LEVELS:
+        raise UserError(f"{MARK}: no level {level!r}; one of {', '.join(LEVELS)}")
+    if (limit := given.get("limit")) is not None:
+        given["limit"] = parse_bytes(limit)
+    return Asked(**given)
 
 
 @contextmanager
@@ -122,7 +117,7 @@ class PeakMemory:
 
 def _above(found: "CallEstimate", asked: Asked) -> Iterator[str]:
     """What is above the limit, and above the card, a line each."""
-    size, most = found.most(asked.level), asked.most
+    size, most = found.most(asked.level), asked.limit
     if most is not None and size > most:
         over = f"{format_bytes(size - most)} above the limit of {format_bytes(most)}"
         first = getattr(found.peak, f"{asked.level}_bytes")
