@@ -17,7 +17,6 @@ from profiler.report.words import (
     format_tolerances,
     is_judged,
     measured_word,
-    provenance_of,
 )
 
 Side = Literal["estimated", "measured"]
@@ -156,11 +155,11 @@ def case_table(comparisons: Sequence[Comparison], notes: Footnotes) -> Table:
 def table_row(comparison: Comparison, notes: Footnotes, said: str = "") -> list[Cell]:
     """One case in the order of COLUMNS; `said` is the tolerance that needs no repeating."""
     record, workload = comparison.record, comparison.record.workload
-    provenance = provenance_of(comparison)
+    kind = "measured" if record.kind == "cuda" else record.kind
     cells = [
         *(Cell(workload.model), Cell(workload.stage), Cell(format_clip(workload)), Cell(str(workload.batch))),
         *(Cell(workload.dtype), Cell(workload.options_key or "none")),
-        Cell("measured (CPU)") if provenance == "cpu" else Cell(provenance, detail=card_of(record)),
+        Cell("measured (CPU)") if kind == "cpu" else Cell(kind, detail=card_of(record)),
         Cell(record.status),
         Cell(_fits(record.estimate), detail=_what_to_change(record)),
     ]

@@ -14,7 +14,7 @@ from typing import Any
 from profiler.comparison.case import Comparison
 from profiler.data.units import format_bytes
 from profiler.report.engine import render
-from profiler.report.words import format_clip, measured_word, name_of, provenance_of
+from profiler.report.words import format_clip, measured_word, name_of
 
 SHAPES = {"exact": "within", "within": "within", "over": "over", "under": "under"}  # of a verdict
 LABELS = 5  # points outside their tolerance that are named in the chart of errors
@@ -121,7 +121,7 @@ def _marks(rows: Sequence[Comparison], x: LogAxis, y: LogAxis, axis: ShareAxis) 
                 "error_y": top,
                 "name": f"{name_of(row)} {format_clip(row.record.workload)}",
                 "shape": SHAPES.get(row.verdict, "other"),
-                "filled": provenance_of(row) == "measured",
+                "filled": row.record.kind == "cuda",
                 "label": name_of(row) if label else "",
                 "anchor": "start" if left < 224 else "end",
             }

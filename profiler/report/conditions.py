@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from profiler.comparison.case import Comparison
 from profiler.data.stack import Stack, format_cudnn
 from profiler.data.units import format_bytes
-from profiler.report.words import PROVENANCES, plural, provenance_of
+from profiler.report.words import KINDS, plural
 
 NO_GPU = "none: CPU"
 
@@ -33,8 +33,8 @@ def stack_rows(uses: Sequence[tuple[Stack, str]]) -> list[tuple[str, list[str], 
 
 def kinds(comparisons: Iterable[Comparison]) -> list[str]:
     """Each kind of number that is present, in words, with its count of cases."""
-    counts = Counter(provenance_of(comparison) for comparison in comparisons)
-    return [f"{words} ({plural(counts[place], 'case')})" for place, words in PROVENANCES.items() if counts[place]]
+    counts = Counter[str](comparison.record.kind for comparison in comparisons)
+    return [f"{words} ({plural(counts[kind], 'case')})" for kind, words in KINDS.items() if counts[kind]]
 
 
 def period(comparisons: Sequence[Comparison]) -> str:

@@ -44,7 +44,7 @@ def summary_line(comparison: Comparison) -> list[str]:
     """Name, conditions, peak or status, verdict and error: what stands for the section while it is closed."""
     record, work, verdict = comparison.record, comparison.record.workload, comparison.verdict
     conditions = [words.format_clip(work), f"batch {work.batch}", work.dtype, work.options_key, words.card_of(record)]
-    kind = words.measured_word([comparison]) if record.measurement else words.provenance_of(comparison)
+    kind = words.measured_word([comparison]) if record.measurement else record.kind
     peak = f"{format_bytes(words.peak_of(comparison))} allocated, {kind}" if record.status == "ok" else record.status
     error = f" {format_percent(comparison.allocated.error)}" if comparison.allocated.difference else ""
     judged = [verdict, error] if words.is_judged(comparison) else ["", ""]

@@ -5,24 +5,21 @@ Every case lands in exactly one part of the answer, so that none is left out in 
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Literal
 
 from profiler.comparison.case import Comparison
 from profiler.data.records import Record
 from profiler.data.units import format_bytes, format_percent
 from profiler.data.workload import Workload
 
-Provenance = Literal["measured", "dry", "cpu", "estimated", "none"]
-
 QUESTION = "How much memory does each workload need, and can the estimate be trusted?"
-PROVENANCES: dict[Provenance, str] = {
-    "measured": "measured on a GPU",
+KINDS = {  # of a record
+    "cuda": "measured on a GPU",
     "dry": "in a dry run: the real CUDA build and its allocator, no kernel run",
     "cpu": "measured on the CPU",
     "estimated": "estimated, nothing measured",
     "none": "no numbers: the case ended before there were any",
 }
-PLACES: dict[Provenance, str] = {"measured": "on a GPU", "dry": "in dry CUDA", "cpu": "on the CPU"}
+PLACES = {"cuda": "on a GPU", "dry": "in dry CUDA", "cpu": "on the CPU"}
 FAILED = ("oom", "timeout", "crash", "invalid")
 
 
@@ -31,16 +28,16 @@ def write_answer(comparisons: Sequence[Comparison]) -> str:
     if not comparisons:
         return "Nothing was run, so there is nothing to answer from."
     judged = [row for row in comparisons if is_judged(row)]
-    parts = [_count_close(place, [row for row in judged if provenance_of(row) == place]) for place in PLACES]
+    parts = [_count_close(place, [row for row in judged if row.record.kind == place]) for place in PLACES]
     parts += _count_without_verdict([row for row in comparisons if not is_judged(row)])
     return "; ".join(part for part in parts if part) + "."
 
 
 def write_cautions(rows: Sequence[Comparison]) -> list[str]:
     """What a reader must know about the kind of the numbers, in plain sentences."""
-    present = {provenance_of(row) for row in rows}
+    present = {row.record.kind for row in rows}
     lines = []
-    if "cpu" in present and "measured" in present:
+    if "cpu" in present and "cuda" in present:
         lines.append("Rows measured on the CPU are CPU numbers: they say nothing about a GPU.")
     elif "cpu" in present:
         lines.append("These are CPU numbers. No GPU was measured.")
@@ -59,8 +56,8 @@ def write_cautions(rows: Sequence[Comparison]) -> list[str]:
 def write_largest_peaks(rows: Sequence[Comparison]) -> list[str]:
     """The largest allocated peak of each kind of number."""
     lines = []
-    for provenance, words in PROVENANCES.items():
-        peaks = [(size, row) for row in rows if provenance_of(row) == provenance and (size := peak_of(row)) is not None]
+    for kind, words in KINDS.items():
+        peaks = [(size, row) for row in rows if row.record.kind == kind and (size := peak_of(row)) is not None]
         if peaks:
             size, row = max(peaks, key=lambda pair: pair[0])
             where = f"{name_of(row)}, {format_clip(row.record.workload)}"
@@ -76,12 +73,6 @@ def write_explained(comparisons: Iterable[Comparison]) -> list[str]:
     left = sum(abs(level.unexplained) for item in found for level in item.levels.values())
     rest = f"{left:,} B of their differences are not" if left else "every byte of their differences is"
     return [f"Both sides' events of {plural(len(found), 'case')} were laid side by side: {rest} explained"]
-
-
-def provenance_of(comparison: Comparison) -> Provenance:
-    """Where the numbers of a row come from."""
-    kind = comparison.record.kind
-    return "measured" if kind == "cuda" else kind
 
 
 def measured_word(comparisons: Iterable[Comparison]) -> str:
@@ -156,7 +147,7 @@ def format_tolerances(rows: Iterable[Comparison]) -> str:
     return limits[0] if len(limits) == 1 else f"{limits[0]} to {limits[-1]}"
 
 
-def _count_close(place: Provenance, rows: list[Comparison]) -> str:
+def _count_close(place: str, rows: list[Comparison]) -> str:
     if not rows:
         return ""
     good = sum(row.verdict in ("exact", "within") for row in rows)
@@ -175,7 +166,7 @@ def _count_without_verdict(rows: list[Comparison]) -> list[str]:
     failed = Counter(row.record.status for row in rows if row.record.status in FAILED)
     skipped = sum(row.record.status == "skipped" for row in rows)
     fine = [row for row in rows if row.record.status == "ok"]
-    estimated = [row for row in fine if provenance_of(row) == "estimated"]
+    estimated = [row for row in fine if row.record.kind == "estimated"]
     parts = []
     if failed:
         foreseen = _count_too_large(row for row in rows if row.record.status == "oom")
