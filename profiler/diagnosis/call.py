@@ -7,18 +7,15 @@ from typing import Any
 from profiler.data.stack import Stack
 from profiler.data.workload import MemoryOptions, Placement
 from profiler.diagnosis.collect import profile_of
-from profiler.diagnosis.generation import profile_traced
+from profiler.diagnosis.generation import DTYPE_NAMES, profile_traced
 from profiler.diagnosis.held import HeldTrace
 from profiler.diagnosis.hotspots import Hotspots, summarize
 from profiler.diagnosis.profile import Generated
 from profiler.diagnosis.usage import UsageTrace
 from profiler.estimation.estimator import trace_run
 from profiler.estimation.placed import trace_generation
-from profiler.models.build import TORCH_DTYPES
 from profiler.stages.call import Call, root_of, weights_kept
 from profiler.stages.generation import Generation, is_pipeline
-
-NAMES = {dtype: name for name, dtype in TORCH_DTYPES.items()}
 
 
 def call_hotspots(
@@ -40,7 +37,7 @@ def call_hotspots(
     root = root_of(owner)
     counts = Counter[str]()
     for weight in root.parameters():
-        counts[NAMES.get(weight.dtype, "fp32")] += weight.numel()
+        counts[DTYPE_NAMES.get(weight.dtype, "fp32")] += weight.numel()
     asked = Generated(
         pipeline=name,
         dtype=max(counts, key=counts.__getitem__, default="fp32"),

@@ -29,6 +29,7 @@ from profiler.models.build import TORCH_DTYPES
 from profiler.models.pipeline_spec import PipelineSpec
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
+DTYPE_NAMES: dict[Any, str] = {dtype: name for name, dtype in TORCH_DTYPES.items()}
 LEVELS = ("allocated", "reserved")
 SWITCHES = ("tiling", "slicing")  # of a VAE, which change no pixel or few
 PLACEMENTS = (
@@ -108,7 +109,7 @@ def profile_traced(
     both = make_profile(histories, asked, "estimated", usage)
     profile = one_call(both, call, histories.fresh.phases, events, ops)
     component = run.pipe.components.get(profile.ops[profile.peak_op][0].split(".")[0])
-    dtype = next((name for name, its in TORCH_DTYPES.items() if its == getattr(component, "dtype", None)), "")
+    dtype = DTYPE_NAMES.get(getattr(component, "dtype", None), "")
     notes = {"second call": second_call(whole.phases, call)} | whole.notes
     told = replace(profile, workload=replace(asked, dtype=dtype), notes=notes, verdict=whole.verdict)
     return told, histories
