@@ -18,10 +18,13 @@ from profiler.data.records import Estimate, Record
 from profiler.data.stack import Stack
 from profiler.data.workload import Workload
 from profiler.errors import LatentmeterError, UserError
+from profiler.estimation.calls import estimate_case
 from profiler.evidence.peers import QUANTITY, Peer, peer_figures
 from profiler.evidence.published import Published, read_published
 from profiler.files.paths import installed
 from profiler.files.store import RunStore
+from profiler.kernels.cudnn_library import front_end_version
+from profiler.kernels.cudnn_plans import CLOSED_FORM
 from profiler.machine.cards import find_gpu
 from profiler.models.find import find_model
 from profiler.models.pipeline_folder import find_pipeline
@@ -81,8 +84,6 @@ def judge(cases: Iterable[Known], *, closed_form: bool = False) -> "pd.DataFrame
     Sizes are `<who> <quantity>` in bytes, unknown as NA. `reason` says why a case is not comparable; empty where it is.
     """
     import pandas as pd
-
-    from profiler.kernels.cudnn_plans import CLOSED_FORM
 
     asked = CLOSED_FORM.set(closed_form)
     try:
@@ -147,8 +148,6 @@ def beyond(frame: "pd.DataFrame", share: float) -> bool:
 
 def conditions(frame: "pd.DataFrame", command: str, *, closed_form: bool = False) -> dict[str, str]:
     """What the reader must know of a table: command, date, versions, and where convolution workspace came from."""
-    from profiler.kernels.cudnn_library import front_end_version
-
     planned, closed = int(frame["planned"].sum()), int(frame["closed_form"].sum())
     return {
         "command": command,
@@ -230,8 +229,6 @@ def _judge(case: Known) -> dict[str, Any]:
 
 def _estimate(case: Known) -> tuple[Estimate | None, dict[Peer, int | None], str]:
     """The estimate for the case's own stack and the peers' figures; without them, the reason."""
-    from profiler.estimation.calls import estimate_case
-
     if case.stack is None:
         return None, {}, "no stack recorded"
     try:

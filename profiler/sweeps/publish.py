@@ -12,12 +12,14 @@ from profiler._version import __version__
 from profiler.comparison.case import COLUMNS, Comparison, compare_all
 from profiler.data.text import write_csv
 from profiler.errors import LatentmeterError
+from profiler.evidence.accuracy import GROUP, errors, summarize
 from profiler.evidence.peers import peer_figures
 from profiler.files.store import RunStore
 from profiler.files.write import check_output, write_atomically
 from profiler.models.catalog import model_ids
 from profiler.models.find import find_model
 from profiler.models.spec import ModelSpec
+from profiler.report.accuracy import render_accuracy
 from profiler.report.contents import RunInfo, collect_contents
 from profiler.report.html import render_html
 from profiler.report.json import render_json
@@ -73,8 +75,6 @@ def _others(comparisons: Iterable[Comparison], models: Mapping[str, ModelSpec]) 
 
 def publish_accuracy(frame: "pd.DataFrame", about: Mapping[str, str], directory: Path) -> list[Path]:
     """Write `accuracy.md`, `accuracy.csv` (a row a case) and `accuracy.json` into `directory`; returns their paths."""
-    from profiler.report.accuracy import render_accuracy
-
     texts = {
         "accuracy.md": render_accuracy(frame, about),
         "accuracy.csv": write_csv(list(map(str, frame)), frame.astype(object).where(frame.notna(), None).to_numpy()),
@@ -91,8 +91,6 @@ def _write(texts: Mapping[str, str], directory: Path) -> list[Path]:
 
 def accuracy_data(frame: "pd.DataFrame", about: Mapping[str, str]) -> dict[str, Any]:
     """The conditions, and a line for each group, predictor and quantity, as JSON-ready data."""
-    from profiler.evidence.accuracy import GROUP, errors, summarize
-
     groups = summarize(errors(frame), GROUP).reset_index()
     lines: list[dict[str, Any]] = json.loads(groups.to_json(orient="records"))
     return {"about": dict(about), "groups": lines, "not_compared": int((frame["reason"] != "").sum())}
