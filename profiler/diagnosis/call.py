@@ -14,7 +14,7 @@ from profiler.diagnosis.profile import Generated
 from profiler.diagnosis.usage import UsageTrace
 from profiler.estimation.estimator import trace_run
 from profiler.estimation.placed import trace_generation
-from profiler.stages.call import Call, root_of, weights_kept
+from profiler.stages.call import Call, attributes_kept, root_of
 from profiler.stages.generation import Generation, is_pipeline
 
 
@@ -44,6 +44,6 @@ def call_hotspots(
         frames=None, height=None, width=None,
         options=MemoryOptions(), placement=Placement(), stage="call",
     )  # fmt: skip
-    with weights_kept(root):
+    with attributes_kept([function, *root.modules()]):
         watched = trace_run(lambda: Call(function, root, inputs), stack, name, UsageTrace)
         return summarize(profile_of(watched, asked, stack, context_bytes))

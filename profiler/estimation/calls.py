@@ -83,8 +83,9 @@ def estimate_call(
     check_kind("placement", placement, Placement, "Placement(offload='model')")
     target, context = target_stack(gpu, torch, cudnn, stack, alloc_conf)
     from profiler.estimation.estimator import estimate_run
-    from profiler.stages.call import Call, root_of, weights_kept
+    from profiler.stages.call import Call, attributes_kept, root_of
     from profiler.stages.generation import Generation, is_pipeline
+    from profiler.trace.own_call import OwnCallTrace
 
     owner = function if modules is None else modules
     if is_pipeline(owner):
@@ -96,8 +97,10 @@ def estimate_call(
         raise UserError("placement: goes with a pipeline of diffusers, as `modules` or as the function")
     root = root_of(owner)
     name = getattr(function, "__qualname__", type(function).__name__)
-    with weights_kept(root):
-        return estimate_run(lambda: Call(function, root, inputs), target, what=name, context_bytes=context)
+    with attributes_kept([function, *root.modules()]):
+        return estimate_run(
+            lambda: Call(function, root, inputs), target, what=name, context_bytes=context, kind=OwnCallTrace
+        )
 
 
 def generate(

@@ -96,11 +96,14 @@ def replay_stage(workload: Workload, spec: ModelSpec, stack: Stack, context_byte
 
 
 def estimate_run(
-    make: Callable[[], Runnable], stack: Stack, *, what: str, context_bytes: int | None = None
+    make: Callable[[], Runnable], stack: Stack, *, what: str, context_bytes: int | None = None, kind: Tracer = Trace
 ) -> CallEstimate:
-    """Estimate whatever `make` makes; `what` names it in an error. Raises ModelError where it cannot be traced."""
+    """Estimate whatever `make` makes, by a trace of `kind`; `what` names it in an error.
+
+    Raises ModelError where it cannot be traced.
+    """
     started = time.perf_counter()
-    return _answer(trace_run(make, stack, what), stack, context_bytes, started)
+    return _answer(trace_run(make, stack, what, kind), stack, context_bytes, started)
 
 
 def _answer(watched: Watched[Any], stack: Stack, context_bytes: int | None, started: float) -> CallEstimate:

@@ -1,6 +1,7 @@
 """A call of the user's own: any function over real modules, made ready to be traced like a stage of a model."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -26,18 +27,18 @@ class Call(Runnable):
     def load(self, device: torch.device) -> None:
         """Put a tensor without data in the place of each weight, on `device`, in the order of `Module.to`.
 
-        Weights that are tied stay tied, and a module that stands in two places has one set of them. `weights_kept` brings
-        the module's own back.
+        Weights that are tied stay tied, and a module that stands in two places has one set of them. `attributes_kept`
+        brings the module's own back.
         """
         self.lay(device)
 
     def lay(self, device: torch.device, *, as_found: bool = False) -> None:
-        """As `load`. `as_found`: a weight requires a gradient if the module's own does; one that does not keeps its data."""
+        """As `load`. `as_found`: a weight that requires no gradient keeps its data."""
         fresh: dict[int, torch.Tensor] = {}
         for holder, name, tensor in list(_state(self.module)):  # all before the first changes: a place may come twice
             is_parameter = isinstance(tensor, nn.Parameter)
             if id(tensor) not in fresh:
-                grad = as_found and tensor.requires_grad
+                grad = tensor.requires_grad
                 has_values = (
                     as_found and not grad and not tensor.is_meta
                 )  # positions, thresholds: code may decide by them
@@ -81,14 +82,23 @@ def root_of(modules: Any) -> nn.Module:
 
 
 @contextmanager
-def weights_kept(module: nn.Module) -> Iterator[None]:
-    """The module's own weights are in their places again afterwards, whatever stood there meanwhile."""
-    state = list(_state(module))
+def attributes_kept(owners: Iterable[Any]) -> Iterator[None]:
+    """What objects hold is there again afterwards: weights, hooks, switches, tensors kept by hand."""
+    state = [(vars(o), {k: (v, _copy(v)) for k, v in vars(o).items()}) for o in owners if hasattr(o, "__dict__")]
     try:
         yield
     finally:
-        for holder, name, tensor in state:
-            holder[name] = tensor
+        for holder, before in state:
+            holder.clear()
+            for name, (value, content) in before.items():
+                holder[name] = value
+                if content is not value:  # the very object, which a handle of a hook knows, with what it held
+                    value.clear()
+                    (value.extend if type(value) is list else value.update)(content)
+
+
+def _copy(value: Any) -> Any:
+    return type(value)(value) if type(value) in (dict, list, OrderedDict) else value  # the last: of a module's hooks
 
 
 def _state(module: nn.Module) -> Iterator[tuple[dict[str, Any], str, torch.Tensor]]:

@@ -6,7 +6,6 @@ import logging
 import re
 import sys
 import warnings
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from typing import Any
@@ -20,7 +19,7 @@ from torch.utils._pytree import tree_map_only
 from profiler.data.spans import STEP
 from profiler.data.workload import Placement
 from profiler.errors import UserError
-from profiler.stages.call import Call
+from profiler.stages.call import Call, attributes_kept
 from profiler.stages.options import active_backend
 from profiler.stages.stage import SDPA
 
@@ -127,17 +126,8 @@ def place(pipe: Any, placement: Placement, device: torch.device) -> None:
 def kept(pipe: Any) -> Iterator[None]:
     """What the pipeline and all in it hold is there again afterwards: weights, hooks, switches, tensors kept by hand."""
     owners = [pipe, *pipe.components.values(), *(m for c in components(pipe).values() for m in c.modules())]
-    state = [(vars(o), {k: (v, _copy(v)) for k, v in vars(o).items()}) for o in owners if hasattr(o, "__dict__")]
-    try:
+    with attributes_kept(owners):
         yield
-    finally:
-        for holder, before in state:
-            holder.clear()
-            for name, (value, content) in before.items():
-                holder[name] = value
-                if content is not value:  # the very object, which a handle of a hook knows, with what it held
-                    value.clear()
-                    (value.extend if type(value) is list else value.update)(content)
 
 
 class _AnySet(type):
@@ -207,7 +197,3 @@ def quiet() -> Iterator[list[str]]:
             logger.setLevel(logging.WARNING)
             patches.enter_context(patch.multiple(logger, handlers=[Remarks(said)], propagate=False))
         yield said
-
-
-def _copy(value: Any) -> Any:
-    return type(value)(value) if type(value) in (dict, list, OrderedDict) else value  # the last: of a module's hooks

@@ -112,13 +112,17 @@ def heard_by(trace: Caster) -> Iterator[None]:
         with patch.multiple(torch.cuda, is_available=lambda: card, is_bf16_supported=lambda *_, **__: True):
             make(one, trace.stack.device if device_type == "meta" else device_type, *args, **rest)
 
+    def heed() -> None:
+        dtype = torch.get_autocast_dtype("cuda")
+        if not card and torch.is_autocast_enabled("cpu"):
+            raise ModelError("autocast: only CUDA's casts are modelled; the CPU casts other operations")
+        casts = kept.setdefault(dtype, Autocast(dtype, grads=trace.stack.torch_release >= (2, 11, 0)))
+        trace.casts = casts if card and torch.is_autocast_enabled("cuda") else None
+
     def changes(usual: Any) -> Any:
         def change(one: Any, *why: Any) -> Any:
-            result, dtype = usual(one, *why), torch.get_autocast_dtype("cuda")
-            if not card and torch.is_autocast_enabled("cpu"):
-                raise ModelError("autocast: only CUDA's casts are modelled; the CPU casts other operations")
-            casts = kept.setdefault(dtype, Autocast(dtype, grads=trace.stack.torch_release >= (2, 11, 0)))
-            trace.casts = casts if card and torch.is_autocast_enabled("cuda") else None
+            result = usual(one, *why)
+            heed()
             return result
 
         return change
@@ -129,6 +133,7 @@ def heard_by(trace: Caster) -> Iterator[None]:
             patches.enter_context(patch.object(context, name, way))
         clear = patch.object(torch, "clear_autocast_cache", lambda: list(map(Autocast.clear, kept.values())))
         patches.enter_context(clear)
+        heed()  # of one that was entered before
         yield
 
 

@@ -130,3 +130,44 @@ def test_flash_attention_of_another_package_is_priced_and_sage_is_said_to_be_unk
     assert "peak.allocated_bytes" not in flash.notes
     sage = profiler.estimate("flux.1-dev", "denoise", gpu="h200", options=MemoryOptions(attention_backend="sage"))
     assert sage.notes["peak.allocated_bytes"].startswith("at least: what sage's kernels borrow is not known")
+
+
+class Keeping(nn.Module):
+    """Keeps what it made, and moves a tensor of its own to where its input is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.factor, self.made = nn.Linear(8, 8), torch.ones(8), list[torch.Tensor]()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.factor = self.factor.to(x.device)
+        self.made.append(self.layer(x) * self.factor)
+        return torch.cat(self.made)
+
+
+def test_a_module_holds_afterwards_what_it_held() -> None:
+    module, x = Keeping(), torch.ones(2, 8)
+    first, second = (profiler.estimate_call(module, inputs=[x], gpu="rtx-4090") for _ in range(2))
+    assert first.peak == second.peak
+    assert module(x).shape == (2, 8)
+
+
+def test_a_weight_of_a_module_that_was_not_named_is_an_error_as_on_a_card() -> None:
+    named, other = nn.Linear(8, 8), nn.Linear(8, 8)
+    with pytest.raises(ModelError, match=r"shape \(8, 8\) that lies on the host.*name every module in `modules`"):
+        profiler.estimate_call(lambda x: other(named(x)), modules=named, inputs=[torch.ones(2, 8)], gpu="rtx-4090")
+    profiler.estimate_call(lambda x: other(named(x)), modules=[named, other], inputs=[torch.ones(2, 8)], gpu="rtx-4090")
+
+
+def test_casts_of_a_users_weights_are_kept_until_the_context_ends() -> None:
+    """Eight layers, whose casts stay until the context ends: half as much again as they take themselves."""
+    layers = nn.Sequential(*(nn.Linear(1024, 1024, bias=False) for _ in range(8)))
+
+    def cast(x: torch.Tensor) -> torch.Tensor:
+        with torch.autocast("cuda", torch.bfloat16):
+            found: torch.Tensor = layers(x)
+            return found
+
+    plain = profiler.estimate_call(layers, inputs=[torch.empty(1, 1024)], gpu="rtx-4090")
+    found = profiler.estimate_call(cast, modules=layers, inputs=[torch.empty(1, 1024)], gpu="rtx-4090")
+    assert 15 << 20 < found.peak.allocated_bytes - plain.peak.allocated_bytes <= 16 << 20
