@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from profiler.comparison.case import Comparison, compare_all
+from profiler.comparison.runs import RunDifference, difference
 from profiler.data.records import Estimate, Record
 from profiler.data.stack import DeviceName, Stack
 from profiler.data.units import MOST_CALLS, check_number
@@ -24,8 +26,6 @@ from profiler.models.find import find_model
 if TYPE_CHECKING:
     import pandas as pd
 
-    from profiler.comparison.case import Comparison
-    from profiler.comparison.runs import RunDifference
     from profiler.diagnosis.hotspots import Hotspots
     from profiler.diagnosis.profile import Profile
     from profiler.estimation.recorder import Recorded
@@ -212,17 +212,13 @@ def hotspots(
     return summarize_with_remedies(profile, spec, ran.module if remedies else None, context), profile
 
 
-def compare(before: str | Path | Iterable[Record], after: str | Path | Iterable[Record]) -> "RunDifference":
+def compare(before: str | Path | Iterable[Record], after: str | Path | Iterable[Record]) -> RunDifference:
     """Two runs side by side, by folder or by records: what rose, what fell, what is new or missing. See its `to_frame`."""
-    from profiler.comparison.runs import difference
-
     return difference(_records(before), _records(after))
 
 
-def comparisons(source: str | Path | Iterable[Record], tolerance: float | None = None) -> "list[Comparison]":
+def comparisons(source: str | Path | Iterable[Record], tolerance: float | None = None) -> list[Comparison]:
     """Estimate against measurement for every record of a run's folder, or of `source` itself. See `to_frame`."""
-    from profiler.comparison.case import compare_all
-
     return compare_all(_records(source), tolerance)
 
 
