@@ -166,7 +166,7 @@ def contributing(first_words: str) -> str:
 
 def test_the_rule_that_contributing_shows_is_the_one_that_runs() -> None:
     assert contributing("def group_norm").strip() == inspect.getsource(group_norm).strip()
-    shown = textwrap.indent(contributing("take_copy(x)"), " " * 8)
+    shown = textwrap.indent(contributing("take_ordered(x, layout)"), " " * 4)
     assert shown in inspect.getsource(_copies_input)
 
 
