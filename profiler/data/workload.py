@@ -18,6 +18,7 @@ OffloadName = Literal["none", "model", "sequential", "group-block", "group-leaf"
 
 GENERATE: Literal["generate"] = "generate"  # all of a pipeline, and no stage of a model
 STAGES: tuple[StageName, ...] = tuple(name for name in get_args(StageName) if name != GENERATE)
+SWITCHES = ("stream", "record_stream", "low_cpu_mem")  # of group offload
 OFFLOADS: tuple[OffloadName, ...] = get_args(OffloadName)
 DTYPES: tuple[DtypeName, ...] = get_args(DtypeName)
 ATTENTIONS: tuple[AttentionName, ...] = get_args(AttentionName)
@@ -116,20 +117,18 @@ class Placement(_Strict):
     def __post_init__(self) -> None:
         if self.offload not in OFFLOADS:
             raise UserError(f"offload: no placement {self.offload!r}; one of {', '.join(OFFLOADS)}")
-        for name in ("stream", "record_stream", "low_cpu_mem"):
+        for name in SWITCHES:
             check_kind(name, getattr(self, name), bool, "True")
         if self.stream and not self.offload.startswith("group"):
             raise UserError(f"stream: {self.offload} offload uses none; it goes with group-block and group-leaf")
-        for name in ("record_stream", "low_cpu_mem"):
+        for name in SWITCHES[1:]:
             if getattr(self, name) and not self.stream:
                 raise UserError(f"{name}: changes nothing without stream")
 
     @property
     def key(self) -> str:
         """What is asked for, as a path part; empty for the default."""
-        switches = [
-            name.replace("_", "-") for name in ("stream", "record_stream", "low_cpu_mem") if getattr(self, name)
-        ]
+        switches = [name.replace("_", "-") for name in SWITCHES if getattr(self, name)]
         return "+".join([f"offload-{self.offload}", *switches]) if self != Placement() else ""
 
 

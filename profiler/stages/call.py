@@ -84,7 +84,8 @@ def root_of(modules: Any) -> nn.Module:
 @contextmanager
 def attributes_kept(owners: Iterable[Any]) -> Iterator[None]:
     """What objects hold is there again afterwards: weights, hooks, switches, tensors kept by hand."""
-    state = [(vars(o), {k: (v, _copy(v)) for k, v in vars(o).items()}) for o in owners if hasattr(o, "__dict__")]
+    holders = [vars(owner) for owner in owners if hasattr(owner, "__dict__") and not isinstance(owner, type)]
+    state = [(holder, {name: (value, _copy(value)) for name, value in holder.items()}) for holder in holders]
     try:
         yield
     finally:

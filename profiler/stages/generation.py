@@ -122,12 +122,11 @@ def place(pipe: Any, placement: Placement, device: torch.device) -> None:
         raise UserError(f"offload: {type(pipe).__name__} refuses {placement.offload}: {error}") from error
 
 
-@contextmanager
-def kept(pipe: Any) -> Iterator[None]:
+def kept(pipe: Any) -> AbstractContextManager[None]:
     """What the pipeline and all in it hold is there again afterwards: weights, hooks, switches, tensors kept by hand."""
-    owners = [pipe, *pipe.components.values(), *(m for c in components(pipe).values() for m in c.modules())]
-    with attributes_kept(owners):
-        yield
+    return attributes_kept(
+        [pipe, *pipe.components.values(), *(m for c in components(pipe).values() for m in c.modules())]
+    )
 
 
 class _AnySet(type):

@@ -5,7 +5,7 @@ context ends, if it is an fp32 leaf that requires a gradient, as parameters do u
 """
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any, Protocol
 from unittest.mock import patch
 
@@ -105,35 +105,38 @@ def heard_by(trace: Caster) -> Iterator[None]:
     Kept casts are given back as the outermost context ends. Raises ModelError for one on a CPU, whose lists are others.
     """
     context, kept = torch.amp.autocast_mode.autocast, dict[torch.dtype, Autocast]()
-    make, card = context.__init__, trace.stack.device == "cuda"
+    make, enter, leave = context.__init__, context.__enter__, context.__exit__
+    card = trace.stack.device == "cuda"
 
     def made(one: Any, device_type: str, *args: Any, **rest: Any) -> None:
         # torch without a card switches it off, and knows no autocast of `meta`.
         with patch.multiple(torch.cuda, is_available=lambda: card, is_bf16_supported=lambda *_, **__: True):
             make(one, trace.stack.device if device_type == "meta" else device_type, *args, **rest)
 
+    def refuse(is_on: bool) -> None:
+        if is_on and not card:
+            raise ModelError("autocast: only CUDA's casts are modelled; the CPU casts other operations")
+
     def heed() -> None:
         dtype = torch.get_autocast_dtype("cuda")
-        if not card and torch.is_autocast_enabled("cpu"):
-            raise ModelError("autocast: only CUDA's casts are modelled; the CPU casts other operations")
         casts = kept.setdefault(dtype, Autocast(dtype, grads=trace.stack.torch_release >= (2, 11, 0)))
         trace.casts = casts if card and torch.is_autocast_enabled("cuda") else None
 
     def changes(usual: Any) -> Any:
         def change(one: Any, *why: Any) -> Any:
+            if usual is enter:
+                refuse(one._enabled)  # before torch counts it: what raises on the way in is never left
             result = usual(one, *why)
             heed()
             return result
 
         return change
 
-    with ExitStack() as patches:
-        ways = {"__init__": made} | {name: changes(getattr(context, name)) for name in ("__enter__", "__exit__")}
-        for name, way in ways.items():
-            patches.enter_context(patch.object(context, name, way))
-        clear = patch.object(torch, "clear_autocast_cache", lambda: list(map(Autocast.clear, kept.values())))
-        patches.enter_context(clear)
-        heed()  # of one that was entered before
+    ways = {"__init__": made, "__enter__": changes(enter), "__exit__": changes(leave)}
+    clear = patch.object(torch, "clear_autocast_cache", lambda: list(map(Autocast.clear, kept.values())))
+    with patch.multiple(context, **ways), clear:
+        refuse(torch.is_autocast_enabled("cpu"))  # one may have been entered before
+        heed()
         yield
 
 

@@ -115,8 +115,7 @@ def stand_in_cuda(trace: Mover) -> Iterator[None]:
         "default_stream": lambda *_: Stream(0),
     }
     with ExitStack() as patches:
-        places = ((torch.cuda, cuda), (torch.Tensor, _of_tensors(trace)))
-        for place, names in ((torch, {"Generator": Generator}), *places):
+        for place, names in ((torch, {"Generator": Generator}), (torch.cuda, cuda), (torch.Tensor, _of_tensors(trace))):
             for name, stand_in in names.items():
                 patches.enter_context(patch.object(place, name, stand_in))
         yield

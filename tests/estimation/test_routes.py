@@ -96,6 +96,7 @@ def test_a_cast_on_a_cpu_is_refused() -> None:
         profiler.estimate_call(
             cast, modules=nn.Linear(2, 2), inputs=[torch.empty(8, 8)], stack=Stack(device="cpu", torch="2.13.0")
         )
+    assert torch.autocast_decrement_nesting() == -1 and torch.autocast_increment_nesting() == 0  # none is left open
 
 
 def test_a_model_under_autocast_takes_less_than_in_32_bit() -> None:
@@ -150,6 +151,15 @@ def test_a_module_holds_afterwards_what_it_held() -> None:
     first, second = (profiler.estimate_call(module, inputs=[x], gpu="rtx-4090") for _ in range(2))
     assert first.peak == second.peak
     assert module(x).shape == (2, 8)
+
+
+def test_the_function_may_be_a_class() -> None:
+    class Product:
+        def __init__(self, x: torch.Tensor) -> None:
+            self.found = x @ x
+
+    found = profiler.estimate_call(Product, modules=nn.Linear(2, 2), inputs=[torch.empty(64, 64)], gpu="rtx-4090")
+    assert found.peak.allocated_bytes > 2 * 64 * 64 * 4
 
 
 def test_a_weight_of_a_module_that_was_not_named_is_an_error_as_on_a_card() -> None:
