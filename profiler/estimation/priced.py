@@ -36,17 +36,19 @@ def priced(trace: PlacedTrace, found: Traced, stack: Stack) -> tuple[Priced, Tra
     routes: Counter[str] = Counter()
     prices = Prices(stack, routes)
     slots = Slots(prices)
-    at, kernels = list[int](), dict[int, str]()
+    held, at, kernels = list[list[int]](), list[int](), dict[int, str]()
     try:
         for event in trace.events:
             at.append(len(slots.events))
             if event < 0:
-                slots.give_back(~event)
+                slots.give_back(held[~event])
                 continue
             block = trace.blocks[event]
-            kept = {name: getattr(block, name) for name in ("op", "dtype", "term", "phase", "queue", "awaited")}
             before = routes.copy() if block.price else routes
-            slots.take(block.bytes, block.shape, block.price, **kept)
+            labels = block.dtype, block.term, block.phase
+            held.append(
+                slots.take(block.op, block.bytes, block.shape, *labels, block.price, block.queue, block.awaited)
+            )
             kernels |= dict.fromkeys([block.op], *(routes - before)) if before != routes else {}
     finally:
         prices.planner.close()
@@ -54,8 +56,8 @@ def priced(trace: PlacedTrace, found: Traced, stack: Stack) -> tuple[Priced, Tra
     stream = Priced(
         *(slots.blocks, slots.events, trace.ops, {at[event] for event in trace.cache_emptied_at}),
         marks=[Mark(mark.name, at[mark.start], at[mark.stop]) for mark in trace.marks],
-        owners={number: owner for old, owner in trace.owners.items() for number in slots.held[old]},
-        held=slots.held,
+        owners={number: owner for old, owner in trace.owners.items() for number in held[old]},
+        held=held,
         at=at,
         kernels=kernels,
     )

@@ -14,6 +14,8 @@ from profiler.models.spec import ModelSpec
 AREA, ASPECT = (0.25, 2), (0.8, 1.25)  # of a known size, from and to: what is asked
 NEAR = (0.4, 1.8)  # of a known side: all that is asked
 DRAWS = 200
+BELOW, ABOVE = 4, 2  # a box reaches from the smallest known side divided by one to the largest times the other
+Side = tuple[int, int, int]  # first, step, last
 
 
 def at(workload: Workload, size: Size) -> Workload:
@@ -30,7 +32,17 @@ def known_sizes(workload: Workload, spec: ModelSpec) -> list[tuple[int, int, int
     return list(dict.fromkeys(sizes))
 
 
-def step_of(workload: Workload, spec: ModelSpec, side: str) -> int:
+def side_of(workload: Workload, spec: ModelSpec, name: str, every: int = 1) -> Side:
+    """A side to record about its known lengths, at every so many steps that the contract allows: those as the asked one."""
+    here: int = getattr(workload, name)
+    step = _step_of(workload, spec, name) * every
+    known = [size[("height", "width", "frames").index(name)] for size in known_sizes(workload, spec)]
+    low, high = min(known) // BELOW, max(known) * ABOVE
+    first, last = here - (here - low) // step * step, here + (high - here) // step * step
+    return max(first, here % step or step), step, last
+
+
+def _step_of(workload: Workload, spec: ModelSpec, side: str) -> int:
     """The distance to the next size that the contract allows."""
     start: int = getattr(workload, side)
     for step in range(1, start + 64):

@@ -23,9 +23,10 @@ from profiler.estimation.answer import Traced
 from profiler.estimation.bands import bands
 from profiler.estimation.cache import EstimateCache
 from profiler.estimation.estimator import Tracer, trace_run
-from profiler.estimation.reach import at, known_sizes, near, next_to, share, step_of
+from profiler.estimation.reach import at, known_sizes, near, next_to, share, side_of
 from profiler.estimation.recording import grid_of, record
 from profiler.estimation.size_functions import Grid, Size, size_of
+from profiler.estimation.turns import Cycle, cycles_of, rolled
 from profiler.files.cache import is_on
 from profiler.kernels.prices import Elsewhere
 from profiler.models.spec import ModelSpec
@@ -43,10 +44,9 @@ BATCHES: tuple[Sequence[tuple[int, int | None]], ...] = (
     ((1, 1), (2, None)),
     tuple((n, n) for n in (1, 2, 3, 4)),
 )
-BELOW, ABOVE = 4, 2  # a box reaches from the smallest known side divided by one to the largest times the other
+EVERY = (1, 2, 3, 4)  # steps of frames that one turn of a causal coder may take
 SLOTS: Tracer = partial(Trace, slots=True)
 Tell = Callable[[str], None]
-Side = tuple[int, int, int]  # first, step, last
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,12 +139,10 @@ class Recorder:
         except Elsewhere as error:
             return str(error.__cause__)
         try:
-            height, width, frames = self._sides(asked)
-            first, step, last = zip(height, width, frames, strict=True)
-            grid = Grid(first, step, last)
+            grids = [*self._grids(asked)]
             return (
-                self._whole(grid)
-                or self._in_parts(grid)
+                next(filter(None, map(self._whole, grids)), None)
+                or self._in_parts(grids[-1])
                 or "at other heights and widths the model runs other operations"
             )
         except LatentmeterError as error:
@@ -165,31 +163,39 @@ class Recorder:
             raise Elsewhere from found
         return found
 
-    def _alike(self, size: Size, other: Size) -> bool:
+    def _rolled(self, size: Size, grid: Grid) -> list[int]:
+        """The events at a size, cycles once. Raises Elsewhere where these do not make them."""
+        return rolled(self.traced(size).events, grid.cycles, grid.more(size)).events
+
+    def _alike(self, size: Size, other: Size, grid: Grid) -> bool:
         """Whether the events at a size are those at another. One that the model refuses has none."""
         try:
-            return self.traced(size).events.events == self.traced(other).events.events
+            return self._rolled(size, grid) == self._rolled(other, grid)
         except Elsewhere:
             return False
 
-    def _sides(self, asked: Size) -> Iterator[Side]:
-        """Height, width and frames to record; of frames but one where their number decides what runs, as in a loop."""
-        sizes = known_sizes(self.workload, self.spec)
-        for place, name in enumerate(("height", "width", "frames")):
-            here = asked[place]
-            step = step_of(self.workload, self.spec, name)
-            low, high = min(size[place] for size in sizes) // BELOW, max(size[place] for size in sizes) * ABOVE
-            first, last = here - (here - low) // step * step, here + (high - here) // step * step
-            first = max(first, here % step or step)
-            if place == 2 and (self.workload.stage in VAE_STAGES or not self._any_frames(asked, first, step, last)):
-                first = last = here
-            yield first, step, last
+    def _grids(self, asked: Size) -> Iterator[Grid]:
+        """Heights, widths and frames to record, what may serve most first; last, for a coder, the asked frames alone."""
+        height, width, frames = (side_of(self.workload, self.spec, name) for name in ("height", "width", "frames"))
+        first, step, last = zip(height, width, (asked[2], frames[1], asked[2]), strict=True)
+        alone = Grid(first, step, last)
+        for every in EVERY if frames[0] < frames[2] else ():
+            (start, step_on, end) = side_of(self.workload, self.spec, "frames", every)
+            line = Grid((*asked[:2], start), (1, 1, step_on), (*asked[:2], end), asked[3], asked[3])
+            if self._recording(line):  # clips of any length run as the asked one, in numbers that are functions of it
+                yield replace(alone, first=(*first[:2], start), step=(*step[:2], step_on), last=(*last[:2], end))
+                if self.workload.stage not in VAE_STAGES:
+                    return
+                break
+        yield alone
 
-    def _any_frames(self, asked: Size, first: int, step: int, last: int) -> bool:
-        """Whether clips of any length run as the asked one, in numbers that are functions of it: those of sound are not."""
-        height, width, _, batch = asked
-        grid = Grid((height, width, first), (1, 1, step), (height, width, last), batch, batch)
-        return self._alike((height, width, last, batch), asked) and bool(self._recording(grid))
+    def _cycles(self, grid: Grid) -> tuple[Cycle, ...]:
+        """What comes again in a longer clip. Raises Elsewhere where that runs otherwise."""
+        if grid.first[2] == grid.last[2]:
+            return ()
+        least = (*grid.corners[0], grid.batch)
+        short, longer = (self.traced(grid.at_turn(least, turn)).events for turn in (0, 1))
+        return cycles_of(short, longer)
 
     def _whole(self, grid: Grid) -> list[dict[str, Any]]:
         """Recordings of all heights and widths: for any batch, or for batches that run otherwise by themselves."""
@@ -210,8 +216,8 @@ class Recorder:
                 made += [one for band in banded for one in self._recording(band)]
         if self._share(made) >= ENOUGH:
             return made
-        batches = BATCHES[0] if self._alike((*asked[:3], 2), asked) else BATCHES[1]
-        cuts = CUTS if events < SHORT and any(self._alike(size, asked) for size in next_to(asked, grid)) else 1
+        batches = BATCHES[0] if self._alike((*asked[:3], 2), asked, grid) else BATCHES[1]
+        cuts = CUTS if events < SHORT and any(self._alike(size, asked, grid) for size in next_to(asked, grid)) else 1
         boxes = [one for n, most in batches for one in self._within(replace(grid, batch=n, most=most), cuts)]
         return max(made, boxes, key=self._share)
 
@@ -238,12 +244,14 @@ class Recorder:
         corners = set(grid.deciding())
         known = [size for size in self._known(grid) if size not in corners]
         with suppress(Elsewhere):  # a number that is no function of the size
-            if all(self._alike(size, sizes[0]) for size in sizes if size not in known):  # the first that is not ends it
-                apart = [size for size in known if not self._alike(size, sizes[0])]
-                if all(self._alike(near, sizes[0]) for size in apart for near in next_to(size, grid)):
+            grid = replace(grid, cycles=self._cycles(grid))
+            alike = partial(self._alike, sizes[0], grid=grid)
+            if all(alike(size) for size in sizes if size not in known):  # the first that is not ends it
+                apart = [size for size in known if not alike(size)]
+                if all(alike(near) for size in apart for near in next_to(size, grid)):
                     found = {size: self.traced(size) for size in sizes if size not in apart}
                     whole = record(replace(grid, apart=tuple(size[:3] for size in apart)), found)
-                    alone = [replace(grid, first=size[:3], last=size[:3]) for size in apart]
+                    alone = [replace(grid, first=size[:3], last=size[:3], cycles=()) for size in apart]
                     return [whole, *(made for one in alone for made in self._recording(one))]
         return []
 

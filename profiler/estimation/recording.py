@@ -4,12 +4,13 @@ A trace at another size has the same events with other shapes, as long as no dec
 on the size. `size_functions.py` writes every dimension as a function. What rules compute from a whole call (`prices.py`) is
 asked again instead, which also makes a recording one for every card; another path than recorded is `Elsewhere`.
 
-A block has a kind, which says all but its birth's op. A birth is `~kind`, a death how many births ago the block was born,
-a birth's op how many ops after that of the birth before: the layers of a model then repeat the same numbers, and pack well.
+A block has a kind, which says all but its birth's op. A birth is `~kind`, a death the block's place among those alive, a
+birth's op how many ops after that of the birth before: the layers of a model then repeat the same numbers, and pack well.
+What a causal coder does for each chunk of a clip is kept once, and taken as often as the clip is long (`turns.py`).
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import accumulate, pairwise
 from math import prod
@@ -19,8 +20,9 @@ from profiler.data.events import Block, Stream
 from profiler.data.records import AppliedOption
 from profiler.data.stack import Stack
 from profiler.estimation.answer import Traced
-from profiler.estimation.size_functions import Grid, Size, SizeFunctions, value_at
+from profiler.estimation.size_functions import Grid, Size, SizeFunctions, is_of_frames, value_at
 from profiler.estimation.slots import Slots
+from profiler.estimation.turns import Cycle, rolled, unrolled
 from profiler.kernels.attention import Attention
 from profiler.kernels.convolution import Convolution
 from profiler.kernels.gemm import Product
@@ -41,25 +43,27 @@ def record(grid: Grid, found: Mapping[Size, Traced]) -> dict[str, Any]:
     first, *others = seen = list(found.values())
     if first.events.cache_emptied_at:
         raise Elsewhere  # positions among events that a replay may leave out
-    for other in others:
-        if other.events.events != first.events.events or (other.options, other.notes) != (first.options, first.notes):
+    events, *further = [rolled(traced.events, grid.cycles, grid.more(size)) for size, traced in found.items()]
+    for other, told in zip(others, further, strict=True):
+        if told.events != events.events or (other.options, other.notes) != (first.options, first.notes):
             raise Elsewhere
     functions = SizeFunctions(grid, list(found))
     ops: dict[tuple[str, str], int] = {}
     kinds: dict[Any, int] = {}
     described: list[Any] = []
     kind_of, op_of = [], []
-    for same in zip(*(o.events.blocks for o in seen), strict=True):
+    for same in zip(*(told.blocks for told in (events, *further)), strict=True):
         key = tuple((b.bytes, b.shape, b.dtype, b.term, b.phase, b.price) for b in same)
         if key not in kinds:
             kinds[key] = len(kinds)
             described.append(_kind(functions, same, key))
         kind_of.append(kinds[key])
         op_of.append(_op(same, seen, ops))
-    return {
+    births = iter(kind_of)
+    recording = {
         "grid": asdict(grid),
         "kinds": described,
-        "events": list(_relative(first.events.events, kind_of)),
+        "events": [event or ~next(births) for event in events.events],
         "op_steps": [op - before for before, op in pairwise([0, *op_of])],
         "ops": list(ops),
         "options": {name: asdict(option) for name, option in first.options.items()},
@@ -67,14 +71,20 @@ def record(grid: Grid, found: Mapping[Size, Traced]) -> dict[str, Any]:
         "output_shapes": functions.of([o.output_shapes for o in seen]),
         "functions": functions.functions,
     }
+    for size, traced in found.items() if grid.cycles else ():
+        _check_turns(recording, size, traced)
+    return recording
 
 
-def _relative(events: Iterable[int], kind_of: Sequence[int]) -> Iterator[int]:
-    """Births by their kinds, deaths by the number of births since the block's own."""
-    births = 0
-    for event in events:
-        births += event >= 0
-        yield ~kind_of[event] if event >= 0 else births - ~event
+def _check_turns(recording: dict[str, Any], size: Size, traced: Traced) -> None:
+    """Raise Elsewhere where a block is another than the recording says: its functions are made of one turn at each size."""
+    born = [(kind, op) for _, kind, op in _played(recording, size) if kind is not None]
+    for block, (kind, op) in zip(traced.events.blocks, born, strict=True):
+        facts = block.bytes, block.shape, block.dtype, block.term, block.phase, None
+        own_op = traced.events.ops[block.op] if block.op >= 0 else None
+        same = (*facts[2:5], block.price) == kind[2:] if block.price else facts == kind
+        if not same or own_op != (tuple(recording["ops"][op]) if op >= 0 else None):
+            raise Elsewhere
 
 
 def _op(same: Sequence[Block], seen: Sequence[Traced], ops: dict[tuple[str, str], int]) -> int:
@@ -112,7 +122,8 @@ def grid_of(recording: dict[str, Any]) -> Grid:
     grid = recording["grid"]
     first, step, last = (tuple(grid[name]) for name in ("first", "step", "last"))
     apart, pixels = tuple(map(tuple, grid.get("apart", ()))), grid.get("pixels")
-    return Grid(first, step, last, grid["batch"], grid["most"], apart, tuple(pixels) if pixels else None)
+    cycles = tuple(Cycle(*cycle) for cycle in grid.get("cycles", ()))
+    return Grid(first, step, last, grid["batch"], grid["most"], apart, tuple(pixels) if pixels else None, cycles)
 
 
 def replay(recording: dict[str, Any], size: Size, stack: Stack) -> Traced:
@@ -121,22 +132,61 @@ def replay(recording: dict[str, Any], size: Size, stack: Stack) -> Traced:
     grid = grid_of(recording)
     if not grid.holds(size):
         raise Elsewhere
-    values = [value_at(grid, function, size) for function in recording["functions"]]
     routes: Counter[str] = Counter()
     prices = Prices(stack, routes)
+    slots = Slots(prices)
+    alive: list[list[int]] = []
     try:
-        kinds = [_evaluate(kind, values) for kind in recording["kinds"]]
-        slots = _filled(recording, kinds, prices)
+        for event, kind, op in _played(recording, size):
+            if kind is None:
+                slots.give_back(alive.pop(-event))
+            else:
+                alive.append(slots.take(op, *kind))
     finally:
         prices.planner.close()
     stream = Stream(slots.blocks, slots.events, [tuple(op) for op in recording["ops"]])
     options = {name: AppliedOption(**option) for name, option in recording["options"].items()}
-    shapes = _resolved(recording["output_shapes"], values)
+    shapes = _resolved(recording["output_shapes"], [value_at(grid, one, size) for one in recording["functions"]])
     answered = prices.planner.sources, prices.unplanned_bytes
     return Traced(stream, routes, options, shapes, recording["notes"], *answered)
 
 
 Kind = tuple[int, tuple[int, ...], str, str, str, Price | None]
+
+
+def _played(recording: dict[str, Any], size: Size) -> Iterator[tuple[int, Kind | None, int]]:
+    """The events at a size: each with the kind and the op of a birth, or with None for a death."""
+    grid, events, ops = grid_of(recording), recording["events"], accumulate(recording["op_steps"])
+    kinds = _kinds(recording, grid, size)
+    op_at = [next(ops) if event < 0 else -1 for event in events]
+    for place, turn in unrolled(grid.cycles, len(events), grid.more(size) if grid.cycles else 0):
+        event = events[place]
+        yield event, kinds[turn][~event] if event < 0 else None, op_at[place]
+
+
+def _kinds(recording: dict[str, Any], grid: Grid, size: Size) -> list[list[Kind]]:
+    """What births of each kind are, turn by turn."""
+    kinds, functions = recording["kinds"], recording["functions"]
+    values = [value_at(grid, function, size) for function in functions]
+    whole = [_evaluate(kind, values) for kind in kinds]
+    if not grid.cycles:
+        return [whole]
+    moving = {~n for n, function in enumerate(functions) if is_of_frames(function)}
+    changing = [n for n, kind in enumerate(kinds) if _asks(kind, moving)]
+    found = []
+    for turn in range(grid.more(size) + max(cycle.turns for cycle in grid.cycles)):
+        values = [value_at(grid, function, grid.at_turn(size, turn)) for function in functions]
+        found.append(whole.copy())
+        for n in changing:
+            found[-1][n] = _evaluate(kinds[n], values)
+    return found
+
+
+def _asks(value: Any, functions: set[int]) -> bool:
+    """Whether a number in a kind is of one of these functions."""
+    if isinstance(value, (list, dict)):
+        return any(_asks(item, functions) for item in (value.values() if isinstance(value, dict) else value))
+    return value in functions
 
 
 def _evaluate(kind: list[Any], values: list[int]) -> Kind:
@@ -149,18 +199,6 @@ def _evaluate(kind: list[Any], values: list[int]) -> Kind:
     if isinstance(size, list):
         size = size[0] * prod(shape)
     return size if size >= 0 else values[~size], shape, dtype, term, phase, None
-
-
-def _filled(recording: dict[str, Any], kinds: list[Kind], prices: Prices) -> Slots:
-    slots = Slots(prices)
-    ops = accumulate(recording["op_steps"])
-    for event in recording["events"]:
-        if event > 0:
-            slots.give_back(len(slots.held) - event)
-            continue
-        size, shape, dtype, term, phase, price = kinds[~event]
-        slots.take(size, shape, price, op=next(ops), dtype=dtype, term=term, phase=phase)
-    return slots
 
 
 def _resolved(value: Any, values: list[int]) -> Any:

@@ -25,7 +25,7 @@ RECORDINGS = CONFIGS / "recordings"
 # copying of calls, which finds what a trace without it does.
 TRACED = (
     "trace/**/*.py", "stages/**/*.py", "models/**/*.py",
-    "estimation/size_functions.py", "estimation/recording.py", "kernels/prices.py",
+    "estimation/size_functions.py", "estimation/turns.py", "estimation/recording.py", "kernels/prices.py",
 )  # fmt: skip
 UNTRACED = frozenset(
     """trace/repeated_calls.py trace/attributes.py

@@ -14,6 +14,7 @@ from math import isqrt, prod
 from typing import Any
 
 from profiler.data.workload import Workload
+from profiler.estimation.turns import Cycle
 from profiler.kernels.prices import Elsewhere
 
 Size = tuple[int, int, int, int]  # height and width in pixels, frames, batch
@@ -32,7 +33,8 @@ def size_of(workload: Workload) -> Size:
 class Grid:
     """Sizes `first + step * k` up to `last`, for height, width and frames; batches from `batch` to `most`, None: any.
 
-    Those in `apart` are none of them. With `pixels` only sizes of so many, height times width, at least and at most.
+    Those in `apart` are none of them. With `pixels` only sizes of so many, height times width, at least and at most. With
+    `cycles` a step more of frames is a turn more of each.
     """
 
     first: tuple[int, int, int]
@@ -42,6 +44,7 @@ class Grid:
     most: int | None = None
     apart: tuple[tuple[int, int, int], ...] = ()
     pixels: tuple[int, int] | None = None
+    cycles: tuple[Cycle, ...] = ()
 
     def holds(self, size: Size) -> bool:
         """Whether a size is one of these."""
@@ -50,6 +53,14 @@ class Grid:
         if self.pixels:
             within = within and self.pixels[0] <= size[0] * size[1] <= self.pixels[1]
         return within and all(first <= n <= last and (n - first) % step == 0 for n, first, step, last in each)
+
+    def more(self, size: Size) -> int:
+        """By how many steps of frames a size is more than the least."""
+        return (size[2] - self.first[2]) // self.step[2]
+
+    def at_turn(self, size: Size, turn: int) -> Size:
+        """The size whose clip ends with this turn."""
+        return (*size[:2], self.first[2] + turn * self.step[2], size[3])
 
     @cached_property
     def corners(self) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
@@ -179,3 +190,8 @@ def value_at(grid: Grid, function: Function, size: Size) -> int:
         if number:
             total += number * prod(n for place, n in enumerate(steps) if mask >> (len(steps) - 1 - place) & 1)
     return total * size[3] if how == EACH else total
+
+
+def is_of_frames(function: Function) -> bool:
+    """Whether a number is another for more frames, where there are several numbers of them: its last side."""
+    return function[1] != STRAIGHT and any(function[3::2])
