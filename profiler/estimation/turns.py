@@ -84,10 +84,10 @@ def cycles_of(short: Events, longer: Events) -> tuple[Cycle, ...]:
         while at >= (turns + 1) * each and one[at - (turns + 1) * each : at - turns * each] == turn:
             turns += 1
         start = at - turns * each - told
-        if not turns or (found and start < found[-1].start + found[-1].events):
+        if turns < 2 or (found and start < found[-1].start + found[-1].events):
             raise Elsewhere
-        found.append(Cycle(start, each, turns))
-        told += (turns - 1) * each
+        found.append(Cycle(start, each, turns - 1))  # where the last one ends is not seen: what follows may begin alike
+        told += (turns - 2) * each
         shift += each
     if left or at < len(one):
         raise Elsewhere

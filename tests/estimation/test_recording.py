@@ -30,6 +30,7 @@ from profiler.estimation.estimator import trace_stage
 from profiler.estimation.recorder import Recorded, Recorder, at
 from profiler.estimation.recording import grid_of, replay
 from profiler.estimation.size_functions import Grid, Size, SizeFunctions, size_of, value_at
+from profiler.estimation.turns import cycles_of
 from profiler.kernels.prices import Elsewhere
 from profiler.machine.cards import assumed_stack, find_gpu
 from profiler.models.find import find_model
@@ -45,6 +46,7 @@ CASES: list[tuple[str, Any, dict[str, Any]]] = [
     (IMAGE, "roundtrip", {}),
     (IMAGE, "denoise", {"dtype": "fp16"}),
     (VIDEO, "decode", {"frames": 9}),
+    (VIDEO, "decode", {"frames": 33}),
     (VIDEO, "denoise", {"batch": 2}),
     ("hunyuan-video", "decode", {"frames": 5}),
     ("ltx-video-2b", "decode", {"frames": 9}),
@@ -100,7 +102,7 @@ def test_a_replay_equals_a_trace_at_sizes_that_were_not_recorded(number: int) ->
 def test_one_recording_serves_every_card(card: str) -> None:
     """cuDNN's plans, attention kernels and the workspace of matrix products are those of the card that is asked for."""
     other = assumed_stack(find_gpu(card), "2.13.0")
-    for number in (2, 6) if card == "t4" else (2, 3, 6):  # a T4 takes another path through attention
+    for number in (2, 3, 7) if card == "t4" else (2, 3, 4, 7):  # a T4 takes another path through attention
         workload, spec, made = case(number)
         compare(workload, spec, made[0], drawn(made[0], random.Random(5)), other)
 
@@ -148,6 +150,57 @@ def test_one_recording_serves_masks_that_are_padded_and_masks_that_are_not() -> 
         again, trace = replay(made, (*size, 1, 1), STACK), traced(size, False)
         assert (again.events.events, blocks(again.events)) == (trace.events.events, blocks(trace.events))
         assert len(trace.events.blocks) == born
+
+
+def coded(size: Size, slots: bool, growth: int = 1) -> Traced:
+    """A causal coder: a chunk leaves its end to the next, a clip grows, and what each chunk made goes when the last has."""
+    trace = Trace(STACK, slots=slots)
+    with torch.no_grad(), trace.during("cold", "activations"):
+        clip = torch.empty((size[3], 8, size[2], *size[:2]), device="meta")
+        weight = torch.empty((8, 8, 2, 3, 3), device="meta")
+        left = whole = clip[:, :, :1].clone()
+        parts = []
+        for number, chunk in enumerate(clip.split(1, 2)):
+            out = torch.nn.functional.conv3d(torch.cat([left, chunk], 2), weight, padding=(0, 1, 1))
+            left = chunk.clone()
+            whole = torch.cat([whole, out], 2)
+            parts.append(out * number**growth)
+            passing = out.new_empty(number**growth, size[0])
+            del out, passing
+        made = torch.cat(parts, 2)
+        del parts, made, whole, left, clip, weight, chunk
+    return Traced(trace, dict(trace.routes), {}, ())
+
+
+def test_what_a_coder_does_for_each_chunk_is_kept_once_and_serves_clips_of_any_length() -> None:
+    line = Grid((16, 24, 4), (8, 8, 1), (160, 240, 32))
+    sizes = [*line.deciding(), (48, 64, 9, 3)]
+    cycles = cycles_of(coded((16, 24, 4, 1), True).events, coded((16, 24, 5, 1), True).events)
+    assert [events for _, events, _ in cycles] == [13, 1]  # what a chunk does; and what it made goes
+    found = {size: coded(size, True) for size in sizes}
+    made = json.loads(json.dumps(recording.record(replace(line, cycles=cycles), found)))
+    assert len(made["events"]) < len(coded((16, 24, 4, 1), True).events.events)
+    for size in ((40, 56, 4, 1), (72, 64, 7, 2), (160, 240, 32, 5)):
+        again, trace = replay(made, size, STACK), coded(size, False)
+        assert (again.events.events, blocks(again.events)) == (trace.events.events, blocks(trace.events))
+
+
+def test_chunks_whose_numbers_are_no_function_of_the_turn_are_not_recorded() -> None:
+    line = Grid((16, 24, 4), (8, 8, 1), (160, 240, 32))
+    found = {size: coded(size, True, growth=2) for size in line.deciding()}
+    cycles = cycles_of(coded((16, 24, 4, 1), True, 2).events, coded((16, 24, 5, 1), True, 2).events)
+    with pytest.raises(Elsewhere):
+        recording.record(replace(line, cycles=cycles), found)
+
+
+def test_a_clip_that_runs_otherwise_when_it_is_longer_has_no_cycles() -> None:
+    short, longer = coded((16, 24, 4, 1), True).events, coded((16, 24, 5, 1), True).events
+    with pytest.raises(Elsewhere):
+        cycles_of(longer, short)
+    longer.events.append(0)
+    longer.blocks.append(longer.blocks[0])
+    with pytest.raises(Elsewhere):
+        cycles_of(short, longer)
 
 
 def test_a_size_that_is_not_on_the_grid_is_elsewhere() -> None:
