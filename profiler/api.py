@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from profiler.diagnosis.hotspots import Hotspots
     from profiler.diagnosis.profile import Profile
-    from profiler.estimation.recorder import Recorded
+    from profiler.estimation.recorded import Recorded
     from profiler.evidence.accuracy import Known
     from profiler.sweeps.run import Progress, RunOptions
 
@@ -94,7 +94,7 @@ def make_recording(
     asked = with_environment(spec.workload(stage, **workload), spec)
     target, _ = target_stack(gpu, torch, cudnn, stack, alloc_conf)
     from profiler.estimation.cache import EstimateCache
-    from profiler.estimation.recorder import make_recording as make
+    from profiler.estimation.recorded import make_recording as make
 
     return make(EstimateCache(asked, spec, target), tell, force=force)
 

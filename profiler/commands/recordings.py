@@ -15,7 +15,7 @@ from profiler.data.units import format_bytes
 
 if TYPE_CHECKING:
     from profiler.estimation.cache import Kept
-    from profiler.estimation.recorder import Recorded
+    from profiler.estimation.recorded import Recorded
     from profiler.estimation.size_functions import Grid
 
 

@@ -6,11 +6,10 @@ several, each has boxes.
 """
 
 import copy
-import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
@@ -18,16 +17,14 @@ from torch import nn
 
 from profiler.data.stack import Stack
 from profiler.data.workload import VAE_STAGES, Workload
-from profiler.errors import LatentmeterError, UserError
+from profiler.errors import LatentmeterError
 from profiler.estimation.answer import Traced
 from profiler.estimation.bands import bands
-from profiler.estimation.cache import EstimateCache
 from profiler.estimation.estimator import Tracer, trace_run
 from profiler.estimation.reach import at, known_sizes, near, next_to, share, side_of
-from profiler.estimation.recording import grid_of, record
+from profiler.estimation.recording import grid_of, record, replay
 from profiler.estimation.size_functions import Grid, Size, size_of
 from profiler.estimation.turns import Cycle, cycles_of, rolled
-from profiler.files.cache import is_on
 from profiler.kernels.prices import Elsewhere
 from profiler.models.spec import ModelSpec
 from profiler.stages.stage import Stage
@@ -37,6 +34,7 @@ from profiler.trace.trace import Trace
 CUTS, SHORT = 3, 5000
 LONG = 50_000  # events of a trace at some hundred sizes, which is what bands take
 BANDED_BATCHES = (1, 2, 3)
+MANY = 64  # samples; from so many on diffusers' Upsample2D makes its input contiguous first, a copy where it is not
 ENOUGH = 0.9  # of the sizes that are asked
 # Samples of one recording, from and to: any number, as many as there are, or some numbers one by one.
 BATCHES: tuple[Sequence[tuple[int, int | None]], ...] = (
@@ -47,52 +45,6 @@ BATCHES: tuple[Sequence[tuple[int, int | None]], ...] = (
 EVERY = (1, 2, 3, 4)  # steps of frames that one turn of a causal coder may take
 SLOTS: Tracer = partial(Trace, slots=True)
 Tell = Callable[[str], None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recorded:
-    """What became of recording a workload: the sizes for which it holds and its file, or the `reason` why there is none.
-
-    `made` is the day of a recording that was there already.
-    """
-
-    workload: Workload
-    stack: Stack
-    grids: tuple[Grid, ...] = ()
-    path: str | None = None
-    bytes: int | None = None
-    reason: str | None = None
-    made: str | None = None
-    seconds: float = 0.0
-
-
-def make_recording(known: EstimateCache, tell: Tell = lambda _: None, *, force: bool = False) -> Recorded:
-    """Record `known.workload` and keep it, or say which recording holds for it already, unless `force`.
-
-    `tell` hears of every trace. Raises UserError where the disk may not be used.
-    """
-    if not is_on():
-        raise UserError("LATENTMETER_CACHE=off: a recording is a file in the cache's folder; unset the variable")
-    started = time.perf_counter()
-    found = Recorded(workload=known.workload, stack=known.stack, reason=known.unrecordable)
-    if found.reason:
-        return found
-    others: list[dict[str, Any]] = []
-    for path, day, recordings in () if force else known.recordings():
-        grids = tuple(map(grid_of, recordings))
-        if any(grid.holds(known.size) for grid in grids):
-            return replace(found, grids=grids, path=str(path), bytes=path.stat().st_size, made=day)
-        others += recordings
-    made = Recorder(known.workload, known.spec, known.stack, tell).recordings()
-    if isinstance(made, str):
-        return replace(found, reason=made, seconds=time.perf_counter() - started)
-    try:
-        path = known.keep_recordings(made := made + others)
-        size = path.stat().st_size
-    except OSError as error:
-        raise UserError(f"the recording cannot be written: {error}") from error
-    grids = tuple(map(grid_of, made))
-    return replace(found, grids=grids, path=str(path), bytes=size, seconds=time.perf_counter() - started)
 
 
 class Modules:
@@ -252,8 +204,28 @@ class Recorder:
                     found = {size: self.traced(size) for size in sizes if size not in apart}
                     whole = record(replace(grid, apart=tuple(size[:3] for size in apart)), found)
                     alone = [replace(grid, first=size[:3], last=size[:3], cycles=()) for size in apart]
-                    return [whole, *(made for one in alone for made in self._recording(one))]
+                    return [self._limited(whole), *(made for one in alone for made in self._recording(one))]
         return []
+
+    def _limited(self, made: dict[str, Any]) -> dict[str, Any]:
+        """The recording with the largest batch for which it holds, where a batch of `MANY` runs otherwise."""
+        grid = grid_of(made)
+        holds, fails = grid.batch + 1, MANY
+        if grid.most is not None or self._agrees(made, (*grid.corners[0], MANY)):
+            return made
+        while fails - holds > 1:
+            middle = (holds + fails) // 2
+            holds, fails = (middle, fails) if self._agrees(made, (*grid.corners[0], middle)) else (holds, middle)
+        return made | {"grid": asdict(replace(grid, most=holds))}
+
+    def _agrees(self, made: dict[str, Any], size: Size) -> bool:
+        """Whether a replay at a size has the events of a trace there, or refuses."""
+        workload = at(self.workload, size)
+        trace = trace_run(lambda: self.modules.stage(workload), self.stack, workload.key).trace
+        try:
+            return replay(made, size, self.stack).events.events == trace.events
+        except Elsewhere:
+            return True
 
     def _known(self, grid: Grid) -> list[Size]:
         """The asked size and the published one, as far as they are on the grid."""

@@ -27,7 +27,8 @@ from profiler.errors import UserError
 from profiler.estimation import estimator, recording
 from profiler.estimation.answer import Traced, answer, estimate_of
 from profiler.estimation.estimator import trace_stage
-from profiler.estimation.recorder import Recorded, Recorder, at
+from profiler.estimation.recorded import Recorded
+from profiler.estimation.recorder import Recorder, at
 from profiler.estimation.recording import grid_of, replay
 from profiler.estimation.size_functions import Grid, Size, SizeFunctions, size_of, value_at
 from profiler.estimation.turns import cycles_of
@@ -201,6 +202,16 @@ def test_a_clip_that_runs_otherwise_when_it_is_longer_has_no_cycles() -> None:
     longer.blocks.append(longer.blocks[0])
     with pytest.raises(Elsewhere):
         cycles_of(short, longer)
+
+
+def test_a_batch_from_which_on_an_upsampling_copies_its_input_ends_a_recording() -> None:
+    """diffusers' Upsample2D makes a batch of 64 or more contiguous, which copies what lies channels last."""
+    workload, spec, made = case(0)
+    height, width, frames = grid_of(made[-1]).first
+    assert grid_of(made[-1]).most == 63
+    compare(workload, spec, made[-1], (height, width, frames, 63))
+    trace = trace_stage(at(workload, (height, width, frames, 64)), spec, STACK).trace
+    assert len(trace.events) != len(replay(made[-1], (height, width, frames, 63), STACK).events.events)
 
 
 def test_a_size_that_is_not_on_the_grid_is_elsewhere() -> None:

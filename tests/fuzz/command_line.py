@@ -54,7 +54,7 @@ ODD = [
 WORK = (
     "profiler.estimation.estimator.estimate",
     "profiler.estimation.estimator.estimate_with_events",
-    "profiler.estimation.recorder.make_recording",
+    "profiler.estimation.recorded.make_recording",
     "profiler.diagnosis.collect.estimated",
     "profiler.diagnosis.sources.measure_events",
     "profiler.evidence.coverage.try_class",
