@@ -219,7 +219,7 @@ class Workload:
 
     def __post_init__(self) -> None:
         if self.stage not in STAGES and not (self.stage == GENERATE and self.generation):
-            raise UserError(f"stage: no stage {self.stage!r}; one of {', '.join(STAGES)}")
+            raise UserError(f"stage: no stage {self.stage!r}; one of {', '.join(STAGES)}; profiler.generate has others")
         if self.generation and self.stage != GENERATE:
             raise UserError(f"generation: goes with stage {GENERATE}; {self.stage} takes none, and an entry of its own")
         if self.generation and self.history != History():

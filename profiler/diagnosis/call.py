@@ -14,8 +14,8 @@ from profiler.diagnosis.profile import Generated
 from profiler.diagnosis.usage import UsageTrace
 from profiler.estimation.estimator import trace_run
 from profiler.estimation.placed import trace_generation
-from profiler.stages.call import Call, attributes_kept, root_of
-from profiler.stages.generation import Generation, is_pipeline
+from profiler.stages.call import Call, attributes_kept, is_pipeline, root_of
+from profiler.stages.generation import Generation
 
 
 def call_hotspots(

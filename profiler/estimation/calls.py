@@ -83,8 +83,8 @@ def estimate_call(
     check_kind("placement", placement, Placement, "Placement(offload='model')")
     target, context = target_stack(gpu, torch, cudnn, stack, alloc_conf)
     from profiler.estimation.estimator import estimate_run
-    from profiler.stages.call import Call, attributes_kept, root_of
-    from profiler.stages.generation import Generation, is_pipeline
+    from profiler.stages.call import Call, attributes_kept, is_pipeline, root_of
+    from profiler.stages.generation import Generation
     from profiler.trace.own_call import OwnCallTrace
 
     owner = function if modules is None else modules

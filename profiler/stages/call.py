@@ -1,18 +1,24 @@
 """A call of the user's own: any function over real modules, made ready to be traced like a stage of a model."""
 
+import copy
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
+from functools import partial
+from operator import setitem
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import nn
-from torch.utils._pytree import tree_map_only
 
 from profiler.errors import UserError
 from profiler.stages.phases import Runnable
 
 Modules = nn.Module | Mapping[str, nn.Module] | Sequence[nn.Module]
+QUANTISERS = frozenset({"bitsandbytes", "torchao", "quanto", "gguf", "hqq", "awq", "gptqmodel", "quantized"})
+OFFLOADS = {"CpuOffload": "model", "AlignDevicesHook": "sequential"}  # by the hook of accelerate that does it
 
 
 class Call(Runnable):
@@ -21,7 +27,8 @@ class Call(Runnable):
     def __init__(
         self, function: Callable[..., Any], module: nn.Module, inputs: Sequence[Any] | Mapping[str, Any]
     ) -> None:
-        self.function, self.module, self._given = function, module, inputs
+        check_as_loaded(module)
+        self.function, self.module, self._given = function, module, (function, inputs)
         self.inputs: Any = None
 
     def load(self, device: torch.device) -> None:
@@ -46,10 +53,17 @@ class Call(Runnable):
                 fresh[id(tensor)] = nn.Parameter(empty, requires_grad=grad) if is_parameter else empty
             holder[name] = fresh[id(tensor)]
 
-    def make_inputs(self, device: torch.device) -> Any:
-        """The inputs on `device`. What a tensor on the host holds stays known, where it is small."""
-        self.inputs = tree_map_only(torch.Tensor, lambda tensor: _on(tensor, device), self._given)
-        return self.inputs
+    def make_inputs(self, device: torch.device) -> list[torch.Tensor]:
+        """The tensors of the inputs, and of a function that is partial, as they are laid for a call on `device`."""
+        met: dict[int, Any] = {}
+        self.function, self.inputs = relaid(self._given, lambda tensor: self.on(tensor, device), met)
+        return [value for value in met.values() if isinstance(value, torch.Tensor)]
+
+    def on(self, tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+        """An input on `device`. What a tensor on the host holds stays known, where it is small."""
+        if tensor.device.type == "cpu" and device.type == "meta":
+            return tensor.to(device)  # its content goes along: a mask or a timestep may be asked for
+        return torch.empty_like(tensor, device=device)
 
     def __call__(self) -> Any:
         """The function's answer, without gradients.
@@ -60,8 +74,16 @@ class Call(Runnable):
             return self.answer()
 
     def answer(self) -> Any:
-        """The function's answer as it is called from here."""
-        return self.function(**self.inputs) if isinstance(self.inputs, Mapping) else self.function(*self.inputs)
+        """The function's answer as it is called from here. Raises UserError for one that is still to be computed."""
+        inputs = self.inputs
+        found = self.function(**inputs) if isinstance(inputs, Mapping) else self.function(*inputs)
+        if not isinstance(found, Iterator | AsyncIterator | Awaitable):
+            return found
+        getattr(found, "close", str)()  # a coroutine that nobody awaits complains
+        raise UserError(
+            f"function: its answer is a {type(found).__name__}, of which nothing has run yet: give a plain function that "
+            "runs all of it, as `lambda *given: list(f(*given))` of a generator, or `asyncio.run(f(*given))` of a coroutine"
+        )
 
 
 def root_of(modules: Any) -> nn.Module:
@@ -71,6 +93,11 @@ def root_of(modules: Any) -> nn.Module:
     """
     if isinstance(modules, nn.Module):
         return modules
+    for value in modules.values() if isinstance(modules, Mapping) else modules if isinstance(modules, Sequence) else ():
+        if is_pipeline(value):
+            raise UserError(
+                f"modules: a {type(value).__name__} stands for all of its own: pass it itself, `modules=pipe`"
+            )
     try:
         if isinstance(modules, Mapping):
             return nn.ModuleDict(dict(modules))
@@ -79,6 +106,78 @@ def root_of(modules: Any) -> nn.Module:
     except (TypeError, KeyError) as error:
         raise UserError(f"modules: {error}: give a module, several, or several by name") from error
     raise UserError("modules: give the modules whose weights the call needs: one, several, or several by name")
+
+
+def is_pipeline(value: Any) -> bool:
+    """Whether `value` is a pipeline of diffusers, or looks like one."""
+    return not isinstance(value, nn.Module) and isinstance(getattr(value, "components", None), Mapping)
+
+
+def hooks_of(module: nn.Module) -> list[Any]:
+    """The hooks of accelerate and of diffusers on a module itself."""
+    own = getattr(module, "_hf_hook", None)
+    return [*getattr(own, "hooks", [own]), *getattr(getattr(module, "_diffusers_hook", None), "hooks", {}).values()]
+
+
+def check_as_loaded(module: nn.Module) -> None:
+    """Raise UserError where a part of `module` is offloaded already, or quantised: neither can be followed from there."""
+    for path, part in module.named_modules():
+        for hook in hooks_of(part):
+            kind = type(hook).__name__
+            group = kind == "GroupOffloadingHook" and f"group-{hook.config.offload_type.value.removesuffix('_level')}"
+            if offload := group or OFFLOADS.get(kind):
+                raise UserError(
+                    f"modules: {path or type(part).__name__} is offloaded already, by {kind}, which cannot be followed: "
+                    f"give what was loaded; a pipeline is offloaded by placement=profiler.Placement(offload={offload!r})"
+                )
+        for owner in (part, *part._parameters.values()):
+            for made_by in QUANTISERS.intersection(type(owner).__module__.split(".")):
+                raise UserError(
+                    f"modules: {path or type(part).__name__} is quantised by {made_by}, whose kernels are not "
+                    "covered: give it in bf16, fp16 or fp32"
+                )
+
+
+def relaid(value: Any, lay: Callable[[torch.Tensor], torch.Tensor], met: dict[int, Any]) -> Any:
+    """`value` with each tensor in it as `lay` gives it; what holds one is copied, what holds none is the very object.
+
+    Tensors are found in lists, tuples, sets, mappings, dataclasses, namespaces and partial functions. `met` has what was
+    met, by id: a tensor that stands in two places stays one.
+    """
+    if id(value) not in met:
+        met[id(value)] = value
+        if isinstance(value, torch.Tensor):
+            met[id(value)] = lay(value)
+        elif (found := _parts(value)) is not None:
+            parts, again = found
+            new = [relaid(part, lay, met) for part in parts]
+            if any(its is not part for its, part in zip(new, parts, strict=True)):
+                met[id(value)] = again(new)
+    return met[id(value)]
+
+
+def _parts(value: Any) -> tuple[list[Any], Callable[[list[Any]], Any]] | None:
+    """What `value` holds, and what makes its like of other parts; None for what is not looked into."""
+    put: Callable[..., None]
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [*value], getattr(value, "_make", type(value))
+    if isinstance(value, partial):
+        return [value.func, value.args, value.keywords], lambda new: partial(new[0], *new[1], **new[2])
+    if isinstance(value, Mapping):
+        held, put = dict(value), setitem
+    elif isinstance(value, SimpleNamespace) or (is_dataclass(value) and not isinstance(value, (type, nn.Module))):
+        names = vars(value) if isinstance(value, SimpleNamespace) else [field.name for field in fields(value)]
+        held, put = {name: getattr(value, name) for name in names}, object.__setattr__
+    else:
+        return None
+
+    def again(new: list[Any]) -> Any:
+        made = copy.copy(value)
+        for name, part in zip(held, new, strict=True):
+            put(made, name, part)
+        return made
+
+    return [*held.values()], again
 
 
 @contextmanager
@@ -110,9 +209,3 @@ def _state(module: nn.Module) -> Iterator[tuple[dict[str, Any], str, torch.Tenso
         for name, tensor in holder.items():
             if tensor is not None:
                 yield holder, name, tensor
-
-
-def _on(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    if tensor.device.type == "cpu" and device.type == "meta":
-        return tensor.to(device)  # its content goes along: a mask or a timestep may be asked for
-    return torch.empty_like(tensor, device=device)

@@ -14,7 +14,6 @@ from unittest.mock import patch
 import torch
 from torch import nn
 from torch.nn.attention import sdpa_kernel
-from torch.utils._pytree import tree_map_only
 
 from profiler.data.spans import STEP
 from profiler.data.workload import Placement
@@ -58,11 +57,9 @@ class Generation(Call):
         self.pipe.set_progress_bar_config(disable=True)
         place(self.pipe, self.placement, device)
 
-    def make_inputs(self, device: torch.device) -> Any:
-        """The inputs as they were given; one without data is made on `device`."""
-        empty = functools.partial(torch.empty_like, device=device)
-        self.inputs = tree_map_only(torch.Tensor, lambda x: empty(x) if x.is_meta else x, self._given)
-        return self.inputs
+    def on(self, tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+        """An input as it was given; one without data is made on `device`."""
+        return torch.empty_like(tensor, device=device) if tensor.is_meta else tensor
 
     def __call__(self) -> Any:
         """The pipeline's answer, without gradients."""
@@ -93,11 +90,6 @@ def components(pipe: Any) -> dict[str, nn.Module]:
 def dtypes(pipe: Any) -> dict[str, set[torch.dtype]]:
     """The dtypes of each component's parameters."""
     return {name: {weight.dtype for weight in module.parameters()} for name, module in components(pipe).items()}
-
-
-def is_pipeline(value: Any) -> bool:
-    """Whether `value` is a pipeline of diffusers, or looks like one."""
-    return not isinstance(value, nn.Module) and isinstance(getattr(value, "components", None), Mapping)
 
 
 def place(pipe: Any, placement: Placement, device: torch.device) -> None:
