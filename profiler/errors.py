@@ -1,5 +1,10 @@
 """Errors that a user can act on. The command line turns each into one message and an exit code, in one place."""
 
+import traceback
+from pathlib import Path
+
+NOT_OWN = (str(Path(__file__).parent), "/lib/python3", "<frozen")  # this package, installed ones, Python itself
+
 
 class LatentmeterError(Exception):
     """Base of every error whose message is meant for the user."""
@@ -20,6 +25,16 @@ class ModelError(LatentmeterError):
 def first_line(error: BaseException) -> str:
     """What an error says, in one line; its kind where it says nothing. The rest may be a stack of C++."""
     return next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+
+
+def kind_and_line(error: BaseException) -> str:
+    """An error as Python tells it, in one line: its kind, what it says, and the last line of the user's own code."""
+    frames = [
+        one for one in traceback.extract_tb(error.__traceback__) if not any(map(one.filename.__contains__, NOT_OWN))
+    ]
+    said, kind = first_line(error), type(error).__name__
+    where = "".join(f" ({Path(one.filename).name}, line {one.lineno})" for one in frames[-1:])
+    return f"{kind}: {said}".removesuffix(f": {kind}") + where
 
 
 def check_text(name: str, text: str) -> None:

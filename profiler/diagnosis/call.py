@@ -14,8 +14,13 @@ from profiler.diagnosis.profile import Generated
 from profiler.diagnosis.usage import UsageTrace
 from profiler.estimation.estimator import trace_run
 from profiler.estimation.placed import trace_generation
-from profiler.stages.call import Call, attributes_kept, is_pipeline, root_of
-from profiler.stages.generation import Generation
+from profiler.stages.call import attributes_kept
+from profiler.stages.generation import Generation, call_of
+from profiler.trace.own_call import OwnCallTrace
+
+
+class OwnUsageTrace(UsageTrace, OwnCallTrace):
+    """A trace of the user's own call that knows who reads each tensor."""
 
 
 def call_hotspots(
@@ -30,20 +35,19 @@ def call_hotspots(
 
     Arguments and errors as of `estimate_call`. It is traced anew, with who reads each tensor.
     """
-    owner, name = function if modules is None else modules, getattr(function, "__qualname__", type(function).__name__)
-    if is_pipeline(owner):
-        traced = trace_generation(Generation(function, owner, inputs, placement or Placement()), stack, kind=HeldTrace)
-        return summarize(profile_traced(traced, stack, context_bytes, name)[0])
-    root = root_of(owner)
+    run = call_of(function, inputs, modules, placement)
+    if isinstance(run, Generation):
+        traced = trace_generation(run, stack, kind=HeldTrace)
+        return summarize(profile_traced(traced, stack, context_bytes, run.name)[0])
     counts = Counter[str]()
-    for weight in root.parameters():
+    for weight in run.module.parameters():
         counts[DTYPE_NAMES.get(weight.dtype, "fp32")] += weight.numel()
     asked = Generated(
-        pipeline=name,
+        pipeline=run.name,
         dtype=max(counts, key=counts.__getitem__, default="fp32"),
         frames=None, height=None, width=None,
         options=MemoryOptions(), placement=Placement(), stage="call",
     )  # fmt: skip
-    with attributes_kept([function, *root.modules()]):
-        watched = trace_run(lambda: Call(function, root, inputs), stack, name, UsageTrace)
+    with attributes_kept(run.owners):
+        watched = trace_run(lambda: run, stack, run.name, OwnUsageTrace)
         return summarize(profile_of(watched, asked, stack, context_bytes))

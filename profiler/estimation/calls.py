@@ -83,24 +83,13 @@ def estimate_call(
     check_kind("placement", placement, Placement, "Placement(offload='model')")
     target, context = target_stack(gpu, torch, cudnn, stack, alloc_conf)
     from profiler.estimation.estimator import estimate_run
-    from profiler.stages.call import Call, attributes_kept, is_pipeline, root_of
-    from profiler.stages.generation import Generation
-    from profiler.trace.own_call import OwnCallTrace
+    from profiler.estimation.placed import estimate_with_events
+    from profiler.stages.generation import Generation, call_of
 
-    owner = function if modules is None else modules
-    if is_pipeline(owner):
-        from profiler.estimation.placed import estimate_with_events
-
-        run = Generation(function, owner, inputs, placement or Placement())
+    run = call_of(function, inputs, modules, placement)
+    if isinstance(run, Generation):
         return estimate_with_events(run, target, context_bytes=context)[0]
-    if placement is not None:
-        raise UserError("placement: goes with a pipeline of diffusers, as `modules` or as the function")
-    root = root_of(owner)
-    name = getattr(function, "__qualname__", type(function).__name__)
-    with attributes_kept([function, *root.modules()]):
-        return estimate_run(
-            lambda: Call(function, root, inputs), target, what=name, context_bytes=context, kind=OwnCallTrace
-        )
+    return estimate_run(run, target, context)
 
 
 def generate(

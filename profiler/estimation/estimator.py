@@ -16,14 +16,17 @@ from profiler.allocator.histories import Histories
 from profiler.data.records import CallEstimate, Estimate
 from profiler.data.stack import Stack
 from profiler.data.workload import Workload
-from profiler.errors import MODEL_FAILURES, LatentmeterError, ModelError, first_line
+from profiler.errors import MODEL_FAILURES, LatentmeterError, ModelError, kind_and_line
 from profiler.estimation.answer import Traced, answer, estimate_of
+from profiler.estimation.not_covered import hearing, not_covered
 from profiler.machine.environment import check_settings
 from profiler.models.build import component_class
 from profiler.models.spec import ModelSpec
+from profiler.stages.call import Call, attributes_kept
 from profiler.stages.options import check_reached
 from profiler.stages.phases import Runnable, run_phases
 from profiler.stages.stage import Stage
+from profiler.trace.own_call import OwnCallTrace
 from profiler.trace.trace import Trace
 
 Run = TypeVar("Run", bound=Runnable)
@@ -41,11 +44,12 @@ FAKE_TENSOR_LOG = logging.getLogger("torch._subclasses.fake_tensor")
 
 @dataclass(frozen=True)
 class Watched(Generic[Run]):
-    """A call that was traced: what ran, what watched it, and the shapes of the outputs."""
+    """A call that was traced: what ran, what watched it, the shapes of the outputs, and notes on what was heard."""
 
     run: Run
     trace: Trace
     output_shapes: tuple[tuple[int, ...], ...]
+    heard: dict[str, str]
 
     @property
     def traced(self) -> Traced:
@@ -58,8 +62,7 @@ class Watched(Generic[Run]):
         by_library = (" ".join(op).strip() for op in self.trace.ops if op[1].startswith(LIBRARIES))
         if (unpriced := [*self.trace.unpriced, *by_library]) and self.trace.stack.device == "cuda":
             notes["scratch"] = f"part of a library's workspace is not known, and not counted; first in {unpriced[0]}"
-        if any(map(_is_compiled, (self.run, *self.run.module.modules()))):
-            notes["compile"] = "torch.compile is not covered: what is compiled is estimated as it runs uncompiled"
+        notes |= self.heard | not_covered(self.run.module)
         prices, options = self.trace.prices, dict(self.run.options)
         answered = prices.planner.sources, prices.unplanned_bytes
         return Traced(self.trace, self.trace.routes, options, self.output_shapes, notes, *answered)
@@ -95,15 +98,11 @@ def replay_stage(workload: Workload, spec: ModelSpec, stack: Stack, context_byte
     return trace_stage(workload, spec, stack).traced.on(stack, context_bytes)
 
 
-def estimate_run(
-    make: Callable[[], Runnable], stack: Stack, *, what: str, context_bytes: int | None = None, kind: Tracer = Trace
-) -> CallEstimate:
-    """Estimate whatever `make` makes, by a trace of `kind`; `what` names it in an error.
-
-    Raises ModelError where it cannot be traced.
-    """
+def estimate_run(run: Call, stack: Stack, context_bytes: int | None) -> CallEstimate:
+    """Estimate a call of the user's own, and leave its modules as they were. Raises ModelError where it cannot be traced."""
     started = time.perf_counter()
-    return _answer(trace_run(make, stack, what, kind), stack, context_bytes, started)
+    with attributes_kept(run.owners):
+        return _answer(trace_run(lambda: run, stack, run.name, OwnCallTrace), stack, context_bytes, started)
 
 
 def _answer(watched: Watched[Any], stack: Stack, context_bytes: int | None, started: float) -> CallEstimate:
@@ -154,7 +153,7 @@ def trace_run(make: Callable[[], Run], stack: Stack, what: str, kind: Tracer = T
     except LatentmeterError:
         raise
     except MODEL_FAILURES as error:
-        raise ModelError(f"{what}: cannot be traced without data: {first_line(first)}") from error
+        raise ModelError(f"{what}: cannot be traced without data: {kind_and_line(first)}") from error
     finally:
         FAKE_TENSOR_LOG.disabled = False
 
@@ -163,20 +162,13 @@ def trace_calls(run: Run, trace: Trace, mode: Any = None, warm_calls: int = 0) -
     """Take `run` through its phases under `trace`, within `mode`. What its code raises goes through."""
     run.module  # noqa: B018 - built before the trace looks: building is no part of the call
     try:
-        with _undisturbed(), mode or nullcontext():
+        with _undisturbed(), hearing() as heard, mode or nullcontext():
             shapes = run_phases(run, trace, warm_calls)
         trace.end()
         check_reached(run.asked, trace.ops)
-        return Watched(run, trace, shapes)
+        return Watched(run, trace, shapes, heard)
     finally:
         trace.prices.planner.close()
-
-
-def _is_compiled(called: Any) -> bool:
-    """Whether a module, or the function of a call, is what `torch.compile` made, or was compiled in its place."""
-    marks = ("_torchdynamo_orig_callable", "_compiled_call_impl")
-    ways = (called, getattr(called, "function", None))
-    return any(getattr(way, mark, None) is not None for way in ways for mark in marks)
 
 
 @contextmanager

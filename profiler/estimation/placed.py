@@ -14,7 +14,7 @@ from profiler.data.records import CallEstimate, Estimate
 from profiler.data.spans import spans_of
 from profiler.data.stack import Stack
 from profiler.data.workload import CAST, DtypeName, MemoryOptions, Placement, Workload
-from profiler.errors import MODEL_FAILURES, LatentmeterError, ModelError, UserError, first_line
+from profiler.errors import MODEL_FAILURES, LatentmeterError, ModelError, UserError, first_line, kind_and_line
 from profiler.estimation.answer import answer, closed_form
 from profiler.estimation.estimator import Watched, forget, trace_calls
 from profiler.estimation.priced import Priced, priced
@@ -23,7 +23,8 @@ from profiler.machine.environment import check_settings
 from profiler.models.attention import VARIABLE
 from profiler.models.catalog import catalog_model
 from profiler.models.pipeline_spec import PipelineSpec
-from profiler.stages.generation import Generation, dtypes, kept, ordered, quiet
+from profiler.stages.call import attributes_kept
+from profiler.stages.generation import Generation, dtypes, ordered, quiet
 from profiler.stages.generation_options import default_backend
 from profiler.stages.generation_ready import Ready, generation_of, made_ready
 from profiler.trace.placed import PlacedTrace
@@ -164,7 +165,7 @@ def trace_placed(run: Generation, trace: PlacedTrace, *, warm_calls: int) -> Wat
     """Trace a generation, its load and its calls. Raises as `trace_generation` does, and leaves the pipeline as it was."""
     check_settings(trace.stack)
     run.backend = default_backend(run.pipe, run.asked)
-    with kept(run.pipe), ordered(run.pipe), quiet() as run.said:
+    with attributes_kept(run.owners), ordered(run.owners), quiet() as run.said:
         before = dtypes(run.pipe)
         try:
             return trace_calls(run, trace, warm_calls=warm_calls)
@@ -193,7 +194,7 @@ def _why(run: Generation, before: Mapping[str, Any], error: Exception) -> str:
         why = f"the pipeline casts {' and '.join(cast)}, but {CAST}"
         why += f"; offload {offload} without stream, model, sequential and none bring them as cast"
     else:
-        return f"without data: {said}"
+        return f"without data: {kind_and_line(error)}"
     return f"on a card too: {said}: {why}"
 
 

@@ -2,11 +2,10 @@
 
 import copy
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from functools import partial
-from operator import setitem
 from types import SimpleNamespace
 from typing import Any
 
@@ -31,24 +30,33 @@ class Call(Runnable):
         self.function, self.module, self._given = function, module, (function, inputs)
         self.inputs: Any = None
 
-    def load(self, device: torch.device) -> None:
-        """Put a tensor without data in the place of each weight, on `device`, in the order of `Module.to`.
+    @property
+    def name(self) -> str:
+        """What the function is called."""
+        return getattr(self.function, "__qualname__", type(self.function).__name__)
 
-        Weights that are tied stay tied, and a module that stands in two places has one set of them. `attributes_kept`
-        brings the module's own back.
-        """
+    @property
+    def owners(self) -> list[Any]:
+        """Whatever a call may change; `attributes_kept` brings back what it was."""
+        return [self._given[0], *self.module.modules()]
+
+    def load(self, device: torch.device) -> None:
+        """Weights without data, on `device`."""
         self.lay(device)
 
     def lay(self, device: torch.device, *, as_found: bool = False) -> None:
-        """As `load`. `as_found`: a weight that requires no gradient keeps its data."""
+        """Put a tensor without data in the place of each weight, on `device`, in the order of `Module.to`.
+
+        Weights that are tied stay tied, and a module that stands in two places has one set of them. `as_found`: a weight
+        that requires no gradient keeps its data.
+        """
         fresh: dict[int, torch.Tensor] = {}
         for holder, name, tensor in list(_state(self.module)):  # all before the first changes: a place may come twice
             is_parameter = isinstance(tensor, nn.Parameter)
             if id(tensor) not in fresh:
                 grad = tensor.requires_grad
-                has_values = (
-                    as_found and not grad and not tensor.is_meta
-                )  # positions, thresholds: code may decide by them
+                # positions, thresholds: code may decide by them
+                has_values = as_found and not grad and not tensor.is_meta
                 empty = tensor.clone() if has_values else torch.empty_like(tensor, device=device)
                 fresh[id(tensor)] = nn.Parameter(empty, requires_grad=grad) if is_parameter else empty
             holder[name] = fresh[id(tensor)]
@@ -139,45 +147,30 @@ def check_as_loaded(module: nn.Module) -> None:
 
 
 def relaid(value: Any, lay: Callable[[torch.Tensor], torch.Tensor], met: dict[int, Any]) -> Any:
-    """`value` with each tensor in it as `lay` gives it; what holds one is copied, what holds none is the very object.
+    """A copy of `value` with each tensor in it as `lay` gives it; what can hold none is the very object.
 
     Tensors are found in lists, tuples, sets, mappings, dataclasses, namespaces and partial functions. `met` has what was
     met, by id: a tensor that stands in two places stays one.
     """
-    if id(value) not in met:
-        met[id(value)] = value
-        if isinstance(value, torch.Tensor):
-            met[id(value)] = lay(value)
-        elif (found := _parts(value)) is not None:
-            parts, again = found
-            new = [relaid(part, lay, met) for part in parts]
-            if any(its is not part for its, part in zip(new, parts, strict=True)):
-                met[id(value)] = again(new)
-    return met[id(value)]
-
-
-def _parts(value: Any) -> tuple[list[Any], Callable[[list[Any]], Any]] | None:
-    """What `value` holds, and what makes its like of other parts; None for what is not looked into."""
-    put: Callable[..., None]
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [*value], getattr(value, "_make", type(value))
-    if isinstance(value, partial):
-        return [value.func, value.args, value.keywords], lambda new: partial(new[0], *new[1], **new[2])
-    if isinstance(value, Mapping):
-        held, put = dict(value), setitem
+    if id(value) in met:
+        return met[id(value)]
+    again, new = partial(relaid, lay=lay, met=met), value
+    if isinstance(value, torch.Tensor):
+        new = lay(value)
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        new = getattr(value, "_make", type(value))([*map(again, value)])
+    elif isinstance(value, partial):
+        new = partial(again(value.func), *again(value.args), **again(value.keywords))
+    elif isinstance(value, MutableMapping):
+        new = copy.copy(value)
+        for name, part in value.items():
+            new[name] = again(part)
     elif isinstance(value, SimpleNamespace) or (is_dataclass(value) and not isinstance(value, (type, nn.Module))):
-        names = vars(value) if isinstance(value, SimpleNamespace) else [field.name for field in fields(value)]
-        held, put = {name: getattr(value, name) for name in names}, object.__setattr__
-    else:
-        return None
-
-    def again(new: list[Any]) -> Any:
-        made = copy.copy(value)
-        for name, part in zip(held, new, strict=True):
-            put(made, name, part)
-        return made
-
-    return [*held.values()], again
+        new = copy.copy(value)
+        for name in [field.name for field in fields(value)] if is_dataclass(value) else [*vars(value)]:
+            object.__setattr__(new, name, again(getattr(value, name)))
+    met[id(value)] = new
+    return new
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from torch.nn.attention import sdpa_kernel
 from profiler.data.spans import STEP
 from profiler.data.workload import Placement
 from profiler.errors import UserError
-from profiler.stages.call import Call, attributes_kept
+from profiler.stages.call import Call, is_pipeline, root_of
 from profiler.stages.options import active_backend
 from profiler.stages.stage import SDPA
 
@@ -44,6 +44,11 @@ class Generation(Call):
         self.notes: dict[str, str] = {}
         self.backend: str | None = None
         self.heard: Callable[[str], AbstractContextManager[Any]] = lambda _: nullcontext()
+
+    @property
+    def owners(self) -> list[Any]:
+        """As of a call: the pipeline and all in it."""
+        return [self.pipe, *self.pipe.components.values(), *self.module.modules()]
 
     def load(self, device: torch.device) -> None:
         """Weights on the host, of which nobody reads or writes a byte; then wherever the placement takes them."""
@@ -114,11 +119,16 @@ def place(pipe: Any, placement: Placement, device: torch.device) -> None:
         raise UserError(f"offload: {type(pipe).__name__} refuses {placement.offload}: {error}") from error
 
 
-def kept(pipe: Any) -> AbstractContextManager[None]:
-    """What the pipeline and all in it hold is there again afterwards: weights, hooks, switches, tensors kept by hand."""
-    return attributes_kept(
-        [pipe, *pipe.components.values(), *(m for c in components(pipe).values() for m in c.modules())]
-    )
+def call_of(
+    function: Callable[..., Any], inputs: Sequence[Any] | Mapping[str, Any], modules: Any, placement: Placement | None
+) -> Call:
+    """The call that `estimate_call` is asked for: a whole generation, where a pipeline has the weights. Raises UserError."""
+    owner = function if modules is None else modules
+    if is_pipeline(owner):
+        return Generation(function, owner, inputs, placement or Placement())
+    if placement is not None:
+        raise UserError("placement: goes with a pipeline of diffusers, as `modules` or as the function")
+    return Call(function, root_of(owner), inputs)
 
 
 class _AnySet(type):
@@ -134,13 +144,12 @@ class _Ordered(set[Any], metaclass=_AnySet):
 
 
 @contextmanager
-def ordered(pipe: Any) -> Iterator[None]:
-    """`set(...)`, in the code of transformers, diffusers and the pipeline's own classes, is gone through in order.
+def ordered(owners: Sequence[Any]) -> Iterator[None]:
+    """`set(...)`, in the code of transformers, diffusers and the classes of `owners`, is gone through in order.
 
     transformers makes a mask and a position table for each kind of layer by `for kind in set(layer_types)` (5.24:
     create_masks_for_generate, Gemma3TextModel.forward): blocks are born in another order in each process, on a card too.
     """
-    owners = [pipe, *pipe.components.values(), *(m for c in components(pipe).values() for m in c.modules())]
     own = {type(owner).__module__ for owner in owners}
     found = [vars(m) for name, m in list(sys.modules.items()) if name in own or name.partition(".")[0] in CHATTY]
     changed = [names for names in found if "set" not in names]

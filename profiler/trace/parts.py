@@ -13,7 +13,19 @@ from profiler.trace.trace import Trace
 WORDS = {"model": "load", "cold": "first call", "warm": "second call"}  # for a reader
 
 
-class PartsTrace(Trace):
+class QueuedTrace(Trace):
+    """A trace of a card with several streams: `queue` is the current one, in whose pool a block is opened."""
+
+    queue = 0
+
+    def allocate(self, size: int, shape: tuple[int, ...], dtype: str, term: str) -> int:
+        """Open a block in the pool of the current stream."""
+        number = super().allocate(size, shape, dtype, term)
+        self.blocks[number].queue = self.queue
+        return number
+
+
+class PartsTrace(QueuedTrace):
     """A trace whose `marks` say when which component ran; `tell` hears which one does."""
 
     def __init__(self, stack: Stack, *, tell: Callable[[str], None] = lambda _: None, **rest: Any) -> None:

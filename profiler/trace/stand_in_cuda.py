@@ -1,8 +1,9 @@
 """What torch answers of tensors and of CUDA while a trace of two devices runs: it hears of streams, pinning, caches."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from itertools import count
+from types import MappingProxyType
 from typing import Any, Protocol
 from unittest.mock import patch
 
@@ -10,21 +11,19 @@ import numpy as np
 import torch
 
 from profiler.trace.known_values import is_real
+from profiler.trace.parts import QueuedTrace
 
 Base: Any = torch._C.TensorBase
 STREAMS = 32  # that torch makes of a device; the next one asked for is the first again (c10/cuda/CUDAStream.cpp)
 
 
 class Mover(Protocol):
-    """Who knows where tensors lie, and hears what is done to them. `queue`: the current stream."""
-
-    queue: int
+    """Who knows where tensors lie, and hears what is done to them."""
 
     def where(self, tensor: torch.Tensor) -> torch.device: ...
     def pinned(self, tensor: torch.Tensor) -> torch.Tensor: ...
     def is_pinned(self, tensor: torch.Tensor) -> bool: ...
     def record_stream(self, tensor: torch.Tensor, queue: int) -> None: ...
-    def empty_cache(self) -> None: ...
 
 
 class Zeros(np.ndarray[Any, Any]):
@@ -69,6 +68,7 @@ class Stream:
 
     synchronize = wait_stream = wait_event = record_event = record = wait = _nothing
     query = staticmethod(lambda: True)
+    elapsed_time = staticmethod(lambda _: 0.0)
 
 
 class _AnyGenerator(type(torch.Generator)):  # type: ignore[misc]
@@ -88,8 +88,8 @@ class Generator(torch.Generator, metaclass=_AnyGenerator):
 
 
 @contextmanager
-def stand_in_cuda(trace: Mover) -> Iterator[None]:
-    """Let code outside of operations find a card, on which everything goes through `trace`."""
+def stand_in_cuda(trace: QueuedTrace, tensors: Mapping[str, Any] = MappingProxyType({})) -> Iterator[None]:
+    """Let code outside of operations find a card, on which everything goes through `trace`; `tensors` as `of_tensors`."""
     numbers = count()
 
     @contextmanager
@@ -115,13 +115,15 @@ def stand_in_cuda(trace: Mover) -> Iterator[None]:
         "default_stream": lambda *_: Stream(0),
     }
     with ExitStack() as patches:
-        for place, names in ((torch, {"Generator": Generator}), (torch.cuda, cuda), (torch.Tensor, _of_tensors(trace))):
+        for place, names in ((torch, {"Generator": Generator}), (torch.cuda, cuda), (torch.Tensor, tensors)):
             for name, stand_in in names.items():
                 patches.enter_context(patch.object(place, name, stand_in))
         yield
 
 
-def _of_tensors(trace: Mover) -> dict[str, Any]:
+def of_tensors(trace: Mover) -> dict[str, Any]:
+    """What tensors answer of themselves."""
+
     def numpy(x: torch.Tensor, **rest: Any) -> Any:
         """Zeros that take no memory, where a tensor on the host has no data."""
         if is_real(x) or trace.where(x).type != "cpu":

@@ -1,9 +1,10 @@
 """What people hand to `estimate_call`: inputs in their own containers, offloaded pipelines, code written for a card."""
 
 import asyncio
+import re
 from collections import namedtuple
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +15,9 @@ from torch import nn
 
 import profiler
 from profiler.data.records import CallEstimate
-from profiler.errors import UserError
+from profiler.diagnosis.call import call_hotspots
+from profiler.errors import ModelError, UserError
+from profiler.machine.target import target_stack
 from tests.pipelines import PIPELINES
 
 NET = nn.Linear(64, 64)
@@ -72,8 +75,8 @@ def test_a_partial_function_brings_its_inputs() -> None:
         assert asked(function).terms == plain.terms
 
 
-def test_an_input_that_is_given_twice_is_there_once_and_what_holds_none_is_the_very_object() -> None:
-    settings, seen = SimpleNamespace(steps=[3]), list[Any]()
+def test_an_input_that_is_given_twice_is_there_once_and_what_can_hold_none_is_the_very_object() -> None:
+    settings, seen = object(), list[Any]()
 
     def called(x: torch.Tensor, batch: Batch, settings: Any) -> torch.Tensor:
         seen.append((x is batch.x, settings))
@@ -172,3 +175,149 @@ def test_quantised_weights_are_refused(where: str) -> None:
         UserError, match="modules: 0 is quantised by torchao, whose kernels are not covered: give it in"
     ):
         asked(net, X, modules=None)
+
+
+def on_the_card(x: torch.Tensor) -> torch.Tensor:
+    """As a script is written that a card runs."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.cuda.reset_peak_memory_stats()
+    started, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    started.record()
+    answer = NET.to(device).cuda()(x.to(device).cuda().to("cuda", torch.float32, non_blocking=True))
+    torch.cuda.synchronize()
+    ended.record()
+    assert started.elapsed_time(ended) == 0
+    return answer
+
+
+def test_what_moves_to_the_card_is_there_already() -> None:
+    plain, found = asked(lambda x: NET(x), X), asked(on_the_card, X)
+    assert (found.terms, found.peak, found.events) == (plain.terms, plain.peak, plain.events)
+    stack = target_stack("rtx-4090", "2.13.0", None)
+    assert call_hotspots(on_the_card, [X], NET, None, *stack).allocated == plain.peak.allocated_bytes
+    with pytest.raises(ModelError, match="CUDA"):
+        profiler.estimate_call(lambda x: x.cuda(), inputs=[X], modules=NET, stack=replace(stack[0], device="cpu"))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: torch.zeros(1024, 64, device="cuda:0"),
+        lambda: torch.tensor([0.0], device="cuda").expand(1024, 64) + torch.zeros(1024, 1, device=torch.device("cuda")),
+        lambda: torch.randn(1024, 64, device="cuda", generator=torch.Generator("cuda").manual_seed(0)),
+        lambda: torch.zeros(1024, 64).to("cuda"),
+    ],
+)
+def test_what_is_made_on_the_card_is_an_activation(make: Callable[[], torch.Tensor]) -> None:
+    assert asked(lambda: NET(make())).terms.activations >= X.nbytes
+
+
+def test_another_stream_has_a_pool_of_its_own() -> None:
+    def called(x: torch.Tensor) -> torch.Tensor:
+        with torch.cuda.stream(torch.cuda.Stream()):
+            return NET(x)
+
+    plain, found = asked(lambda x: NET(x), X), asked(called, X)
+    assert found.peak.allocated_bytes == plain.peak.allocated_bytes
+    assert found.peak.reserved_bytes > plain.peak.reserved_bytes
+
+
+def fails(x: torch.Tensor) -> torch.Tensor:
+    return NET({"x": x}["y"])  # the line that is named
+
+
+def unfinished(x: torch.Tensor) -> torch.Tensor:
+    raise NotImplementedError
+
+
+def test_an_error_of_ones_own_code_has_its_kind_and_its_line() -> None:
+    line = fails.__code__.co_firstlineno + 1
+    with pytest.raises(ModelError, match=re.escape(f"data: KeyError: 'y' (test_own_call.py, line {line})")):
+        asked(fails, X)
+    with pytest.raises(ModelError, match=r"data: TypeError: .*forward\(\) missing 1 required .*: 'input'$"):
+        asked(NET, modules=None)
+    with pytest.raises(ModelError, match=r"data: NotImplementedError \(test_own_call"):
+        asked(unfinished, X)
+
+
+def test_an_error_within_a_pipelines_call_too() -> None:
+    pytest.importorskip("transformers")
+    pipe, _ = PIPELINES["flux"]()
+    with pytest.raises(ModelError, match=r"the call fails without data: KeyError: 'y' \(test_own_call.py, line \d+\)"):
+        asked(lambda: fails(X), modules=pipe)
+
+
+ENCODER = nn.TransformerEncoder(nn.TransformerEncoderLayer(64, 4, batch_first=True), 2)
+
+
+@pytest.mark.parametrize(
+    ("net", "said"),
+    [
+        (nn.LSTM(64, 64), "; first LSTM"),
+        (nn.Sequential(nn.Identity(), nn.GRU(64, 64)), "; first GRU 1"),
+        (nn.Sequential(nn.RNNCell(64, 64)), "; first RNNCell 0"),
+        (ENCODER.eval(), "; first TransformerEncoderLayer layers.0"),
+    ],
+)
+def test_what_a_card_fuses_is_told(net: nn.Module, said: str) -> None:
+    found = asked(net, torch.empty(16, 64), modules=None)
+    assert found.notes["fused"].startswith("run by fused kernels on a card, here operation by operation")
+    assert found.notes["fused"].endswith(said)
+    assert "fused" not in asked(nn.Sequential(ENCODER.train()), torch.empty(16, 64), modules=None).notes
+    ENCODER.eval()
+
+
+def switched(x: torch.Tensor) -> torch.Tensor:
+    torch.set_autocast_enabled("cuda", True)
+    try:
+        return NET(x)
+    finally:
+        torch.set_autocast_enabled("cuda", False)
+
+
+def within(x: torch.Tensor) -> torch.Tensor:
+    with torch.autocast("cuda"):
+        return NET(x)
+
+
+def test_autocast_that_is_switched_by_hand_is_told() -> None:
+    assert asked(switched, X).notes["autocast"].startswith("set_autocast_enabled is not followed")
+    assert "autocast" not in asked(within, X).notes
+
+
+class Compiled(nn.Module):
+    """With a method that is compiled, and one that is not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = NET
+
+    @torch.compile
+    def fast(self, x: torch.Tensor) -> torch.Tensor:
+        return self.net(x)
+
+    @torch.compiler.disable
+    def slow(self, x: torch.Tensor) -> torch.Tensor:
+        return self.net(x)
+
+    def forward(self, x: torch.Tensor, how: str) -> torch.Tensor:
+        return getattr(self, how)(x)
+
+
+helper = torch.compile(lambda x: NET(x))
+
+
+def test_what_is_compiled_within_is_told() -> None:
+    assert asked(lambda x: helper(x), X).notes["compile"].startswith("torch.compile is not covered")
+    assert "compile" in asked(Compiled(), X, "fast", modules=None).notes
+    assert "compile" not in asked(Compiled(), X, "slow", modules=None).notes
+
+
+def test_layerwise_casting_is_told() -> None:
+    net: Any = pytest.importorskip("diffusers").UNet2DModel(
+        block_out_channels=(32, 32), down_block_types=("DownBlock2D",) * 2, up_block_types=("UpBlock2D",) * 2
+    )
+    given = {"sample": torch.empty(1, 3, 32, 32), "timestep": 1}
+    assert "casting" not in profiler.estimate_call(net, inputs=given, gpu="rtx-4090").notes
+    net.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=torch.float32)
+    assert "layerwise casting is traced" in profiler.estimate_call(net, inputs=given, gpu="rtx-4090").notes["casting"]
