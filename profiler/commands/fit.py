@@ -10,14 +10,7 @@ import click
 import profiler
 from profiler.commands.estimate import PLACEMENT
 from profiler.commands.generation import told_on_terminal
-from profiler.commands.options import (
-    EXIT_FAILED,
-    card_options,
-    emit,
-    gather,
-    json_option,
-    search_options,
-)
+from profiler.commands.options import EXIT_FAILED, card_options, emit, gather, json_option, search_options
 from profiler.commands.tables import console, print_table, show_first_notes, show_notes
 from profiler.data.units import GIB, format_bytes, parse_bytes
 from profiler.data.workload import Placement

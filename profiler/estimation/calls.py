@@ -187,11 +187,7 @@ def estimate_case(
 
 @_one_at_a_time
 def ask_stage(
-    workload: Workload,
-    spec: "ModelSpec",
-    stack: Stack,
-    context_bytes: int | None,
-    traced: dict[Any, Any] | None = None,
+    workload: Workload, spec: "ModelSpec", stack: Stack, context_bytes: int | None, traced: dict[Any, Any] | None = None
 ) -> Estimate:
     """The estimate of a workload on `stack`: kept, replayed from a recording, else traced and kept.
 

@@ -2,14 +2,17 @@
 
 import gc
 import logging
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
+from unittest.mock import patch
 
 import torch
 import torch._dynamo  # torch imports it at some op's first call; that keeps the callers' frames, and tensors
+from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from profiler.allocator.histories import Histories
@@ -18,11 +21,10 @@ from profiler.data.stack import Stack
 from profiler.data.workload import Workload
 from profiler.errors import MODEL_FAILURES, LatentmeterError, ModelError, kind_and_line
 from profiler.estimation.answer import Traced, answer, estimate_of
-from profiler.estimation.not_covered import hearing, not_covered
 from profiler.machine.environment import check_settings
 from profiler.models.build import component_class
 from profiler.models.spec import ModelSpec
-from profiler.stages.call import Call, attributes_kept
+from profiler.stages.call import Call, attributes_kept, hooks_of
 from profiler.stages.options import check_reached
 from profiler.stages.phases import Runnable, run_phases
 from profiler.stages.stage import Stage
@@ -39,6 +41,11 @@ LIBRARIES = (
     *("aten._fft_", "aten.linalg_qr", "aten.linalg_eig", "aten._linalg_eigh", "aten._linalg_svd", "aten.linalg_pinv"),
     *("aten.linalg_inv_ex", "aten.linalg_cholesky_ex", "aten.linalg_lu_factor_ex", "aten._linalg_det", "aten.geqrf"),
 )
+RECURRENT, IN_EVAL = (nn.RNNBase, nn.RNNCellBase), (nn.TransformerEncoderLayer, nn.MultiheadAttention)
+FUSED = "run by fused kernels on a card, here operation by operation: activations and workspace differ"
+CAST = "layerwise casting is traced as its hooks run, but was not compared with a card; what it casts is no weight then"
+COMPILED = "torch.compile is not covered: what is compiled is estimated as it runs uncompiled"
+SWITCHED = "set_autocast_enabled is not followed, so it cast nothing here: `with torch.autocast(...)` is"
 FAKE_TENSOR_LOG = logging.getLogger("torch._subclasses.fake_tensor")
 
 
@@ -62,7 +69,7 @@ class Watched(Generic[Run]):
         by_library = (" ".join(op).strip() for op in self.trace.ops if op[1].startswith(LIBRARIES))
         if (unpriced := [*self.trace.unpriced, *by_library]) and self.trace.stack.device == "cuda":
             notes["scratch"] = f"part of a library's workspace is not known, and not counted; first in {unpriced[0]}"
-        notes |= self.heard | not_covered(self.run.module)
+        notes |= self.heard | _not_followed(self.run.module)
         prices, options = self.trace.prices, dict(self.run.options)
         answered = prices.planner.sources, prices.unplanned_bytes
         return Traced(self.trace, self.trace.routes, options, self.output_shapes, notes, *answered)
@@ -162,7 +169,7 @@ def trace_calls(run: Run, trace: Trace, mode: Any = None, warm_calls: int = 0) -
     """Take `run` through its phases under `trace`, within `mode`. What its code raises goes through."""
     run.module  # noqa: B018 - built before the trace looks: building is no part of the call
     try:
-        with _undisturbed(), hearing() as heard, mode or nullcontext():
+        with _undisturbed() as heard, mode or nullcontext():
             shapes = run_phases(run, trace, warm_calls)
         trace.end()
         check_reached(run.asked, trace.ops)
@@ -171,18 +178,41 @@ def trace_calls(run: Run, trace: Trace, mode: Any = None, warm_calls: int = 0) -
         trace.prices.planner.close()
 
 
+def _not_followed(root: nn.Module) -> dict[str, str]:
+    """Notes on the modules that run otherwise on a card, each with the first of its kind."""
+    notes: dict[str, str] = {}
+    for path, module in root.named_modules():
+        if isinstance(module, RECURRENT) or (isinstance(module, IN_EVAL) and not module.training):
+            notes.setdefault("fused", f"{FUSED}; first {type(module).__name__} {path}".rstrip())
+        if any(type(hook).__name__ == "LayerwiseCastingHook" for hook in hooks_of(module)):
+            notes.setdefault("casting", f"{CAST}; first in {path}")
+    return notes
+
+
 @contextmanager
-def _undisturbed() -> Iterator[None]:
+def _undisturbed() -> Iterator[dict[str, str]]:
     """One thread meanwhile: contents are small, and threads that wait for their part of them take more than the work.
 
-    No garbage collection: one in the middle would free cycles at a moment of its own choosing. No compiler.
+    No garbage collection: one in the middle would free cycles at a moment of its own choosing. No compiler, and no autocast
+    but by its contexts: what is given has notes on who called for one.
     """
-    threads, was_enabled = torch.get_num_threads(), gc.isenabled()
+    threads, was_enabled, switch = torch.get_num_threads(), gc.isenabled(), torch.set_autocast_enabled
+    heard: dict[str, str] = {}
+
+    def compile_by(compiler: Any) -> None:  # asked at each call of what torch.compile made
+        heard.update({"compile": COMPILED} if compiler else {})
+
+    def switched(*args: Any) -> None:
+        by_hand = sys._getframe(1).f_globals.get("__name__") != torch.amp.autocast_mode.__name__
+        heard.update({"autocast": SWITCHED} if by_hand else {})
+        switch(*args)
+
+    compiles = patch.object(torch._dynamo.eval_frame, "_callback_from_stance", compile_by, create=True)
     gc.disable()
     torch.set_num_threads(1)
     try:
-        with torch.compiler.set_stance("force_eager"):
-            yield
+        with torch.compiler.set_stance("force_eager"), compiles, patch.object(torch, "set_autocast_enabled", switched):
+            yield heard
     finally:
         torch.set_num_threads(threads)
         if was_enabled:

@@ -25,11 +25,7 @@ if (found := library()) and (products := cublas_lt()):
 
 import cudnn
 
-DTYPES = {
-    "float16": cudnn.data_type.HALF,
-    "bfloat16": cudnn.data_type.BFLOAT16,
-    "float32": cudnn.data_type.FLOAT,
-}
+DTYPES = {"float16": cudnn.data_type.HALF, "bfloat16": cudnn.data_type.BFLOAT16, "float32": cudnn.data_type.FLOAT}
 # What later versions want to be told of a card too. The width of the bus to its memory, in bits, is asked for from 9.27 on;
 # 9.28 planned 604 convolutions alike for an H200 with a bus of 0 and of 6144 bits, and 302 for an RTX 4090 with 0 and 384.
 ALSO_ASKED_FOR = {"memoryBusWidth": 6144}

@@ -90,10 +90,7 @@ class PipelineSpec(Strict):
 
     def draft(self, stage: StageName, **given: Any) -> Workload:
         """A whole generation, with the published size and dtype where None is given. Raises UserError for another stage."""
-        usual = dict(self.default or UNPUBLISHED) | {
-            "dtype": self.dtype,
-            "generation": GenerationOptions(),
-        }
+        usual = dict(self.default or UNPUBLISHED) | {"dtype": self.dtype, "generation": GenerationOptions()}
         given = usual | {name: value for name, value in given.items() if value is not None}
         return Workload(model=self.origin or self.id, stage=stage, **given)
 

@@ -10,14 +10,7 @@ from profiler.data.records import Estimate, Record
 from profiler.data.text import typed
 from profiler.data.units import format_bytes, format_percent
 from profiler.machine.cards import gpus
-from profiler.report.words import (
-    added_workspace,
-    card_of,
-    format_clip,
-    format_tolerances,
-    is_judged,
-    measured_word,
-)
+from profiler.report.words import added_workspace, card_of, format_clip, format_tolerances, is_judged, measured_word
 
 Side = Literal["estimated", "measured"]
 Role = Literal["latent", "term", "total"]

@@ -11,11 +11,11 @@ from torch.overrides import TorchFunctionMode
 from profiler.errors import ModelError
 from profiler.trace.crossing import BETWEEN, tensors_in
 from profiler.trace.known_values import is_real
-from profiler.trace.parts import QueuedTrace
+from profiler.trace.parts import PartsTrace
 from profiler.trace.stand_in_cuda import stand_in_cuda
 
 
-class OwnCallTrace(QueuedTrace):
+class OwnCallTrace(PartsTrace):
     """A trace that refuses, as a card does, what brings together a tensor on the host and one on the card.
 
     Such a one is most often the weight of a module that was not named. A model of a catalog is not looked at so closely.

@@ -13,23 +13,13 @@ from profiler.trace.trace import Trace
 WORDS = {"model": "load", "cold": "first call", "warm": "second call"}  # for a reader
 
 
-class QueuedTrace(Trace):
-    """A trace of a card with several streams: `queue` is the current one, in whose pool a block is opened."""
+class PartsTrace(Trace):
+    """A trace whose `marks` say when which component ran; `tell` hears which one does. `queue` is the current stream."""
 
     queue = 0
 
-    def allocate(self, size: int, shape: tuple[int, ...], dtype: str, term: str) -> int:
-        """Open a block in the pool of the current stream."""
-        number = super().allocate(size, shape, dtype, term)
-        self.blocks[number].queue = self.queue
-        return number
-
-
-class PartsTrace(QueuedTrace):
-    """A trace whose `marks` say when which component ran; `tell` hears which one does."""
-
-    def __init__(self, stack: Stack, *, tell: Callable[[str], None] = lambda _: None, **rest: Any) -> None:
-        super().__init__(stack, **rest)
+    def __init__(self, stack: Stack, *args: Any, tell: Callable[[str], None] = lambda _: None, **rest: Any) -> None:
+        super().__init__(stack, *args, **rest)
         self._tell, self._phase = tell, ""
         self.marks: list[Mark] = []
         self._parts: list[tuple[str, int]] = []
@@ -74,3 +64,9 @@ class PartsTrace(QueuedTrace):
         name, start = self._parts.pop()
         if not self._parts and name:
             self.marks.append(Mark(name, start, len(self.events)))
+
+    def allocate(self, size: int, shape: tuple[int, ...], dtype: str, term: str) -> int:
+        """Open a block in the pool of the current stream."""
+        number = super().allocate(size, shape, dtype, term)
+        self.blocks[number].queue = self.queue
+        return number

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from profiler.trace.known_values import is_real
-from profiler.trace.parts import QueuedTrace
+from profiler.trace.parts import PartsTrace
 
 Base: Any = torch._C.TensorBase
 STREAMS = 32  # that torch makes of a device; the next one asked for is the first again (c10/cuda/CUDAStream.cpp)
@@ -88,7 +88,7 @@ class Generator(torch.Generator, metaclass=_AnyGenerator):
 
 
 @contextmanager
-def stand_in_cuda(trace: QueuedTrace, tensors: Mapping[str, Any] = MappingProxyType({})) -> Iterator[None]:
+def stand_in_cuda(trace: PartsTrace, tensors: Mapping[str, Any] = MappingProxyType({})) -> Iterator[None]:
     """Let code outside of operations find a card, on which everything goes through `trace`; `tensors` as `of_tensors`."""
     numbers = count()
 
