@@ -17,11 +17,14 @@ from profiler.stages.phases import Runnable
 
 Modules = nn.Module | Mapping[str, nn.Module] | Sequence[nn.Module]
 QUANTISERS = frozenset({"bitsandbytes", "torchao", "quanto", "gguf", "hqq", "awq", "gptqmodel", "quantized"})
-OFFLOADS = {"CpuOffload": "model", "AlignDevicesHook": "sequential"}  # by the hook of accelerate that does it
+# By the hook of accelerate, or of diffusers, that does it.
+OFFLOADS = {"CpuOffload": "model", "AlignDevicesHook": "sequential", "GroupOffloadingHook": "group-leaf"}
 
 
 class Call(Runnable):
     """`function` on `inputs`, by position (a sequence) or by name (a mapping), over the weights of `module`."""
+
+    keeps_values = False  # of weights that require no gradient, positions and thresholds: code may decide by them
 
     def __init__(
         self, function: Callable[..., Any], module: nn.Module, inputs: Sequence[Any] | Mapping[str, Any]
@@ -41,22 +44,16 @@ class Call(Runnable):
         return [self._given[0], *self.module.modules()]
 
     def load(self, device: torch.device) -> None:
-        """Weights without data, on `device`."""
-        self.lay(device)
-
-    def lay(self, device: torch.device, *, as_found: bool = False) -> None:
         """Put a tensor without data in the place of each weight, on `device`, in the order of `Module.to`.
 
-        Weights that are tied stay tied, and a module that stands in two places has one set of them. `as_found`: a weight
-        that requires no gradient keeps its data.
+        Weights that are tied stay tied, and a module that stands in two places has one set of them.
         """
         fresh: dict[int, torch.Tensor] = {}
         for holder, name, tensor in list(_state(self.module)):  # all before the first changes: a place may come twice
             is_parameter = isinstance(tensor, nn.Parameter)
             if id(tensor) not in fresh:
                 grad = tensor.requires_grad
-                # positions, thresholds: code may decide by them
-                has_values = as_found and not grad and not tensor.is_meta
+                has_values = self.keeps_values and not grad and not tensor.is_meta
                 empty = tensor.clone() if has_values else torch.empty_like(tensor, device=device)
                 fresh[id(tensor)] = nn.Parameter(empty, requires_grad=grad) if is_parameter else empty
             holder[name] = fresh[id(tensor)]
@@ -101,18 +98,14 @@ def root_of(modules: Any) -> nn.Module:
     """
     if isinstance(modules, nn.Module):
         return modules
-    for value in modules.values() if isinstance(modules, Mapping) else modules if isinstance(modules, Sequence) else ():
-        if is_pipeline(value):
-            raise UserError(
-                f"modules: a {type(value).__name__} stands for all of its own: pass it itself, `modules=pipe`"
-            )
     try:
         if isinstance(modules, Mapping):
             return nn.ModuleDict(dict(modules))
         if isinstance(modules, Sequence):
             return nn.ModuleList(modules)
     except (TypeError, KeyError) as error:
-        raise UserError(f"modules: {error}: give a module, several, or several by name") from error
+        ways = "give a module, several, or several by name; a pipeline is given itself, as `modules=pipe`"
+        raise UserError(f"modules: {error}: {ways}") from error
     raise UserError("modules: give the modules whose weights the call needs: one, several, or several by name")
 
 
@@ -127,23 +120,16 @@ def hooks_of(module: nn.Module) -> list[Any]:
     return [*getattr(own, "hooks", [own]), *getattr(getattr(module, "_diffusers_hook", None), "hooks", {}).values()]
 
 
-def check_as_loaded(module: nn.Module) -> None:
-    """Raise UserError where a part of `module` is offloaded already, or quantised: neither can be followed from there."""
-    for path, part in module.named_modules():
-        for hook in hooks_of(part):
-            kind = type(hook).__name__
-            group = kind == "GroupOffloadingHook" and f"group-{hook.config.offload_type.value.removesuffix('_level')}"
-            if offload := group or OFFLOADS.get(kind):
-                raise UserError(
-                    f"modules: {path or type(part).__name__} is offloaded already, by {kind}, which cannot be followed: "
-                    f"give what was loaded; a pipeline is offloaded by placement=profiler.Placement(offload={offload!r})"
-                )
-        for owner in (part, *part._parameters.values()):
-            for made_by in QUANTISERS.intersection(type(owner).__module__.split(".")):
-                raise UserError(
-                    f"modules: {path or type(part).__name__} is quantised by {made_by}, whose kernels are not "
-                    "covered: give it in bf16, fp16 or fp32"
-                )
+def check_as_loaded(root: nn.Module) -> None:
+    """Raise UserError where a part of `root` is offloaded already, or quantised: neither can be followed from there."""
+    for path, module in root.named_modules():
+        where = f"modules: {path or type(module).__name__} is"
+        for kind in OFFLOADS.keys() & {type(hook).__name__ for hook in hooks_of(module)}:
+            placed = f"a pipeline is offloaded by placement=profiler.Placement(offload={OFFLOADS[kind]!r})"
+            raise UserError(f"{where} offloaded already, by {kind}: give it as it was loaded; {placed}")
+        for owner in (module, *module._parameters.values()):
+            for maker in QUANTISERS.intersection(type(owner).__module__.split(".")):
+                raise UserError(f"{where} quantised by {maker}, which is not covered: give it in bf16, fp16 or fp32")
 
 
 def relaid(value: Any, lay: Callable[[torch.Tensor], torch.Tensor], met: dict[int, Any]) -> Any:

@@ -35,6 +35,8 @@ class Generation(Call):
     its making.
     """
 
+    keeps_values = True
+
     def __init__(
         self, function: Callable[..., Any], pipe: Any, inputs: Sequence[Any] | Mapping[str, Any], placement: Placement
     ) -> None:
@@ -52,7 +54,7 @@ class Generation(Call):
 
     def load(self, device: torch.device) -> None:
         """Weights on the host, of which nobody reads or writes a byte; then wherever the placement takes them."""
-        self.lay(torch.device("cpu"), as_found=True)
+        super().load(torch.device("cpu"))
         for module in self.module.modules():
             # How transformers saves it again: no part of a call, and of objects whose attributes no trace can read.
             vars(module).pop("_weight_conversions", None)

@@ -52,8 +52,7 @@ class _OnCard(TorchFunctionMode):
         self._device = device
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is torch.Tensor.cuda:
-            return torch.Tensor.to(args[0], self._device)
+        func, args = (torch.Tensor.to, (args[0], self._device)) if func is torch.Tensor.cuda else (func, args)
         return func(*map(self._stands, args), **{name: self._stands(value) for name, value in (kwargs or {}).items()})
 
     def _stands(self, value: Any) -> Any:
