@@ -29,7 +29,7 @@ class OwnCallTrace(PartsTrace):
             if self.stack.device != "cuda":
                 yield
                 return
-            with stand_in_cuda(self), _OnCard(self.device):
+            with stand_in_cuda(self, {}), _OnCard(self.device):
                 yield
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

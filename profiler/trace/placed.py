@@ -89,13 +89,8 @@ class PlacedTrace(PartsTrace):
         """As the trace's. Autograd is left out: without gradients it does nothing but take fused operations apart."""
         below = torch._C._AutoDispatchBelowAutograd()
         moves = patch.object(nn.Module, "to", at_once(nn.Module.to, self.move))
-        with (
-            _scoped_library("aten", "IMPL") as numbers,
-            stand_in_cuda(self, of_tensors(self)),
-            torch.no_grad(),
-            below,
-            moves,
-        ):
+        cuda = stand_in_cuda(self, of_tensors(self))
+        with _scoped_library("aten", "IMPL") as numbers, cuda, torch.no_grad(), below, moves:
             # `torch.Tensor([x, y])` of tensors on the card reads each of them where no mode hears of it.
             numbers.impl(READ_NUMBER, self._read_number, "Meta", allow_override=True)
             with super().during(phase, term, module):

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from itertools import count
-from types import MappingProxyType
 from typing import Any, Protocol
 from unittest.mock import patch
 
@@ -88,7 +87,7 @@ class Generator(torch.Generator, metaclass=_AnyGenerator):
 
 
 @contextmanager
-def stand_in_cuda(trace: PartsTrace, tensors: Mapping[str, Any] = MappingProxyType({})) -> Iterator[None]:
+def stand_in_cuda(trace: PartsTrace, tensors: Mapping[str, Any]) -> Iterator[None]:
     """Let code outside of operations find a card, on which everything goes through `trace`; `tensors` as `of_tensors`."""
     numbers = count()
 
