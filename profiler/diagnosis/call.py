@@ -12,15 +12,15 @@ from profiler.diagnosis.held import HeldTrace
 from profiler.diagnosis.hotspots import Hotspots, summarize
 from profiler.diagnosis.profile import Generated
 from profiler.diagnosis.usage import UsageTrace
-from profiler.estimation.estimator import trace_run
+from profiler.estimation.estimator import trace_own
 from profiler.estimation.placed import trace_generation
 from profiler.stages.call import attributes_kept
 from profiler.stages.generation import Generation, call_of
-from profiler.trace.own_call import OwnCallTrace
+from profiler.trace.placed import PlacedTrace
 
 
-class OwnUsageTrace(UsageTrace, OwnCallTrace):
-    """A trace of the user's own call that knows who reads each tensor."""
+class PlacedUsage(UsageTrace, PlacedTrace):
+    """A trace of the user's own call on a card that knows who reads each tensor."""
 
 
 def call_hotspots(
@@ -49,5 +49,5 @@ def call_hotspots(
         options=MemoryOptions(), placement=Placement(), stage="call",
     )  # fmt: skip
     with attributes_kept(run.owners):
-        watched = trace_run(lambda: run, stack, run.name, OwnUsageTrace)
+        watched = trace_own(run, stack, PlacedUsage, UsageTrace)
         return summarize(profile_of(watched, asked, stack, context_bytes))

@@ -19,7 +19,7 @@ from profiler.allocator.histories import Histories
 from profiler.data.records import CallEstimate, Estimate
 from profiler.data.stack import Stack
 from profiler.data.workload import Workload
-from profiler.errors import MODEL_FAILURES, LatentmeterError, ModelError, kind_and_line
+from profiler.errors import MODEL_FAILURES, LatentmeterError, ModelError, first_line, kind_and_line
 from profiler.estimation.answer import Traced, answer, estimate_of
 from profiler.machine.environment import check_settings
 from profiler.models.build import component_class
@@ -28,7 +28,7 @@ from profiler.stages.call import Call, attributes_kept, hooks_of
 from profiler.stages.options import check_reached
 from profiler.stages.phases import Runnable, run_phases
 from profiler.stages.stage import Stage
-from profiler.trace.own_call import OwnCallTrace
+from profiler.trace.placed import PlacedTrace
 from profiler.trace.trace import Trace
 
 Run = TypeVar("Run", bound=Runnable)
@@ -41,6 +41,7 @@ LIBRARIES = (
     *("aten._fft_", "aten.linalg_qr", "aten.linalg_eig", "aten._linalg_eigh", "aten._linalg_svd", "aten.linalg_pinv"),
     *("aten.linalg_inv_ex", "aten.linalg_cholesky_ex", "aten.linalg_lu_factor_ex", "aten._linalg_det", "aten.geqrf"),
 )
+APART = ("same device", "expected device", "out of meta tensor")  # what torch says of tensors in two places
 RECURRENT, IN_EVAL = (nn.RNNBase, nn.RNNCellBase), (nn.TransformerEncoderLayer, nn.MultiheadAttention)
 FUSED = "run by fused kernels on a card, here operation by operation: activations and workspace differ"
 CAST = "layerwise casting is traced as its hooks run, but was not compared with a card; what it casts is no weight then"
@@ -64,6 +65,8 @@ class Watched(Generic[Run]):
         notes = {}
         if masks := self.trace.values.masks:
             notes["masks"] = f"masks of unknown content taken as all valid, the worst case; first in {masks[0]}"
+        if thresholds := getattr(self.trace, "thresholds", ()):
+            notes["thresholds"] = f"a number of the checkpoint is taken as 0; first in {thresholds[0]}"
         if choices := self.trace.values.choices:
             notes["choices"] = f"top-k choices, such as of experts, taken as spread evenly; first in {choices[0]}"
         by_library = (" ".join(op).strip() for op in self.trace.ops if op[1].startswith(LIBRARIES))
@@ -106,10 +109,10 @@ def replay_stage(workload: Workload, spec: ModelSpec, stack: Stack, context_byte
 
 
 def estimate_run(run: Call, stack: Stack, context_bytes: int | None) -> CallEstimate:
-    """Estimate a call of the user's own, and leave its modules as they were. Raises ModelError where it cannot be traced."""
+    """Estimate a call of the user's own, and leave its modules as they were. Raises as `trace_own`."""
     started = time.perf_counter()
     with attributes_kept(run.owners):
-        return _answer(trace_run(lambda: run, stack, run.name, OwnCallTrace), stack, context_bytes, started)
+        return _answer(trace_own(run, stack), stack, context_bytes, started)
 
 
 def _answer(watched: Watched[Any], stack: Stack, context_bytes: int | None, started: float) -> CallEstimate:
@@ -165,6 +168,28 @@ def trace_run(make: Callable[[], Run], stack: Stack, what: str, kind: Tracer = T
         FAKE_TENSOR_LOG.disabled = False
 
 
+def trace_own(run: Call, stack: Stack, on_card: Tracer = PlacedTrace, on_host: Tracer = Trace) -> Watched[Call]:
+    """Trace a call of the user's own. On a card, what it brings together has to lie there, as code that runs finds out.
+
+    What lies on the host is most often the weight of a module that was not named. Raises UserError, ModelError.
+    """
+    if stack.device != "cuda":
+        return trace_run(lambda: run, stack, run.name, on_host)
+    check_settings(stack)
+    try:
+        return trace_calls(run, on_card(stack))
+    except LatentmeterError:
+        raise
+    except MODEL_FAILURES as error:
+        hint = ": name every module in `modules`, every tensor in `inputs`, or move it there" * is_apart(error)
+        raise ModelError(f"{run.name}: cannot be traced without data: {kind_and_line(error)}{hint}") from error
+
+
+def is_apart(error: Exception) -> bool:
+    """Whether torch says that tensors are in two places."""
+    return any(words in first_line(error) for words in APART)
+
+
 def trace_calls(run: Run, trace: Trace, mode: Any = None, warm_calls: int = 0) -> Watched[Run]:
     """Take `run` through its phases under `trace`, within `mode`. What its code raises goes through."""
     run.module  # noqa: B018 - built before the trace looks: building is no part of the call
@@ -193,8 +218,8 @@ def _not_followed(root: nn.Module) -> dict[str, str]:
 def _undisturbed() -> Iterator[dict[str, str]]:
     """One thread meanwhile: contents are small, and threads that wait for their part of them take more than the work.
 
-    No garbage collection: one in the middle would free cycles at a moment of its own choosing. No compiler, and no autocast
-    but by its contexts: what is given has notes on who called for one.
+    No garbage collection: one in the middle would free cycles at a moment of its own choosing. No compiler, no autocast but
+    by its contexts, of which the notes that are given tell, and no fused layers, of which no rule says what they take.
     """
     threads, was_enabled, switch = torch.get_num_threads(), gc.isenabled(), torch.set_autocast_enabled
     heard: dict[str, str] = {}
@@ -208,12 +233,15 @@ def _undisturbed() -> Iterator[dict[str, str]]:
         switch(*args)
 
     compiles = patch.object(torch._dynamo.eval_frame, "_callback_from_stance", compile_by, create=True)
+    fuses = torch.backends.mha.get_fastpath_enabled()
     gc.disable()
     torch.set_num_threads(1)
+    torch.backends.mha.set_fastpath_enabled(False)
     try:
         with torch.compiler.set_stance("force_eager"), compiles, patch.object(torch, "set_autocast_enabled", switched):
             yield heard
     finally:
         torch.set_num_threads(threads)
+        torch.backends.mha.set_fastpath_enabled(fuses)
         if was_enabled:
             gc.enable()

@@ -16,7 +16,7 @@ from profiler.data.stack import Stack
 from profiler.data.workload import CAST, DtypeName, MemoryOptions, Placement, Workload
 from profiler.errors import MODEL_FAILURES, LatentmeterError, ModelError, UserError, first_line, kind_and_line
 from profiler.estimation.answer import answer, closed_form
-from profiler.estimation.estimator import Watched, forget, trace_calls
+from profiler.estimation.estimator import Watched, forget, is_apart, trace_calls
 from profiler.estimation.priced import Priced, priced
 from profiler.kernels.prices import Elsewhere
 from profiler.machine.environment import check_settings
@@ -31,7 +31,6 @@ from profiler.trace.placed import PlacedTrace
 
 Tell = Callable[[str], None]
 Found = TypeVar("Found")
-APART = ("same device", "expected device", "out of meta tensor")  # what torch says of tensors in two places
 CHECKED = "taken to find nothing: it would make a black picture of what it finds"
 WAITS = "blocks wait until the card is done with them, here no time: reserved bytes differ a little from run to run"
 
@@ -148,8 +147,6 @@ def trace_generation(
     trace = kind(stack, tell=tell, slots=slots)
     watched = trace_placed(run, trace, warm_calls=1)
     notes = dict(run.notes)
-    if trace.thresholds:
-        notes["thresholds"] = f"a number of the checkpoint is taken as 0; first in {trace.thresholds[0]}"
     if run.backend:
         notes["stack.attention_backend"] = f"{VARIABLE} makes {run.backend} the default"
     if run.said:
@@ -180,13 +177,12 @@ def _why(run: Generation, before: Mapping[str, Any], error: Exception) -> str:
     """What an error of a call says; where it is one of the placement, which a card has too, which others there are."""
     said, offload = first_line(error), run.placement.offload
     cast = [name for name, found in dtypes(run.pipe).items() if found != before[name]]
-    is_apart = any(words in said for words in APART)
-    if is_apart and offload in ("none", "model") and "cpu" in said:
+    if (apart := is_apart(error)) and offload in ("none", "model") and "cpu" in said:
         why = "a tensor of the call lies on the host and is not brought: one of device `meta` is made on the card"
         why += "; or a component is called otherwise than by its forward, by which model brings it" * (
             offload == "model"
         )
-    elif is_apart and offload not in ("none", "model"):
+    elif apart and offload not in ("none", "model"):
         unit, others = ("block", "group-leaf, model, sequential") if offload == "group-block" else ("layer", "model")
         why = f"{offload} brings weights for the forward of a {unit}, and something uses them outside of it"
         why += f"; offload {others} and none bring them all"

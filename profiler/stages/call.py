@@ -57,6 +57,10 @@ class Call(Runnable):
                 empty = tensor.clone() if has_values else torch.empty_like(tensor, device=device)
                 fresh[id(tensor)] = nn.Parameter(empty, requires_grad=grad) if is_parameter else empty
             holder[name] = fresh[id(tensor)]
+        for attributes in map(vars, self.module.modules()):
+            for name, value in attributes.items():
+                if isinstance(value, torch.Tensor) and value.is_meta:  # no buffer, but made where the weights were
+                    attributes[name] = torch.empty_like(value, device=device)
 
     def make_inputs(self, device: torch.device) -> list[torch.Tensor]:
         """The tensors of the inputs, and of a function that is partial, as they are laid for a call on `device`."""
@@ -66,7 +70,7 @@ class Call(Runnable):
 
     def on(self, tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
         """An input on `device`. What a tensor on the host holds stays known, where it is small."""
-        if tensor.device.type == "cpu" and device.type == "meta":
+        if tensor.device.type == "cpu" != device.type:
             return tensor.to(device)  # its content goes along: a mask or a timestep may be asked for
         return torch.empty_like(tensor, device=device)
 

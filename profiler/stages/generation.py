@@ -58,9 +58,6 @@ class Generation(Call):
         for module in self.module.modules():
             # How transformers saves it again: no part of a call, and of objects whose attributes no trace can read.
             vars(module).pop("_weight_conversions", None)
-            for name, value in vars(module).items():
-                if isinstance(value, torch.Tensor) and value.is_meta:  # no buffer, but made where the weights were
-                    vars(module)[name] = torch.empty_like(value, device="cpu")
         self.pipe.set_progress_bar_config(disable=True)
         place(self.pipe, self.placement, device)
 

@@ -14,12 +14,10 @@ WORDS = {"model": "load", "cold": "first call", "warm": "second call"}  # for a 
 
 
 class PartsTrace(Trace):
-    """A trace whose `marks` say when which component ran; `tell` hears which one does. `queue` is the current stream."""
+    """A trace whose `marks` say when which component ran; `tell` hears which one does."""
 
-    queue = 0
-
-    def __init__(self, stack: Stack, *args: Any, tell: Callable[[str], None] = lambda _: None, **rest: Any) -> None:
-        super().__init__(stack, *args, **rest)
+    def __init__(self, stack: Stack, *, tell: Callable[[str], None] = lambda _: None, **rest: Any) -> None:
+        super().__init__(stack, **rest)
         self._tell, self._phase = tell, ""
         self.marks: list[Mark] = []
         self._parts: list[tuple[str, int]] = []
@@ -64,9 +62,3 @@ class PartsTrace(Trace):
         name, start = self._parts.pop()
         if not self._parts and name:
             self.marks.append(Mark(name, start, len(self.events)))
-
-    def allocate(self, size: int, shape: tuple[int, ...], dtype: str, term: str) -> int:
-        """Open a block in the pool of the current stream."""
-        number = super().allocate(size, shape, dtype, term)
-        self.blocks[number].queue = self.queue
-        return number

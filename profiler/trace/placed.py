@@ -25,7 +25,7 @@ from profiler.trace.module_moves import at_once
 from profiler.trace.observer import COMPOSITE
 from profiler.trace.parts import PartsTrace
 from profiler.trace.rules.values import read
-from profiler.trace.stand_in_cuda import of_tensors, stand_in_cuda
+from profiler.trace.stand_in_cuda import stand_in_cuda
 
 CARD, HOST, NOWHERE = torch.device("cuda", 0), torch.device("cpu"), torch.device("meta")
 READ_NUMBER, SCALAR = aten._local_scalar_dense.default, aten.scalar_tensor.default  # the number of `x[at] = number`
@@ -38,8 +38,8 @@ class PlacedTrace(PartsTrace):
     """A trace whose new storages lie where an operation puts them; those on the card are its blocks.
 
     `NOWHERE` is torch's own `meta` device, on which accelerate parks weights that it has taken away. `owners` says
-    whose weights a block has, `host` what lies on the host. `thresholds` lists where a single number of a checkpoint was
-    read, which is taken as 0.
+    whose weights a block has, `host` what lies on the host; `queue` is the current stream. `thresholds` lists where a
+    single number of a checkpoint was read, which is taken as 0.
     """
 
     def __init__(self, stack: Stack, **rest: Any) -> None:
@@ -47,6 +47,7 @@ class PlacedTrace(PartsTrace):
         self._module = nn.Module()
         self.owners: dict[int, str] = {}
         self.host = Host(settings_of(stack))
+        self.queue = 0
         self.thresholds: list[str] = []
         self._places = Places(self.host, lambda key: self.values.forget(key))
         self._within = False
@@ -89,8 +90,7 @@ class PlacedTrace(PartsTrace):
         """As the trace's. Autograd is left out: without gradients it does nothing but take fused operations apart."""
         below = torch._C._AutoDispatchBelowAutograd()
         moves = patch.object(nn.Module, "to", at_once(nn.Module.to, self.move))
-        cuda = stand_in_cuda(self, of_tensors(self))
-        with _scoped_library("aten", "IMPL") as numbers, cuda, torch.no_grad(), below, moves:
+        with _scoped_library("aten", "IMPL") as numbers, stand_in_cuda(self), torch.no_grad(), below, moves:
             # `torch.Tensor([x, y])` of tensors on the card reads each of them where no mode hears of it.
             numbers.impl(READ_NUMBER, self._read_number, "Meta", allow_override=True)
             with super().during(phase, term, module):
@@ -112,6 +112,12 @@ class PlacedTrace(PartsTrace):
         for name, tensor in [*self._module.named_parameters(), *self._module.named_buffers()]:
             if (number := self.number_of(tensor)) is not None:
                 self.owners.setdefault(number, name.split(".")[0])
+
+    def allocate(self, size: int, shape: tuple[int, ...], dtype: str, term: str) -> int:
+        """Open a block in the pool of the current stream."""
+        number = super().allocate(size, shape, dtype, term)
+        self.blocks[number].queue = self.queue
+        return number
 
     def is_on_host(self, tensor: torch.Tensor) -> bool:
         """As the trace's, of tensors without data too. A list by which is indexed becomes a tensor that nobody has noted."""

@@ -1,6 +1,6 @@
 """What torch answers of tensors and of CUDA while a trace of two devices runs: it hears of streams, pinning, caches."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import count
 from typing import Any, Protocol
@@ -10,19 +10,21 @@ import numpy as np
 import torch
 
 from profiler.trace.known_values import is_real
-from profiler.trace.parts import PartsTrace
 
 Base: Any = torch._C.TensorBase
 STREAMS = 32  # that torch makes of a device; the next one asked for is the first again (c10/cuda/CUDAStream.cpp)
 
 
 class Mover(Protocol):
-    """Who knows where tensors lie, and hears what is done to them."""
+    """Who knows where tensors lie, and hears what is done to them. `queue`: the current stream."""
+
+    queue: int
 
     def where(self, tensor: torch.Tensor) -> torch.device: ...
     def pinned(self, tensor: torch.Tensor) -> torch.Tensor: ...
     def is_pinned(self, tensor: torch.Tensor) -> bool: ...
     def record_stream(self, tensor: torch.Tensor, queue: int) -> None: ...
+    def empty_cache(self) -> None: ...
 
 
 class Zeros(np.ndarray[Any, Any]):
@@ -87,8 +89,8 @@ class Generator(torch.Generator, metaclass=_AnyGenerator):
 
 
 @contextmanager
-def stand_in_cuda(trace: PartsTrace, tensors: Mapping[str, Any]) -> Iterator[None]:
-    """Let code outside of operations find a card, on which everything goes through `trace`; `tensors` as `of_tensors`."""
+def stand_in_cuda(trace: Mover) -> Iterator[None]:
+    """Let code outside of operations find a card, on which everything goes through `trace`."""
     numbers = count()
 
     @contextmanager
@@ -114,15 +116,13 @@ def stand_in_cuda(trace: PartsTrace, tensors: Mapping[str, Any]) -> Iterator[Non
         "default_stream": lambda *_: Stream(0),
     }
     with ExitStack() as patches:
-        for place, names in ((torch, {"Generator": Generator}), (torch.cuda, cuda), (torch.Tensor, tensors)):
+        for place, names in ((torch, {"Generator": Generator}), (torch.cuda, cuda), (torch.Tensor, _of_tensors(trace))):
             for name, stand_in in names.items():
                 patches.enter_context(patch.object(place, name, stand_in))
         yield
 
 
-def of_tensors(trace: Mover) -> dict[str, Any]:
-    """What tensors answer of themselves."""
-
+def _of_tensors(trace: Mover) -> dict[str, Any]:
     def numpy(x: torch.Tensor, **rest: Any) -> Any:
         """Zeros that take no memory, where a tensor on the host has no data."""
         if is_real(x) or trace.where(x).type != "cpu":

@@ -177,9 +177,38 @@ def test_quantised_weights_are_refused(where: str) -> None:
         asked(net, X, modules=None)
 
 
+class Kept(nn.Module):
+    """With a tensor of its own that is no buffer, made where its weights are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight, self.shift = nn.Parameter(torch.empty(1024, 64)), torch.empty(1024, 64)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.weight + self.shift
+
+
+def test_a_tensor_that_nobody_named_is_counted_or_refused() -> None:
+    with torch.device("meta"):
+        net = Kept()
+    found, shift = asked(net, X, modules=None), net.shift
+    assert found.terms.weights == 2 * X.nbytes
+    assert net.shift is shift
+    with pytest.raises(ModelError, match=r"found cuda:0 and meta .*: name every module in `modules`, every tensor in"):
+        asked(lambda x: x + shift, X)
+
+
+def test_what_comes_back_to_the_host_is_no_output_of_the_card() -> None:
+    found = asked(lambda x: NET(x).cpu().numpy(), X)
+    assert found.peak.allocated_bytes == asked(lambda x: NET(x), X).peak.allocated_bytes
+    assert found.terms.outputs == 0
+
+
 def on_the_card(x: torch.Tensor) -> torch.Tensor:
     """As a script is written that a card runs."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    assert x.is_cuda
+    assert NET.weight.device.type == device.type == "cuda"
     torch.cuda.reset_peak_memory_stats()
     started, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     started.record()
@@ -195,7 +224,7 @@ def test_what_moves_to_the_card_is_there_already() -> None:
     assert (found.terms, found.peak, found.events) == (plain.terms, plain.peak, plain.events)
     stack = target_stack("rtx-4090", "2.13.0", None)
     assert call_hotspots(on_the_card, [X], NET, None, *stack).allocated == plain.peak.allocated_bytes
-    with pytest.raises(ModelError, match="CUDA"):
+    with pytest.raises(ModelError, match="support for cuda devices"):
         profiler.estimate_call(lambda x: x.cuda(), inputs=[X], modules=NET, stack=replace(stack[0], device="cpu"))
 
 
