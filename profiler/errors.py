@@ -29,11 +29,10 @@ def first_line(error: BaseException) -> str:
 
 def kind_and_line(error: BaseException) -> str:
     """An error as Python tells it, in one line: its kind, what it says, and the last line of the user's own code."""
-    frames = [
-        one for one in traceback.extract_tb(error.__traceback__) if not any(map(one.filename.__contains__, NOT_OWN))
-    ]
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if not any(part in frame.filename for part in NOT_OWN)]
     said, kind = first_line(error), type(error).__name__
-    where = "".join(f" ({Path(one.filename).name}, line {one.lineno})" for one in frames[-1:])
+    where = "".join(f" ({Path(frame.filename).name}, line {frame.lineno})" for frame in own[-1:])
     return f"{kind}: {said}".removesuffix(f": {kind}") + where
 
 

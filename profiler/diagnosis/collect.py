@@ -19,21 +19,17 @@ from profiler.stages.phases import Runnable
 from profiler.stages.stage import Stage
 
 
-def estimated(
-    workload: Workload, spec: ModelSpec, stack: Stack, context_bytes: int | None = None
-) -> tuple[Profile, Stage]:
+def estimated(workload: Workload, spec: ModelSpec, stack: Stack, context: int | None = None) -> tuple[Profile, Stage]:
     """The profile without a GPU, and the stage that was run. Raises UserError, ModelError."""
     watched = trace_stage(workload, spec, stack, UsageTrace)
-    return profile_of(watched, workload, stack, context_bytes), watched.run
+    return profile_of(watched, workload, stack, context), watched.run
 
 
-def profile_of(
-    watched: Watched[Any], workload: Workload | Generated, stack: Stack, context_bytes: int | None
-) -> Profile:
+def profile_of(watched: Watched[Any], workload: Workload | Generated, stack: Stack, context: int | None) -> Profile:
     """The profile of what a `UsageTrace` watched."""
     trace = watched.trace
     assert isinstance(trace, UsageTrace)
-    histories = watched.traced.on(stack, context_bytes)
+    histories = watched.traced.on(stack, context)
     profile = make_profile(histories, workload, "estimated", usage_of(watched.run, trace))
     notes = stack_notes(stack, trace.routes, trace.prices.planner.sources) | histories.notes()
     return replace(profile, output_shapes=watched.output_shapes, notes=notes, verdict=histories.verdict()[0])

@@ -79,14 +79,12 @@ def generation_hotspots(
     return summarize(profile, *tried), profile
 
 
-def profile_traced(
-    traced: TracedGeneration, stack: Stack, context_bytes: int | None, name: str
-) -> tuple[Profile, Histories]:
+def profile_traced(traced: TracedGeneration, stack: Stack, context: int | None, name: str) -> tuple[Profile, Histories]:
     """The profile of the call with the highest peak, the first or the second, and the replays of both.
 
     The trace is a `HeldTrace`. Raises Elsewhere as `TracedGeneration.on` does.
     """
-    whole, histories = traced.on(stack, context_bytes)
+    whole, histories = traced.on(stack, context)
     run, trace, stream = traced.watched.run, traced.trace, histories.events
     assert isinstance(trace, HeldTrace)
     usage = usage_of(run, trace)

@@ -104,7 +104,9 @@ class Hotspots:
         """
         shown: list[str] = []
         nodes = [node for node in self.modules if not node.path or (node.calls and self.share_of(node) > SMALL)]
-        for _, group in groupby(nodes, key=lambda n: (_parent(n), n.kind, n.weights, n.own_peak, n.peak, n.at_peak)):
+        for _, group in groupby(
+            nodes, key=lambda n: (n.path.rpartition(".")[0], n.kind, n.weights, n.own_peak, n.peak, n.at_peak)
+        ):
             alike = list(group)
             first = alike[0]
             while shown and shown[-1] and not first.path.startswith(shown[-1] + "."):
@@ -151,7 +153,3 @@ def summarize_with_remedies(
     assert isinstance(profile.workload, Workload)
     asked = (wanted, profile.workload, spec, profile.stack, module, context_bytes)
     return summarize(profile, *estimate_remedies(*asked, profile if profile.source == "estimated" else None))
-
-
-def _parent(node: Node) -> str:
-    return node.path.rpartition(".")[0]

@@ -56,9 +56,8 @@ def _along(way: Sequence[Size], story: Story) -> dict[Hashable, tuple[int, int]]
             look((start + stop) // 2, stop)
 
     look(0, len(way) - 1)
-    pieces = [
-        (one, [_pixels(way[n]) for n in places]) for one, places in groupby(sorted(stories), key=stories.__getitem__)
-    ]
+    in_order = groupby(sorted(stories), key=stories.__getitem__)
+    pieces = [(one, [_pixels(way[n]) for n in places]) for one, places in in_order]
     named = [one for one, _ in pieces]
     return {one: (pixels[0], pixels[-1]) for one, pixels in pieces if named.count(one) == 1}
 

@@ -19,7 +19,7 @@ from profiler.allocator.histories import Histories
 from profiler.data.records import CallEstimate, Estimate
 from profiler.data.stack import Stack
 from profiler.data.workload import Workload
-from profiler.errors import MODEL_FAILURES, LatentmeterError, ModelError, first_line, kind_and_line
+from profiler.errors import MODEL_FAILURES, LatentmeterError, ModelError, kind_and_line
 from profiler.estimation.answer import Traced, answer, estimate_of
 from profiler.machine.environment import check_settings
 from profiler.models.build import component_class
@@ -181,13 +181,9 @@ def trace_own(run: Call, stack: Stack, on_card: Tracer = PlacedTrace, on_host: T
     except LatentmeterError:
         raise
     except MODEL_FAILURES as error:
-        hint = ": name every module in `modules`, every tensor in `inputs`, or move it there" * is_apart(error)
+        apart = any(words in str(error) for words in APART)
+        hint = ": name every module in `modules`, every tensor in `inputs`, or move it there" * apart
         raise ModelError(f"{run.name}: cannot be traced without data: {kind_and_line(error)}{hint}") from error
-
-
-def is_apart(error: Exception) -> bool:
-    """Whether torch says that tensors are in two places."""
-    return any(words in first_line(error) for words in APART)
 
 
 def trace_calls(run: Run, trace: Trace, mode: Any = None, warm_calls: int = 0) -> Watched[Run]:

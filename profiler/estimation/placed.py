@@ -16,7 +16,7 @@ from profiler.data.stack import Stack
 from profiler.data.workload import CAST, DtypeName, MemoryOptions, Placement, Workload
 from profiler.errors import MODEL_FAILURES, LatentmeterError, ModelError, UserError, first_line, kind_and_line
 from profiler.estimation.answer import answer, closed_form
-from profiler.estimation.estimator import Watched, forget, is_apart, trace_calls
+from profiler.estimation.estimator import APART, Watched, forget, trace_calls
 from profiler.estimation.priced import Priced, priced
 from profiler.kernels.prices import Elsewhere
 from profiler.machine.environment import check_settings
@@ -62,7 +62,9 @@ def ask_traced(
     Raises UserError for an argument or option that the pipeline does not take, ModelError where the call fails.
     """
     made_as = repr((spec.digest, options, dtype, call))
-    kept_as = made_as, repr((placement, sorted(asdict(_without_card(stack)).items(), key=str)))
+    # A trace with slots depends on neither the card and its memory, nor how the allocator keeps it.
+    card: dict[str, Any] = dict.fromkeys(("gpu", "capability", "multiprocessors", "device_total_bytes"))
+    kept_as = made_as, repr((placement, sorted((asdict(stack.of_any_segments) | card).items(), key=str)))
     for one in traced.get(kept_as, ()) if traced is not None else ():
         with suppress(Elsewhere):  # what this card's kernels make of a call is not what was traced
             return ask(one)
@@ -79,12 +81,6 @@ def ask_traced(
     return ask(trace_generation(ready.placed(placement), stack, tell=tell, kind=kind))
 
 
-def _without_card(stack: Stack) -> Stack:
-    """What a trace with slots depends on: neither the card and its memory, nor how the allocator keeps it."""
-    card: dict[str, Any] = dict.fromkeys(("gpu", "capability", "multiprocessors", "device_total_bytes"))
-    return replace(stack.of_any_segments, **card)
-
-
 @dataclass(frozen=True)
 class TracedGeneration:
     """A generation that was traced once. `on` answers for its card with any memory; where it has slots, for any card."""
@@ -94,9 +90,7 @@ class TracedGeneration:
     notes: dict[str, str]
     ready: Ready | None = None  # to be placed otherwise
 
-    def on(
-        self, stack: Stack, context_bytes: int | None, tell: Tell = lambda _: None
-    ) -> tuple[CallEstimate, Histories]:
+    def on(self, stack: Stack, context: int | None, tell: Tell = lambda _: None) -> tuple[CallEstimate, Histories]:
         """The estimate on `stack`: the card that it was traced for, but for its memory and how the allocator keeps it.
 
         And the replays that it was read from. Raises Elsewhere where it has slots, and the card takes another path than the
@@ -112,7 +106,7 @@ class TracedGeneration:
         spans = spans_of(trace.marks, first_event(trace), first_later_event(trace), len(trace.events))
         laid_at = next((block.born for block in trace.blocks if block.phase != "model"), 0)  # inputs are no load's
         spans = tuple(replace(s, stop=s.stop if s.call else laid_at) for s in spans if s.call or laid_at)
-        histories = found.on(stack, context_bytes, spans)
+        histories = found.on(stack, context, spans)
         told = answer(found, histories, started=started, owners=trace.owners, host=host)
         return replace(told, notes=told.notes | self.notes), histories
 
@@ -177,11 +171,11 @@ def _why(run: Generation, before: Mapping[str, Any], error: Exception) -> str:
     """What an error of a call says; where it is one of the placement, which a card has too, which others there are."""
     said, offload = first_line(error), run.placement.offload
     cast = [name for name, found in dtypes(run.pipe).items() if found != before[name]]
-    if (apart := is_apart(error)) and offload in ("none", "model") and "cpu" in said:
+    apart = any(words in said for words in APART)
+    if apart and offload in ("none", "model") and "cpu" in said:
         why = "a tensor of the call lies on the host and is not brought: one of device `meta` is made on the card"
-        why += "; or a component is called otherwise than by its forward, by which model brings it" * (
-            offload == "model"
-        )
+        if offload == "model":
+            why += "; or a component is called otherwise than by its forward, by which model brings it"
     elif apart and offload not in ("none", "model"):
         unit, others = ("block", "group-leaf, model, sequential") if offload == "group-block" else ("layer", "model")
         why = f"{offload} brings weights for the forward of a {unit}, and something uses them outside of it"

@@ -28,9 +28,8 @@ def worst_of(vram: str, ask: Callable[[str], Found]) -> tuple[str, Found]:
     if not found:
         raise next(iter(refused.values()))
     worst = max(found, key=lambda one: (RANKS.index(found[one].verdict or "fits"), found[one].peak.reserved_bytes or 0))
-    return worst, replace(
-        found[worst], notes={"stack.card": which_cards(vram, found, worst, refused)} | found[worst].notes
-    )
+    notes = {"stack.card": which_cards(vram, found, worst, refused)} | found[worst].notes
+    return worst, replace(found[worst], notes=notes)
 
 
 def which_cards(vram: str, asked: Iterable[str], worst: str, refused: Mapping[str, LatentmeterError]) -> str:

@@ -94,7 +94,9 @@ class Beside(Generic[Found]):
 
 def _cores() -> int:
     """How many forks may work at once: one in a fork, with one core, and where forks would lack an open CUDA context."""
-    return 1 if _is_fork or _has_cuda() or sys.platform != "linux" else len(os.sched_getaffinity(0))
+    torch = sys.modules.get("torch")
+    lacks = torch is not None and torch.cuda.is_initialized()
+    return 1 if _is_fork or lacks or sys.platform != "linux" else len(os.sched_getaffinity(0))
 
 
 def _begin(parts: Sequence[Callable[[], Any]], parent: int) -> None:
@@ -110,8 +112,3 @@ def _begin(parts: Sequence[Callable[[], Any]], parent: int) -> None:
 
 def _do(number: int) -> Any:
     return _parts[number]()
-
-
-def _has_cuda() -> bool:
-    torch = sys.modules.get("torch")
-    return torch is not None and torch.cuda.is_initialized()

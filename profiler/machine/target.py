@@ -27,9 +27,7 @@ def target_stack(
     check_kind("stack", stack, Stack, "the `stack` of an estimate")
     for name, value in {"gpu": gpu, "vram": vram, "torch": torch_version, "cudnn": cudnn}.items():
         if stack is not None and value is not None:
-            raise UserError(
-                f"{name}: a stack has its own: leave {name} out, or change the stack by dataclasses.replace"
-            )
+            raise UserError(f"{name}: a stack has its own: leave it out, or change the stack by dataclasses.replace")
     found, context = (stack, None) if stack is not None else _named_stack(gpu, torch_version, cudnn, vram)
     if reserve is not None:
         need_allocator(found.device)

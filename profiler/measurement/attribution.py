@@ -64,10 +64,8 @@ def _tensor_peak(watch: Observer) -> int:
 
 
 def _most_borrowed(watch: Observer, peaks: list[OpPeak]) -> tuple[Borrowed, ...]:
-    worst = sorted(peaks, key=lambda p: -p.borrowed)[:MOST]
-    return tuple(
-        Borrowed(bytes=p.borrowed, module=watch.ops[p.op][0], op=watch.ops[p.op][1]) for p in worst if p.borrowed
-    )
+    worst = [(p.borrowed, *watch.ops[p.op]) for p in sorted(peaks, key=lambda p: -p.borrowed)[:MOST] if p.borrowed]
+    return tuple(Borrowed(bytes=size, module=module, op=op) for size, module, op in worst)
 
 
 def _made_by(watch: Observer, block: Block) -> tuple[str, str]:

@@ -80,9 +80,8 @@ class CpuMeter(Meter):
                 seconds = time.perf_counter() - started
             finally:
                 peak, end = Memory(device_bytes=_resident("VmHWM")), Memory(device_bytes=_resident("VmRSS"))
-                self._phases.append(
-                    Reading(phase=name, peak=peak, end=end, seconds=seconds, process_bytes=end.device_bytes)
-                )
+                read = Reading(phase=name, peak=peak, end=end, seconds=seconds, process_bytes=end.device_bytes)
+                self._phases.append(read)
 
     def resident(self, values: Any) -> None:
         """Note the storages of `values`: which of them the allocator gave is known when the meter is left."""

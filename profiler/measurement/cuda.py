@@ -94,9 +94,7 @@ class CudaMeter(Meter):
         stats = torch.cuda.memory_stats()
         torch.cuda.reset_peak_memory_stats()
         _keep_highest(self._highest, stats)
-        now, peak = (
-            Memory(**{name: stats[f"{name}.all.{moment}"] for name in PEAKS[:2]}) for moment in ("current", "peak")
-        )
+        now, peak = (Memory(**{name: stats[f"{name}.all.{end}"] for name in PEAKS[:2]}) for end in ("current", "peak"))
         pinned: dict[str, int] = getattr(torch.cuda, "host_memory_stats", dict)()  # from torch 2.7 on
         return Cut(cuda_events.position(stats), now, peak, pinned.get("allocated_bytes.peak", 0) if pinned else None)
 

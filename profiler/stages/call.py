@@ -15,33 +15,29 @@ from torch import nn
 from profiler.errors import UserError
 from profiler.stages.phases import Runnable
 
+Given = Sequence[Any] | Mapping[str, Any]  # arguments, by position or by name
 Modules = nn.Module | Mapping[str, nn.Module] | Sequence[nn.Module]
 QUANTISERS = frozenset({"bitsandbytes", "torchao", "quanto", "gguf", "hqq", "awq", "gptqmodel", "quantized"})
 # By the hook of accelerate, or of diffusers, that does it.
 OFFLOADS = {"CpuOffload": "model", "AlignDevicesHook": "sequential", "GroupOffloadingHook": "group-leaf"}
 
+COPIED = (dict, list, OrderedDict)  # the last: of a module's hooks
+
 
 class Call(Runnable):
-    """`function` on `inputs`, by position (a sequence) or by name (a mapping), over the weights of `module`."""
+    """`function` on `inputs`, by position (a sequence) or by name (a mapping), over the weights of `module`.
+
+    `owners` are whatever it may change, of which `attributes_kept` brings back what they held.
+    """
 
     keeps_values = False  # of weights that require no gradient, positions and thresholds: code may decide by them
 
-    def __init__(
-        self, function: Callable[..., Any], module: nn.Module, inputs: Sequence[Any] | Mapping[str, Any]
-    ) -> None:
+    def __init__(self, function: Callable[..., Any], module: nn.Module, inputs: Given) -> None:
         check_as_loaded(module)
         self.function, self.module, self._given = function, module, (function, inputs)
         self.inputs: Any = None
-
-    @property
-    def name(self) -> str:
-        """What the function is called."""
-        return getattr(self.function, "__qualname__", type(self.function).__name__)
-
-    @property
-    def owners(self) -> list[Any]:
-        """Whatever a call may change; `attributes_kept` brings back what it was."""
-        return [self._given[0], *self.module.modules()]
+        self.name = getattr(function, "__qualname__", type(function).__name__)
+        self.owners = [function, *module.modules()]
 
     def load(self, device: torch.device) -> None:
         """Put a tensor without data in the place of each weight, on `device`, in the order of `Module.to`.
@@ -159,29 +155,23 @@ def relaid(value: Any, lay: Callable[[torch.Tensor], torch.Tensor], met: dict[in
         new = copy.copy(value)
         for name in [field.name for field in fields(value)] if is_dataclass(value) else [*vars(value)]:
             object.__setattr__(new, name, again(getattr(value, name)))
-    met[id(value)] = new
-    return new
+    return met.setdefault(id(value), new)
 
 
 @contextmanager
 def attributes_kept(owners: Iterable[Any]) -> Iterator[None]:
     """What objects hold is there again afterwards: weights, hooks, switches, tensors kept by hand."""
-    holders = [vars(owner) for owner in owners if hasattr(owner, "__dict__") and not isinstance(owner, type)]
-    state = [(holder, {name: (value, _copy(value)) for name, value in holder.items()}) for holder in holders]
+    held: list[Any] = [vars(owner) for owner in owners if hasattr(owner, "__dict__") and not isinstance(owner, type)]
+    held += [value for attributes in held for value in attributes.values() if type(value) in COPIED]
+    kept = [
+        (one, type(one)(one)) for one in held
+    ]  # the very objects, which a handle of a hook knows, and what they held
     try:
         yield
     finally:
-        for holder, before in state:
-            holder.clear()
-            for name, (value, content) in before.items():
-                holder[name] = value
-                if content is not value:  # the very object, which a handle of a hook knows, with what it held
-                    value.clear()
-                    (value.extend if type(value) is list else value.update)(content)
-
-
-def _copy(value: Any) -> Any:
-    return type(value)(value) if type(value) in (dict, list, OrderedDict) else value  # the last: of a module's hooks
+        for one, content in kept:
+            one.clear()
+            (one.extend if type(one) is list else one.update)(content)
 
 
 def _state(module: nn.Module) -> Iterator[tuple[dict[str, Any], str, torch.Tensor]]:

@@ -6,7 +6,7 @@ import logging
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from typing import Any
 from unittest.mock import patch
@@ -18,7 +18,7 @@ from torch.nn.attention import sdpa_kernel
 from profiler.data.spans import STEP
 from profiler.data.workload import Placement
 from profiler.errors import UserError
-from profiler.stages.call import Call, is_pipeline, root_of
+from profiler.stages.call import Call, Given, is_pipeline, root_of
 from profiler.stages.options import active_backend
 from profiler.stages.stage import SDPA
 
@@ -37,20 +37,14 @@ class Generation(Call):
 
     keeps_values = True
 
-    def __init__(
-        self, function: Callable[..., Any], pipe: Any, inputs: Sequence[Any] | Mapping[str, Any], placement: Placement
-    ) -> None:
+    def __init__(self, function: Callable[..., Any], pipe: Any, inputs: Given, placement: Placement) -> None:
         super().__init__(function, nn.ModuleDict(components(pipe)), inputs)
         self.pipe, self.placement = pipe, placement
+        self.owners = [pipe, *pipe.components.values(), *self.module.modules()]
         self.said: list[str] = []
         self.notes: dict[str, str] = {}
         self.backend: str | None = None
         self.heard: Callable[[str], AbstractContextManager[Any]] = lambda _: nullcontext()
-
-    @property
-    def owners(self) -> list[Any]:
-        """As of a call: the pipeline and all in it."""
-        return [self.pipe, *self.pipe.components.values(), *self.module.modules()]
 
     def load(self, device: torch.device) -> None:
         """Weights on the host, of which nobody reads or writes a byte; then wherever the placement takes them."""
@@ -118,9 +112,7 @@ def place(pipe: Any, placement: Placement, device: torch.device) -> None:
         raise UserError(f"offload: {type(pipe).__name__} refuses {placement.offload}: {error}") from error
 
 
-def call_of(
-    function: Callable[..., Any], inputs: Sequence[Any] | Mapping[str, Any], modules: Any, placement: Placement | None
-) -> Call:
+def call_of(function: Callable[..., Any], inputs: Given, modules: Any, placement: Placement | None) -> Call:
     """The call that `estimate_call` is asked for: a whole generation, where a pipeline has the weights. Raises UserError."""
     owner = function if modules is None else modules
     if is_pipeline(owner):

@@ -200,9 +200,7 @@ def _estimated(case: Case, card: Gpu) -> dict[str, Any]:
     return {"status": "ok", "stack": stack, "estimate": found}
 
 
-def _measured(
-    case: Case, sweep: Sweep, stack: Stack, store: RunStore, remaining: float | None
-) -> dict[str, Any] | None:
+def _measured(case: Case, sweep: Sweep, stack: Stack, store: RunStore, left: float | None) -> dict[str, Any] | None:
     """The record's fields for a case of this machine: the estimate for its stack, and the measurement.
 
     The events of the estimate are saved where those of the measurement were.
@@ -212,7 +210,7 @@ def _measured(
         found, trace = estimate_case(case.workload, case.spec, stack)
     except LatentmeterError as error:
         notes["estimate"] = str(error)
-    timeout = sweep.timeout_seconds if remaining is None else min(sweep.timeout_seconds, remaining)
+    timeout = sweep.timeout_seconds if left is None else min(sweep.timeout_seconds, left)
     outcome = measure_in_process(
         case.workload,
         case.spec,
