@@ -108,9 +108,8 @@ def show_fit(found: "Fit") -> None:
         out.print("")
         ways = [found.way, *found.alternatives]
         print_table(["settings", "verdict", "allocated", "reserved", "free", "host", "costs"], map(_way, ways))
-        out.print(
-            f"what another past of the process may reserve at most: {format_bytes(found.way.safe_reserved_bytes)}"
-        )
+        most = format_bytes(found.way.safe_reserved_bytes)
+        out.print(f"what another past of the process may reserve at most: {most}")
     for what, why in found.left_out.items():
         out.print(f"left out: {what}: {why}")
     show_notes(found.notes)

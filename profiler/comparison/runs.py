@@ -126,9 +126,7 @@ def _case(old: Record | None, new: Record | None) -> CaseDifference:
     (old_kind, before), (new_kind, after) = _numbers(old), _numbers(new)
     kind, apart = old_kind, bool(old and new) and old_kind != new_kind
     sides = (None, None) if apart else (before, after)
-    levels = {
-        name: Delta(*(getattr(side.peak, f"{name}_bytes") if side else None for side in sides)) for name in LEVELS
-    }
+    levels = {of: Delta(*(getattr(side.peak, f"{of}_bytes") if side else None for side in sides)) for of in LEVELS}
     size = levels["allocated"].bytes
     change: Change = "not comparable"
     if old is None:

@@ -83,9 +83,8 @@ def describe_remedy(remedy: Remedy) -> str:
     now, before = remedy.peaks
     caution = f"; {remedy.caution}" if remedy.caution else ""
     peaks = f"{format_bytes(now)} {remedy.lowers} instead of {format_bytes(before)}"
-    fits = {True: "; then it fits", False: "; it does not fit still", None: ""}[
-        None if remedy.fits_before else remedy.fits
-    ]
+    better = None if remedy.fits_before else remedy.fits
+    fits = {True: "; then it fits", False: "; it does not fit still", None: ""}[better]
     return f"{remedy.how}: {peaks} ({now / before - 1:+.0%}){fits}{caution}"
 
 

@@ -72,9 +72,7 @@ class Planner:
         if CLOSED_FORM.get():
             return self._unplanned("cuDNN's plans are left out, as was asked")
         if self._record is None:
-            return self._unplanned(
-                f"cuDNN plans by a card's property record, and that of {self._stack.gpu} is not known"
-            )
+            return self._unplanned(f"cuDNN plans by a card's property record, and {self._stack.gpu}'s is not known")
         for source in (self._on_card, *self._nearest):
             if (found := source(question)) is not None:
                 return found

@@ -163,9 +163,7 @@ def _processes(listed: Value[Any], used: int | None) -> dict[str, Value[Any]]:
 def read_gauges(handle: Value[Any]) -> dict[str, Value[Any]]:
     """All of GAUGES, and `others` (a list of pid and bytes), each a value or a reason."""
     # The list comes before the device's memory: a process that grows in between then stays below `used`.
-    listed = _first(
-        ("nvmlDeviceGetComputeRunningProcesses_v3", handle), ("nvmlDeviceGetComputeRunningProcesses_v2", handle)
-    )
+    listed = _first(*((f"nvmlDeviceGetComputeRunningProcesses_{version}", handle) for version in ("v3", "v2")))
     memory = _memory(handle)
     return memory | _processes(listed, memory["used_bytes"].value)
 

@@ -68,9 +68,8 @@ def _device() -> tuple[Stack, Finding]:
         stack = probe_stack("cuda")
     except UserError as error:
         return probe_stack("cpu"), Finding("note", "CUDA", f"{error} (estimates need no GPU)")
-    return stack, Finding(
-        "ok", "CUDA", f"{stack.title}, {format_bytes(stack.device_total_bytes)}, driver {stack.driver}"
-    )
+    found = f"{stack.title}, {format_bytes(stack.device_total_bytes)}, driver {stack.driver}"
+    return stack, Finding("ok", "CUDA", found)
 
 
 def _routes(stack: Stack) -> list[Finding]:

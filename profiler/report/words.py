@@ -81,11 +81,9 @@ def measured_word(comparisons: Iterable[Comparison]) -> str:
     return ("dry run" if all(dry) else "measured or dry run") if any(dry) else "measured"
 
 
-def write_age(
-    comparisons: Iterable[Comparison], version: str | None, created: str | None
-) -> tuple[list[str], list[str]]:
+def write_age(rows: Iterable[Comparison], version: str | None, created: str | None) -> tuple[list[str], list[str]]:
     """By which version and when the estimates were made: as a headline, or as a caution on a page of a later day."""
-    days = sorted(row.record.started[:10] for row in comparisons if row.record.estimate)
+    days = sorted(row.record.started[:10] for row in rows if row.record.estimate)
     if not days or not version:
         return [], []
     text = f"The estimates were made by latentmeter {version}, {' to '.join(dict.fromkeys([days[0], days[-1]]))}"

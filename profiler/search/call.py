@@ -112,9 +112,8 @@ def question_of(model: str, stage: str | None, call: Mapping[str, Any], how: Map
             pipeline, dtype = catalog_pipeline(model), base.dtype
             kept = pipeline.dtypes.get("vae") if stage in VAE_STAGES else None
             if kept and dtype not in (None, kept):
-                how["notes"] = {
-                    "model.dtype": f"a whole generation loads this VAE in {kept}, not in {dtype} as asked here"
-                }
+                said = f"a whole generation loads this VAE in {kept}, not in {dtype} as asked here"
+                how["notes"] = {"model.dtype": said}
             if model not in model_ids():  # beside another pipeline of the same model
                 model = pipeline.model or model
         how |= {"stage": stage or "decode", "text_length": text_length, "history": history}

@@ -18,9 +18,7 @@ from profiler.stages.phases import Runnable
 Given = Sequence[Any] | Mapping[str, Any]  # arguments, by position or by name
 Modules = nn.Module | Mapping[str, nn.Module] | Sequence[nn.Module]
 QUANTISERS = frozenset({"bitsandbytes", "torchao", "quanto", "gguf", "hqq", "awq", "gptqmodel", "quantized"})
-# By the hook of accelerate, or of diffusers, that does it.
-OFFLOADS = {"CpuOffload": "model", "AlignDevicesHook": "sequential", "GroupOffloadingHook": "group-leaf"}
-
+OFFLOADS = {"CpuOffload": "model", "AlignDevicesHook": "sequential", "GroupOffloadingHook": "group-leaf"}  # by hook
 COPIED = (dict, list, OrderedDict)  # the last: of a module's hooks
 
 
