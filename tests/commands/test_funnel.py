@@ -203,7 +203,7 @@ def test_a_model_that_cannot_run_is_one_line_without_what_torch_prints(place: Pa
     (line,) = done.stderr.splitlines()
     assert (done.returncode, done.stdout) == (1, "")
     assert line.startswith(
-        "latentmeter: wrong.yaml/denoise/1x32x32/b1/fp32: cannot be traced without data: a and b must"
+        "latentmeter: wrong.yaml/denoise/1x32x32/b1/fp32: cannot be traced without data: RuntimeError: a and b must"
     )
 
 

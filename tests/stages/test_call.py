@@ -94,7 +94,9 @@ def test_several_modules_have_names_and_a_function_may_be_anything() -> None:
 
 def test_a_training_step_is_refused() -> None:
     layers = nn.Linear(64, 64)
-    with pytest.raises(ModelError, match=r"traced without data: RuntimeError: element 0 of tensors does not require grad"):
+    with pytest.raises(
+        ModelError, match=r"traced without data: RuntimeError: element 0 of tensors does not require grad"
+    ):
         asked(lambda x: layers(x).sum().backward(), modules=layers, inputs=[torch.empty(BIG)])
 
 
