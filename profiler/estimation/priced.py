@@ -44,12 +44,13 @@ def priced(trace: PlacedTrace, found: Traced, stack: Stack) -> tuple[Priced, Tra
                 slots.give_back(held[~event])
                 continue
             block = trace.blocks[event]
-            before = routes.copy() if block.price else routes
+            before = routes.copy() if block.price else None
             labels = block.dtype, block.term, block.phase
             held.append(
                 slots.take(block.op, block.bytes, block.shape, *labels, block.price, block.queue, block.awaited)
             )
-            kernels |= dict.fromkeys([block.op], *(routes - before)) if before != routes else {}
+            if before is not None:  # to compare them for every block takes a third of the time
+                kernels |= dict.fromkeys([block.op], *(routes - before)) if before != routes else {}
     finally:
         prices.planner.close()
     at.append(len(slots.events))
