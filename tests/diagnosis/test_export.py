@@ -67,6 +67,12 @@ def test_the_snapshots_events_replay_to_its_peaks(profile: Profile, found: dict[
         assert sum(block["size"] for block in segment["blocks"]) == segment["total_size"]
 
 
+def test_segments_that_touch_stay_apart(found: dict[str, Any]) -> None:
+    asked = [(e["addr"], e["size"]) for e in found["device_traces"][0] if e["action"] == "segment_alloc"]
+    assert {start + size for start, size in asked} & {start for start, _ in asked}  # as the driver has them
+    assert [(segment["address"], segment["total_size"]) for segment in found["segments"]] == sorted(asked)
+
+
 def test_expandable_segments_are_mapped_in_one_piece(profile: Profile) -> None:
     expandable = replace(profile.stack, settings={"PYTORCH_ALLOC_CONF": "expandable_segments:True"})
     found = snapshot.snapshot(replace(profile, stack=expandable))

@@ -51,7 +51,9 @@ def snapshot(profile: Profile) -> dict[str, Any]:
         if grown := allocator.reserved - before:
             start = _mapped_end(piece) - grown if piece.unit else piece.address
             note("segment_map" if piece.unit else "segment_alloc", start, grown, stack)
-            _add(segments, start, grown)
+            ends = {address + length: address for address, length in segments.items()} if piece.unit else {}
+            begin = ends.get(start, start)  # where pages lie behind others, those are one segment
+            segments[begin] = segments.get(begin, 0) + grown
         note("alloc", piece.address, piece.size, stack)
     pieces = sorted(live.items(), key=lambda item: item[1].address)
     return {
@@ -83,15 +85,6 @@ def _unused(segments: dict[int, int], live: dict[int, Piece]) -> list[int]:
     """Segments that hold no block. An expandable segment also gives back single pages; that is not shown."""
     used = {start for start, size in segments.items() for p in live.values() if start <= p.address < start + size}
     return [start for start in segments if start not in used]
-
-
-def _add(segments: dict[int, int], start: int, size: int) -> None:
-    """A new segment, or pages behind one that stands."""
-    for address, length in segments.items():
-        if address + length == start:
-            segments[address] += size
-            return
-    segments[start] = size
 
 
 def _segment(profile: Profile, start: int, size: int, pieces: list[tuple[int, Piece]]) -> dict[str, Any]:
