@@ -37,7 +37,8 @@ def accuracy(
 
     if out is not None:
         check_output(out, "folder")
-        check_output(out / "accuracy.md", "file", force=force)
+        for kind in ("md", "csv", "json"):
+            check_output(out / f"accuracy.{kind}", "file", force=force)
     frame = profiler.accuracy(sources, gpu=gpu, closed_form=closed_form, follow=lambda it: follow(it, "estimating"))
     about = conditions(frame, " ".join(["latentmeter", *sys.argv[1:]]), closed_form=closed_form)
     paths = publish_accuracy(frame, about, out) if out else []

@@ -12,6 +12,7 @@ from profiler.commands.estimate import PLACEMENT
 from profiler.commands.generation import told_on_terminal
 from profiler.commands.options import EXIT_FAILED, card_options, emit, gather, json_option, search_options
 from profiler.commands.tables import console, print_table, show_first_notes, show_notes
+from profiler.data.text import for_markdown
 from profiler.data.units import GIB, format_bytes, parse_bytes
 from profiler.data.workload import Placement
 from profiler.errors import LatentmeterError, UserError
@@ -83,7 +84,7 @@ def show_cards(model: str, rows: Sequence[dict[str, Any]]) -> None:
     out.print("|---|---|---|---|---|")
     for row in rows:
         if "error" in row:
-            out.print(f"| {row['gib']} GiB | unknown | {row['error']} | | |")
+            out.print(f"| {row['gib']} GiB | unknown | {for_markdown(row['error'])} | | |")
             continue
         settings = f"`{row['title']}`" if row["fits"] else "; ".join(row["would_fit"]) or "-"
         host = "-" if row["host_bytes"] is None else format_bytes(row["host_bytes"])

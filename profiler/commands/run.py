@@ -12,7 +12,7 @@ from profiler.commands.options import EXIT_FAILED, pickle_option
 from profiler.commands.tables import console, print_table
 from profiler.comparison.case import Comparison, compare, compare_all, within_tolerance
 from profiler.data.records import Record
-from profiler.data.units import format_bytes, format_percent
+from profiler.data.units import check_number, format_bytes, format_percent
 
 if TYPE_CHECKING:
     from profiler.sweeps.plan import Plan
@@ -25,7 +25,12 @@ if TYPE_CHECKING:
 @click.option("--force", is_flag=True, help="Replace the run in the folder when the first new record is saved.")
 @click.option("--repair", is_flag=True, help="Set damaged lines of the run aside in a file beside, and go on.")
 @click.option("--retry", is_flag=True, help="Run cases again that ended in a timeout or crash.")
-@click.option("--budget-minutes", type=click.FloatRange(0), help="Stop cleanly within this time; run again to go on.")
+@click.option(
+    "--budget-minutes",
+    type=click.FloatRange(0),
+    callback=lambda _, __, minutes: check_minutes(minutes),
+    help="Stop cleanly within this time; run again to go on.",
+)
 @click.option(
     "--events/--no-events", default=None, help="Keep each case's allocator events. Default: as the sweep says."
 )
@@ -55,6 +60,12 @@ def run(
     paths = publish(directory, models=plan.models)
     comparisons = show_run(plan, records, paths)
     sys.exit(0 if all(map(within_tolerance, comparisons)) else EXIT_FAILED)
+
+
+def check_minutes(minutes: float | None) -> float | None:
+    """`minutes`, if click took a number for them. Raises UserError for nan and inf, which it takes for such."""
+    check_number("--budget-minutes", minutes or 0)
+    return minutes
 
 
 def show_progress(progress: "Progress") -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from profiler.data.memory import LEVELS, TERMS
-from profiler.data.records import Estimate, Measurement, Record
+from profiler.data.records import FAILED, Estimate, Measurement, Record
 from profiler.data.shown import Shown, frame_of
 from profiler.data.stack import differing_fields
 from profiler.data.units import format_bytes, format_percent, less
@@ -130,7 +130,7 @@ def compare_all(records: Iterable[Record], tolerance: float | None = None) -> li
 
 def within_tolerance(comparison: Comparison) -> bool:
     """Whether the row passes: a failed case does not, nor one that could not be compared; an estimate-only row does."""
-    if comparison.record.status in ("oom", "timeout", "crash", "invalid"):
+    if comparison.record.status in FAILED:
         return False
     return comparison.verdict in ("exact", "within") or comparison.record.measurement is None
 

@@ -35,6 +35,7 @@ from profiler.data.workload import Workload
 
 SCHEMA = 1
 Status = Literal["ok", "oom", "timeout", "crash", "invalid", "skipped"]
+FAILED: tuple[Status, ...] = ("oom", "timeout", "crash", "invalid")
 DeviceKind = Literal["cuda", "dry", "cpu"]
 Phase = Literal["start", "model", "earlier", "inputs", "cold", "warm", "attribution"]
 MEASURED: dict[DeviceKind, str] = {"cuda": "measured", "dry": "dry run", "cpu": "measured (CPU)"}

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from profiler.comparison.case import Comparison
-from profiler.data.records import Record
+from profiler.data.records import FAILED, Record
 from profiler.data.units import format_bytes, format_percent
 from profiler.data.workload import Workload
 
@@ -20,7 +20,6 @@ KINDS = {  # of a record
     "none": "no numbers: the case ended before there were any",
 }
 PLACES = {"cuda": "on a GPU", "dry": "in dry CUDA", "cpu": "on the CPU"}
-FAILED = ("oom", "timeout", "crash", "invalid")
 
 
 def write_answer(comparisons: Sequence[Comparison]) -> str:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pytest
 
 from profiler.data.units import format_bytes, format_percent
+from profiler.errors import UserError
 
 if TYPE_CHECKING:
     from profiler.data.records import CallEstimate
@@ -103,6 +104,8 @@ class Baseline:
 
         self.path, self.tolerance, self.update = path, tolerance, update
         self.peaks = read_peaks(path)
+        if update and not path.parent.is_dir():  # as where it is mistyped; `check_output` lets folders be made
+            raise UserError(f"{path}: there is no folder {path.parent}; make it, or name another place")
         if update:
             check_output(path, "file")
 

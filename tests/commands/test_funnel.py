@@ -20,6 +20,7 @@ import profiler
 from profiler.commands.main import EXIT_CODES, cli
 from profiler.errors import UserError
 from profiler.files.store import RunHeader, RunStore
+from profiler.files.write import write_atomically
 from profiler.sweeps.run import RunOptions
 from tests.report import records_factory as factory
 
@@ -32,6 +33,7 @@ FILES = {
     "tiny.yaml": TINY.encode(),
     "file": b"a file\n",
     "accuracy.md": b"an older table\n",
+    "tables/accuracy.csv": b"an older table\n",
     "date.yaml": TINY.replace("name: Tiny image model", "name: !!timestamp 2026-02-30").encode(),
     "bool.yaml": TINY.replace("name: Tiny", "name: !!bool maybe #").encode(),
     "int.yaml": TINY.replace("latent_channels: 4", "latent_channels: !!int ''").encode(),
@@ -66,15 +68,16 @@ MISTAKES: list[tuple[str, int, str]] = [
     ("estimate half.json", 2, "half.json: not JSON: 'utf-8'"),
     ("run file", 2, "file: expected a mapping at the top, found str"),
     ("run forever.yaml", 2, "forever.yaml: not YAML: more than"),
-    ("run tiny.yaml --budget-minutes nan", 2, "not a sweep file"),
-    ("run sweep.yaml --budget-minutes nan", 2, "budget_minutes: expected a number from 0"),
-    ("run sweep.yaml --budget-minutes inf", 2, "budget_minutes: expected a number from 0"),
+    ("run tiny.yaml", 2, "not a sweep file"),
+    ("run sweep.yaml --budget-minutes nan", 2, "--budget-minutes: expected a number from 0"),
+    ("run sweep.yaml --budget-minutes inf", 2, "--budget-minutes: expected a number from 0"),
     ("run sweep.yaml --out file", 2, "file: is no folder; choose another"),
     ("run sweep.yaml --out file/run", 2, "file/run: cannot be written: Not a directory"),
     ("run sweep.yaml --out /proc/x", 2, "/proc/x: cannot be written"),
     (f"run sweep.yaml --out {'x' * 300}", 2, "File name too long"),
     ("accuracy run --out file", 2, "file: is no folder; choose another"),
     ("accuracy run --out .", 2, "accuracy.md: exists already; --force replaces it"),
+    ("accuracy run --out tables", 2, "accuracy.csv: exists already; --force replaces it"),
     ("hotspots tiny.yaml --out file", 2, "file: exists already; --force replaces it"),
     ("hotspots tiny.yaml --out run", 2, "run: is no ordinary file"),
     ("hotspots tiny.yaml --out file/x.html", 2, "file/x.html: cannot be written: Not a directory"),
@@ -122,7 +125,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         if data is None:
             (tmp_path / name).symlink_to("/dev/zero")
         else:
-            (tmp_path / name).write_bytes(data)
+            write_atomically(tmp_path / name, data)
     sweep = {"name": "s", "title": "t", "device": "cpu", "cases": [{"model": "tiny.yaml", "stages": ["decode"]}]}
     (tmp_path / "sweep.yaml").write_text(json.dumps(sweep))
     columns = {"schema": 1, "term": ["a"], "phase": ["cold"], "shape": [[1]], "dtype": ["fp32"], "ops": [["", "x"]]}

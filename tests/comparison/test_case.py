@@ -3,6 +3,7 @@
 import math
 import re
 from dataclasses import replace
+from typing import get_args
 
 import pandas as pd
 import pytest
@@ -19,8 +20,9 @@ from profiler.comparison.case import (
     within_tolerance,
 )
 from profiler.data.memory import TERMS, Memory, Terms
-from profiler.data.records import Record
+from profiler.data.records import Record, Status
 from profiler.data.units import format_bytes
+from profiler.report.words import write_answer
 from tests.report import records_factory as factory
 
 GIB = 1 << 30
@@ -236,6 +238,12 @@ def test_a_record_whose_terms_do_not_add_up_is_invalid_and_says_so(side: str, le
 )
 def test_what_passes_where_a_tolerance_was_asked(record: Record, passes: bool) -> None:
     assert within_tolerance(compare(record)) is passes
+
+
+def test_whatever_is_neither_done_nor_left_out_failed_for_the_verdict_and_for_the_report() -> None:
+    for status in get_args(Status):
+        row = compare(factory.record(status=status, measurement=None))
+        assert (not within_tolerance(row)) == ("failed (1" in write_answer([row])) == (status not in ("ok", "skipped"))
 
 
 def test_no_row_is_dropped_and_the_order_stays() -> None:

@@ -1,12 +1,14 @@
 """What fits, by small models on small cards: the plainest way first, its costs, the largest size, mistakes."""
 
 import json
+import re
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 import profiler
+from profiler.commands.fit import show_cards
 from profiler.data.memory import Memory
 from profiler.data.workload import MemoryOptions
 from profiler.diagnosis.remedies import describe_remedy
@@ -341,6 +343,12 @@ def test_a_table_of_memories_is_markdown(latentmeter: Any) -> None:
     assert done.code == 0 and lines[1] == "|---|---|---|---|---|"
     assert [line.split(" | ")[1] for line in lines[2:]] == ["fits", "fits"]
     assert lines[2].startswith("| 8 GiB (NVIDIA GeForce RTX ")
+
+
+def test_what_an_error_says_makes_no_cell_and_no_row(capsys: pytest.CaptureFixture[str]) -> None:
+    show_cards("tiny", [{"gib": 8, "error": "unsupported type(s) for |:\n'int' and 'str'"}])
+    heads, _, row = capsys.readouterr().out.splitlines()
+    assert len(re.findall(r"(?<!\\)\|", row)) == heads.count("|")
 
 
 def test_a_table_in_which_nothing_fits_ends_as_an_answer_that_does_not_fit(latentmeter: Any) -> None:

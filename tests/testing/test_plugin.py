@@ -276,6 +276,7 @@ def test_a_group_of_xdist_is_no_part_of_a_tests_name() -> None:
         (["--memory-baseline", "damaged.json"], "*damaged.json: not a memory baseline*"),
         (["--memory-baseline", "newer.json"], "*newer.json: written by a newer latentmeter*"),
         (["--memory-baseline", "test_it.py/x", "--memory-update"], "*test_it.py/x: *"),
+        (["--memory-baseline", "tset/peaks.json", "--memory-update"], "*tset/peaks.json: there is no folder *tset; *"),
     ],
 )
 def test_a_wrong_option_ends_pytest_before_any_test(
@@ -288,6 +289,7 @@ def test_a_wrong_option_ends_pytest_before_any_test(
 
 
 def test_the_configuration_may_name_the_baseline(run: Run, pytester: pytest.Pytester) -> None:
+    pytester.mkdir("kept")
     pytester.makeini("[pytest]\nmemory_baseline = kept/peaks.json")
     run(GUARDED, "--memory-update").assert_outcomes(passed=4)
     assert len(read_peaks(pytester.path / "kept" / "peaks.json")) == 4
