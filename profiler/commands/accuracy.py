@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import profiler
-from profiler.commands.options import EXIT_FAILED, Percent, emit, force_option, json_option
+from profiler.commands.options import EXIT_FAILED, emit, force_option, json_option, percent
 from profiler.commands.tables import console
 from profiler.files.write import check_output
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @click.option("--gpu", help="Only cases of this card.")
 @click.option("--closed-form", is_flag=True, help="Without cuDNN's plans, shipped or asked: as for a size of your own.")
 @force_option
-@click.option("--fail-over", type=Percent(), help="A measured or dry case beyond it makes the exit code 1.")
+@click.option("--fail-over", type=percent, help="A measured or dry case beyond it makes the exit code 1.")
 @json_option
 def accuracy(
     sources: tuple[Path, ...], out: Path | None, gpu: str | None, closed_form: bool, fail_over: float | None,

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 import profiler
-from profiler.commands.options import EXIT_FAILED, Percent, emit, json_option
+from profiler.commands.options import EXIT_FAILED, emit, json_option, percent
 from profiler.commands.tables import console, print_table
 from profiler.comparison.runs import CaseDifference, RunDifference, sentence
 from profiler.data.units import format_bytes, format_percent
@@ -17,7 +17,7 @@ from profiler.data.units import format_bytes, format_percent
 @click.command()
 @click.argument("run_a", type=click.Path(path_type=Path))
 @click.argument("run_b", type=click.Path(path_type=Path))
-@click.option("--fail-over", type=Percent(), help="Exit code 1 when a peak rose by more, or a case failed anew.")
+@click.option("--fail-over", type=percent, help="Exit code 1 when a peak rose by more, or a case failed anew.")
 @json_option
 def compare(run_a: Path, run_b: Path, fail_over: float | None, as_json: bool) -> None:
     """Two runs side by side: two cards, two torch versions, two commits. Cases are joined by workload.

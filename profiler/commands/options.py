@@ -39,20 +39,15 @@ class Pixels(click.ParamType[tuple[int, ...]]):
         return tuple(int(part) for part in parts)
 
 
-class Percent(click.ParamType[float]):
-    """A share written as a percentage: 2 or 2%. A finite number, not below 0."""
-
-    name = "percent"
-
-    def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> float:
-        """0.02 of `2%`."""
-        try:
-            share = float(str(value).removesuffix("%")) / 100
-        except ValueError:
-            share = -1
-        if not 0 <= share < math.inf:
-            self.fail(f"{value!r} is not a percentage, such as 2%", param, context)
-        return share
+def percent(text: str) -> float:
+    """A share written as a percentage: 0.02 of 2 or 2%. A finite number, not below 0."""
+    try:
+        share = float(text.removesuffix("%")) / 100
+    except ValueError:
+        share = -1
+    if not 0 <= share < math.inf:
+        raise click.BadParameter(f"{text!r} is not a percentage, such as 2%")
+    return share
 
 
 def together(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:

@@ -6,14 +6,14 @@ from pathlib import Path
 import click
 
 import profiler
-from profiler.commands.options import EXIT_FAILED, Percent
+from profiler.commands.options import EXIT_FAILED, percent
 from profiler.comparison.case import within_tolerance
 from profiler.data.text import visible
 
 
 @click.command()
 @click.argument("directory", type=click.Path(path_type=Path))
-@click.option("--tolerance", type=Percent(), help="A case outside it makes the exit code 1.")
+@click.option("--tolerance", type=percent, help="A case outside it makes the exit code 1.")
 @click.option("--repair", is_flag=True, help="First set damaged lines of the records aside in a file beside.")
 def report(directory: Path, tolerance: float | None, repair: bool) -> None:
     """Write the report of the run in DIRECTORY again: HTML, Markdown, JSON, CSV."""

@@ -1,13 +1,23 @@
 """The longest common subsequence of two sequences that differ little (Myers 1986, An O(ND) Difference Algorithm)."""
 
-from array import array
 from collections import defaultdict, deque
 from collections.abc import Callable, Hashable, Sequence
 from itertools import groupby, pairwise
+from typing import NamedTuple
 
 from profiler.data.events import Block, Events, alive_at, first_event, place_of
 
-MOST_DIFFERENCES = 2000  # time and memory go with its square: some three seconds
+MOST_DIFFERENCES = 2000  # time goes with its square: some two seconds
+NOWHERE = (-1, None)
+
+
+class Matches(NamedTuple):
+    """Positions of `a` that match on one diagonal, and those that come before them on the way."""
+
+    start: int
+    stop: int
+    diagonal: int
+    before: "Matches | None"
 
 
 def align(a: Sequence[Hashable], b: Sequence[Hashable]) -> list[tuple[int, int]]:
@@ -15,49 +25,30 @@ def align(a: Sequence[Hashable], b: Sequence[Hashable]) -> list[tuple[int, int]]
 
     Past `MOST_DIFFERENCES` insertions and deletions the rest is left without partners.
     """
-    trail: list[array[int]] = []  # by cost: on each diagonal i - j from -cost to cost in steps of 2, how far into `a`
+    ends: dict[int, tuple[int, Matches | None]] = {
+        1: (0, None)
+    }  # by diagonal i - j: how far into `a`, and the way there
     for cost in range(min(len(a) + len(b), MOST_DIFFERENCES) + 1):
-        row = array("l")
         for diagonal in range(-cost, cost + 1, 2):
-            i = _reach(trail, cost, diagonal)[1]
-            j = i - diagonal
-            while i < len(a) and j < len(b) and a[i] == b[j]:
-                i, j = i + 1, j + 1
-            row.append(i)
-            if i >= len(a) and j >= len(b):
-                return _walk_back([*trail, row], i, j)
-        trail.append(row)
-    cost, row = len(trail) - 1, trail[-1]
-    best = max(range(len(row)), key=lambda n: 2 * row[n] - (2 * n - cost))
-    return _walk_back(trail, row[best], row[best] - (2 * best - cost))
+            # A diagonal is reached from its two neighbours at one difference less, of which the one further on is taken.
+            left, right = ends.get(diagonal - 1, NOWHERE), ends.get(diagonal + 1, NOWHERE)
+            start, way = right if left[0] < right[0] else (left[0] + 1, left[1])
+            i = start
+            while i < len(a) and i - diagonal < len(b) and a[i] == b[i - diagonal]:
+                i += 1
+            ends[diagonal] = i, Matches(start, i, diagonal, way) if i > start else way
+            if i >= len(a) and i - diagonal >= len(b):
+                return _pairs_of(ends[diagonal][1])
+    return _pairs_of(ends[max(sorted(ends), key=lambda diagonal: 2 * ends[diagonal][0] - diagonal)][1])
 
 
-def _reach(trail: "list[array[int]]", cost: int, diagonal: int) -> tuple[int, int]:
-    """Where a way with `cost` differences to this diagonal starts: the diagonal it leaves, and how far into `a` it is then.
-
-    A diagonal is reached from its two neighbours at one difference less, of which the one that has come further is taken.
-    """
-    if cost == 0:
-        return 0, 0
-    row = trail[cost - 1]
-    left = (diagonal - 1 + cost - 1) // 2
-    if diagonal == -cost or (diagonal != cost and row[left] < row[left + 1]):
-        return diagonal + 1, row[left + 1]
-    return diagonal - 1, row[left] + 1
-
-
-def _walk_back(trail: "list[array[int]]", i: int, j: int) -> list[tuple[int, int]]:
-    """The matches on the way from the start to (i, j)."""
-    pairs: list[tuple[int, int]] = []
-    for cost in range(len(trail) - 1, -1, -1):
-        before, start = _reach(trail, cost, i - j)
-        while i > start:
-            i, j = i - 1, j - 1
-            pairs.append((i, j))
-        if cost:
-            i = trail[cost - 1][(before + cost - 1) // 2]
-            j = i - before
-    return pairs[::-1]
+def _pairs_of(way: Matches | None) -> list[tuple[int, int]]:
+    """The matches on the way, from the start on."""
+    stretches = []
+    while way:
+        stretches.append([(i, i - way.diagonal) for i in range(way.start, way.stop)])
+        way = way.before
+    return [pair for stretch in reversed(stretches) for pair in stretch]
 
 
 def pair(a: Events, b: Events) -> dict[int, int]:
