@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from profiler.commands.tables import console, print_table, show_breakdown, show_first_notes, show_notes, show_options
-from profiler.data.memory import SECOND, PhasePeak, highest, is_repeated, phase_table, when
+from profiler.data.memory import SECOND, highest, is_repeated, phase_table, when
 from profiler.data.records import CallEstimate
 from profiler.data.units import format_bytes
 
@@ -46,12 +46,7 @@ def show_generation(title: str, found: CallEstimate) -> None:
     show_notes(found.notes)
     first = highest(phase for phase in found.phases if phase.call < SECOND)
     if first.peak.allocated_bytes == found.peak.allocated_bytes:  # of a stage, it may stand elsewhere
-        _show_owners(found, first)
+        out.print(f"peak of the first call in {first.name}, {found.place.removeprefix('peak ')}")
+        weights = [[format_bytes(size), "all", "-", "weights", name] for name, size in first.largest_first]
+        show_breakdown(found, weights, "owner")
     out.print(f"estimated in {found.seconds:.2f} s from {found.events:,} allocator events; nothing was measured")
-
-
-def _show_owners(found: CallEstimate, first: PhasePeak) -> None:
-    """Where the peak of the first call stands, its terms, the weights by component, and the largest other tensors."""
-    console().print(f"peak of the first call in {first.name}, {found.place.removeprefix('peak ')}")
-    weights = [[format_bytes(size), "all", "-", "weights", name] for name, size in first.largest_first]
-    show_breakdown(found, weights, "owner")

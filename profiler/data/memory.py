@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeVar
 
 from profiler.data.spans import Span
-from profiler.data.units import format_bytes
+from profiler.data.units import by, format_bytes
 
 LEVELS = ("allocated", "reserved", "device")
 ALLOCATED_TERMS = ("weights", "inputs", "outputs", "activations", "workspace")  # they add up to allocated
@@ -66,7 +66,7 @@ class AliveTensor:
     @property
     def form(self) -> tuple[str, str]:
         """Shape and dtype for a reader: `1x3x64x64`, `float32`. A buffer that a kernel borrowed is bytes alone."""
-        return ("buffer", "-") if self.dtype == "byte" else ("x".join(map(str, self.shape)) or "scalar", self.dtype)
+        return ("buffer", "-") if self.dtype == "byte" else (by(self.shape) or "scalar", self.dtype)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,7 @@
 """Sizes: whole numbers of bytes inside the program, text with a unit for a reader."""
 
 import re
+from collections.abc import Iterable
 
 from profiler.errors import UserError
 
@@ -60,6 +61,11 @@ def round_up(size: int, multiple: int) -> int:
 def less(a: int | None, b: int | None) -> int | None:
     """`a - b`; None where either is unknown."""
     return None if a is None or b is None else a - b
+
+
+def by(sizes: Iterable[int]) -> str:
+    """Sides joined: `480x832`."""
+    return "x".join(map(str, sizes))
 
 
 def format_bytes(size: int | None) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields, replace
 from functools import cache
 from typing import Any, ClassVar, Literal, get_args
 
-from profiler.data.units import MOST, MOST_PIXELS, check_number, check_size, is_size
+from profiler.data.units import MOST, MOST_PIXELS, by, check_number, check_size, is_size
 from profiler.errors import UserError, check_kind, check_text
 
 StageName = Literal["encode", "decode", "roundtrip", "patch-embed", "denoise", "generate"]
@@ -74,7 +74,7 @@ class MemoryOptions(_Strict):
             elif value is not None and (not isinstance(value, tuple | list) or [*map(is_size, value)] != [True] * 2):
                 raise UserError(f"{name}: expected two positive integers (height, width), got {value!r}")
         if self.tile and self.tile_stride and any(a > b for a, b in zip(self.tile_stride, self.tile, strict=True)):
-            raise UserError(f"tile_stride: {_by(self.tile_stride)} leaves gaps between tiles of {_by(self.tile)}")
+            raise UserError(f"tile_stride: {by(self.tile_stride)} leaves gaps between tiles of {by(self.tile)}")
         if self.attention is not None and self.attention not in ATTENTIONS:
             moved = "; packages besides torch are asked for by attention_backend"
             raise UserError(f"attention: no kernel {self.attention!r} of torch; one of {', '.join(ATTENTIONS)}{moved}")
@@ -92,9 +92,9 @@ class MemoryOptions(_Strict):
     @property
     def key(self) -> str:
         """The options that are on, as a path part; empty for none."""
-        stride = f"-stride{_by(self.tile_stride)}" if self.tile_stride else ""
+        stride = f"-stride{by(self.tile_stride)}" if self.tile_stride else ""
         frames = f"-frames{self.tile_frames}" if self.tile_frames else ""
-        parts = [f"tiling{_by(self.tile or ())}{stride}{frames}"] * self.tiling
+        parts = [f"tiling{by(self.tile or ())}{stride}{frames}"] * self.tiling
         parts += [name.replace("_", "-") for name in ("slicing", "framewise", "channels_last") if getattr(self, name)]
         chosen = {"attention": self.attention, "backend": self.attention_backend, "autocast": self.autocast}
         parts += [f"{name}-{value}" for name, value in chosen.items() if value is not None]
@@ -191,7 +191,7 @@ class History(_Strict):
     def key(self) -> str:
         """What was done, in order, as a path part; empty for a fresh process."""
         parts = ["device-map"] if self.device_map else []
-        parts += ["after-" + "x".join(map(str, size)) for size in self.sizes]
+        parts += [f"after-{by(size)}" for size in self.sizes]
         return "+".join(parts + ["empty-cache"] * self.empty_cache)
 
 
@@ -269,10 +269,6 @@ class Workload:
     def component(self) -> Literal["vae", "denoiser"]:
         """The part of the model that the stage runs."""
         return "vae" if self.stage in VAE_STAGES else "denoiser"
-
-
-def _by(sizes: tuple[int, ...]) -> str:
-    return "x".join(map(str, sizes))
 
 
 def fields_of(given: dict[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from profiler.data.units import format_bytes, round_up
 from profiler.data.workload import StageName
 from profiler.errors import LatentmeterError, UserError
+from profiler.models.size_rules import step_and_first
 
 Kind = Literal["autoencoder", "denoiser"]
 # Of a trial of an autoencoder, to keep it short; the published size where a class does not take it.
@@ -145,8 +146,10 @@ def _workload(spec: Any, stage: StageName) -> Any:
 
 def _frames(rule: str, least: int) -> dict[str, int]:
     """At least so many, rounded up to a number that the rule allows; one of a picture."""
-    step, _, first = rule.partition("k")
-    return {"frames": round_up(least, int(step)) + int(first or 0) if step.isdigit() else least if rule == "any" else 1}
+    if rule in ("any", "image"):
+        return {"frames": least if rule == "any" else 1}
+    step, first = step_and_first(rule)
+    return {"frames": round_up(least, step) + first}
 
 
 def summary(trials: Sequence[Trial]) -> str:

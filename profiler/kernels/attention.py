@@ -10,7 +10,7 @@ from math import prod
 from typing import Literal
 
 from profiler.data.stack import Stack
-from profiler.data.units import ELEMENT_BYTES, ceil_div, round_up
+from profiler.data.units import ELEMENT_BYTES, by, ceil_div, round_up
 from profiler.data.workload import AttentionName
 from profiler.errors import NoKernelError
 from profiler.kernels.convolution import HALF
@@ -54,7 +54,7 @@ def choose_kernel(call: Attention, stack: Stack, allowed: Sequence[KernelName] |
     reasons = "; ".join(f"{name} {refusal(name, call, stack)}" for name in tried) or "every kernel is switched off"
     able = ", ".join(name for name in default_order(stack) if refusal(name, call, stack) is None)
     raise NoKernelError(
-        f"No available kernel for an attention of {_by(call.q)} queries and {_by(call.k)} keys in {call.dtype} on "
+        f"No available kernel for an attention of {by(call.q)} queries and {by(call.k)} keys in {call.dtype} on "
         f"{stack.gpu or 'this card'}: {reasons}. Kernels that can: {able}"
     )
 
@@ -119,10 +119,6 @@ def _cudnn_limit(call: Attention, stack: Stack) -> int:
 
 def _version(capability: tuple[int, int]) -> str:
     return ".".join(map(str, capability))
-
-
-def _by(shape: tuple[int, ...]) -> str:
-    return "x".join(map(str, shape))
 
 
 def buffers(call: Attention, kernel: KernelName, stack: Stack) -> tuple[tuple[int, ...], tuple[int, ...]]:

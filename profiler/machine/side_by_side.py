@@ -95,8 +95,8 @@ class Beside(Generic[Found]):
 def _cores() -> int:
     """How many forks may work at once: one in a fork, with one core, and where forks would lack an open CUDA context."""
     torch = sys.modules.get("torch")
-    lacks = torch is not None and torch.cuda.is_initialized()
-    return 1 if _is_fork or lacks or sys.platform != "linux" else len(os.sched_getaffinity(0))
+    has_cuda = torch is not None and torch.cuda.is_initialized()
+    return 1 if _is_fork or has_cuda or sys.platform != "linux" else len(os.sched_getaffinity(0))
 
 
 def _begin(parts: Sequence[Callable[[], Any]], parent: int) -> None:

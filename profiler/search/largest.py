@@ -78,6 +78,9 @@ def largest(
     def alone(k: int) -> int:
         return denoiser(at(k)) or 0
 
+    def look_alone(k: int) -> tuple[bool, int]:
+        return alone(k) <= capacity - beside, alone(k)
+
     lo, hi = -1, len(sizes)
     k = below(sizes, question.batch if free == "batch" else question.size[free])
     if denoiser(question) is None:
@@ -86,7 +89,7 @@ def largest(
     # at first a share of the card is taken for it, then what the last trace says.
     beside = int((1 - MOSTLY) * capacity)
     while hi - lo > 1 and len(known) < MOST_WHOLE:
-        guess, _ = _boundary(lo, hi, k, sizes, capacity - beside, _within(capacity - beside, alone))
+        guess, _ = _boundary(lo, hi, k, sizes, capacity - beside, look_alone)
         k = min(max(guess, lo + 1), hi - 1)
         fits, allocated = look(k)
         lo, hi = (k, hi) if fits else (lo, k)
@@ -101,10 +104,6 @@ def largest(
         "why_not": above.why_not if above else "",
         "untried": hi - lo - 1 if above else None,
     }
-
-
-def _within(room: int, size: Callable[[int], int]) -> Look:
-    return lambda k: (size(k) <= room, size(k))
 
 
 def _boundary(lo: int, hi: int, k: int, sizes: range, capacity: int, look: Look) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from profiler.allocator.caching import Piece
 from profiler.allocator.histories import allocator_of
 from profiler.allocator.plain import PlainAllocator
 from profiler.data.events import Block
-from profiler.data.units import round_up
+from profiler.data.units import by, round_up
 from profiler.diagnosis.profile import Profile, ancestors
 from profiler.errors import UserError
 
@@ -49,7 +49,11 @@ def snapshot(profile: Profile) -> dict[str, Any]:
         before = allocator.reserved
         piece = live[block.number] = allocator.malloc(block.bytes)
         if grown := allocator.reserved - before:
-            start = _mapped_end(piece) - grown if piece.unit else piece.address
+            start = piece.address
+            if (
+                piece.unit
+            ):  # pages are mapped up to the first boundary behind the block: nothing is unmapped without a limit
+                start = piece.base + round_up(start + piece.size - piece.base, piece.unit) - grown
             note("segment_map" if piece.unit else "segment_alloc", start, grown, stack)
             ends = {address + length: address for address, length in segments.items()} if piece.unit else {}
             begin = ends.get(start, start)  # where pages lie behind others, those are one segment
@@ -67,18 +71,11 @@ def snapshot(profile: Profile) -> dict[str, Any]:
 def frames(profile: Profile, block: Block) -> list[dict[str, Any]]:
     """The op and the modules around it, as the viewer prints them: file:line:name."""
     module, op = profile.module(block), profile.op(block)
-    shape = "x".join(map(str, block.shape))
     kinds = profile.usage.classes
-    found = [{"name": f"{op} {shape} {block.dtype}", "filename": module or "the stage", "line": 0}]
+    found = [{"name": f"{op} {by(block.shape)} {block.dtype}", "filename": module or "the stage", "line": 0}]
     return found + [
         {"name": kinds.get(path, ""), "filename": path or "the stage", "line": 0} for path in ancestors(module)
     ]
-
-
-def _mapped_end(piece: Piece) -> int:
-    """Pages are mapped up to the first page boundary behind the block: nothing is unmapped without a limit."""
-    end = piece.address + piece.size - piece.base
-    return piece.base + round_up(end, piece.unit)
 
 
 def _unused(segments: dict[int, int], live: dict[int, Piece]) -> list[int]:

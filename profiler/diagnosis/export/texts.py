@@ -3,6 +3,7 @@
 from collections import Counter
 
 from profiler.data import text
+from profiler.data.units import by
 from profiler.diagnosis.profile import Profile
 
 COLUMNS = ("event", "action", "bytes", "allocated", "phase", "module", "op", "term", "shape", "dtype")
@@ -14,8 +15,7 @@ def write_csv(profile: Profile) -> bytes:
     rows = []
     for event, block, birth, total in profile.steps():
         what = ("alloc" if birth else "free", profile.sizes[block.number], total, block.phase)
-        shape = "x".join(map(str, block.shape))
-        rows.append((event, *what, profile.module(block), profile.op(block), block.term, shape, block.dtype))
+        rows.append((event, *what, profile.module(block), profile.op(block), block.term, by(block.shape), block.dtype))
     return text.write_csv(COLUMNS, rows).encode()
 
 
