@@ -9,9 +9,10 @@ import click
 
 import profiler
 from profiler.commands.generation import show_generation, told_on_terminal
-from profiler.commands.options import card_options, emit, fit_command, gather, generation_options, json_option
+from profiler.commands.options import card_options, emit, gather, generation_options, json_option
 from profiler.commands.tables import console, show_breakdown, show_first_notes, show_levels, show_notes, show_options
 from profiler.data.records import CallEstimate, Estimate
+from profiler.data.text import fit_command
 from profiler.data.units import format_bytes
 from profiler.data.workload import STAGES, GenerationOptions, History, Placement
 from profiler.errors import UserError

@@ -8,8 +8,9 @@ import click
 
 import profiler
 from profiler.commands.estimate import generation_asked
-from profiler.commands.options import card_options, emit, fit_command, force_option, generation_options, json_option
+from profiler.commands.options import card_options, emit, force_option, generation_options, json_option
 from profiler.commands.tables import console, print_table, show_first_notes, show_notes
+from profiler.data.text import fit_command
 from profiler.data.units import ceil_div, format_bytes
 from profiler.diagnosis.export import parse_exports, write_exports
 from profiler.diagnosis.lives import SMALL, count_and_size, group_alike, made_in, short_name

@@ -3,13 +3,12 @@
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import reduce
 from typing import Any, TypeVar
 
 import click
 
-from profiler.data.text import typed
 from profiler.data.workload import ATTENTIONS, BACKENDS, DTYPES, OFFLOADS, STAGES, History, MemoryOptions, option_names
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -168,15 +167,6 @@ def gather(values: dict[str, Any]) -> dict[str, Any]:
     options = MemoryOptions(**{name: rest.pop(name) for name in option_names()})
     history = History(sizes=rest.pop("after"), **{name: rest.pop(name) for name in ("empty_cache", "device_map")})
     return rest | {"options": options, "history": history}
-
-
-def fit_command(model: str, asked: Mapping[str, Any]) -> str:
-    """What to type for `latentmeter fit`, the same being asked: `asked` as the verbs take it."""
-    stage = asked.get("stage", "decode")
-    batch = asked.get("prompts") or asked.get("batch") or 1
-    size = {name: asked.get(name) for name in ("frames", "height", "width")} | {"batch": batch if batch > 1 else None}
-    rest = {name: asked.get(name) for name in ("dtype", "steps", "lora", "gpu", "vram", "reserve", "torch", "cudnn")}
-    return typed("latentmeter", "fit", model, stage=None if stage == "generate" else stage, **size, **rest)
 
 
 def emit(data: dict[str, Any], as_json: bool, show: Callable[[dict[str, Any]], None]) -> None:

@@ -80,3 +80,13 @@ def typed(*words: str, **options: Any) -> str:
             if value is not None:
                 given += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
     return shlex.join(given)
+
+
+def fit_command(model: str, asked: Mapping[str, Any]) -> str:
+    """What to type for `latentmeter fit`, the same being asked: `asked` as the verbs take it."""
+    stage = asked.get("stage", "decode")
+    batch = asked.get("prompts") or asked.get("batch") or 1
+    size = {name: asked.get(name) for name in ("frames", "height", "width")} | {"batch": batch if batch > 1 else None}
+    names = ("dtype", "text_length", "steps", "lora", "gpu", "vram", "reserve", "torch", "cudnn")
+    rest = {name: asked.get(name) for name in names}
+    return typed("latentmeter", "fit", model, stage=None if stage == "generate" else stage, **size, **rest)

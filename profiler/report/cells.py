@@ -7,7 +7,7 @@ from typing import Any, Literal
 from profiler.comparison.case import Comparison, Pair
 from profiler.data.memory import ALLOCATED_TERMS, LEVELS
 from profiler.data.records import Estimate, Record
-from profiler.data.text import typed
+from profiler.data.text import fit_command
 from profiler.data.units import format_bytes, format_percent
 from profiler.machine.cards import gpus
 from profiler.report.words import added_workspace, card_of, format_clip, format_tolerances, is_judged, measured_word
@@ -220,9 +220,7 @@ def _what_to_change(record: Record) -> str:
     known = (one for one in gpus().values() if (one.name, one.total_bytes) == (stack.gpu, stack.device_total_bytes))
     if (card := next(known, None)) is None:
         return ""
-    size = {"frames": workload.frames, "height": workload.height, "width": workload.width, "batch": workload.batch}
-    how = {"dtype": workload.dtype, "text-length": workload.text_length, "gpu": card.id, "torch": stack.torch}
-    return typed("latentmeter", "fit", workload.model, stage=workload.stage, **size, **how)
+    return fit_command(workload.model, vars(workload) | {"gpu": card.id, "torch": stack.torch})
 
 
 def _error_cell(record: Record, pair: Pair, notes: Footnotes) -> Cell:

@@ -96,5 +96,5 @@ def test_a_case_that_does_not_fit_has_the_command_that_finds_what_does() -> None
     assert [cell.text for cell in found] == ["fits", "does not fit", "does not fit"]
     size = full.workload
     asked = f"latentmeter fit {size.model} --stage {size.stage} --frames {size.frames} --height {size.height}"
-    asked += f" --width {size.width} --batch {size.batch} --dtype {size.dtype} --gpu rtx-4090 --torch 2.13.0"
+    asked += f" --width {size.width} --dtype {size.dtype} --gpu rtx-4090 --torch 2.13.0"
     assert [cell.detail for cell in found] == ["", asked, ""]

@@ -10,6 +10,7 @@ import pytest
 import profiler
 from profiler.commands.fit import show_cards
 from profiler.data.memory import Memory
+from profiler.data.text import fit_command
 from profiler.data.workload import MemoryOptions
 from profiler.diagnosis.remedies import describe_remedy
 from profiler.errors import UserError
@@ -325,6 +326,8 @@ def test_what_does_not_fit_ends_with_the_command_that_finds_what_does(latentmete
         last = latentmeter(*command).out.strip().splitlines()[-1]
         assert last == f"what would fit: {asked} --gpu rtx-4090 --vram 1.1GiB"
     assert "what would fit" not in latentmeter("estimate", VIDEO, "--gpu", "h200").out
+    asked = {"stage": "denoise", "batch": 2, "dtype": "bf16", "text_length": 77, "gpu": "t4"}
+    assert fit_command("tiny", asked).endswith("tiny --stage denoise --batch 2 --dtype bf16 --text-length 77 --gpu t4")
 
 
 def test_a_remedy_says_whether_it_makes_it_fit() -> None:
