@@ -12,7 +12,7 @@ from profiler.diagnosis.held import HeldTrace
 from profiler.diagnosis.hotspots import Hotspots, summarize
 from profiler.diagnosis.profile import Generated
 from profiler.diagnosis.usage import UsageTrace
-from profiler.estimation.estimator import trace_own
+from profiler.estimation.own_call import trace_own
 from profiler.estimation.placed import trace_generation
 from profiler.stages.call import attributes_kept
 from profiler.stages.generation import Generation, call_of

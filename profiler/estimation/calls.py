@@ -82,7 +82,7 @@ def estimate_call(
         raise UserError(f"inputs: expected a list or a mapping, got {type(inputs).__name__}; [tensor] for one")
     check_kind("placement", placement, Placement, "Placement(offload='model')")
     target, context = target_stack(gpu, torch, cudnn, stack, alloc_conf)
-    from profiler.estimation.estimator import estimate_run
+    from profiler.estimation.own_call import estimate_run
     from profiler.estimation.placed import estimate_with_events
     from profiler.stages.generation import Generation, call_of
 

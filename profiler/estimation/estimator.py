@@ -24,11 +24,10 @@ from profiler.estimation.answer import Traced, answer, estimate_of
 from profiler.machine.environment import check_settings
 from profiler.models.build import component_class
 from profiler.models.spec import ModelSpec
-from profiler.stages.call import Call, attributes_kept, hooks_of
+from profiler.stages.call import hooks_of
 from profiler.stages.options import check_reached
 from profiler.stages.phases import Runnable, run_phases
 from profiler.stages.stage import Stage
-from profiler.trace.placed import PlacedTrace
 from profiler.trace.trace import Trace
 
 Run = TypeVar("Run", bound=Runnable)
@@ -96,7 +95,7 @@ def estimate_with_events(
     component_class(spec.component(workload.stage).class_name)  # its import is no part of the estimate's cost
     started = time.perf_counter()
     watched = trace_stage(workload, spec, stack) if traced is None else _kept(traced, workload, spec, stack)
-    return estimate_of(_answer(watched, stack, context_bytes, started), workload, spec), watched.trace
+    return estimate_of(answered(watched, stack, context_bytes, started), workload, spec), watched.trace
 
 
 def replay_stage(workload: Workload, spec: ModelSpec, stack: Stack, context_bytes: int | None = None) -> Histories:
@@ -108,14 +107,7 @@ def replay_stage(workload: Workload, spec: ModelSpec, stack: Stack, context_byte
     return trace_stage(workload, spec, stack).traced.on(stack, context_bytes)
 
 
-def estimate_run(run: Call, stack: Stack, context_bytes: int | None) -> CallEstimate:
-    """Estimate a call of the user's own, and leave its modules as they were. Raises as `trace_own`."""
-    started = time.perf_counter()
-    with attributes_kept(run.owners):
-        return _answer(trace_own(run, stack), stack, context_bytes, started)
-
-
-def _answer(watched: Watched[Any], stack: Stack, context_bytes: int | None, started: float) -> CallEstimate:
+def answered(watched: Watched[Any], stack: Stack, context_bytes: int | None, started: float) -> CallEstimate:
     trace, traced = watched.trace, watched.traced
     logger.info("traced %d events in %.2f s", len(trace.events), time.perf_counter() - started)
     logger.info("kernels priced: %s", dict(trace.routes) or "none")
@@ -166,24 +158,6 @@ def trace_run(make: Callable[[], Run], stack: Stack, what: str, kind: Tracer = T
         raise ModelError(f"{what}: cannot be traced without data: {kind_and_line(first)}") from error
     finally:
         FAKE_TENSOR_LOG.disabled = False
-
-
-def trace_own(run: Call, stack: Stack, on_card: Tracer = PlacedTrace, on_host: Tracer = Trace) -> Watched[Call]:
-    """Trace a call of the user's own. On a card, what it brings together has to lie there, as code that runs finds out.
-
-    What lies on the host is most often the weight of a module that was not named. Raises UserError, ModelError.
-    """
-    if stack.device != "cuda":
-        return trace_run(lambda: run, stack, run.name, on_host)
-    check_settings(stack)
-    try:
-        return trace_calls(run, on_card(stack))
-    except LatentmeterError:
-        raise
-    except MODEL_FAILURES as error:
-        apart = any(words in str(error) for words in APART)
-        hint = ": name every module in `modules`, every tensor in `inputs`, or move it there" * apart
-        raise ModelError(f"{run.name}: cannot be traced without data: {kind_and_line(error)}{hint}") from error
 
 
 def trace_calls(run: Run, trace: Trace, mode: Any = None, warm_calls: int = 0) -> Watched[Run]:

@@ -29,7 +29,7 @@ TRACED = (
 )  # fmt: skip
 UNTRACED = frozenset(
     """trace/repeated_calls.py trace/attributes.py
-    trace/own_call.py trace/parts.py trace/placed.py trace/crossing.py trace/module_moves.py trace/stand_in_cuda.py
+    trace/parts.py trace/placed.py trace/crossing.py trace/module_moves.py trace/stand_in_cuda.py
     stages/generation.py stages/generation_options.py stages/generation_ready.py stages/call.py
     models/find.py models/folder.py models/catalog.py models/pipeline.py models/pipeline_folder.py
     models/pipeline_spec.py models/lora.py models/tokenizer.py models/not_here.py models/__init__.py""".split()  # noqa: SIM905
