@@ -80,7 +80,7 @@ class CachingAllocator:
         self._max_split = self.settings.max_split
         self.allocated = self.reserved = self.requested = 0
         self.peak_allocated = self.peak_reserved = 0
-        self.retries = self.asked = 0  # `asked`: how often the driver was, or got back
+        self.retries = self.ooms = self.segments = self.asked = 0  # `asked`: how often the driver was, or got back
         self._pools: dict[tuple[bool, int], Pool] = {}
         self._awaited: list[Piece] = []
 
@@ -117,6 +117,7 @@ class CachingAllocator:
             self.empty_cache()
             block = self._new_segment(rounded, pool)
         if block is None:
+            self.ooms += 1
             raise OutOfMemory(size)
         return block
 
@@ -186,6 +187,7 @@ class CachingAllocator:
         if not self._has_room(segment):
             return None
         block = Piece(self._addresses.take(round_up(segment, ROUND_LARGE)), segment, pool)
+        self.segments += 1
         self._reserve(segment)
         return block
 
@@ -202,6 +204,7 @@ class CachingAllocator:
         self._addresses.give_back(block.address, round_up(block.size, ROUND_LARGE))
         self.asked += 1
         self.reserved -= block.size
+        self.segments -= 1
 
     def _collect_garbage(self) -> None:
         """Give back whole large segments, those of more than average age first (garbage_collect_cached_blocks)."""

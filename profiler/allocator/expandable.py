@@ -12,7 +12,7 @@ from profiler.data.units import round_up
 
 
 class ExpandableAllocator(CachingAllocator):
-    """`device_total` bytes decide how long an address range is (9/8 of it), and a fraction's."""
+    """`device_total` bytes decide how long an address range is (9/8 of it), and a fraction's. Segment counters stay 0."""
 
     def __init__(self, device_total: int, capacity: int | None = None, **rest: object) -> None:
         super().__init__(capacity, **rest)  # type: ignore[arg-type]
