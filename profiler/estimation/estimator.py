@@ -73,8 +73,8 @@ class Watched(Generic[Run]):
             notes["scratch"] = f"part of a library's workspace is not known, and not counted; first in {unpriced[0]}"
         notes |= self.heard | _not_followed(self.run.module)
         prices, options = self.trace.prices, dict(self.run.options)
-        answered = prices.planner.sources, prices.unplanned_bytes
-        return Traced(self.trace, self.trace.routes, options, self.output_shapes, notes, *answered)
+        planned = prices.planner.sources, prices.unplanned_bytes
+        return Traced(self.trace, self.trace.routes, options, self.output_shapes, notes, *planned)
 
 
 def estimate(workload: Workload, spec: ModelSpec, stack: Stack, **how: Any) -> Estimate:
@@ -108,6 +108,7 @@ def replay_stage(workload: Workload, spec: ModelSpec, stack: Stack, context_byte
 
 
 def answered(watched: Watched[Any], stack: Stack, context_bytes: int | None, started: float) -> CallEstimate:
+    """The estimate that a trace gives on `stack`; `started` is when work on it began, by `time.perf_counter`."""
     trace, traced = watched.trace, watched.traced
     logger.info("traced %d events in %.2f s", len(trace.events), time.perf_counter() - started)
     logger.info("kernels priced: %s", dict(trace.routes) or "none")

@@ -115,16 +115,13 @@ class Recorder:
             raise Elsewhere from found
         return found
 
-    def _rolled(self, size: Size, grid: Grid) -> list[int]:
-        """The events at a size, cycles once. Raises Elsewhere where these do not make them."""
-        return rolled(self.traced(size).events, grid.cycles, grid.more(size)).events
-
     def _alike(self, size: Size, other: Size, grid: Grid) -> bool:
-        """Whether the events at a size are those at another. One that the model refuses has none."""
+        """Whether the events at a size are those at another, cycles once. One that the model refuses has none."""
         try:
-            return self._rolled(size, grid) == self._rolled(other, grid)
+            one, two = (rolled(self.traced(n).events, grid.cycles, grid.more(n)).events for n in (size, other))
         except Elsewhere:
             return False
+        return one == two
 
     def _grids(self, asked: Size) -> Iterator[Grid]:
         """Heights, widths and frames to record, what may serve most first; last, for a coder, the asked frames alone."""

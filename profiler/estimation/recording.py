@@ -72,13 +72,14 @@ def record(grid: Grid, found: Mapping[Size, Traced]) -> dict[str, Any]:
         "functions": functions.functions,
     }
     for size, traced in found.items() if grid.cycles else ():
-        _check_turns(recording, size, traced)
+        _check_turns(recording, grid, size, traced)
     return recording
 
 
-def _check_turns(recording: dict[str, Any], size: Size, traced: Traced) -> None:
+def _check_turns(recording: dict[str, Any], grid: Grid, size: Size, traced: Traced) -> None:
     """Raise Elsewhere where a block is another than the recording says: its functions are made of one turn at each size."""
-    born = [(kind, op) for _, kind, op in _played(recording, size) if kind is not None]
+    played = _played(recording, grid, size, _values(recording, grid, size))
+    born = [(kind, op) for _, kind, op in played if kind is not None]
     for block, (kind, op) in zip(traced.events.blocks, born, strict=True):
         facts = block.bytes, block.shape, block.dtype, block.term, block.phase, None
         own_op = traced.events.ops[block.op] if block.op >= 0 else None
@@ -132,12 +133,13 @@ def replay(recording: dict[str, Any], size: Size, stack: Stack) -> Traced:
     grid = grid_of(recording)
     if not grid.holds(size):
         raise Elsewhere
+    values = _values(recording, grid, size)
     routes: Counter[str] = Counter()
     prices = Prices(stack, routes)
     slots = Slots(prices)
     alive: list[list[int]] = []
     try:
-        for event, kind, op in _played(recording, size):
+        for event, kind, op in _played(recording, grid, size, values):
             if kind is None:
                 slots.give_back(alive.pop(-event))
             else:
@@ -146,7 +148,7 @@ def replay(recording: dict[str, Any], size: Size, stack: Stack) -> Traced:
         prices.planner.close()
     stream = Stream(slots.blocks, slots.events, [tuple(op) for op in recording["ops"]])
     options = {name: AppliedOption(**option) for name, option in recording["options"].items()}
-    shapes = _resolved(recording["output_shapes"], [value_at(grid, one, size) for one in recording["functions"]])
+    shapes = _resolved(recording["output_shapes"], values)
     answered = prices.planner.sources, prices.unplanned_bytes
     return Traced(stream, routes, options, shapes, recording["notes"], *answered)
 
@@ -154,31 +156,38 @@ def replay(recording: dict[str, Any], size: Size, stack: Stack) -> Traced:
 Kind = tuple[int, tuple[int, ...], str, str, str, Price | None]
 
 
-def _played(recording: dict[str, Any], size: Size) -> Iterator[tuple[int, Kind | None, int]]:
-    """The events at a size: each with the kind and the op of a birth, or with None for a death."""
-    grid, events, ops = grid_of(recording), recording["events"], accumulate(recording["op_steps"])
-    kinds = _kinds(recording, grid, size)
+def _values(recording: dict[str, Any], grid: Grid, size: Size) -> list[int]:
+    """The numbers of a recording's functions at a size."""
+    return [value_at(grid, function, size) for function in recording["functions"]]
+
+
+def _played(
+    recording: dict[str, Any], grid: Grid, size: Size, values: list[int]
+) -> Iterator[tuple[int, Kind | None, int]]:
+    """The events at a size: each with the kind and the op of a birth, or with None for a death. `values` as `_values`."""
+    events, ops = recording["events"], accumulate(recording["op_steps"])
+    kinds = _kinds(recording, grid, size, values)
     op_at = [next(ops) if event < 0 else -1 for event in events]
     for place, turn in unrolled(grid.cycles, len(events), grid.more(size) if grid.cycles else 0):
         event = events[place]
         yield event, kinds[turn][~event] if event < 0 else None, op_at[place]
 
 
-def _kinds(recording: dict[str, Any], grid: Grid, size: Size) -> list[list[Kind]]:
+def _kinds(recording: dict[str, Any], grid: Grid, size: Size, values: list[int]) -> list[list[Kind]]:
     """What births of each kind are, turn by turn."""
     kinds, functions = recording["kinds"], recording["functions"]
-    values = [value_at(grid, function, size) for function in functions]
     whole = [_evaluate(kind, values) for kind in kinds]
     if not grid.cycles:
         return [whole]
     moving = {~n for n, function in enumerate(functions) if is_of_frames(function)}
     changing = [n for n, kind in enumerate(kinds) if _asks(kind, moving)]
-    found = []
+    found, passing = [], values.copy()
     for turn in range(grid.more(size) + max(cycle.turns for cycle in grid.cycles)):
-        values = [value_at(grid, function, grid.at_turn(size, turn)) for function in functions]
+        for number in moving:
+            passing[~number] = value_at(grid, functions[~number], grid.at_turn(size, turn))
         found.append(whole.copy())
         for n in changing:
-            found[-1][n] = _evaluate(kinds[n], values)
+            found[-1][n] = _evaluate(kinds[n], passing)
     return found
 
 

@@ -13,17 +13,9 @@ class Slots:
         self.events: list[int] = []
 
     def take(
-        self,
-        op: int,
-        size: int,
-        shape: tuple[int, ...],
-        dtype: str,
-        term: str,
-        phase: str,
-        price: Price | None,
-        queue: int = 0,
-        awaited: bool = False,
-    ) -> list[int]:
+        self, op: int, size: int, shape: tuple[int, ...], dtype: str, term: str, phase: str, price: Price | None,
+        queue: int = 0, awaited: bool = False,
+    ) -> list[int]:  # fmt: skip
         """A birth: `size` bytes, or what a `price` gives. Returns the blocks that stand for it. The rest is a Block's own.
 
         Raises as `Prices.sizes` does.

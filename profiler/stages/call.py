@@ -161,9 +161,8 @@ def attributes_kept(owners: Iterable[Any]) -> Iterator[None]:
     """What objects hold is there again afterwards: weights, hooks, switches, tensors kept by hand."""
     held: list[Any] = [vars(owner) for owner in owners if hasattr(owner, "__dict__") and not isinstance(owner, type)]
     held += [value for attributes in held for value in attributes.values() if type(value) in COPIED]
-    kept = [
-        (one, type(one)(one)) for one in held
-    ]  # the very objects, which a handle of a hook knows, and what they held
+    # The very objects, which a handle of a hook knows, and what they held.
+    kept = [(one, type(one)(one)) for one in held]
     try:
         yield
     finally:
