@@ -1,11 +1,11 @@
 """Two verbs: any call over real modules, and a whole generation. Nothing heavy is imported before it is needed."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
-from functools import wraps
 from pathlib import Path
 from threading import RLock
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from profiler.data.records import CallEstimate, Estimate
 from profiler.data.spans import STAGES
@@ -28,25 +28,17 @@ CALL = (
     *("frames", "height", "width", "steps", "guidance", "prompts", "images_per_prompt", "text_length", "decode_chunk"),
     *("dtype", "lora"),
 )
-
-
-Given = ParamSpec("Given")
-Found = TypeVar("Found")
 _TURN = RLock()
 
 
-def _one_at_a_time(ask: Callable[Given, Found]) -> Callable[Given, Found]:
+@contextmanager
+def _one_at_a_time() -> Iterator[None]:
     """Threads take turns: a trace changes torch's modules, and the lazy imports of diffusers fail side by side."""
-
-    @wraps(ask)
-    def asked(*args: Given.args, **given: Given.kwargs) -> Found:
-        with _TURN:
-            return ask(*args, **given)
-
-    return asked
+    with _TURN:
+        yield
 
 
-@_one_at_a_time
+@_one_at_a_time()
 def estimate_call(
     function: Callable[..., Any],
     *,
@@ -138,7 +130,7 @@ def generate(
     return _only(found, stage)
 
 
-@_one_at_a_time
+@_one_at_a_time()
 def ask_generation(
     spec: "PipelineSpec",
     stack: Stack,
@@ -185,7 +177,7 @@ def estimate_case(
     return estimate_workload(workload, spec, stack, context_bytes=context_bytes)
 
 
-@_one_at_a_time
+@_one_at_a_time()
 def ask_stage(
     workload: Workload, spec: "ModelSpec", stack: Stack, context_bytes: int | None, traced: dict[Any, Any] | None = None
 ) -> Estimate:

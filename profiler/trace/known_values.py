@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensor, unset_fake_temporarily
+from torch.utils._python_dispatch import _disable_current_modes
 
 aten = torch.ops.aten
 CPU = torch.device("cpu")
@@ -57,7 +58,7 @@ class Values:
         """A number for the values of `tensor`, by which a model may decide; None if they are not known."""
         if not self.knows(tensor):
             return None
-        with unset_fake_temporarily():
+        with _disable_current_modes():  # a trace would follow each of these operations
             content = torch.empty(tensor.numel(), dtype=tensor.dtype).copy_(self._contents(tensor).flatten())
             return hash(content.view(torch.uint8).numpy().tobytes())
 

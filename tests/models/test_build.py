@@ -2,10 +2,12 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import diffusers
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from profiler.errors import ModelError, UserError
 from profiler.models.build import build, component_class, materialize
@@ -124,3 +126,25 @@ def test_large_position_tables_take_no_host_memory() -> None:
         module = build(diffusers.SD3Transformer2DModel, config | sizes | {"pos_embed_max_size": side}, torch.bfloat16)
         assert module.pos_embed.pos_embed.is_meta is is_meta
         assert module.pos_embed.pos_embed.shape == (1, side * side, 128)
+
+
+def test_nothing_is_drawn_for_weights_without_data() -> None:
+    """Torch draws on `meta` by operations in Python, which takes as long as all the rest of a build."""
+    drawn = []
+
+    class Draws(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if torch.Tag.nondeterministic_seeded in func.tags and args[0].is_meta:
+                drawn.append(func)
+            return func(*args, **(kwargs or {}))
+
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    with Draws():
+        text = build(CLIPTextModel, CLIPTextConfig(num_hidden_layers=1, hidden_size=16).to_dict(), torch.float32)
+        vae = built(find_model(str(TINY / "tiny-image.yaml")).component("decode"), torch.float32)
+        assert not drawn
+        assert {tensor.device.type for module in (text, vae) for tensor in module.parameters()} == {"meta"}
+        assert torch.empty(9).uniform_(1, 2).min() >= 1
+        torch.empty(9, device="meta").uniform_()
+    assert drawn

@@ -129,3 +129,16 @@ def test_a_model_that_reads_its_masks_allocates_as_with_data(batch: int) -> None
         return [(observer.blocks[max(n, ~n)].bytes, n >= 0) for n in observer.events]
 
     assert run(Trace(CPU_STACK), torch.device("meta")) == run(Observer("cpu"), torch.device("cpu"))
+
+
+def test_a_digest_is_no_work_of_the_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is asked for each small buffer of a module, before each of its calls."""
+    trace, followed = Trace(CPU_STACK), list[Any]()
+    with torch.inference_mode(), trace.during("cold", "activations"):
+        known = torch.arange(6, device="meta").view(2, 3).t()
+        usual = Observer.__torch_dispatch__
+        monkeypatch.setattr(Observer, "__torch_dispatch__", lambda *a, **k: followed.append(a[1]) or usual(*a, **k))
+        digest = trace.values.digest(known)
+        assert not followed
+        assert digest == trace.values.digest(torch.tensor([[0, 3], [1, 4], [2, 5]]).to("meta"))
+    assert followed
