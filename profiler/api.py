@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from profiler.comparison.case import Comparison, compare_all
 from profiler.comparison.runs import RunDifference, difference
+from profiler.data.asked import gathered
 from profiler.data.records import Estimate, Record
 from profiler.data.stack import DeviceName, Stack
 from profiler.data.units import MOST_CALLS, check_number
@@ -190,7 +191,7 @@ def hotspots(
         from profiler.diagnosis.generation import generation_hotspots
         from profiler.models.pipeline_folder import find_pipeline
 
-        return generation_hotspots(find_pipeline(model), target_of, gpu, vram, remedies=remedies, **workload)
+        return generation_hotspots(find_pipeline(model), target_of, gpu, vram, remedies=remedies, **gathered(workload))
     spec, said = find_model(model), {}
     asked = with_environment(spec.workload(stage, **workload), spec)
     if vram is not None and gpu is None:

@@ -11,6 +11,7 @@ import profiler
 from profiler.commands.generation import show_generation, told_on_terminal
 from profiler.commands.options import card_options, emit, gather, generation_options, json_option
 from profiler.commands.tables import console, show_breakdown, show_first_notes, show_levels, show_notes, show_options
+from profiler.data.asked import gathered
 from profiler.data.records import CallEstimate, Estimate
 from profiler.data.text import fit_command
 from profiler.data.units import format_bytes
@@ -18,8 +19,7 @@ from profiler.data.workload import STAGES, GenerationOptions, History, Placement
 from profiler.errors import UserError
 from profiler.models.lora import each_lora
 
-PLACEMENT = tuple(field.name for field in fields(Placement))
-OF_GENERATION = (*PLACEMENT, *GenerationOptions().call)
+OF_GENERATION = (*(field.name for field in fields(Placement)), *GenerationOptions().call)
 
 
 @click.command()
@@ -55,15 +55,14 @@ def estimate(model: str, no_cache: bool, as_json: bool, **values: Any) -> None:
 
 def generation_asked(values: dict[str, Any]) -> dict[str, Any]:
     """What `generation_options` ask for, as the verbs take it: with a `placement` where it is of a whole generation."""
-    own = {name: value for name in OF_GENERATION if (value := values.pop(name)) not in (None, False)}
+    own = gathered({name: value for name in OF_GENERATION if (value := values.pop(name)) not in (None, False)})
     asked = gather(values)
-    placed = {name: own.pop(name) for name in PLACEMENT if name in own}
-    if placed or asked["stage"] not in STAGES:
+    if "placement" in own or asked["stage"] not in STAGES:
         if asked.pop("history") != History():
             raise UserError("after, empty_cache and device_map: go with a single stage; a generation has two calls")
         asked["prompts"] = asked.pop("batch")
         given = {name: value for name, value in asked.items() if value is not None}
-        return given | own | {"placement": Placement(**placed)}
+        return given | {"placement": Placement()} | own
     for name in own:
         raise UserError(f"{name}: goes with --stage generate, or with a stage and --offload")
     return asked

@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import profiler
-from profiler.commands.estimate import PLACEMENT
 from profiler.commands.generation import told_on_terminal
 from profiler.commands.options import EXIT_FAILED, card_options, emit, gather, json_option, search_options
 from profiler.commands.tables import console, print_table, show_first_notes, show_notes
 from profiler.data.text import for_markdown
 from profiler.data.units import GIB, format_bytes, parse_bytes
-from profiler.data.workload import Placement
 from profiler.errors import LatentmeterError, UserError
 from profiler.machine.side_by_side import side_by_side
 
@@ -39,9 +37,7 @@ def fit(model: str, allow: str | None, cards: str | None, no_cache: bool, as_jso
     on one of them; 1: it does not fit; 2: a mistake.
     """
     asked = gather(values)
-    placed = {name: asked.pop(name) for name in PLACEMENT}
-    placement = Placement(**{name: value for name, value in placed.items() if value})
-    how: dict[str, Any] = {"placement": placement, "allow": () if allow is None else allow, "cache": not no_cache}
+    how: dict[str, Any] = {"allow": () if allow is None else allow, "cache": not no_cache}
     with told_on_terminal() as tell:
         if cards is not None:
             sizes = _sizes_of(cards, asked)

@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 
 import click
 
-from profiler.data.workload import ATTENTIONS, BACKENDS, DTYPES, OFFLOADS, STAGES, History, MemoryOptions, option_names
+from profiler.data.asked import gathered
+from profiler.data.workload import ATTENTIONS, BACKENDS, DTYPES, OFFLOADS, STAGES, History
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 EXIT_FAILED, EXIT_USER = 1, 2
@@ -163,10 +164,9 @@ card_options = together(
 
 def gather(values: dict[str, Any]) -> dict[str, Any]:
     """`values` as the verbs take them: what `workload_options` asks for one by one stands in `options` and `history`."""
-    rest = dict(values)
-    options = MemoryOptions(**{name: rest.pop(name) for name in option_names()})
+    rest = gathered(values)
     history = History(sizes=rest.pop("after"), **{name: rest.pop(name) for name in ("empty_cache", "device_map")})
-    return rest | {"options": options, "history": history}
+    return rest | {"history": history}
 
 
 def emit(data: dict[str, Any], as_json: bool, show: Callable[[dict[str, Any]], None]) -> None:

@@ -1,8 +1,7 @@
 """What is to be run: a model, a stage, a size, a dtype and memory options. Immutable, hashable, with a key."""
 
 import re
-from dataclasses import dataclass, fields, replace
-from functools import cache
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Literal, get_args
 
 from profiler.data.units import MOST, MOST_PIXELS, by, check_number, check_size, is_size
@@ -109,7 +108,7 @@ class Placement(_Strict):
     are the latter's `use_stream`, `record_stream` and `low_cpu_mem_usage`.
     """
 
-    offload: OffloadName = "none"
+    offload: OffloadName = field(default="none", kw_only=False)
     stream: bool = False
     record_stream: bool = False
     low_cpu_mem: bool = False
@@ -269,26 +268,3 @@ class Workload:
     def component(self) -> Literal["vae", "denoiser"]:
         """The part of the model that the stage runs."""
         return "vae" if self.stage in VAE_STAGES else "denoiser"
-
-
-def fields_of(given: dict[str, Any]) -> dict[str, Any]:
-    """`given` as fields of a `Workload`: a memory option by its own name, as in `tiling=True`, goes into `options`.
-
-    Raises UserError for a name that is neither.
-    """
-    check_kind("options", given.get("options"), MemoryOptions, "MemoryOptions(tiling=True)")
-    check_kind("history", given.get("history"), History, "History(sizes=((81, 480, 832),))")
-    named = {name: value for name, value in given.items() if name in option_names()}
-    rest = {name: value for name, value in given.items() if name not in named}
-    known = [field.name for field in fields(Workload) if field.name not in ("model", "stage")]
-    for name in rest:
-        if name not in known:
-            alternatives = f"{', '.join(known)}, or a memory option: {', '.join(option_names())}"
-            raise UserError(f"{name}: a workload has nothing of this name; it has {alternatives}")
-    return rest | {"options": replace(rest.get("options", MemoryOptions()), **named)} if named else rest
-
-
-@cache
-def option_names() -> tuple[str, ...]:
-    """The names of all memory options, in order."""
-    return tuple(field.name for field in fields(MemoryOptions))

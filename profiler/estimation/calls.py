@@ -7,10 +7,11 @@ from pathlib import Path
 from threading import RLock
 from typing import TYPE_CHECKING, Any
 
+from profiler.data.asked import ALONE, fields_of, gathered
 from profiler.data.records import CallEstimate, Estimate
 from profiler.data.spans import STAGES
 from profiler.data.stack import Stack
-from profiler.data.workload import GENERATE, GenerationOptions, MemoryOptions, Placement, Workload, fields_of
+from profiler.data.workload import GENERATE, GenerationOptions, MemoryOptions, Placement, Workload
 from profiler.errors import UserError, check_kind
 from profiler.estimation.worst import worst_of
 from profiler.machine.target import target_stack
@@ -102,9 +103,10 @@ def generate(
     `pipeline` is a catalog id, a diffusers folder or a hub id. `call` takes `frames`, `height`, `width`, `steps`,
     `guidance`, `prompts`, `images_per_prompt`, `text_length`, `decode_chunk`, `dtype`, and `lora`: the safetensors file of
     a LoRA or its folder, or a rank, for one on the layers that diffusers' training scripts adapt, or several of these, all
-    active; it is not fused. With another `stage` the answer has the phases of that alone, of the same generation:
-    `text-encode`, `encode`, `sample` or `denoise` (the loop), `decode`, `postprocess`. The card is named as for `estimate`.
-    With `cache` the same question is answered from disk the next time. `tell` hears what is done.
+    active; it is not fused. What belongs to `placement` or `options` may stand alone: `offload="model"`, `tiling=True`. With
+    another `stage` the answer has the phases of that alone, of the same generation: `text-encode`, `encode`, `sample` or
+    `denoise` (the loop), `decode`, `postprocess`. The card is named as for `estimate`. With `cache` the same question is
+    answered from disk the next time. `tell` hears what is done.
 
     Raises UserError, ModelError.
     """
@@ -113,6 +115,8 @@ def generate(
 
     if stage not in STAGES:
         raise UserError(f"stage: no stage {stage!r} of a generation; one of {', '.join(STAGES)}")
+    call = gathered(call | {"placement": placement, "options": options})
+    placement, options = call.pop("placement"), call.pop("options")
     check_call(call, placement, options)
     spec = find_pipeline(pipeline)
     traced: Traces = {}
@@ -203,7 +207,7 @@ def check_call(call: Mapping[str, Any], placement: Placement | None, options: Me
     """Raise UserError for an argument that no generation has, and for a value that none takes."""
     for name in call:
         if name not in CALL:
-            raise UserError(f"{name}: a generation has nothing of this name; it has {', '.join(CALL)}")
+            raise UserError(f"{name}: a generation has nothing of this name; it has {', '.join((*CALL, *ALONE))}")
     given: dict[str, Any] = {"frames": 1, "height": 1, "width": 1, "prompts": 1}
     given |= {name: value for name, value in call.items() if value is not None}
     own = {name: given.pop(name) for name in GenerationOptions().call if name in given}

@@ -204,12 +204,14 @@ def _undisturbed() -> Iterator[dict[str, str]]:
         switch(*args)
 
     compiles = patch.object(torch._dynamo.eval_frame, "_callback_from_stance", compile_by, create=True)
+    switches = patch.object(torch, "set_autocast_enabled", switched)
+    unfused = patch.object(torch.backends.cudnn, "is_acceptable", lambda _: False)  # it asks the driver
     fuses = torch.backends.mha.get_fastpath_enabled()
     gc.disable()
     torch.set_num_threads(1)
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with torch.compiler.set_stance("force_eager"), compiles, patch.object(torch, "set_autocast_enabled", switched):
+        with torch.compiler.set_stance("force_eager"), compiles, unfused, switches:
             yield heard
     finally:
         torch.set_num_threads(threads)

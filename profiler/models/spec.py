@@ -12,9 +12,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
+from profiler.data.asked import fields_of
 from profiler.data.latent import Layout, to_layout
 from profiler.data.units import ceil_div, format_bytes, round_up
-from profiler.data.workload import VAE_STAGES, DtypeName, MemoryOptions, StageName, Workload, fields_of
+from profiler.data.workload import VAE_STAGES, DtypeName, MemoryOptions, StageName, Workload
 from profiler.errors import UserError
 from profiler.models.size_rules import FRAME_RULE, SIZE_RULE, check_size
 

@@ -10,10 +10,10 @@ from itertools import chain
 from typing import Any
 
 from profiler.comparison.case import Comparison
+from profiler.data.asked import OPTIONS
 from profiler.data.memory import SECOND
 from profiler.data.records import AppliedOption, Estimate, Measurement, Record
 from profiler.data.units import format_bytes, format_percent
-from profiler.data.workload import option_names
 from profiler.report import case, cells, peers, words
 from profiler.report.cells import SIDES, Cell, Footnotes
 from profiler.report.engine import format_exact, format_shape
@@ -147,7 +147,7 @@ def _borrowed(measurement: Measurement | None, word: str) -> list[Block]:
 def _options(record: Record, word: str) -> list[Block]:
     """The memory options that were asked for or that a side reports on, and what it reports."""
     sides = {name: side.options for name, side in (("estimate", record.estimate), (word, record.measurement)) if side}
-    asked = [name for name in option_names() if getattr(record.workload.options, name)]
+    asked = [name for name in OPTIONS if getattr(record.workload.options, name)]
     rows = [
         [name, ANSWERS[name in asked], *(_applied(options.get(name)) for options in sides.values())]
         for name in dict.fromkeys(chain(asked, *sides.values()))

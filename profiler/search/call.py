@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from profiler.data.asked import gathered
 from profiler.data.stack import Stack
 from profiler.data.units import parse_bytes
 from profiler.data.workload import STAGES, VAE_STAGES, History, MemoryOptions, Placement
@@ -47,8 +48,8 @@ def fit(
     alone. A model that is no pipeline is answered for its decode. `call` are `frames`, `height`, `width`, `batch`, of which
     one may be `"max"`, and `dtype`, `decode_chunk`, `steps`, `guidance`, `images_per_prompt`, `text_length`, `lora`. The
     card is named as for `estimate`; `ram` is what the host may give (`"32GiB"`), `allow` the changes that may be made, as
-    `"tiling,offload"` or a list, all by default; what `options` and `placement` set stays as it is. `tell` hears what is
-    done.
+    `"tiling,offload"` or a list, all by default; what `options` and `placement` set stays as it is, and may stand alone
+    (`tiling=True`). `tell` hears what is done.
 
         found = profiler.fit("flux.1-dev", gpu="rtx-4090")
         print(found.line, found.code, sep="\\n")
@@ -57,6 +58,8 @@ def fit(
     """
     from profiler.files.cache import left_alone
 
+    call = gathered(call | {"placement": placement, "options": options})
+    placement, options = call.pop("placement"), call.pop("options")
     model, allow = name_of(model), [name.strip() for name in (allow.split(",") if isinstance(allow, str) else allow)]
     if gpu is None and vram is None and stack is None and not has_driver():
         raise UserError("no card is here, so name one: --gpu rtx-4090, or --vram 12GiB; `latentmeter cards` lists them")

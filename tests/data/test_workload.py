@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from profiler.data.asked import fields_of, gathered
 from profiler.data.units import format_bytes, format_percent
-from profiler.data.workload import ATTENTIONS, DTYPES, STAGES, MemoryOptions, Workload, fields_of
+from profiler.data.workload import ATTENTIONS, DTYPES, STAGES, MemoryOptions, Placement, Workload
 from profiler.errors import UserError
 from profiler.files.load import from_dict, renamed
 
@@ -114,6 +115,12 @@ def test_an_option_may_stand_among_the_fields_and_another_name_is_told_what_ther
     tiled = fields_of({"frames": 9, "tiling": True, "tile": (64, 64), "options": MemoryOptions(slicing=True)})
     assert tiled == {"frames": 9, "options": MemoryOptions(tiling=True, tile=(64, 64), slicing=True)}
     assert fields_of({"batch": 2}) == {"batch": 2}
+    assert gathered({"stream": True, "tile": None, "placement": Placement("group-leaf"), "steps": 2}) == {
+        "placement": Placement(offload="group-leaf", stream=True),
+        "steps": 2,
+    }
+    with pytest.raises(UserError, match=r"placement: goes with a whole generation; profiler\.generate takes one"):
+        fields_of({"offload": "model"})
     with pytest.raises(
         UserError,
         match=r"tilling: .* batch, dtype, text_length, options, history, generation, or a memory option: tiling, tile,",
