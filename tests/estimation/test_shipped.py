@@ -31,6 +31,10 @@ TABLE = shipped.read_table()
 NOW = digest(shipped.made_by(STACK.torch_release))
 NAMES = sorted(name for name in TABLE["files"] if shipped.path_of(*name.split("/")).is_file())
 drawn = load_script("make_recordings").drawn
+FROM_HERE = pytest.mark.skipif(
+    TABLE["by"]["traced on torch"] != shipped.made_by(STACK.torch_release)["traced on torch"],
+    reason="they were traced on another torch, and serve that alone",
+)
 WITHOUT_TORCH = "import sys; sys.modules['torch'] = None; from profiler.__main__ import main; main()"
 
 
@@ -39,6 +43,7 @@ def stage_of(name: str) -> tuple[str, StageName]:
     return model, STAGES[STAGES.index(stage)]  # type: ignore[arg-type]
 
 
+@FROM_HERE
 def test_they_are_of_todays_code() -> None:
     others = [name for name in NAMES if TABLE["files"][name] != NOW]
     assert not others, f"scripts/make_recordings checks {len(others)} of {len(NAMES)} anew, and mends what differs"
@@ -75,6 +80,7 @@ def test_an_edit_of_what_is_traced_is_noticed_and_else_its_record_believed(tmp_p
     assert found() not in (first, second)
 
 
+@FROM_HERE
 @pytest.mark.parametrize("name", random.Random(1).sample(NAMES, min(6, len(NAMES))))
 def test_a_sample_equals_a_trace(name: str) -> None:
     model, stage = stage_of(name)
@@ -100,6 +106,7 @@ def test_a_sample_equals_a_trace(name: str) -> None:
     raise AssertionError("none of them serves a size on any of the cards")
 
 
+@FROM_HERE
 @pytest.mark.skipif("sdxl/decode" not in NAMES, reason="sdxl is not recorded")
 def test_a_fresh_install_answers_without_torch_and_a_home_to_write_to(tmp_path: Path) -> None:
     home = tmp_path / "home"
@@ -114,6 +121,7 @@ def test_a_fresh_install_answers_without_torch_and_a_home_to_write_to(tmp_path: 
     assert "replayed from a recording" in ran.stdout
 
 
+@FROM_HERE
 def test_another_torch_is_traced_and_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("LATENTMETER_CACHE", "on")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
