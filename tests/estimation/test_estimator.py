@@ -202,7 +202,7 @@ def test_the_cpu_estimate_covers_tensors_only() -> None:
         assert found.notes[field]
 
 
-@settings(deadline=None, max_examples=15)
+@settings(deadline=None, max_examples=6)
 @given(st.integers(1, 3), st.integers(1, 4), st.integers(1, 4), st.integers(1, 2))
 def test_more_pixels_frames_or_batch_never_need_fewer_bytes(k: int, height: int, width: int, batch: int) -> None:
     model = str(TINY / "tiny-video.yaml")
