@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 
 import click
 
-from profiler.data.asked import gathered
 from profiler.data.workload import ATTENTIONS, BACKENDS, DTYPES, OFFLOADS, STAGES, History
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -163,8 +162,8 @@ card_options = together(
 
 
 def gather(values: dict[str, Any]) -> dict[str, Any]:
-    """`values` as the verbs take them: what `workload_options` asks for one by one stands in `options` and `history`."""
-    rest = gathered(values)
+    """`values` as the verbs take them: what the process did before stands in `history`."""
+    rest = dict(values)
     history = History(sizes=rest.pop("after"), **{name: rest.pop(name) for name in ("empty_cache", "device_map")})
     return rest | {"history": history}
 

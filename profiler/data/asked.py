@@ -7,8 +7,10 @@ from typing import Any
 from profiler.data.workload import History, MemoryOptions, Placement, Workload
 from profiler.errors import UserError, check_kind
 
-EXAMPLES = {"options": "MemoryOptions(tiling=True)", "placement": "Placement(offload='model')"}
-PARTS: dict[str, type[Any]] = {"options": MemoryOptions, "placement": Placement}
+PARTS: dict[str, tuple[type[Any], str]] = {
+    "options": (MemoryOptions, "MemoryOptions(tiling=True)"),
+    "placement": (Placement, "Placement(offload='model')"),
+}
 OPTIONS = tuple(field.name for field in fields(MemoryOptions))
 ALONE = (*OPTIONS, *(field.name for field in fields(Placement)))
 
@@ -19,8 +21,8 @@ def gathered(given: Mapping[str, Any]) -> dict[str, Any]:
     None stands for what is not given. Raises UserError.
     """
     found = dict(given)
-    for part, kind in PARTS.items():
-        check_kind(part, found.get(part), kind, EXAMPLES[part])
+    for part, (kind, example) in PARTS.items():
+        check_kind(part, found.get(part), kind, example)
         alone = {field.name: found.pop(field.name) for field in fields(kind) if field.name in found}
         if asked := {name: value for name, value in alone.items() if value is not None}:
             found[part] = replace(found.get(part) or kind(), **asked)
