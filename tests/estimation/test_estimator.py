@@ -138,7 +138,7 @@ def test_what_is_kept_free_and_other_pasts_take_room_too() -> None:
     """One estimate on cards of more and more memory does not fit, then fits but just, then fits."""
     spec = find_model("tests/models/tiny-image.yaml")
     workload = spec.workload("decode", height=512, width=512)
-    stack = assumed_stack(find_gpu("h200").model_copy(update={"reserve_bytes": 100 * MIB}))
+    stack = assumed_stack(find_gpu("h200").model_copy(update={"reserve_bytes": 100 * MIB}), "2.13.0")
     needed = estimate(workload, spec, stack)
     assert needed.capacity_bytes == stack.device_total_bytes - (563 + 100) * MIB  # type: ignore[operator]
     assert "100.0 MiB kept free" in needed.notes["capacity"]
@@ -155,8 +155,7 @@ def test_what_is_kept_free_and_other_pasts_take_room_too() -> None:
         ("fits", True),
     ]
     assert "crawl" in none.notes["fits"]
-    most = f"{needed.safe_reserved_bytes / MIB:.1f} MiB"
-    assert f"a process of another past may reserve {most}, 1.0 MiB more than there is" in little.notes["fits"]
+    assert "a process of another past may reserve 158.0 MiB, 1.0 MiB more than there is" in little.notes["fits"]
     assert "fits" not in enough.notes
 
 
@@ -202,7 +201,7 @@ def test_the_cpu_estimate_covers_tensors_only() -> None:
         assert found.notes[field]
 
 
-@settings(deadline=None, max_examples=6)
+@settings(deadline=None, max_examples=15)
 @given(st.integers(1, 3), st.integers(1, 4), st.integers(1, 4), st.integers(1, 2))
 def test_more_pixels_frames_or_batch_never_need_fewer_bytes(k: int, height: int, width: int, batch: int) -> None:
     model = str(TINY / "tiny-video.yaml")

@@ -225,8 +225,11 @@ def test_what_moves_to_the_card_is_there_already() -> None:
     assert (found.terms, found.peak, found.events) == (plain.terms, plain.peak, plain.events)
     stack = target_stack("rtx-4090", "2.13.0", None)
     assert call_hotspots(on_the_card, [X], NET, None, *stack).allocated == plain.peak.allocated_bytes
-    if torch.backends.cuda.is_built():
-        return
+
+
+@pytest.mark.skipif(torch.backends.cuda.is_built(), reason="a CUDA build has such devices, if no card")
+def test_what_moves_to_a_card_fails_where_the_estimate_is_of_the_cpu() -> None:
+    stack = target_stack("rtx-4090", "2.13.0", None)
     with pytest.raises(ModelError, match="support for cuda devices"):
         profiler.estimate_call(lambda x: x.cuda(), inputs=[X], modules=NET, stack=replace(stack[0], device="cpu"))
 
