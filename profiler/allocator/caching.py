@@ -7,6 +7,7 @@ Follows c10/cuda/CUDACachingAllocator.cpp; the names of its functions stand in p
 from bisect import bisect_left, insort
 from collections.abc import Hashable
 from dataclasses import dataclass, field
+from math import inf
 
 from profiler.allocator.addresses import Addresses
 from profiler.allocator.settings import MIN_BLOCK, ROUND_LARGE, SMALL_SIZE, AllocatorSettings
@@ -26,13 +27,13 @@ class Pool:
     """Where blocks lie when they are free: each CUDA stream has its own, one for small blocks and one for large ones.
 
     Best fit takes the smallest sufficient block, at the lowest address among equals: `free` has (size, address, block),
-    sorted. `unmapped` are those of an expandable segment that no pages lie under.
+    sorted. `unmapped` has those of an expandable segment that no pages lie under, likewise.
     """
 
     small: bool
     queue: int
     free: "list[tuple[int, int, Piece]]" = field(default_factory=list)
-    unmapped: "list[Piece]" = field(default_factory=list)
+    unmapped: "list[tuple[int, int, Piece]]" = field(default_factory=list)
 
 
 @dataclass(slots=True, eq=False)
@@ -74,7 +75,7 @@ class CachingAllocator:
         self.capacity = capacity
         self._addresses = Addresses(falling=falling)
         self.garbage_above = garbage_above
-        self._rounded: dict[int, int] = {}  # of each size that was asked for
+        self._requests: dict[tuple[int, int], tuple[int, Pool, float]] = {}  # by size and CUDA stream: `_request`
         self._searches = 0  # of the large pool: the clock by which garbage ages
         self.settings = settings or AllocatorSettings()
         self._max_split = self.settings.max_split
@@ -88,19 +89,25 @@ class CachingAllocator:
         """Allocate `size` > 0 bytes for the CUDA stream `queue`. Raises OutOfMemory."""
         if self._awaited:
             self._free_awaited()
-        rounded = self._rounded.get(size) or self._rounded.setdefault(size, self.settings.round(size))
-        small = rounded <= SMALL_SIZE
-        pool = self._pools.get((small, queue)) or self._pool(small, queue)
-        self._searches += not small
+        rounded, pool, least_rest = self._requests.get((size, queue)) or self._request(size, queue)
+        self._searches += not pool.small
         block = self._take_free(rounded, pool) or self._make(size, rounded, pool)
-        if block.size > rounded and self._should_split(block, rounded):
-            self._insert(cut(block, rounded))  # the head is handed out
+        if block.size - rounded >= least_rest:  # the head is handed out
+            rest = cut(block, rounded)
+            rest.put_back = self._searches
+            insort(pool.free, (rest.size, rest.address, rest))
         block.free, block.requested = False, size
-        self.allocated += block.size
         self.requested += size
-        if self.allocated > self.peak_allocated:
-            self.peak_allocated = self.allocated
+        self.allocated = allocated = self.allocated + block.size
+        if allocated > self.peak_allocated:
+            self.peak_allocated = allocated
         return block
+
+    def _request(self, size: int, queue: int) -> tuple[int, Pool, float]:
+        """A request's rounded size, its pool, and the smallest rest of a block that is split off for it."""
+        rounded = self.settings.round(size)
+        pool = self._pool(rounded <= SMALL_SIZE, queue)
+        return self._requests.setdefault((size, queue), (rounded, pool, self._least_rest(rounded, pool)))
 
     def _pool(self, small: bool, queue: int) -> Pool:
         return self._pools.setdefault((small, queue), Pool(small, queue))
@@ -135,9 +142,23 @@ class CachingAllocator:
             self._put_back(block)
 
     def _put_back(self, block: Piece) -> None:
-        block.free = True
-        self._merge(block)
-        self._insert(block)
+        """Let `block` swallow its neighbours that are free, and mapped as it is, and be free (free_block)."""
+        mapped, previous, following = block.mapped, block.previous, block.next
+        free = block.pool.free if mapped else block.pool.unmapped
+        if previous is not None and previous.free and previous.mapped == mapped:
+            del free[bisect_left(free, (previous.size, previous.address))]
+            block.address, block.previous = previous.address, previous.previous
+            block.size += previous.size
+            if block.previous is not None:
+                block.previous.next = block
+        if following is not None and following.free and following.mapped == mapped:
+            del free[bisect_left(free, (following.size, following.address))]
+            block.next = following.next
+            block.size += following.size
+            if block.next is not None:
+                block.next.previous = block
+        block.free, block.put_back = True, self._searches
+        insort(free, (block.size, block.address, block))
 
     def _free_awaited(self) -> None:
         while self._awaited:
@@ -172,14 +193,13 @@ class CachingAllocator:
         index = bisect_left(pool.free, (size,))
         if index == len(pool.free):
             return None
-        if self._is_for_others(pool.free[index][0], size):
+        if self._max_split is not None and self._is_for_others(pool.free[index][0], size):
             return None
         return pool.free.pop(index)[2]
 
     def _is_for_others(self, found: int, size: int) -> bool:
         """Whether a free block of `found` bytes lies on the other side of a maximum split size, or is far too large."""
-        if (limit := self._max_split) is None:
-            return False
+        limit = self._max_split or inf
         return size < limit <= found or (size >= limit and found >= size + self.settings.max_non_split_rounding)
 
     def _new_segment(self, size: int, pool: Pool) -> Piece | None:
@@ -235,35 +255,14 @@ class CachingAllocator:
             self._release(free[index][2])
         return found >= wanted
 
-    def _should_split(self, block: Piece, size: int) -> bool:
-        """Whether the tail is kept apart (should_split): a large block keeps a tail of up to 1 MiB unsplit."""
-        rest = block.size - size
-        if block.pool.small:
-            return rest >= MIN_BLOCK
-        return rest > SMALL_SIZE and (self._max_split is None or size < self._max_split)
-
-    def _merge(self, block: Piece) -> None:
-        """Let `block` swallow its neighbours that are free, and mapped as it is (try_merge_blocks)."""
-        previous, following, mapped = block.previous, block.next, block.mapped
-        if previous is not None and previous.free and previous.mapped == mapped:
-            self._remove(previous)
-            block.address, block.previous = previous.address, previous.previous
-            block.size += previous.size
-            if block.previous is not None:
-                block.previous.next = block
-        if following is not None and following.free and following.mapped == mapped:
-            self._remove(following)
-            block.next = following.next
-            block.size += following.size
-            if block.next is not None:
-                block.next.previous = block
-
-    def _insert(self, block: Piece) -> None:
-        block.put_back = self._searches
-        insort(block.pool.free, (block.size, block.address, block))
+    def _least_rest(self, size: int, pool: Pool) -> float:
+        """The smallest tail that is kept apart (should_split): a large block keeps a tail of up to 1 MiB unsplit."""
+        if pool.small:
+            return MIN_BLOCK
+        return SMALL_SIZE + 1 if self._max_split is None or size < self._max_split else inf
 
     def _remove(self, block: Piece) -> None:
-        free = block.pool.free
+        free = block.pool.free if block.mapped else block.pool.unmapped
         del free[bisect_left(free, (block.size, block.address))]
 
 

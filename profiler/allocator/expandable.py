@@ -27,7 +27,7 @@ class ExpandableAllocator(CachingAllocator):
 
     def unused(self) -> list[Piece]:
         """The pieces that are handed out to nobody, without pages too."""
-        return super().unused() + [block for pool in self._pools.values() for block in pool.unmapped]
+        return super().unused() + [block for pool in self._pools.values() for _, _, block in pool.unmapped]
 
     def _take_free(self, size: int, pool: Pool) -> Piece | None:
         free = pool.free
@@ -62,7 +62,7 @@ class ExpandableAllocator(CachingAllocator):
 
     def _find_space(self, size: int, pool: Pool) -> Piece:
         """A run of free blocks that is long enough, or a new address range (find_expandable_block)."""
-        for candidate in sorted(pool.unmapped, key=lambda b: b.address):
+        for _, candidate in sorted((address, block) for _, address, block in pool.unmapped):
             first = candidate
             if first.previous is not None and first.previous.free:
                 first = first.previous
@@ -78,7 +78,7 @@ class ExpandableAllocator(CachingAllocator):
         length = round_up(max(self._device_total + self._device_total // 8, size), unit)
         base = self._addresses.take(length + 2 * SMALL_SEGMENT)
         fresh = Piece(base, length, pool, mapped=False, unit=unit, base=base)
-        self._insert(fresh)
+        self._put_back(fresh)
         return fresh
 
     def _map(self, block: Piece, size: int) -> bool:
@@ -91,9 +91,8 @@ class ExpandableAllocator(CachingAllocator):
         if pages < block.size:
             rest = cut(block, pages)
             rest.mapped = False
-            self._insert(rest)
-        self._merge(block)
-        self._insert(block)
+            self._put_back(rest)
+        self._put_back(block)
         self._reserve(pages)
         return True
 
@@ -103,33 +102,22 @@ class ExpandableAllocator(CachingAllocator):
         if start >= end:
             return
         self._remove(block)
+        head, tail = None, None
         if start > block.address:
-            head = block
-            block = cut(head, start - head.address)
-            self._insert(head)
+            head, block = block, cut(block, start - block.address)
         if end < block.address + block.size:
-            self._insert(cut(block, end - block.address))
+            tail = cut(block, end - block.address)
         block.mapped = False
         self.asked += 1
         self.reserved -= block.size
-        self._merge(block)
-        if block.previous is not None or block.next is not None:
-            self._insert(block)
+        for part in (head, block, tail):
+            if part is not None:
+                self._put_back(part)
+        if block.previous is None and block.next is None:
+            self._remove(block)
 
-    def _insert(self, block: Piece) -> None:
-        if block.mapped:
-            super()._insert(block)
-        else:
-            block.pool.unmapped.append(block)
-
-    def _remove(self, block: Piece) -> None:
-        if block.mapped:
-            super()._remove(block)
-        else:
-            block.pool.unmapped.remove(block)
-
-    def _should_split(self, block: Piece, size: int) -> bool:
-        return block.size - size >= MIN_BLOCK
+    def _least_rest(self, size: int, pool: Pool) -> float:
+        return MIN_BLOCK
 
     def _release_oversize(self, size: int, pool: Pool) -> bool:
         return False

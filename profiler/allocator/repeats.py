@@ -5,7 +5,6 @@ from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
-from zlib import crc32
 
 from profiler.data.events import Block, Events
 
@@ -65,10 +64,10 @@ def _find(events: "array[int]") -> Iterator[Repeat]:
             step //= 2
         return place + period
 
-    places = defaultdict[int, list[int]](list)
-    for at in range(len(events) - PROBE):
-        if (probe := crc32(alike[at * width : (at + PROBE) * width])) % ONE_OF == 0:
-            places[probe].append(at)
+    places = defaultdict[bytes, list[int]](list)
+    for at, event in enumerate(events[:-PROBE]):
+        if event % ONE_OF == 0:
+            places[alike[at * width : (at + PROBE) * width]].append(at)
     done = seen = 0
     for place, others in sorted((at, some) for some in places.values() for at in some):
         if place < seen:

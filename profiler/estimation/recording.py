@@ -167,10 +167,11 @@ def _played(
     """The events at a size: each with the kind and the op of a birth, or with None for a death. `values` as `_values`."""
     events, ops = recording["events"], accumulate(recording["op_steps"])
     kinds = _kinds(recording, grid, size, values)
-    op_at = [next(ops) if event < 0 else -1 for event in events]
-    for place, turn in unrolled(grid.cycles, len(events), grid.more(size) if grid.cycles else 0):
-        event = events[place]
-        yield event, kinds[turn][~event] if event < 0 else None, op_at[place]
+    told = [(event, next(ops) if event < 0 else -1) for event in events]
+    for places, turn in unrolled(grid.cycles, len(events), grid.more(size) if grid.cycles else 0):
+        of = kinds[turn]
+        for event, op in told[places.start : places.stop]:
+            yield event, of[~event] if event < 0 else None, op
 
 
 def _kinds(recording: dict[str, Any], grid: Grid, size: Size, values: list[int]) -> list[list[Kind]]:

@@ -26,17 +26,17 @@ class Rolled(NamedTuple):
     blocks: list[Block]
 
 
-def unrolled(cycles: Sequence[Cycle], told: int, more: int) -> Iterator[tuple[int, int]]:
-    """For each event of a stream with `more` turns than the least its place among those `told`, and its turn.
+def unrolled(cycles: Sequence[Cycle], told: int, more: int) -> Iterator[tuple[range, int]]:
+    """The events of a stream with `more` turns than the least, as places among those `told`, each range with its turn.
 
     What is in no cycle counts as of turn `more`: its numbers are of the whole clip.
     """
     at = 0
     for start, events, turns in cycles:
-        yield from ((n, more) for n in range(at, start))
-        yield from ((n, turn) for turn in range(turns + more) for n in range(start, start + events))
+        yield range(at, start), more
         at = start + events
-    yield from ((n, more) for n in range(at, told))
+        yield from ((range(start, at), turn) for turn in range(turns + more))
+    yield range(at, told), more
 
 
 def rolled(stream: Events, cycles: Sequence[Cycle] = (), more: int = 0) -> Rolled:
@@ -48,7 +48,8 @@ def rolled(stream: Events, cycles: Sequence[Cycle] = (), more: int = 0) -> Rolle
     found: dict[int, int] = {}
     births: dict[int, Block] = {}
     blocks = iter(stream.blocks)
-    for event, (place, turn) in zip(events, unrolled(cycles, told, more), strict=True):
+    places = ((place, turn) for places, turn in unrolled(cycles, told, more) for place in places)
+    for event, (place, turn) in zip(events, places, strict=True):
         if found.setdefault(place, event) != event:
             raise Elsewhere
         if event == 0 and (block := next(blocks)) and turn == more:

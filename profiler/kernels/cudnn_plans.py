@@ -35,6 +35,7 @@ from profiler.machine.cards import PLANS, Gpu, gpu_named, siblings
 
 # cuDNN 9.20.0, as torch's integer: it planned what `configs/plans` has, and the closed form is read off it.
 SHIPPED_BY = 92000
+ON_CARD = PLANS / "on-card"  # what cuDNN planned on cards themselves
 ALIKE = 1  # minor releases of cuDNN whose plans on a card stand for each other's
 Plans = Mapping[str, int | None]  # workspace by question
 CLOSED_FORM: ContextVar[bool] = ContextVar("CLOSED_FORM", default=False)  # set: nobody is asked, as for an unknown card
@@ -115,7 +116,7 @@ class Planner:
         """What cuDNN planned on this card, then on its siblings."""
         if self._stack.dry:
             return []
-        cards = {card.id: card for card in (self._card, *self._siblings) if card}.values()
+        cards = {card.id: card for card in (self._card, *self._siblings(ON_CARD)) if card}.values()
         planned = [(card, *plans_on_card(card)) for card in cards]
         wanted = (self._stack.cudnn or SHIPPED_BY) // 100
         return [(card, plans) for card, version, plans in planned if abs(version // 100 - wanted) <= ALIKE]
@@ -151,12 +152,11 @@ class Planner:
         card = self._card
         if card and shipped_plans(card):
             return card
-        return next(self._siblings, None)
+        return next(self._siblings(PLANS), None)
 
-    @property
-    def _siblings(self) -> Iterator[Gpu]:
+    def _siblings(self, folder: Path) -> Iterator[Gpu]:
         own = (self._card and self._card.properties) or {}
-        return siblings(self._stack.capability, self._stack.multiprocessors, own)
+        return siblings(self._stack.capability, self._stack.multiprocessors, own, folder)
 
     @property
     def _asked_card(self) -> Gpu | None:
@@ -206,7 +206,7 @@ def shipped_plans(card: Gpu) -> Plans:
 
 def plans_on_card(card: Gpu) -> tuple[int, Plans]:
     """The cuDNN that planned on the card itself, as torch's integer, and what it planned; nothing where nobody ran it."""
-    return _read_plans(PLANS / "on-card" / f"{card.id}.json", digest(card.properties))
+    return _read_plans(ON_CARD / f"{card.id}.json", digest(card.properties))
 
 
 @cache

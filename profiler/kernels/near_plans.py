@@ -6,6 +6,7 @@ channels adds up partial results in fp32. Which engine runs depends on card, dty
 and far less on height and width. So the parts are read off the plan of the nearest size, and each grows with its tensor.
 """
 
+from collections import defaultdict
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import combinations
@@ -14,7 +15,8 @@ from math import log, prod
 from profiler.data.stack import Stack
 from profiler.data.units import ceil_div
 from profiler.kernels.convolution import Convolution, copied_bytes, is_beyond_32_bit, output_of, within_32_bit
-from profiler.kernels.cudnn_plans import CLOSED_FORM, question_of, shipped_plans, shipped_questions
+from profiler.kernels.cudnn_plans import CLOSED_FORM, Plans, question_of, shipped_plans, shipped_questions
+from profiler.machine.cards import gpu_named
 from profiler.machine.cards import planned as planned_cards
 
 COPIES = tuple("".join(parts) for count in (3, 2, 1, 0) for parts in combinations("xyw", count))
@@ -110,18 +112,29 @@ def _plans(capability: tuple[int, int], gpu: str | None, dtype: str, alike: str)
 
     `alike` is what follows x in a question, and says the channels as well.
     """
-    cards = [card for card in planned_cards() if card.capability == capability]
-    plans = shipped_plans(sorted(cards, key=lambda card: card.name == gpu)[-1]) if cards else {}
+    plans = _plans_of(capability, gpu)
     found: dict[tuple[int, ...], int] = {}
-    for before in _questions(dtype).split(f" {alike}\n")[:-1]:
-        question = " ".join([before.rpartition("\n")[2], alike])
-        if (planned := plans.get(question)) is not None:
-            batch, _, *size = map(int, question.split(" ")[1].split(","))
+    for x in _tensors(dtype).get(alike, ()):
+        if (planned := plans.get(f"{dtype} {x} {alike}")) is not None:
+            batch, _, *size = map(int, x.split(","))
             found[batch, *size] = planned
     return found
 
 
 @cache
-def _questions(dtype: str) -> str:
-    """The shipped questions of a dtype, a line each: text is searched faster than lines are taken apart."""
-    return "".join(f"{question}\n" for question in shipped_questions() if question.startswith(f"{dtype} "))
+def _plans_of(capability: tuple[int, int], gpu: str | None) -> Plans:
+    if (own := gpu_named(gpu)) and (plans := shipped_plans(own)):  # the files of the other cards are not read
+        return plans
+    cards = [card for card in planned_cards() if card.capability == capability]
+    return shipped_plans(sorted(cards, key=lambda card: card.name == gpu)[-1]) if cards else {}
+
+
+@cache
+def _tensors(dtype: str) -> dict[str, list[str]]:
+    """What stands for x in the shipped questions of a dtype, by what follows it."""
+    found = defaultdict[str, list[str]](list)
+    for question in shipped_questions():
+        if question.startswith(f"{dtype} "):
+            _, x, alike = question.split(" ", 2)
+            found[alike].append(x)
+    return found

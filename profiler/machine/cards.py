@@ -63,9 +63,9 @@ def gpus() -> dict[str, Gpu]:
     return {gpu_id: gpu(gpu_id) for gpu_id in gpu_ids()}
 
 
-def planned() -> list[Gpu]:
-    """The cards for which plans are shipped."""
-    return [gpu(path.stem) for path in sorted(PLANS.glob("*.json"))]
+def planned(folder: Path = PLANS) -> list[Gpu]:
+    """The cards for which a folder has plans."""
+    return [gpu(path.stem) for path in sorted(folder.glob("*.json"))]
 
 
 def gpu_named(name: str | None) -> Gpu | None:
@@ -77,13 +77,13 @@ def gpu_named(name: str | None) -> Gpu | None:
 
 
 def siblings(
-    capability: tuple[int, int] | None, multiprocessors: int | None, record: Mapping[str, Any]
+    capability: tuple[int, int] | None, multiprocessors: int | None, record: Mapping[str, Any], folder: Path = PLANS
 ) -> Iterator[Gpu]:
-    """Cards with shipped plans that cuDNN takes for this one: architecture, multiprocessors and shared memory are the same.
+    """Cards with plans in a folder that cuDNN takes for this one: architecture, multiprocessors and shared memory are the same.
 
     An architecture has one size of shared memory; `record`, where there is one, says it and the rest of this very card.
     """
-    for card in planned():
+    for card in planned(folder):
         own = card.properties or {}
         same = all(record.get(key, own.get(key)) == own.get(key) for key in ("multiProcessorCount", SHARED))
         if (card.capability, card.multiprocessors) == (capability, multiprocessors) and same:
