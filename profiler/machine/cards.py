@@ -79,7 +79,7 @@ def gpu_named(name: str | None) -> Gpu | None:
 def siblings(
     capability: tuple[int, int] | None, multiprocessors: int | None, record: Mapping[str, Any], folder: Path = PLANS
 ) -> Iterator[Gpu]:
-    """Cards with plans in a folder that cuDNN takes for this one: architecture, multiprocessors and shared memory are the same.
+    """Cards with plans in a folder that cuDNN takes for this: architecture, multiprocessors, shared memory are the same.
 
     An architecture has one size of shared memory; `record`, where there is one, says it and the rest of this very card.
     """

@@ -53,6 +53,11 @@ class View(NamedTuple):
     stride: tuple[int, ...]
     content: int | None
 
+    @property
+    def span(self) -> int:
+        """How many elements lie from the first of its block to its own last."""
+        return self.offset + 1 + sum((size - 1) * step for size, step in zip(self.shape, self.stride, strict=True))
+
 
 class Tree:
     """Nested tuples, lists and dicts, flat: each as a `Nest`, then its items, tensors as `View`. It holds no tensor."""
@@ -135,6 +140,7 @@ class Repeats:
         self.story = story
         self._calls: dict[Hashable, list[Call]] = {}
         self._looked: dict[Any, Attributes] = {}
+        self._ops: dict[tuple[str, str], _Ops] = {}
 
     @contextmanager
     def blending(self, root: nn.Module) -> Iterator[None]:
@@ -201,7 +207,7 @@ class Repeats:
 
     def ops_of(self, call: Call, path: str) -> dict[int, int]:
         """The ops of the call's blocks, as those of the call at `path`."""
-        return _Ops(self.story.ops, call.path, path)
+        return self._ops.setdefault((call.path, path), _Ops(self.story.ops, call.path, path))
 
     def copy(self, call: Call, given: Tree, path: str) -> Any:
         """Write the call's births and deaths down again, do to lists and dicts what it did, and make its result."""
@@ -213,21 +219,23 @@ class Repeats:
         for block in {item.block for item in call.after if type(item) is View and item.block < call.first}:
             holder, name = given.places[call.views[block]]
             sources[block] = holder[name]
-        for at, event in enumerate(story.events[call.begin : call.end], call.begin):
+        blocks, events, phase = story.blocks, story.events, story.phase
+        for at, event in enumerate(events[call.begin : call.end], call.begin):
             if at in call.emptied:
-                story.cache_emptied_at.add(len(story.events))
-            number = max(event, ~event)
+                story.cache_emptied_at.add(len(events))
+            number = event if event >= 0 else ~event
             if number < call.first:
                 holder, name = given.places[call.views[number]]
                 holder[name] = None  # if nobody else has the tensor, its block dies here
             elif event < 0:
                 story.release(number + shift)
             else:
-                b, born = story.blocks[number], len(story.events)
+                b = blocks[number]
                 term = story.term if b.term == "outputs" else b.term  # nobody looks for those of a later call
-                facts = (ops[b.op], b.shape, b.dtype, term, story.phase, born, None, b.price, b.queue, b.awaited)
-                story.blocks.append(Block(number + shift, b.bytes, *facts))
-                story.events.append(number + shift)
+                labels = (b.shape, b.dtype, term, phase)
+                further = (b.price, b.queue, b.awaited)
+                blocks.append(Block(number + shift, b.bytes, ops[b.op], *labels, len(events), None, *further))
+                events.append(number + shift)
                 if number in owners:
                     owners[number + shift] = components.get(owners[number], owners[number])
         if call.end in call.emptied:
@@ -239,8 +247,12 @@ class Repeats:
                 return item
             if item.block not in sources:
                 elements = story.blocks[item.block].bytes // item.dtype.itemsize
-                sources[item.block] = torch.empty(elements, dtype=item.dtype, device=item.device)
+                is_whole = not item.offset and item.span == elements
+                layout = (item.shape, item.stride) if is_whole else ((elements,), (1,))
+                sources[item.block] = torch.empty_strided(*layout, dtype=item.dtype, device=item.device)
                 story.adopt(sources[item.block], item.block + shift)
+                if is_whole:
+                    return sources[item.block]
             source = sources[item.block]
             before = call.before[call.views[item.block]].offset if item.block < call.first else 0
             return source.as_strided(item.shape, item.stride, source.storage_offset() + item.offset - before)
