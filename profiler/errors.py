@@ -53,13 +53,6 @@ def check_kind(name: str, value: object, kind: type, example: str) -> None:
 
 # What the code of somebody else's model raises when a size, an option or a config does not suit it.
 MODEL_FAILURES = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    ImportError,
-    LookupError,
-    NameError,
-    RuntimeError,
-    TypeError,
+    ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, NameError, RuntimeError, TypeError,
     ValueError,
-)
+)  # fmt: skip

@@ -60,19 +60,11 @@ def make_profile(histories: Histories, workload: Workload | Generated, source: S
     """The profile of a stream, with the phases of a generation where its replay has spans."""
     found, replay = histories.events, histories.fresh  # on this card, if it fits there
     return Profile(
-        workload=workload,
-        stack=histories.stack,
-        source=source,
-        blocks=found.blocks,
-        events=found.events,
-        ops=found.ops,
-        sizes=replay.sizes,
-        peak_event=replay.peak_event,
-        reserved=replay.peak.reserved_bytes,
-        cache_emptied_at=found.cache_emptied_at,
-        usage=usage,
+        workload=workload, stack=histories.stack, source=source, usage=usage,
+        blocks=found.blocks, events=found.events, ops=found.ops, cache_emptied_at=found.cache_emptied_at,
+        sizes=replay.sizes, peak_event=replay.peak_event, reserved=replay.peak.reserved_bytes,
         phases={span: event for span, (_, event) in replay.phases.items() if span.call},
-    )
+    )  # fmt: skip
 
 
 def usage_of(stage: Runnable, trace: UsageTrace) -> Usage:

@@ -18,25 +18,12 @@ from profiler.machine.nvml import devices, used_bytes
 
 # cuDNN's names of a device property record, and the numbers that CUDA gives the attributes (enum cudaDeviceAttr).
 ATTRIBUTES: dict[str, int | list[int]] = {
-    "maxGridSize": [5, 6, 7],
-    "maxBlockSize": [2, 3, 4],
-    "regsPerBlock": 12,
-    "multiProcessorCount": 16,
-    "warpSize": 10,
-    "maxSharedMemoryPerBlock": 8,
-    "maxSharedMemoryPerBlockOptin": 97,
-    "reservedSharedMemoryPerBlock": 111,
-    "maxRegistersPerSM": 82,
-    "maxCtasPerSM": 106,
-    "maxThreadsPerBlock": 1,
-    "maxThreadsPerSM": 39,
-    "pciDeviceId": 34,
-    "isTccDriver": 35,
-    "supportCoopLaunch": 95,
-    "smClockRateKHz": 13,
-    "memClockRateKHz": 36,
-    "l2CacheSize": 38,
-}
+    "maxGridSize": [5, 6, 7], "maxBlockSize": [2, 3, 4], "regsPerBlock": 12, "multiProcessorCount": 16, "warpSize": 10,
+    "maxSharedMemoryPerBlock": 8, "maxSharedMemoryPerBlockOptin": 97, "reservedSharedMemoryPerBlock": 111,
+    "maxRegistersPerSM": 82, "maxCtasPerSM": 106, "maxThreadsPerBlock": 1, "maxThreadsPerSM": 39,
+    "pciDeviceId": 34, "isTccDriver": 35, "supportCoopLaunch": 95,
+    "smClockRateKHz": 13, "memClockRateKHz": 36, "l2CacheSize": 38,
+}  # fmt: skip
 
 
 def card_record() -> dict[str, Any]:

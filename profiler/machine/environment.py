@@ -29,23 +29,14 @@ VARIABLES: dict[str, tuple[Fate, str]] = {
     "TORCH_LINEAR_FLATTEN_3D": ("modelled", "traced as it is here"),
     "CUDA_MODULE_LOADING": ("modelled", "EAGER: the CUDA context is larger than the one measured, and so unknown"),
     "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE": ("no bytes", "fp32 matrix products take the same workspace with TF32"),
-    "TORCH_CUDNN_V8_API_LRU_CACHE_LIMIT": (
-        "no bytes",
-        "cuDNN's plans are made again, the same ones; --benchmark: timed",
-    ),
+    "TORCH_CUDNN_V8_API_LRU_CACHE_LIMIT": ("no bytes", "cuDNN's plans are made again, the same ones; --benchmark: timed"),
     "TORCH_CUDNN_SDPA_AVOID_RECOMPILE": ("no bytes", "cuDNN's attention takes the same buffers"),
     "PYTORCH_NO_CUDA_MEMORY_CACHING": ("refused", "nothing is counted without the caching allocator"),
-    "TORCH_CUDNN_V8_API_DISABLED": (
-        "refused",
-        "cuDNN's old interface picks other algorithms, whose workspace is not known",
-    ),
+    "TORCH_CUDNN_V8_API_DISABLED": ("refused", "cuDNN's old interface picks other algorithms, whose workspace is not known"),
     "TORCH_CUDNN_USE_HEURISTIC_MODE_B": ("refused", "cuDNN's plans in that mode are not known"),
     "CUDNN_ERRATA_JSON_FILE": ("refused", "cuDNN's plans without the engines that it bars are not known"),
-    "PYTORCH_TUNABLEOP_ENABLED": (
-        "refused",
-        "matrix products are timed in copies of their operands, which are not priced",
-    ),
-}
+    "PYTORCH_TUNABLEOP_ENABLED": ("refused", "matrix products are timed in copies of their operands, which are not priced"),
+}  # fmt: skip
 OFF_BY_ZERO = ("TORCH_CUDNN_V8_API_DISABLED", "TORCH_CUDNN_USE_HEURISTIC_MODE_B", "PYTORCH_TUNABLEOP_ENABLED")
 
 

@@ -13,18 +13,12 @@ from profiler.report.cells import Cell, Footnotes, find_note
 BORROWED = 5  # ops that a section names
 OPEN_NOTES = 3  # cases that may print one and the same note in full
 READINGS = (
-    ("peak allocated", "peak.allocated_bytes"),
-    ("peak reserved", "peak.reserved_bytes"),
-    ("peak device", "peak.device_bytes"),
-    ("end allocated", "end.allocated_bytes"),
-    ("peak requested", "requested_peak_bytes"),
-    ("peak active", "active_peak_bytes"),
-    ("device free", "device_free_bytes"),
-    ("this process", "process_bytes"),
-    ("retries", "alloc_retries"),
-    ("OOMs", "ooms"),
-    ("seconds", "seconds"),
-)
+    ("peak allocated", "peak.allocated_bytes"), ("peak reserved", "peak.reserved_bytes"),
+    ("peak device", "peak.device_bytes"), ("end allocated", "end.allocated_bytes"),
+    ("peak requested", "requested_peak_bytes"), ("peak active", "active_peak_bytes"),
+    ("device free", "device_free_bytes"), ("this process", "process_bytes"),
+    ("retries", "alloc_retries"), ("OOMs", "ooms"), ("seconds", "seconds"),
+)  # fmt: skip
 
 
 def readings(source: Measurement | Failure, notes: Footnotes) -> list[list[Any]]:

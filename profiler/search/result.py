@@ -96,20 +96,12 @@ def way_of(question: Question, trial: Trial) -> Way:
     """A trial as an answer, with its code, which diffusers' classes are asked for."""
     found, setting = trial.estimate, trial.setting
     return Way(
-        verdict=trial.verdict,
-        settings=setting.named,
-        title=setting.title,
-        peak=found.peak,
-        reserved_bytes=trial.reserved,
-        capacity_bytes=trial.capacity,
-        headroom_bytes=trial.headroom,
-        host_bytes=trial.host,
-        safe_reserved_bytes=found.safe_reserved_bytes,
-        costs=tuple(_costs(question, setting)),
-        command=_command(question, setting),
-        code=code_of(question, setting),
-        note=found.notes.get("fits", ""),
-    )
+        verdict=trial.verdict, settings=setting.named, title=setting.title, peak=found.peak,
+        reserved_bytes=trial.reserved, capacity_bytes=trial.capacity, headroom_bytes=trial.headroom,
+        host_bytes=trial.host, safe_reserved_bytes=found.safe_reserved_bytes,
+        costs=tuple(_costs(question, setting)), command=_command(question, setting),
+        code=code_of(question, setting), note=found.notes.get("fits", ""),
+    )  # fmt: skip
 
 
 def _costs(question: Question, setting: Setting) -> list[str]:
