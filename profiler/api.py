@@ -6,12 +6,11 @@
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from profiler.comparison.case import Comparison, compare_all
-from profiler.comparison.runs import RunDifference, difference
 from profiler.data.asked import gathered
 from profiler.data.records import Estimate, Record
 from profiler.data.stack import DeviceName, Stack
@@ -27,6 +26,8 @@ from profiler.models.find import find_model
 if TYPE_CHECKING:
     import pandas as pd
 
+    from profiler.comparison.case import Comparison
+    from profiler.comparison.runs import RunDifference
     from profiler.diagnosis.hotspots import Hotspots
     from profiler.diagnosis.profile import Profile
     from profiler.estimation.recorded import Recorded
@@ -40,16 +41,12 @@ def estimate(
     model: str,
     stage: StageName = "decode",
     *,
-    gpu: str | Path | None = None,
-    torch: str | None = None,
-    cudnn: int | None = None,
-    alloc_conf: str | None = None,
-    vram: str | None = None,
-    reserve: str | None = None,
+    gpu: str | Path | None = None, torch: str | None = None, cudnn: int | None = None, alloc_conf: str | None = None,
+    vram: str | None = None, reserve: str | None = None,
     stack: Stack | None = None,
     cache: bool = True,
     **workload: Any,
-) -> Estimate:
+) -> Estimate:  # fmt: skip
     """What `stage` of `model` needs on a card, without a GPU.
 
     `model` is a catalog id, a YAML path, a diffusers folder or a hub id. `workload` takes `frames`, `height`, `width`
@@ -105,13 +102,11 @@ def measure(
     stage: StageName = "decode",
     *,
     device: Literal["auto"] | DeviceName = "auto",
-    warm_calls: int = 3,
-    timeout: float = 600.0,
+    warm_calls: int = 3, timeout: float = 600.0,
     tell: "Callable[[str], None]" = lambda _: None,
-    allow_pickle: bool = False,
-    alloc_conf: str | None = None,
+    allow_pickle: bool = False, alloc_conf: str | None = None,
     **workload: Any,
-) -> Record:
+) -> Record:  # fmt: skip
     """Run `stage` of `model` with real tensors in a process of its own; the record's `status` says how that ended.
 
     Arguments as for `estimate`; `timeout` in seconds; `tell` gets the key of what begins; `allow_pickle` reads a folder's
@@ -123,7 +118,7 @@ def measure(
     from profiler.measurement.process import measure_in_process
     from profiler.models.weights import weights_format
 
-    spec = find_model(model).model_copy(update={"allow_pickle": allow_pickle})
+    spec = replace(find_model(model), allow_pickle=allow_pickle)
     asked = with_environment(spec.workload(stage, **workload), spec)
     weights_format(spec, stage)  # refused here, before a process is made
     tell(asked.key)
@@ -213,13 +208,17 @@ def hotspots(
     return summarize_with_remedies(profile, spec, ran.module if remedies else None, context), profile
 
 
-def compare(before: str | Path | Iterable[Record], after: str | Path | Iterable[Record]) -> RunDifference:
+def compare(before: str | Path | Iterable[Record], after: str | Path | Iterable[Record]) -> "RunDifference":
     """Two runs side by side, by folder or by records: what rose, what fell, what is new or missing. See its `to_frame`."""
+    from profiler.comparison.runs import difference
+
     return difference(_records(before), _records(after))
 
 
-def comparisons(source: str | Path | Iterable[Record], tolerance: float | None = None) -> list[Comparison]:
+def comparisons(source: str | Path | Iterable[Record], tolerance: float | None = None) -> "list[Comparison]":
     """Estimate against measurement for every record of a run's folder, or of `source` itself. See `to_frame`."""
+    from profiler.comparison.case import compare_all
+
     return compare_all(_records(source), tolerance)
 
 

@@ -1,6 +1,7 @@
 """Small pipelines of real classes, with weights on `meta`, and how each is called. A scheduler has its numbers."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -172,8 +173,8 @@ def small_sd15(parameters: int | None, more: dict[str, Any] | None = None) -> Pi
     for name, config in (small | (more or {})).items():
         part = spec.part(name)
         assert isinstance(part, Part)
-        parts[name] = part.model_copy(update={"config": part.config | config, "parameters": parameters})
-    return spec.model_copy(update={"components": parts})
+        parts[name] = replace(part, config=part.config | config, parameters=parameters)
+    return replace(spec, components=parts)
 
 
 def note_traces(monkeypatch: "pytest.MonkeyPatch") -> list[str]:

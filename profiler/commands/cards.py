@@ -29,7 +29,9 @@ def cards(as_json: bool) -> None:
     for card in gpus().values():
         found = next(siblings(card.capability, card.multiprocessors, card.properties or {}), None)
         rows.append((card, "own" if card.id in shipped else found.id if found else "near"))
-    plain = [card.model_dump(exclude={"properties", "reserve_bytes"}) | {"plans": plans} for card, plans in rows]
+    plain = [vars(card) | {"plans": plans} for card, plans in rows]
+    for one in plain:
+        del one["properties"], one["reserve_bytes"]
     emit({"cards": plain}, as_json, lambda _: show_cards(rows))
 
 

@@ -1,7 +1,7 @@
 """`latentmeter models`: the catalog, or one model's file."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,16 +17,17 @@ if TYPE_CHECKING:
 @json_option
 def models(model: str | None, as_json: bool) -> None:
     """List the catalog, or show MODEL with the source of each value."""
+    from profiler.files.load import to_dict
     from profiler.models.catalog import catalog
     from profiler.models.find import find_model
 
     if model is None:
         specs = catalog()
-        data = {name: spec.model_dump(by_alias=True) for name, spec in specs.items()}
+        data = {name: to_dict(spec) for name, spec in specs.items()}
         emit(data, as_json, lambda _: show_models(specs))
     else:
         spec = find_model(model)
-        emit(spec.model_dump(by_alias=True), as_json, lambda _: show_model(spec))
+        emit(to_dict(spec), as_json, lambda _: show_model(to_dict(spec, exclude_none=True)))
 
 
 def show_models(catalog: "Mapping[str, ModelSpec]") -> None:
@@ -46,11 +47,10 @@ def show_models(catalog: "Mapping[str, ModelSpec]") -> None:
     console().print("`latentmeter models ID` shows one with its sources; `latentmeter estimate ID` estimates it.")
 
 
-def show_model(spec: "ModelSpec") -> None:
+def show_model(data: dict[str, Any]) -> None:
     """A model's file as YAML, sources included."""
     import yaml
 
-    data = spec.model_dump(by_alias=True, mode="json", exclude_none=True)
     console().print(yaml.safe_dump(data, sort_keys=False, width=PLAIN_WIDTH).rstrip())
 
 

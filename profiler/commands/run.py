@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING
@@ -50,7 +51,7 @@ def run(
 
     sweep = find_sweep(config)
     if events is not None:
-        sweep = sweep.model_copy(update={"events": events})
+        sweep = replace(sweep, events=events)
     directory = out or Path("results") / sweep.name
     options = RunOptions(
         force=force, repair=repair, retry=retry, budget_minutes=budget_minutes, command=("latentmeter", *sys.argv[1:])

@@ -2,8 +2,9 @@
 
 import re
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, Literal, get_args
 
+from profiler.data.section import Section
 from profiler.data.units import MOST, MOST_PIXELS, by, check_number, check_size, is_size
 from profiler.errors import UserError, check_kind, check_text
 
@@ -33,14 +34,8 @@ CAST = "with stream diffusers brings weights as they were before"  # why a gener
 VAE_STAGES: tuple[StageName, ...] = ("encode", "decode", "roundtrip")
 
 
-class _Strict:
-    """A part of a workload that a file may hold: pydantic refuses a misspelt option."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
-
-
 @dataclass(frozen=True, kw_only=True)
-class MemoryOptions(_Strict):
+class MemoryOptions(Section):
     """Options that trade memory for time, all off by default, as diffusers leaves them.
 
     `tile` is the pixel (height, width) of a tile, `tile_stride` how far the next one is, `tile_frames` its pixel frames;
@@ -101,7 +96,7 @@ class MemoryOptions(_Strict):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Placement(_Strict):
+class Placement(Section):
     """Which component stands where and when. The default is all on the card, from the load on.
 
     `offload` is diffusers' `enable_model_cpu_offload`, `enable_sequential_cpu_offload` or `enable_group_offload`; the others
@@ -132,7 +127,7 @@ class Placement(_Strict):
 
 
 @dataclass(frozen=True, kw_only=True)
-class GenerationOptions(_Strict):
+class GenerationOptions(Section):
     """What a whole generation is asked beside a size: where its components stand, and arguments of the pipeline's call.
 
     None is what the pipeline publishes. `steps` that are given are all measured; an estimate traces as many as stand for
@@ -168,7 +163,7 @@ class GenerationOptions(_Strict):
 
 
 @dataclass(frozen=True, kw_only=True)
-class History(_Strict):
+class History(Section):
     """What the process did before the call: reserved memory depends on it. The default is a fresh process.
 
     `sizes` are (frames, height, width) that the same stage ran at before; `empty_cache` calls `torch.cuda.empty_cache()`

@@ -1,20 +1,21 @@
 """Figures that others published for stages that this project also runs: `results/reference/published.yaml`."""
 
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from pydantic import PositiveInt
-
+from profiler.data.section import PositiveInt, Section
 from profiler.data.stack import Stack
 from profiler.data.workload import DtypeName, StageName, Workload
 from profiler.files.load import read_as
 from profiler.machine.cards import assumed_stack, find_gpu
-from profiler.models.spec import Size, Strict
+from profiler.models.spec import Size
 
 PublishedQuantity = Literal["allocated", "reserved", "reserved_growth"]
 
 
-class Published(Strict):
+@dataclass(frozen=True, kw_only=True)
+class Published(Section):
     """One figure. `half_digit` is half its last printed digit in bytes; `assumed` what its source does not state."""
 
     id: str
@@ -29,14 +30,14 @@ class Published(Strict):
     printed: str
     bytes: PositiveInt
     half_digit: PositiveInt
-    assumed: dict[str, str] = {}
+    assumed: dict[str, str] = field(default_factory=dict)
     source: str
     notes: str | None = None
 
     @property
     def workload(self) -> Workload:
         """What was run."""
-        return Workload(model=self.model, stage=self.stage, dtype=self.dtype, **self.size.model_dump())
+        return Workload(model=self.model, stage=self.stage, dtype=self.dtype, **vars(self.size))
 
     @property
     def stack(self) -> Stack:
@@ -44,7 +45,8 @@ class Published(Strict):
         return assumed_stack(find_gpu(self.gpu), self.torch, self.cudnn)
 
 
-class Figures(Strict):
+@dataclass(frozen=True, kw_only=True)
+class Figures(Section):
     """The file."""
 
     figures: list[Published]

@@ -2,17 +2,17 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt
-
+from profiler.data.section import Limit, PositiveInt, Section
 from profiler.data.stack import RESERVE, Stack
 from profiler.data.text import did_you_mean
 from profiler.data.units import GIB, MIB, format_bytes
 from profiler.errors import UserError, check_kind
-from profiler.files.load import read_as
+from profiler.files.load import read_as, read_own
 from profiler.files.paths import CONFIGS, installed
 from profiler.machine.versions import check_cudnn, check_torch, with_torch
 
@@ -25,15 +25,14 @@ PREFIXES = r"^(nvidia |geforce |tesla |quadro )+"
 _given: dict[str, "Gpu"] = {}  # cards read from files that a user named, by the name that torch prints
 
 
-class Gpu(BaseModel):
+@dataclass(frozen=True, kw_only=True)
+class Gpu(Section):
     """One card. `total_bytes` as CUDA reports it; `box_gib` as it is sold; `context_bytes` is None until measured.
 
     `properties` is the device property record by which cuDNN plans for this card without one: all of its 23 keys, in
     cuDNN's own names and units. None: no record is known, nothing can be run dry on the card, and only plans of a sibling
     serve. `reserve_bytes` are kept free for others.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     id: str
     name: str
@@ -42,7 +41,7 @@ class Gpu(BaseModel):
     box_gib: PositiveInt | None = None
     total_bytes: PositiveInt
     context_bytes: PositiveInt | None = None
-    reserve_bytes: NonNegativeInt = 0
+    reserve_bytes: Annotated[int, Limit(ge=0)] = 0
     properties: dict[str, Any] | None = None
     sources: dict[str, str]
 
@@ -54,8 +53,8 @@ def gpu_ids() -> list[str]:
 
 @cache
 def gpu(gpu_id: str) -> Gpu:
-    """One card; reads its file alone. Raises UserError with every error of the file."""
-    return read_as(Gpu, GPUS / f"{gpu_id}.yaml", "a card file")
+    """One card; reads its file alone."""
+    return read_own(Gpu, GPUS / f"{gpu_id}.yaml", "a card file")
 
 
 def gpus() -> dict[str, Gpu]:
@@ -143,7 +142,7 @@ def _with_memory(card: Gpu, vram: int | None, reserve: int) -> Gpu:
         changed = {"id": f"{card.id}-{vram // MIB}mib", "total_bytes": vram - missing, "box_gib": None}
     if reserve:
         changed |= {"id": f"{changed.get('id', card.id)}-less-{reserve // MIB}mib", "reserve_bytes": reserve}
-    return card.model_copy(update=changed) if changed else card
+    return replace(card, **changed) if changed else card
 
 
 def cards_of(vram: int) -> list[Gpu]:

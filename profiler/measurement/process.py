@@ -19,7 +19,7 @@ from typing import IO, Any
 from profiler.data.records import Failure, Measurement, Phase, Reading, Status
 from profiler.data.stack import DeviceName, Stack
 from profiler.data.workload import Workload
-from profiler.files.load import from_dict
+from profiler.files.load import from_dict, to_dict
 from profiler.machine.child import child_command
 from profiler.machine.environment import environment_with
 from profiler.models.pipeline_spec import PipelineSpec
@@ -65,7 +65,7 @@ def measure_in_process(
     """
     asked = {
         "workload": asdict(workload),
-        "spec": spec.model_dump(mode="json", by_alias=True),
+        "spec": to_dict(spec),
         "device": device,
         "warm_calls": warm_calls,
         "events": events and workload.generation is None,

@@ -53,7 +53,7 @@ def main() -> None:
     request = json.load(sys.stdin)
     with os.fdopen(int(sys.argv[1]), "a", encoding="utf-8") as stream:
         workload = from_dict(Workload, request["workload"])
-        spec = (PipelineSpec if workload.generation else ModelSpec).model_validate(request["spec"])
+        spec: Any = from_dict(PipelineSpec if workload.generation else ModelSpec, request["spec"])
         worker = Worker(workload, spec, request["device"], request["warm_calls"], stream, request["events"])
         sys.exit(0 if worker.run() else EXIT_FAILED)
 

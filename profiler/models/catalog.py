@@ -1,10 +1,10 @@
-"""The catalog: `configs/models/*.yaml`, one file a model, named by its id, each checked as it is read."""
+"""The catalog: `configs/models/*.yaml`, one file a model, named by its id."""
 
 from functools import cache
 from pathlib import Path
 
 from profiler.errors import UserError
-from profiler.files.load import read_as
+from profiler.files.load import read_as, read_own
 from profiler.files.paths import CONFIGS
 from profiler.models.spec import ModelSpec
 
@@ -19,7 +19,7 @@ def model_ids() -> list[str]:
 @cache
 def catalog_model(model_id: str) -> ModelSpec:
     """One model of the catalog; reads its file alone."""
-    return read_spec(MODELS / f"{model_id}.yaml")
+    return read_own(ModelSpec, MODELS / f"{model_id}.yaml", "a model file")
 
 
 def catalog() -> dict[str, ModelSpec]:

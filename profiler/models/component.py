@@ -7,6 +7,7 @@ frames, height, width and the length of a text are the config's own, or they are
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from pydantic import ValidationError
 from torch import nn
 
 from profiler.errors import ModelError, UserError
-from profiler.files.load import describe
+from profiler.files.load import describe, from_dict, to_dict
 from profiler.models.build import build, component_class, constructor_defaults
 from profiler.models.catalog import models_with
 from profiler.models.contract import find_contract
@@ -23,6 +24,7 @@ from profiler.models.inputs import class_entry, describe_denoiser, own_patch, pi
 from profiler.models.spec import LatentContract, ModelSpec, Size, Vae
 
 Config = dict[str, Any]
+LENT = ("inputs", "patch_embed", "patch", "window", "frame_rule", "dtype")  # by a model to a denoiser of its class
 OWN_DEFAULTS = "the class's own defaults, which may be those of no published model; for one give its config.json"
 
 
@@ -38,7 +40,7 @@ def read_class(class_name: str) -> ModelSpec:
         known = models_with(_kind(cls), class_name)
         if len(known) == 1:
             found = _describe(cls, getattr(known[0], _kind(cls)).config)
-            found = found.model_copy(update={"default": None})  # that config's `sample_size` is the other's size
+            found = replace(found, default=None)  # that config's `sample_size` is the other's size
             return _say_config(found, f"that of catalog model {known[0].id}: the class's defaults do not build")
         names = f"; catalog models of this class: {', '.join(spec.id for spec in known)}" if known else ""
         raise ModelError(f"{error}; give its config.json{names}") from error
@@ -46,7 +48,7 @@ def read_class(class_name: str) -> ModelSpec:
 
 def _say_config(spec: ModelSpec, source: str) -> ModelSpec:
     """Whose config it is, which an estimate says before its figures: few defaults are those of a published model."""
-    return spec.model_copy(update={"sources": spec.sources | {"config": source}})
+    return replace(spec, sources=spec.sources | {"config": source})
 
 
 def read_component(config: Config, path: Path, class_name: str | None = None) -> ModelSpec:
@@ -64,8 +66,9 @@ def read_component(config: Config, path: Path, class_name: str | None = None) ->
 
 def _describe(cls: Any, config: Config) -> ModelSpec:
     module = build(cls, config, torch.bfloat16).to("meta")
+    found = _autoencoder(module, config) if _kind(cls) == "vae" else _denoiser(module, config)
     try:
-        return _autoencoder(module, config) if _kind(cls) == "vae" else _denoiser(module, config)
+        return from_dict(ModelSpec, to_dict(found))
     except ValidationError as error:
         raise UserError(f"{cls.__name__}: cannot be described\n{describe(error)}") from error
 
@@ -87,9 +90,9 @@ def _autoencoder(module: nn.Module, config: Config) -> ModelSpec:
         if contract is None:
             raise
         source = f"the class, as catalog model {known[0].id} describes it"
-    part = {"class": name, "config": config, "dtype": dtype or "bf16", "subfolder": "", "tiling": tiling or "optional"}
+    vae = Vae(class_name=name, config=config, dtype=dtype or "bf16", subfolder="", tiling=tiling or "optional")
     return ModelSpec(
-        id=name, name=name, latent=contract, default=_picture(contract, config, 1), vae=Vae.model_validate(part),
+        id=name, name=name, contract=contract, default=_picture(contract, config, 1), vae=vae,
         unknown={"denoiser": "a vae alone"}, sources={"latent": source},
     )  # fmt: skip
 
@@ -104,11 +107,12 @@ def _denoiser(module: nn.Module, config: Config) -> ModelSpec:
     known = models_with("denoiser", name)
     defaults = constructor_defaults(type(module))
     near = _nearest(defaults, config, known)
-    lent = _agreed((_lent(spec), spec.latent) for spec in near)
+    # It fits together or not at all.
+    lent = _agreed(([getattr(spec.denoiser, name) for name in LENT], spec.latent) for spec in near)
     if lent is None:
-        part = {"class": name, "config": config, "dtype": "bf16", "subfolder": ""}
+        part = {"class_name": name, "config": config, "dtype": "bf16", "subfolder": ""}
         found = describe_denoiser(module, part)
-        return found.model_copy(update={"default": found.default or _picture(found.latent, config)})
+        return replace(found, default=found.default or _picture(found.latent, config))
     like, assumed = near[0], lent[1]
     assert like.denoiser is not None
     whole = defaults | config
@@ -119,18 +123,12 @@ def _denoiser(module: nn.Module, config: Config) -> ModelSpec:
         "guidance": _agreed(spec.denoiser.guidance for spec in near if spec.denoiser) or "none",
     }  # fmt: skip
     # The text's length, a size, is lent only where no model of the class has another.
-    text = like.text and like.text.model_copy(update={"length": _agreed(s.text.length for s in known if s.text)})
+    text = like.text and replace(like.text, length=_agreed(s.text.length for s in known if s.text))
     return ModelSpec(
-        id=name, name=name, latent=assumed, default=_picture(assumed, config), vae=None, text=text,
-        denoiser=like.denoiser.model_copy(update=update), unknown={"vae": "a denoiser alone"},
+        id=name, name=name, contract=assumed, default=_picture(assumed, config), vae=None, text=text,
+        denoiser=replace(like.denoiser, **update), unknown={"vae": "a denoiser alone"},
         sources={"": f"its config; latents and inputs as catalog model {like.id}, of the same class"},
     )  # fmt: skip
-
-
-def _lent(spec: ModelSpec) -> dict[str, Any]:
-    """What a model may lend a denoiser of its class, as one thing: it fits together or not at all."""
-    assert spec.denoiser is not None
-    return spec.denoiser.model_dump(include={"inputs", "patch_embed", "patch", "window", "frame_rule", "dtype"})
 
 
 def _nearest(defaults: Config, config: Config, known: list[ModelSpec]) -> list[ModelSpec]:

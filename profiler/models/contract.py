@@ -35,15 +35,10 @@ def find_contract(module: nn.Module) -> LatentContract:
         of_rows = "any" if "num_frames" in inspect.signature(decode).parameters else "image"
         temporal, rule, batch = _frames(module, channels, clip) if clip else (1, of_rows, None)
         return LatentContract(
-            layout="BCHW" if len(latent) == 4 else "BCTHW",
-            channels=latent[1],
-            pixel_channels=channels,
-            spatial_compression=SIDE // latent[-1],
-            temporal_compression=temporal,
-            frame_rule=rule,
-            decode_batch=batch,
-            normalization=_normalization(module),
-        )
+            layout="BCHW" if len(latent) == 4 else "BCTHW", channels=latent[1], pixel_channels=channels,
+            spatial_compression=SIDE // latent[-1], temporal_compression=temporal,
+            frame_rule=rule, decode_batch=batch, normalization=_normalization(module),
+        )  # fmt: skip
     raise UserError(
         f"{type(module).__name__}: no image or clip goes through its encode without data, so its latent contract is not "
         "known; describe it in a YAML file (docs/models.md)"
@@ -65,13 +60,10 @@ def _as_declared(module: nn.Module) -> LatentContract:
     if len(ratios) < 2:
         raise UserError(f"{type(module).__name__} has no encode and names no compression; describe it in a YAML file")
     return LatentContract(
-        layout="BCTHW",
-        channels=config.get("latent_channels") or config["in_channels"],
-        spatial_compression=ratios["spatial"],
-        temporal_compression=ratios["temporal"],
-        frame_rule=f"{ratios['temporal']}k+1",
-        normalization=_normalization(module),
-    )
+        layout="BCTHW", channels=config.get("latent_channels") or config["in_channels"],
+        spatial_compression=ratios["spatial"], temporal_compression=ratios["temporal"],
+        frame_rule=f"{ratios['temporal']}k+1", normalization=_normalization(module),
+    )  # fmt: skip
 
 
 def _frames(module: nn.Module, channels: int, latent: Shape) -> tuple[int, str, int | None]:

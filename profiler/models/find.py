@@ -4,6 +4,7 @@
 import logging
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from profiler.data.text import did_you_mean
@@ -41,11 +42,11 @@ def find_model(name: str) -> ModelSpec:
     path = Path(name)
     logger.info("model %s is not in the catalog: a file, a class, a folder or a hub id", name)
     if path.suffix in (".yaml", ".yml"):
-        return read_spec(path).model_copy(update={"reference": name})
+        return replace(read_spec(path), reference=name)
     if path.suffix == ".json":
         from profiler.models.component import read_component  # needs torch, as building a class does
 
-        return read_component(read_json(path), path).model_copy(update={"reference": name})
+        return replace(read_component(read_json(path), path), reference=name)
     if CLASS.fullmatch(name):
         from profiler.models.component import read_class
 
@@ -53,7 +54,7 @@ def find_model(name: str) -> ModelSpec:
     if os.path.isdir(name) or (HUB_ID.fullmatch(name) and not os.path.exists(name)):
         from profiler.models.folder import read_folder
 
-        return read_folder(name).model_copy(update={"reference": name})
+        return replace(read_folder(name), reference=name)
     check_no_single_file(name)
     raise UserError(_what_it_is_not(name, known))
 

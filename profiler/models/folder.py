@@ -4,6 +4,7 @@ A folder says what the components are, not how a pipeline feeds them: each compo
 of one component, which holds a config.json and no model_index.json, is a model too.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ def read_folder(name: str) -> ModelSpec:
     """The model in folder or hub repository `name`. Raises UserError for a missing file or a VAE that none can describe."""
     path = Path(name)
     if not (path / "model_index.json").exists() and (path / "config.json").exists():
-        return read_component(_read(name, "config.json"), path / "config.json").model_copy(update={"origin": name})
+        return replace(read_component(_read(name, "config.json"), path / "config.json"), origin=name)
     index = _read(name, "model_index.json")
     found = _component(name, index, "vae")
     if found is None:
@@ -32,7 +33,7 @@ def read_folder(name: str) -> ModelSpec:
     update: dict[str, Any] = {
         "id": path.resolve().name,
         "name": name,
-        "vae": found.vae.model_copy(update={"subfolder": "vae"}),
+        "vae": replace(found.vae, subfolder="vae"),
         "origin": name,
         "sources": {f"vae: {key}".rstrip(": "): text for key, text in found.sources.items()},
     }
@@ -40,21 +41,21 @@ def read_folder(name: str) -> ModelSpec:
     try:
         other = _component(name, index, folder)
     except UserError as error:
-        return found.model_copy(update=update | {"unknown": {"denoiser": str(error)}})
+        return replace(found, **update, unknown={"denoiser": str(error)})
     if other is None or other.denoiser is None:
-        return found.model_copy(update=update | {"unknown": {"denoiser": "model_index.json names none"}})
+        return replace(found, **update, unknown={"denoiser": "model_index.json names none"})
     multiple = other.denoiser.multiple_of // other.latent.spatial_compression * found.latent.spatial_compression
     # A VAE of single pictures beside a denoiser of clips codes the frames as rows, so any number goes.
     rows = found.latent.frame_rule == "image" and other.latent.frame_rule != "image"
     update |= {
-        "contract": found.latent.model_copy(update={"frame_rule": "any"}) if rows else found.latent,
+        "contract": replace(found.latent, frame_rule="any") if rows else found.latent,
         "default": _default(found, other),
-        "denoiser": other.denoiser.model_copy(update={"subfolder": folder, "multiple_of": multiple}),
+        "denoiser": replace(other.denoiser, subfolder=folder, multiple_of=multiple),
         "text": other.text,
         "unknown": {},
         "sources": update["sources"] | {f"denoiser: {key}".rstrip(": "): text for key, text in other.sources.items()},
     }
-    return found.model_copy(update=update)
+    return replace(found, **update)
 
 
 def _component(name: str, index: dict[str, Any], part: str) -> ModelSpec | None:

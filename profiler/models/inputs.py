@@ -1,18 +1,19 @@
 """A denoiser that no catalog model uses: what its forward wants is found from its signature, its config and its layers."""
 
 import inspect
+from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from functools import cache
 from math import prod
 from typing import Any
 
-from pydantic import Field
 from torch import nn
 
+from profiler.data.section import Section
 from profiler.errors import UserError
-from profiler.files.load import read_yaml
+from profiler.files.load import from_dict, read_yaml
 from profiler.files.paths import CONFIGS
-from profiler.models.spec import Denoiser, LatentContract, ModelSpec, Size, Strict, Text
+from profiler.models.spec import Denoiser, LatentContract, ModelSpec, Size, Text
 
 Config = dict[str, Any]
 Template = dict[str, Any]
@@ -22,19 +23,21 @@ SPATIAL, TEMPORAL = 8, 4
 CHANNEL_KEYS = ("in_channels", "in_visual_dim", "in_dim", "latent_channel")
 
 
-class ClassEntry(Strict):
+@dataclass(frozen=True, kw_only=True)
+class ClassEntry(Section):
     """What is known of one class beyond the rules. `config` is one that builds where the class has no defaults."""
 
-    config: dict[str, Any] = Field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
     grid: list[Any] | None = None
     patch: tuple[int, int, int] | None = None
     default: Size | None = None
     text: Text | None = None
-    inputs: Template = Field(default_factory=dict)
-    leave: list[str] = Field(default_factory=list)
+    inputs: Template = field(default_factory=dict)
+    leave: list[str] = field(default_factory=list)
 
 
-class Knowledge(Strict):
+@dataclass(frozen=True, kw_only=True)
+class Knowledge(Section):
     """configs/inputs.yaml."""
 
     widths: dict[str, list[str]]
@@ -47,7 +50,7 @@ class Knowledge(Strict):
 @cache
 def knowledge() -> Knowledge:
     """The file, checked."""
-    return Knowledge.model_validate(read_yaml(CONFIGS / "inputs.yaml"))
+    return from_dict(Knowledge, read_yaml(CONFIGS / "inputs.yaml"))
 
 
 def class_entry(class_name: str) -> ClassEntry:
@@ -56,7 +59,7 @@ def class_entry(class_name: str) -> ClassEntry:
 
 
 def describe_denoiser(module: nn.Module, part: dict[str, Any]) -> ModelSpec:
-    """A model of `module` alone, built on `meta`; `part` is it as a component of a model's file.
+    """A model of `module` alone, built on `meta`; `part` are its fields as a component.
 
     What its config cannot say is assumed: the compression of the latents. How long the text is will be asked for. Raises
     UserError where its latents' shape, or a parameter of its forward, cannot be found.
@@ -69,32 +72,24 @@ def describe_denoiser(module: nn.Module, part: dict[str, Any]) -> ModelSpec:
     text_key = _width("text", config)
     text = Text(encoder="unknown", length=None, dim=config[text_key]) if text_key else None
     channels = config.get(grid[-1] if len(grid) == 3 else grid[1], 1)
-    further = {
-        "patch": patch,
-        "multiple_of": pixel_multiple(name, config, SPATIAL, patch),
-        "inputs": _inputs(module, grid, config),
-        "patch_embed": "a denoiser alone",
+    contract = LatentContract(
+        layout="BCTHW" if is_video else "BCHW",
+        channels=channels // (patch[1] * patch[2]) if "N" in grid else channels,
+        spatial_compression=SPATIAL, temporal_compression=TEMPORAL if is_video else 1,
+        frame_rule=f"{TEMPORAL}k+1" if is_video else "image",
+    )  # fmt: skip
+    denoiser = Denoiser(
+        **part, patch=patch, multiple_of=pixel_multiple(name, config, SPATIAL, patch),
+        inputs=_inputs(module, grid, config), patch_embed="a denoiser alone",
+    )  # fmt: skip
+    sources = {
+        "latent": f"assumed: {SPATIAL}x in space" + (f", {TEMPORAL}x in time" if is_video else ""),
+        "denoiser.inputs": "names and defaults of the forward, widths of the config (configs/inputs.yaml)",
     }
     return ModelSpec(
-        id=name,
-        name=name,
-        default=entry.default,
-        latent=LatentContract(
-            layout="BCTHW" if is_video else "BCHW",
-            channels=channels // (patch[1] * patch[2]) if "N" in grid else channels,
-            spatial_compression=SPATIAL,
-            temporal_compression=TEMPORAL if is_video else 1,
-            frame_rule=f"{TEMPORAL}k+1" if is_video else "image",
-        ),
-        vae=None,
-        denoiser=Denoiser.model_validate(part | further),
-        text=entry.text or text,
-        unknown={"vae": "a denoiser alone"},
-        sources={
-            "latent": f"assumed: {SPATIAL}x in space" + (f", {TEMPORAL}x in time" if is_video else ""),
-            "denoiser.inputs": "names and defaults of the forward, widths of the config (configs/inputs.yaml)",
-        },
-    )
+        id=name, name=name, default=entry.default, contract=contract, vae=None, denoiser=denoiser,
+        text=entry.text or text, unknown={"vae": "a denoiser alone"}, sources=sources,
+    )  # fmt: skip
 
 
 def _grid(module: nn.Module, config: Config) -> list[Any]:

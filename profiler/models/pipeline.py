@@ -5,6 +5,7 @@ The catalog's pipelines and any folder with a model_index.json are made the same
 
 import importlib
 import inspect
+from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any
 
@@ -41,7 +42,7 @@ def build_pipeline(spec: PipelineSpec, dtype: DtypeName | None = None) -> Any:
     UserError for a class that is not installed, ModelError for one that rejects its config.
     """
     cls = pipeline_class(spec.class_name)
-    loaded_in = spec if dtype is None else spec.model_copy(update={"dtype": dtype})
+    loaded_in = spec if dtype is None else replace(spec, dtype=dtype)
     components = {name: _build(name, loaded_in) for name in spec.components}
     try:
         return cls(**components, **spec.settings)

@@ -5,11 +5,12 @@ import inspect
 import os
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from profiler.errors import LatentmeterError, UserError
-from profiler.files.load import read_json
+from profiler.files.load import from_dict, read_json
 from profiler.models.catalog import models_with
 from profiler.models.find import HUB_ID, name_of
 from profiler.models.not_here import check_no_single_file, fetched
@@ -26,7 +27,7 @@ from profiler.models.spec import Size
 from profiler.models.tokenizer import Tokenizer
 
 SETTINGS = ("Tokenizer", "Processor", "Extractor")  # classes that read their folder, not a config
-ALIKE = {"dtype", "dtypes", "call", "pictures", "masks", "guidance"}
+ALIKE = ("dtype", "dtypes", "call", "pictures", "masks", "guidance")
 CONFIGS = ("config.json", "scheduler_config.json", "guider_config.json")
 VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt", "*.model")
 NOT_WEIGHTS = ("*.json", "*.txt", "*.model", "*.jinja")
@@ -67,12 +68,13 @@ def _read(name: str, folder: Path) -> PipelineSpec:
             settings[key] = value
     known = next((spec for spec in map(catalog_pipeline, pipeline_ids()) if spec.class_name == class_name), None)
     taken = inspect.signature(pipeline_class(class_name).__call__).parameters
-    like = known.model_dump(include=ALIKE) if known else _call(class_name, taken)
-    return PipelineSpec.model_validate(
-        {"id": folder.resolve().name if folder == Path(name) else name, "class": class_name, "origin": name,
-         "components": components, "settings": settings,
-         "size": _size(folder, taken, known.default if known else _of_their_models(components))} | like
-    )  # fmt: skip
+    like = {name: getattr(known, name) for name in ALIKE} if known else _call(class_name, taken)
+    own = {
+        "id": folder.resolve().name if folder == Path(name) else name, "class": class_name, "origin": name,
+        "components": components, "settings": settings,
+        "size": _size(folder, taken, known.default if known else _of_their_models(components)),
+    }  # fmt: skip
+    return from_dict(PipelineSpec, own | like)
 
 
 def _of_their_models(components: Mapping[str, Part | Tokenizer | None]) -> Size | None:
@@ -94,14 +96,14 @@ def _size(folder: Path, taken: Parameters, published: Size | None) -> Size:
         size = read_folder(str(folder)).default or size
     sides = (("frames", "num_frames"), ("height", "height"), ("width", "width"))
     says = {side: taken[name].default for side, name in sides if name in taken}
-    return size.model_copy(update={side: value for side, value in says.items() if isinstance(value, int)})
+    return replace(size, **{side: value for side, value in says.items() if isinstance(value, int)})
 
 
 def _component(name: str, folder: Path, library: str, class_name: str) -> Part | Tokenizer:
     if any(word in class_name for word in SETTINGS):
         if "Tokenizer" in class_name and not any(next(folder.glob(file), None) for file in VOCABULARIES):
             return _stand_in(name, class_name)
-        return Part.model_validate({"class": class_name, "library": library, "folder": str(folder)})
+        return Part(class_name=class_name, library=library, folder=str(folder))
     file = next((folder / file for file in CONFIGS if (folder / file).exists()), None)
     if file is None:
         raise UserError(f"{name}: no {folder.name}/config.json, which model_index.json names {class_name}")
@@ -110,7 +112,7 @@ def _component(name: str, folder: Path, library: str, class_name: str) -> Part |
     weights = folder / "model.safetensors.index.json"
     if weights.exists() and "lm_head.weight" in read_json(weights).get("weight_map", ()):
         config["tie_word_embeddings"] = False
-    return Part.model_validate({"class": class_name, "library": library, "config": config})
+    return Part(class_name=class_name, library=library, config=config)
 
 
 def _stand_in(name: str, class_name: str) -> Tokenizer:

@@ -3,20 +3,20 @@
 `configs/pipelines/ID.yaml` names the denoiser and the VAE of a model of the catalog, and parts of `configs/parts.yaml`.
 """
 
-import hashlib
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, PositiveInt, TypeAdapter
-
+from profiler.data.section import PositiveInt, Section
 from profiler.data.text import did_you_mean
 from profiler.data.workload import DtypeName, GenerationOptions, StageName, Workload
 from profiler.errors import UserError
-from profiler.files.load import damage_told, read_yaml
+from profiler.files.cache import digest
+from profiler.files.load import damage_told, from_dict, read_yaml
 from profiler.files.paths import CONFIGS
 from profiler.models.catalog import catalog_model, model_ids, titles
-from profiler.models.spec import Size, Strict
+from profiler.models.spec import Size
 from profiler.models.tokenizer import Tokenizer
 
 PIPELINES = CONFIGS / "pipelines"
@@ -24,28 +24,31 @@ DENOISER, VAE = "denoiser", "vae"
 UNPUBLISHED = Size(height=512, width=512)  # what is run of a pipeline whose size nobody publishes
 
 
-class Part(Strict):
+@dataclass(frozen=True, kw_only=True)
+class Part(Section):
     """One component: a class, the library that has it as model_index.json names it, and its config.
 
     `folder` is where files lie that are more than a config: a tokenizer's vocabulary, an image processor's settings.
     """
 
-    class_name: str = Field(alias="class")
+    class_name: str
     library: str | None = None
-    config: dict[str, Any] = Field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
     parameters: PositiveInt | None = None
     source: str = ""
     folder: str | None = None
 
 
-class Reference(Strict):
+@dataclass(frozen=True, kw_only=True)
+class Reference(Section):
     """A part of `configs/parts.yaml` in another class, as CLIP with its projection. Counted anew: no parameters."""
 
     part: str
-    class_name: str = Field(alias="class")
+    class_name: str
 
 
-class PipelineSpec(Strict):
+@dataclass(frozen=True, kw_only=True)
+class PipelineSpec(Section):
     """One pipeline. `dtype` is what `from_pretrained` is asked for, `dtypes` the components that are loaded in another.
 
     `settings` are the pipeline's own, as Wan's `boundary_ratio`. `call` holds arguments of a call, `pictures` and `masks`
@@ -54,19 +57,19 @@ class PipelineSpec(Strict):
     """
 
     id: str
-    class_name: str = Field(alias="class")
+    class_name: str
     model: str | None = None
     dtype: DtypeName = "bf16"
-    dtypes: dict[str, DtypeName] = Field(default_factory=dict)
+    dtypes: dict[str, DtypeName] = field(default_factory=dict)
     components: dict[str, str | Part | Tokenizer | Reference | None]
-    settings: dict[str, Any] = Field(default_factory=dict)
-    call: dict[str, Any] = Field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+    call: dict[str, Any] = field(default_factory=dict)
     pictures: tuple[str, ...] = ()
     masks: tuple[str, ...] = ()
     guidance: str = "guidance_scale"
-    sources: dict[str, str] = Field(default_factory=dict)
+    sources: dict[str, str] = field(default_factory=dict)
     origin: str | None = None
-    size: Size | None = Field(default=None, exclude=True)
+    size: Size | None = None
 
     @property
     def digest(self) -> str:
@@ -75,8 +78,7 @@ class PipelineSpec(Strict):
         folders = [Path(part.folder) for part in found.values() if isinstance(part, Part) and part.folder]
         files = sorted(str((path, path.stat().st_mtime_ns)) for folder in folders for path in folder.glob("*"))
         models = [catalog_model(self.model).digest] if self.model else []
-        told = [self.model_dump_json(), *(part.model_dump_json() for part in found.values() if part), *models, *files]
-        return hashlib.sha256("\n".join(told).encode()).hexdigest()[:12]
+        return digest([asdict(self), [asdict(part) for part in found.values() if part], models, files])
 
     @property
     def default(self) -> Size | None:
@@ -90,7 +92,7 @@ class PipelineSpec(Strict):
 
     def draft(self, stage: StageName, **given: Any) -> Workload:
         """A whole generation, with the published size and dtype where None is given. Raises UserError for another stage."""
-        usual = dict(self.default or UNPUBLISHED) | {"dtype": self.dtype, "generation": GenerationOptions()}
+        usual = vars(self.default or UNPUBLISHED) | {"dtype": self.dtype, "generation": GenerationOptions()}
         given = usual | {name: value for name, value in given.items() if value is not None}
         return Workload(model=self.origin or self.id, stage=stage, **given)
 
@@ -104,14 +106,14 @@ class PipelineSpec(Strict):
         if isinstance(named, Reference):
             found = _part(named.part)
             assert isinstance(found, Part)
-            return found.model_copy(update={"class_name": named.class_name, "parameters": None})
+            return replace(found, class_name=named.class_name, parameters=None)
         if not isinstance(named, str):
             return named
         if named not in (DENOISER, VAE):
             return _part(named)
         assert self.model is not None
         own = getattr(catalog_model(self.model), named)
-        return Part.model_validate({"class": own.class_name, "config": own.config, "parameters": own.parameters})
+        return Part(class_name=own.class_name, config=own.config, parameters=own.parameters)
 
 
 def pipeline_ids() -> list[str]:
@@ -124,7 +126,7 @@ def catalog_pipeline(pipeline_id: str) -> PipelineSpec:
     """One pipeline of the catalog. Raises UserError, with its errors and their places, for a file that is none."""
     path = PIPELINES / f"{pipeline_id}.yaml"
     with damage_told(path, "a pipeline file"):
-        return PipelineSpec.model_validate(_merged(path) | {"id": pipeline_id})
+        return from_dict(PipelineSpec, _merged(path) | {"id": pipeline_id})
 
 
 def not_described(name: str) -> UserError:
@@ -153,7 +155,7 @@ def parts() -> dict[str, Part | Tokenizer]:
     path = CONFIGS / "parts.yaml"
     data = read_yaml(path)
     with damage_told(path, "a file of parts"):
-        return TypeAdapter(dict[str, Part | Tokenizer]).validate_python(data)
+        return from_dict(dict[str, Part | Tokenizer], data)
 
 
 def _part(name: str) -> Part | Tokenizer:

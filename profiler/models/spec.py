@@ -1,38 +1,34 @@
-"""What is known of one model: its components, its latent contract, its published size. Read from YAML, checked here.
+"""What is known of one model: its components, its latent contract, its published size. Read from YAML.
 
-A file that does not fit is refused with all its errors at once, each with its place. `extra="forbid"` turns a misspelt
-key into an error instead of a silent default.
+A file of a user's that does not fit is refused with all its errors at once, each with its place: the types say what fits,
+and `Section` turns a misspelt key into an error instead of a silent default.
 """
 
 import hashlib
+import json
 import re
-from dataclasses import replace
+from dataclasses import asdict, dataclass, field, replace
 from math import prod
-from typing import Any, Literal
-
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from typing import Annotated, Any, Literal
 
 from profiler.data.asked import fields_of
 from profiler.data.latent import Layout, to_layout
+from profiler.data.section import Limit, PositiveInt, Section
 from profiler.data.units import ceil_div, format_bytes, round_up
 from profiler.data.workload import VAE_STAGES, DtypeName, MemoryOptions, StageName, Workload
 from profiler.errors import UserError
+from profiler.files.load import from_dict
 from profiler.models.size_rules import FRAME_RULE, SIZE_RULE, check_size
 
 # `scale`: (z - shift) * scale by the VAE config's factors. `mean-std`: (z - mean) / std per channel, by `latents_mean` and
 # `latents_std` of the config or of buffers. `batch-norm`: by the running statistics of a BatchNorm over 2x2 patches.
 Normalization = Literal["scale", "mean-std", "batch-norm", "none"]
+FrameRule = Annotated[str, Limit(pattern=FRAME_RULE)]
+SizeRule = Annotated[str, Limit(pattern=SIZE_RULE)]
 
 
-class Strict(BaseModel):
-    """A frozen section of a file that knows all its keys."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", protected_namespaces=(), defer_build=True, allow_inf_nan=False
-    )
-
-
-class Size(Strict):
+@dataclass(frozen=True, kw_only=True)
+class Size(Section):
     """A clip or image in pixels."""
 
     frames: PositiveInt = 1
@@ -40,7 +36,8 @@ class Size(Strict):
     width: PositiveInt
 
 
-class LatentContract(Strict):
+@dataclass(frozen=True, kw_only=True)
+class LatentContract(Section):
     """How pixels become latents, as the VAE itself does it. Sizes are pixels.
 
     `frame_rule`: `image` (one frame), `any`, or `<step>k` and `<step>k+<first>` for k = 0, 1, ...; `height_rule` and
@@ -55,9 +52,9 @@ class LatentContract(Strict):
     pixel_channels: PositiveInt = 3
     spatial_compression: PositiveInt
     temporal_compression: PositiveInt = 1
-    frame_rule: str = Field("image", pattern=FRAME_RULE)
-    height_rule: str | None = Field(default=None, pattern=SIZE_RULE)
-    width_rule: str | None = Field(default=None, pattern=SIZE_RULE)
+    frame_rule: FrameRule = "image"
+    height_rule: SizeRule | None = None
+    width_rule: SizeRule | None = None
     window: PositiveInt | None = None
     decode_batch: PositiveInt | None = None
     decode_layout: Layout | None = None
@@ -91,29 +88,33 @@ class LatentContract(Strict):
         return to_layout(shape, self.layout, self.decode_layout or self.layout)
 
 
-class Component(Strict):
+@dataclass(frozen=True, kw_only=True)
+class Component(Section):
     """One diffusers class with its config. `parameters` is the published element count, where one is."""
 
-    class_name: str = Field(alias="class")
+    class_name: str
     config: dict[str, Any]
     dtype: DtypeName
     subfolder: str
     parameters: PositiveInt | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
 class Vae(Component):
     """An autoencoder, or a decoder alone. `tiling: always` where the class runs with tiles only, or unless told not to."""
 
     tiling: Literal["optional", "always"] = "optional"
 
 
-class PatchEmbed(Strict):
+@dataclass(frozen=True, kw_only=True)
+class PatchEmbed(Section):
     """The denoiser's patch embedding: a submodule's dotted path and its positional inputs."""
 
     module: str
     inputs: list[Any]
 
 
+@dataclass(frozen=True, kw_only=True)
 class Denoiser(Component):
     """A transformer or U-Net and what one forward wants. `inputs` is a template; see `template.py` for its symbols.
 
@@ -123,7 +124,7 @@ class Denoiser(Component):
     """
 
     window: PositiveInt | None = None
-    frame_rule: str | None = Field(default=None, pattern=FRAME_RULE)
+    frame_rule: FrameRule | None = None
     fixed: tuple[Literal["frames", "height", "width"], ...] = ()
     patch: tuple[PositiveInt, PositiveInt, PositiveInt] = (1, 1, 1)
     multiple_of: PositiveInt
@@ -132,7 +133,8 @@ class Denoiser(Component):
     patch_embed: PatchEmbed | str
 
 
-class Text(Strict):
+@dataclass(frozen=True, kw_only=True)
+class Text(Section):
     """Text conditioning: token count, None where it has to be asked for, and width."""
 
     encoder: str
@@ -140,7 +142,8 @@ class Text(Strict):
     dim: PositiveInt
 
 
-class ModelSpec(Strict):
+@dataclass(frozen=True, kw_only=True)
+class ModelSpec(Section):
     """One model. `origin` is set where weights can be loaded from: a folder or a hub id; by pickle only if the user says so.
 
     `reference` is the text by which the model is found again, where that is not its id: a path or a hub id. `unknown`
@@ -152,12 +155,12 @@ class ModelSpec(Strict):
     family: str | None = None
     hub: str | None = None
     default: Size | None = None
-    contract: LatentContract | None = Field(alias="latent")
+    contract: LatentContract | None
     vae: Vae | None
     denoiser: Denoiser | None = None
     text: Text | None = None
-    unknown: dict[str, str] = Field(default_factory=dict)
-    sources: dict[str, str] = Field(default_factory=dict)
+    unknown: dict[str, str] = field(default_factory=dict)
+    sources: dict[str, str] = field(default_factory=dict)
     origin: str | None = None
     allow_pickle: bool = False
     reference: str | None = None
@@ -165,7 +168,7 @@ class ModelSpec(Strict):
     @property
     def digest(self) -> str:
         """Twelve hex digits over the whole description."""
-        return hashlib.sha256(self.model_dump_json(exclude={"allow_pickle"}).encode()).hexdigest()[:12]
+        return hashlib.sha256(json.dumps(asdict(replace(self, allow_pickle=False))).encode()).hexdigest()[:12]
 
     @property
     def kind(self) -> Literal["image", "video"]:
@@ -232,17 +235,17 @@ class ModelSpec(Strict):
 
     def draft(self, stage: StageName, **given: Any) -> Workload:
         """`workload` before its sizes are checked against the contract. None stands for what is not given."""
-        given = dict(self.default or ()) | {
+        given = (vars(self.default) if self.default else {}) | {
             name: value for name, value in fields_of(given).items() if value is not None
         }
         if self.contract is not None and self.frame_rule(stage) == "image":
             given.setdefault("frames", 1)
-        size = {name: given.get(name) for name in Size.model_fields}
+        size = {name: given.get(name) for name in ("frames", "height", "width")}
         missing = [name for name, value in size.items() if value is None]
         if self.text is not None and self.text.length is None and self.reads(stage, "L") and "text_length" not in given:
             missing.append("text_length")
         if self.vae is None and self.denoiser is None:
-            raise UserError(self._closed(None if None in size.values() else Size.model_validate(size)))
+            raise UserError(self._closed(None if None in size.values() else from_dict(Size, size)))
         if missing:
             names = ", ".join(f"--{name.replace('_', '-')}" for name in missing)
             raise UserError(f"model '{self.id}' has no published size for stage {stage}: give {names}")

@@ -5,11 +5,10 @@ a line break are one token each, as those of common English are in the published
 the 34 tokens that its pipeline counts on. Special tokens have their own ids, as encoders look for the end of a text.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
-from pydantic import PositiveInt
-
-from profiler.models.spec import Strict
+from profiler.data.section import PositiveInt, Section
 
 PIECES = r"\n+| ?[^\s\w]+| ?\w+|\s+"
 # What a pipeline's own code does with a chat: the text of a message is its content, or the pieces of it that are text.
@@ -21,7 +20,8 @@ CHAT = (
 )
 
 
-class Tokenizer(Strict):
+@dataclass(frozen=True, kw_only=True)
+class Tokenizer(Section):
     """A tokenizer as the catalog describes it: `tokenizer` is the published class, `length` its `model_max_length`.
 
     `before` and `after` are put around each text; `word` is the id of whatever is no special token.

@@ -2,7 +2,7 @@
 
 import inspect
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from profiler.data.records import AppliedOption
@@ -62,7 +62,7 @@ def made_ready(
     lora, notes = call.pop("lora", None), dict[str, str]()
     size = spec.default or UNPUBLISHED
     given = {name: value for name, value in sides.items() if value is not None}
-    size = size.model_copy(update=given)
+    size = replace(size, **given)
     notes["pixels"] = f"{size.frames}x{size.height}x{size.width} (frames, height, width)"
     if given:
         check_sizes(spec, size)

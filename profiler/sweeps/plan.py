@@ -1,30 +1,30 @@
 """The cases of a sweep file, in order: what to measure, and what only to estimate for a card that is elsewhere."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import product
 from math import prod
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveInt
-
+from profiler.data.section import Limit, PositiveInt, Section
 from profiler.data.units import MOST, MOST_CALLS, parse_bytes
 from profiler.data.workload import GENERATE, DtypeName, GenerationOptions, History, MemoryOptions, StageName, Workload
 from profiler.errors import UserError
-from profiler.files.load import read_as
+from profiler.files.load import read_as, to_dict
 from profiler.files.paths import CONFIGS
 from profiler.machine.cards import Gpu, find_gpu
 from profiler.models.attention import VARIABLE, environment_backend, with_environment
 from profiler.models.find import find_model
 from profiler.models.pipeline_folder import find_pipeline
 from profiler.models.pipeline_spec import PipelineSpec
-from profiler.models.spec import ModelSpec, Strict
+from profiler.models.spec import ModelSpec
 
 MOST_CASES = 10_000  # of one entry, which a few short lists can exceed by any factor
 
 
-class Entry(Strict):
+@dataclass(frozen=True, kw_only=True)
+class Entry(Section):
     """One line of a sweep: every field that may be a list is an axis, and the entry stands for their product.
 
     `gpu` makes it estimate-only, for that card, with `vram` on its box and `reserve` kept free; without it the case is
@@ -39,25 +39,26 @@ class Entry(Strict):
     batch: PositiveInt | list[PositiveInt] = 1
     dtype: DtypeName | list[DtypeName] | None = None
     text_length: PositiveInt | list[PositiveInt] | None = None
-    options: MemoryOptions | list[MemoryOptions] = MemoryOptions()
-    history: History | list[History] = History()
+    options: MemoryOptions | list[MemoryOptions] = field(default_factory=MemoryOptions)
+    history: History | list[History] = field(default_factory=History)
     generation: GenerationOptions | list[GenerationOptions] | None = None
     gpu: str | None = None
     vram: str | None = None
     reserve: str | None = None
 
 
-class Sweep(Strict):
+@dataclass(frozen=True, kw_only=True)
+class Sweep(Section):
     """A sweep file. A case outside `tolerance_percent` fails the run: 1 by default. `events` keeps each case's streams."""
 
-    name: str = Field(pattern=r"^\w[\w.+-]*$")  # of its folder in `results`, which is in no other place
+    name: Annotated[str, Limit(pattern=r"^\w[\w.+-]*$")]  # of its folder in `results`, which is in no other place
     title: str
     device: Literal["auto", "cuda", "cpu"] = "auto"
-    timeout_seconds: float = Field(600.0, gt=0, le=MOST)
-    warm_calls: int = Field(3, ge=0, le=MOST_CALLS)
+    timeout_seconds: Annotated[float, Limit(gt=0, le=MOST, allow_inf_nan=False)] = 600.0
+    warm_calls: Annotated[int, Limit(ge=0, le=MOST_CALLS)] = 3
     events: bool = True
-    tolerance_percent: float | None = Field(None, gt=0, allow_inf_nan=False)
-    cases: list[Entry] = Field(min_length=1)
+    tolerance_percent: Annotated[float, Limit(gt=0, allow_inf_nan=False)] | None = None
+    cases: Annotated[list[Entry], Limit(min_length=1)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +94,8 @@ class Plan:
         models = {name: spec.digest for name, spec in self.models.items()}
         models |= {f"{c.workload.model}/{GENERATE}": c.spec.digest for c in self.cases if c.workload.generation}
         environment = {VARIABLE: backend} if (backend := environment_backend()) else {}
-        return self.sweep.model_dump(mode="json", exclude={"events"}) | {"models": models} | environment
+        sweep: dict[str, Any] = to_dict(self.sweep, mode="json", exclude={"events"})
+        return sweep | {"models": models} | environment
 
 
 def plan_sweep(sweep: Sweep, *, allow_pickle: bool = False) -> Plan:
@@ -118,7 +120,7 @@ def _cases(entry: Entry, allow_pickle: bool) -> Iterator[Case]:
     if GENERATE in entry.stages:
         spec = find_pipeline(entry.model)
     else:
-        spec = find_model(entry.model).model_copy(update={"allow_pickle": allow_pickle})
+        spec = replace(find_model(entry.model), allow_pickle=allow_pickle)
     if not entry.gpu and (entry.vram or entry.reserve):
         raise UserError("vram and reserve need a gpu: what is measured has the memory of this machine's card")
     vram, reserve = (parse_bytes(size) if size else None for size in (entry.vram, entry.reserve))

@@ -14,6 +14,7 @@ from profiler.data.memory import Memory
 from profiler.data.units import GIB
 from profiler.errors import UserError
 from profiler.estimation.worst import worst_of
+from profiler.files.load import from_dict
 from profiler.machine.cards import find_gpu
 from profiler.sweeps.plan import Sweep, plan_sweep
 
@@ -110,9 +111,7 @@ def test_memory_shared_with_the_host_is_said() -> None:
 def test_a_sweep_names_cards_as_the_command_line_does(tmp_path: Path) -> None:
     def cards(**entry: Any) -> list[Any]:
         cases = [{"model": TINY, "stages": ["decode"], **entry}]
-        return [
-            case.card for case in plan_sweep(Sweep.model_validate({"name": "s", "title": "t", "cases": cases})).cases
-        ]
+        return [case.card for case in plan_sweep(from_dict(Sweep, {"name": "s", "title": "t", "cases": cases})).cases]
 
     [card] = cards(gpu="NVIDIA GeForce RTX 3060", vram="12GiB", reserve="1GiB")
     assert (card.id, card.reserve_bytes) == ("rtx-3060-12gb-less-1024mib", GIB)

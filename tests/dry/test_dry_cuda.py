@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from profiler.files.load import read_yaml
+from profiler.files.load import read_as
 from profiler.machine.cards import Gpu, find_gpu
 from tests.integration.processes import arguments, group, phase, running, wait_for, workers_of
 
@@ -224,7 +224,7 @@ def test_a_card_is_written_as_its_own_file(tmp_path: Path) -> None:
     file = tmp_path / "card.yaml"
     done = dry("latentmeter", "doctor", "--dump-card", file, gpu="l40s")
     assert done.returncode == 0, done.stderr
-    written, given = Gpu.model_validate(read_yaml(file)), find_gpu("l40s")
+    written, given = read_as(Gpu, file, "a card file"), find_gpu("l40s")
     assert written.properties == given.properties
     assert (written.id, written.capability, written.total_bytes) == ("l40s", given.capability, given.total_bytes)
     assert written.context_bytes is None

@@ -64,8 +64,8 @@ from profiler.estimation.estimator import estimate
 from profiler.estimation.shipped import UNTRACED
 from profiler.machine.cards import assumed_stack, gpu
 from profiler.models.spec import ModelSpec
-from profiler.files.load import read_yaml
-spec = ModelSpec.model_validate(read_yaml(__import__('pathlib').Path('tests/models/tiny-image.yaml')))
+from profiler.files.load import read_own
+spec = read_own(ModelSpec, __import__('pathlib').Path('tests/models/tiny-image.yaml'), '')
 for stage in ("roundtrip", "denoise"):
     estimate(spec.workload(stage), spec, assumed_stack(gpu("h200")))
 names = {f"profiler.{path.removesuffix('.py').replace('/', '.')}" for path in UNTRACED if "__init__" not in path}

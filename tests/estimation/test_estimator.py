@@ -138,7 +138,7 @@ def test_what_is_kept_free_and_other_pasts_take_room_too() -> None:
     """One estimate on cards of more and more memory does not fit, then fits but just, then fits."""
     spec = find_model("tests/models/tiny-image.yaml")
     workload = spec.workload("decode", height=512, width=512)
-    stack = assumed_stack(find_gpu("h200").model_copy(update={"reserve_bytes": 100 * MIB}), "2.13.0")
+    stack = assumed_stack(replace(find_gpu("h200"), reserve_bytes=100 * MIB), "2.13.0")
     needed = estimate(workload, spec, stack)
     assert needed.capacity_bytes == stack.device_total_bytes - (563 + 100) * MIB  # type: ignore[operator]
     assert "100.0 MiB kept free" in needed.notes["capacity"]

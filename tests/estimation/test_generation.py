@@ -339,7 +339,7 @@ def described(**changes: Any) -> Any:
         "num_attention_heads": 2,
         "patch_size": 32,
     }
-    return small_sd15(None, {"safety_checker": {"vision_config": vision}}).model_copy(update=changes)
+    return replace(small_sd15(None, {"safety_checker": {"vision_config": vision}}), **changes)
 
 
 def generated(options: MemoryOptions = MemoryOptions(), **call: Any) -> Any:  # noqa: B008

@@ -35,7 +35,7 @@ FROM_HERE = pytest.mark.skipif(
     TABLE["by"]["traced on torch"] != shipped.made_by(STACK.torch_release)["traced on torch"],
     reason="they were traced on another torch, and serve that alone",
 )
-WITHOUT_TORCH = "import sys; sys.modules['torch'] = None; from profiler.__main__ import main; main()"
+ALONE = "import sys; sys.modules.update(torch=None, pydantic=None); from profiler.__main__ import main; main()"
 
 
 def stage_of(name: str) -> tuple[str, StageName]:
@@ -108,13 +108,13 @@ def test_a_sample_equals_a_trace(name: str) -> None:
 
 @FROM_HERE
 @pytest.mark.skipif("sdxl/decode" not in NAMES, reason="sdxl is not recorded")
-def test_a_fresh_install_answers_without_torch_and_a_home_to_write_to(tmp_path: Path) -> None:
+def test_a_fresh_install_answers_without_torch_without_pydantic_and_without_a_home_to_write_to(tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir(mode=0o500)
     environment = {k: v for k, v in os.environ.items() if k not in ("XDG_CACHE_HOME", "LATENTMETER_CACHE")}
     words = ["estimate", "sdxl", "--height", "888", "--width", "1184", "--gpu", "rtx-4090"]
     ran = subprocess.run(
-        [sys.executable, "-c", WITHOUT_TORCH, *words],
+        [sys.executable, "-c", ALONE, *words],
         capture_output=True, text=True, check=False, env=environment | {"HOME": str(home)},
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr

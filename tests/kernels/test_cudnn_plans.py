@@ -102,7 +102,7 @@ def test_every_answer_has_a_question_and_the_files_stay_small() -> None:
 @pytest.mark.usefixtures("without_cudnn")
 def test_an_edited_record_makes_shipped_plans_void(monkeypatch: pytest.MonkeyPatch) -> None:
     card = find_gpu("h200")
-    changed = card.model_copy(update={"properties": {**(card.properties or {}), "multiProcessorCount": 1}})
+    changed = replace(card, properties={**(card.properties or {}), "multiProcessorCount": 1})
     monkeypatch.setattr(planning, "gpu_named", lambda _: changed)
     found = profiler.estimate("qwen-image", gpu="h200")
     assert "convolution cudnn, planned" not in found.routes

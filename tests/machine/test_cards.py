@@ -8,8 +8,10 @@ import yaml
 
 from profiler.data.units import GIB, parse_bytes
 from profiler.errors import UserError
+from profiler.files.load import built, from_dict, read_yaml, to_dict
 from profiler.machine.cards import (
     DEFAULT_GPU,
+    GPUS,
     SHARED,
     Gpu,
     assumed_stack,
@@ -121,9 +123,18 @@ def test_another_vendors_card_is_not_covered(name: str) -> None:
         find_gpu(name)
 
 
+def test_a_shipped_file_is_read_unchecked_as_it_is_read_checked() -> None:
+    for path in GPUS.glob("*.yaml"):
+        data = read_yaml(path)
+        assert repr(built(Gpu, data)) == repr(
+            from_dict(Gpu, data)
+        )  # which tells a tuple from a list, 1 from 1.0 and true
+        assert built(Gpu, data) == from_dict(Gpu, data)
+
+
 def test_every_value_has_a_source_and_no_total_exceeds_the_box() -> None:
     for card in gpus().values():
-        values = {name for name in Gpu.model_fields if name not in ("id", "sources", "reserve_bytes")}
+        values = {name for name in vars(card) if name not in ("id", "sources", "reserve_bytes")}
         assert values - card.sources.keys() <= {"context_bytes"}, card.id
         assert card.box_gib
         assert 0.8 * card.box_gib * GIB < card.total_bytes < card.box_gib * GIB, card.id
@@ -149,7 +160,7 @@ def test_a_memory_alone_stands_for_one_card_of_each_architecture() -> None:
 def test_a_file_of_a_card_is_as_good_as_its_id(tmp_path: Path) -> None:
     card = find_gpu("l40s")
     data = {
-        **card.model_dump(mode="json", exclude={"box_gib", "reserve_bytes"}),
+        **to_dict(card, mode="json", exclude={"box_gib", "reserve_bytes"}),
         "id": "mine",
         "name": "Somebody's card",
     }

@@ -108,7 +108,7 @@ def test_cublas_workspace_reaches_an_estimate(monkeypatch: pytest.MonkeyPatch) -
 def test_the_context_of_modules_loaded_at_once_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
     from profiler.machine import cards
 
-    measured = find_gpu("h200").model_copy(update={"context_bytes": 500 << 20})
+    measured = replace(find_gpu("h200"), context_bytes=500 << 20)
     monkeypatch.setattr(cards, "find_gpu", lambda *_: measured)
     assert target_stack("h200", "2.13.0", None)[1] == 500 << 20
     monkeypatch.setenv("CUDA_MODULE_LOADING", "EAGER")

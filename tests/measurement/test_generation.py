@@ -1,12 +1,14 @@
 """A whole generation as a case of a run: the real pipeline object, in a worker of its own."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from profiler.files.load import from_dict
 
 pytest.importorskip("transformers")  # text encoders
 
@@ -30,7 +32,7 @@ from tests.pipelines import small_sd15
 def small() -> PipelineSpec:
     """Small enough for a CPU: without the safety checker, which is larger than all the rest."""
     found = small_sd15(None)
-    return found.model_copy(update={"components": found.components | {"safety_checker": None}})
+    return replace(found, components=found.components | {"safety_checker": None})
 
 
 def test_a_generation_is_measured_and_reported(
@@ -39,7 +41,7 @@ def test_a_generation_is_measured_and_reported(
     monkeypatch.setattr(plan, "find_pipeline", lambda _: small)
     case = {"model": "sd1.5", "stages": ["generate"], "height": 64, "width": 64, "dtype": "fp32"}
     sweep = {"name": "s", "title": "t", "device": "cpu", "warm_calls": 1}
-    planned = plan_sweep(Sweep.model_validate(sweep | {"cases": [case | {"generation": {"steps": 2}}]}))
+    planned = plan_sweep(from_dict(Sweep, sweep | {"cases": [case | {"generation": {"steps": 2}}]}))
     (record,) = run_sweep(planned, tmp_path)
     assert record.key == "sd1.5/generate/1x64x64/b1/fp32/steps-2"
     assert record.status == "ok", record.failure

@@ -3,6 +3,7 @@
 import inspect
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from profiler.models.build import component_class
@@ -25,7 +26,7 @@ def unique_calls(part: str) -> list[str]:
 
     def call(spec: ModelSpec) -> Any:
         component = getattr(spec, part)
-        contract = spec.contract.model_dump(exclude={"channels", "spatial_compression"}) if spec.contract else None
+        contract = replace(spec.contract, channels=1, spatial_compression=1) if spec.contract else None
         return component and (component.class_name, getattr(component, "inputs", contract))
 
     return _first_of_each(call)
@@ -47,7 +48,7 @@ def shallow(model: str) -> ModelSpec:
         config["vace_layers"] = [0]
     if "pos_embed_max_size" in config:
         config["pos_embed_max_size"] = 32  # of Stable Diffusion 3's sines there are gigabytes
-    return spec.model_copy(update={"denoiser": spec.denoiser.model_copy(update={"config": config})})
+    return replace(spec, denoiser=replace(spec.denoiser, config=config))
 
 
 def small_size(spec: ModelSpec) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import profiler
 from profiler.data.records import Estimate
 from profiler.data.workload import BACKENDS, OTHER_BACKENDS, MemoryOptions
 from profiler.errors import UserError
+from profiler.files.load import from_dict
 from profiler.models.attention import VARIABLE
 from profiler.sweeps.plan import Sweep, plan_sweep
 
@@ -103,7 +104,7 @@ def test_the_environment_is_as_good_as_the_option(monkeypatch: pytest.MonkeyPatc
     assert found.notes["stack.attention_backend"] == "DIFFUSERS_ATTN_BACKEND makes _native_cudnn the default"
     assert denoise("native").routes == plain.routes  # the option overrides it
     entry = {"model": VIDEO, "stages": ["denoise", "decode"]}
-    sweep = Sweep.model_validate({"name": "s", "title": "t", "cases": [entry]})
+    sweep = from_dict(Sweep, {"name": "s", "title": "t", "cases": [entry]})
     assert [case.workload.options.attention_backend for case in plan_sweep(sweep).cases] == ["_native_cudnn", None]
     there = plan_sweep(sweep).identity
     monkeypatch.delenv(VARIABLE)

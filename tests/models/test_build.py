@@ -1,6 +1,7 @@
 """Modules are as `from_pretrained(torch_dtype=...)` leaves them, and a folder on disk works like a catalog model."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +114,7 @@ def test_a_class_that_diffusers_lacks() -> None:
 
 
 def test_a_config_that_the_class_rejects(spec: ModelSpec) -> None:
-    wrong = spec.vae.model_copy(update={"config": {"down_block_types": ["Nowhere"], "dim_mult": 3, "base_dim": "x"}})
+    wrong = replace(spec.vae, config={"down_block_types": ["Nowhere"], "dim_mult": 3, "base_dim": "x"})
     with pytest.raises(ModelError, match="rejects its config"):
         built(wrong, torch.float32)
 

@@ -10,10 +10,11 @@ import torch
 
 from profiler.data.workload import MemoryOptions
 from profiler.errors import UserError
-from profiler.files.load import read_yaml
+from profiler.files.load import built, from_dict, read_own, read_yaml
 from profiler.models.build import component_class
 from profiler.models.catalog import MODELS, catalog, catalog_model, model_ids, read_spec
 from profiler.models.find import find_model
+from profiler.models.spec import ModelSpec
 from tests.models.small import unique
 
 EXPECTED = {
@@ -70,6 +71,39 @@ def test_a_file_with_mistakes_names_all_of_them(tmp_path: Path) -> None:
         read_spec(path)
     for place in ("latent.layout", "latent.channels", "vae: Field required", "vaee: Extra inputs"):
         assert place in str(caught.value)
+
+
+def test_the_names_of_a_files_keys_are_told_and_not_those_of_fields(tmp_path: Path) -> None:
+    path = tmp_path / "broken.yaml"
+    path.write_text(
+        "id: x\nname: x\ncontract: null\nvae: {class: 1, class_name: A, config: {}, dtype: fp32, subfolder: 0}\n"
+    )
+    with pytest.raises(UserError) as caught:
+        read_spec(path)
+    assert str(caught.value).splitlines()[1:] == [
+        "  latent: Field required",
+        "  vae.class: Input should be a valid string",
+        "  vae.subfolder: Input should be a valid string",
+        "  vae.class_name: Extra inputs are not permitted",
+        "  contract: Extra inputs are not permitted",
+    ]
+
+
+@pytest.mark.parametrize("model", model_ids())
+def test_a_shipped_file_is_read_unchecked_as_it_is_read_checked(model: str) -> None:
+    data = read_yaml(MODELS / f"{model}.yaml")
+    checked = from_dict(ModelSpec, data)
+    assert repr(built(ModelSpec, data)) == repr(checked)  # which tells a tuple from a list, 1 from 1.0 and true
+    assert built(ModelSpec, data) == checked
+    assert not checked.allow_pickle
+
+
+@pytest.mark.parametrize("change", [("name:", "nam:"), ("layout: BCHW", "layuot: BCHW")])
+def test_a_shipped_file_with_a_misspelt_key_is_checked(tmp_path: Path, change: tuple[str, str]) -> None:
+    text = (MODELS / "sdxl.yaml").read_text(encoding="utf-8")
+    (tmp_path / "sdxl.yaml").write_text(text.replace(*change, 1))
+    with pytest.raises(UserError, match=r"not a model file:\n(.*\n)*.*Extra inputs are not permitted"):
+        read_own(ModelSpec, tmp_path / "sdxl.yaml", "a model file")
 
 
 @pytest.mark.parametrize(("text", "message"), [("- 1", "expected a mapping"), ("a: [", "not YAML")])
@@ -135,12 +169,14 @@ def test_latent_frames(frames: int, latent_frames: int, model: str) -> None:
 def test_tokens_of_one_forward(model: str, frames: int, tokens: int) -> None:
     spec = find_model(model)
     assert spec.default is not None
-    assert spec.tokens(spec.default.model_copy(update={"frames": frames})) == tokens
+    assert spec.tokens(replace(spec.default, frames=frames)) == tokens
 
 
 def test_reading_one_model_reads_one_file(monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[Path] = []
-    monkeypatch.setattr("profiler.models.catalog.read_spec", lambda path: read.append(path) or read_spec(path))
+    monkeypatch.setattr(
+        "profiler.models.catalog.read_own", lambda kind, path, what: read.append(path) or read_own(kind, path, what)
+    )
     catalog_model.cache_clear()
     find_model("mochi-1")
     assert [path.name for path in read] == ["mochi-1.yaml"]
@@ -173,12 +209,12 @@ def test_a_closed_model_without_a_contract_says_what_is_not_public(model: str) -
 
 
 def test_a_model_without_a_size_asks_for_it() -> None:
-    spec = find_model("sd1.5").model_copy(update={"default": None})
+    spec = replace(find_model("sd1.5"), default=None)
     with pytest.raises(UserError, match="give --height, --width"):
         spec.workload("decode", frames=1)
 
 
 def test_a_model_without_a_denoiser_says_so() -> None:
-    spec = find_model("sd1.5").model_copy(update={"denoiser": None})
+    spec = replace(find_model("sd1.5"), denoiser=None)
     with pytest.raises(UserError, match="describes no denoiser"):
         spec.workload("denoise")

@@ -1,6 +1,7 @@
 """One class alone: contracts read off shapes, inputs found by name, and what cannot be found is asked for by name."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ def test_a_contract_found_is_the_catalogs(model: str) -> None:
     assert spec.vae is not None
     module = build(component_class(spec.vae.class_name), spec.vae.config, torch.bfloat16).to("meta")
     found = find_contract(module)
-    ours = spec.latent.model_copy(update={"patch": found.patch})
+    ours = replace(spec.latent, patch=found.patch)
     assert found == ours
 
 

@@ -1,6 +1,7 @@
 """Folders on disk: a pipeline's, a component's, and files in them that are wrong, each named with what is wrong."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +127,7 @@ def test_weights_are_safetensors_and_a_pickle_only_where_it_is_allowed(saved: Pa
     spec, size = find_model(str(saved / "pickled")), {"height": 32, "width": 32}
     with pytest.raises(UserError, match=r"pickle.*--allow-pickle \(allow_pickle=True\)"):
         profiler.measure(str(saved / "pickled"), device="cpu", **size)  # type: ignore[arg-type]
-    allowed = spec.model_copy(update={"allow_pickle": True})
+    allowed = replace(spec, allow_pickle=True)
     read, other = (Stage(one.workload("decode", **size), one, weights=True) for one in (allowed, spec))
     assert next(read.module.parameters()).device.type == "cpu"
     with pytest.raises(UserError, match="--allow-pickle"):
@@ -136,7 +137,7 @@ def test_weights_are_safetensors_and_a_pickle_only_where_it_is_allowed(saved: Pa
 
 
 def test_an_allowed_pickle_is_not_read_where_there_are_safetensors(saved: Path) -> None:
-    spec = find_model(str(saved / "safe")).model_copy(update={"allow_pickle": True})
+    spec = replace(find_model(str(saved / "safe")), allow_pickle=True)
     assert weights_format(spec, "decode") == "safetensors"
     for file in (saved / "safe").glob("*.safetensors"):
         file.unlink()

@@ -320,13 +320,13 @@ def test_a_single_file_is_no_model_either() -> None:
 
 def test_a_class_that_is_not_installed_is_named() -> None:
     with pytest.raises(UserError, match="no class 'NoSuchModel' in diffusers, transformers"):
-        part_class(Part.model_validate({"class": "NoSuchModel"}))
+        part_class(Part(class_name="NoSuchModel"))
 
 
 def test_a_class_that_transformers_renamed_is_found_as_diffusers_finds_it() -> None:
     """Many a fine-tuned Stable Diffusion 1.5 names it in its model_index.json."""
-    named = {"class": "CLIPFeatureExtractor", "library": "transformers"}
-    assert part_class(Part.model_validate(named)) is transformers.CLIPImageProcessor
+    named = Part(class_name="CLIPFeatureExtractor", library="transformers")
+    assert part_class(named) is transformers.CLIPImageProcessor
 
 
 def test_without_transformers_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

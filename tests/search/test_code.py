@@ -3,6 +3,7 @@
 import functools
 import inspect
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -142,7 +143,7 @@ def test_the_code_of_a_stage_runs_on_weights(tmp_path: Path) -> None:
     assert spec.vae is not None
     diffusers.AutoencoderKLWan.from_config(spec.vae.config).save_pretrained(tmp_path / "vae")
     stack, context = target_stack("rtx-4090", "2.13.0", None)
-    question = StageQuestion(spec=spec.model_copy(update={"hub": str(tmp_path)}), stack=stack, context_bytes=context)
+    question = StageQuestion(spec=replace(spec, hub=str(tmp_path)), stack=stack, context_bytes=context)
     setting = Setting(options=MemoryOptions(tiling=True, tile=(32, 32), channels_last=True), dtype="fp32")
     here: dict[str, Any] = {"latents": torch.zeros(1, 4, 2, 8, 8)}
     code = code_of(question, setting).replace("cuda", "cpu")

@@ -214,9 +214,7 @@ def test_a_mistake_is_told_with_what_there_is(latentmeter: Any, words: list[Any]
 def tiny() -> Any:
     """A small pipeline of the catalog's kind: Stable Diffusion 1.5's classes."""
     found = small_sd15(1_000_000)
-    return found.model_copy(
-        update={"components": found.components | {"safety_checker": None, "feature_extractor": None}}
-    )
+    return replace(found, components=found.components | {"safety_checker": None, "feature_extractor": None})
 
 
 def whole(vram: str | None = None, **more: Any) -> GenerationQuestion:

@@ -1,5 +1,6 @@
 """An option is reported as applied only where it does something; absent, refused and unread switches are said."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -196,9 +197,9 @@ def test_autocast_of_16_bit_weights_is_not_applied() -> None:
 def test_an_option_that_breaks_the_output_is_an_error() -> None:
     """Mochi's framewise decoding gives the wrong shape in diffusers 0.42, or fails: it must not pass as applied."""
     spec = find_model(TINY)
-    latent = spec.latent.model_copy(update={"channels": 4, "frame_rule": "6k+1", "temporal_compression": 6})
-    vae = spec.vae.model_copy(update={"class_name": "AutoencoderKLMochi", "config": MOCHI})
-    spec = spec.model_copy(update={"vae": vae, "contract": latent})
+    latent = replace(spec.latent, channels=4, frame_rule="6k+1", temporal_compression=6)
+    vae = replace(spec.vae, class_name="AutoencoderKLMochi", config=MOCHI)
+    spec = replace(spec, vae=vae, contract=latent)
     size = {"frames": 31, "height": 64, "width": 64}
     plain = Stage(spec.workload("decode", **size), spec)
     run_on_meta(plain)

@@ -95,7 +95,7 @@ def test_no_answer_and_no_recording_of_another_length() -> None:
 
 def test_a_sweep_has_it_as_an_axis_and_skips_a_stage_without_text() -> None:
     entry = {"model": VIDEO, "stages": ["denoise", "decode"], "text_length": [20, 40]}
-    cases = plan_sweep(Sweep.model_validate({"name": "s", "title": "t", "cases": [entry]})).cases
+    cases = plan_sweep(from_dict(Sweep, {"name": "s", "title": "t", "cases": [entry]})).cases
     assert [(case.workload.stage, case.workload.text_length, case.problem is None) for case in cases] == [
         ("denoise", 20, True), ("denoise", 40, True), ("decode", 20, False), ("decode", 40, False),
     ]  # fmt: skip

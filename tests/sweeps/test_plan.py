@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from profiler.errors import UserError
+from profiler.files.load import from_dict
 from profiler.files.paths import CONFIGS
 from profiler.sweeps.plan import Case, Sweep, find_sweep, plan_sweep
 
@@ -21,7 +22,7 @@ axes = st.lists(st.sampled_from([32, 64, 96]), min_size=1, max_size=4)
 
 
 def plan(*entries: dict[str, Any]) -> list[Case]:
-    return plan_sweep(Sweep.model_validate({"name": "s", "title": "t", "cases": entries})).cases
+    return plan_sweep(from_dict(Sweep, {"name": "s", "title": "t", "cases": entries})).cases
 
 
 def keys(*entries: dict[str, Any]) -> list[str]:
@@ -193,7 +194,7 @@ def test_a_limit_that_is_no_number_is_refused(tmp_path: Path, field: str, number
 def test_a_generation_is_of_a_pipeline_with_an_entry_of_its_own() -> None:
     offload = [{}, {"placement": {"offload": "model"}, "steps": 30, "guidance": 5}]
     case = {"model": "sd1.5", "stages": ["generate"], "options": {"tiling": True}, "generation": offload}
-    found = plan_sweep(Sweep.model_validate({"name": "s", "title": "t", "cases": [case, case | {"gpu": "t4"}]}))
+    found = plan_sweep(from_dict(Sweep, {"name": "s", "title": "t", "cases": [case, case | {"gpu": "t4"}]}))
     key = "sd1.5/generate/1x512x512/b1/fp16/tiling"
     keys = [key, f"{key}/offload-model+steps-30+guidance-5"]
     assert [case.key for case in found.cases] == [*keys, *(f"{key}@t4" for key in keys)]

@@ -14,6 +14,7 @@ import pytest
 
 from profiler import api
 from profiler.errors import LatentmeterError, UserError
+from profiler.files.load import from_dict
 from profiler.files.store import RunStore
 from profiler.measurement.process import Outcome
 from profiler.sweeps import run as sweeps
@@ -32,7 +33,7 @@ def stack(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def sweep_of(**fields: Any) -> Plan:
-    return plan_sweep(Sweep.model_validate({"name": "s", "title": "First", "cases": [IMPOSSIBLE]} | fields))
+    return plan_sweep(from_dict(Sweep, {"name": "s", "title": "First", "cases": [IMPOSSIBLE]} | fields))
 
 
 def test_a_run_goes_on_without_doing_a_case_twice(tmp_path: Path) -> None:

@@ -161,18 +161,9 @@ def masked_scatter(trace: Tracing, func: Any, args: tuple[Any, ...], kwargs: dic
 
 
 RULES = {
-    **dict.fromkeys(
-        [
-            aten._local_scalar_dense.default,
-            aten.equal.default,
-            aten.repeat_interleave.Tensor,
-            aten.bincount.default,
-            aten._unique2.default,
-            aten.unique_consecutive.default,
-            aten.unique_dim.default,
-        ],
-        read,
-    ),
+    **dict.fromkeys([aten._local_scalar_dense.default, aten.equal.default, aten.bincount.default], read),
+    **dict.fromkeys([aten._unique2.default, aten.unique_consecutive.default, aten.unique_dim.default], read),
+    aten.repeat_interleave.Tensor: read,
     aten.nonzero.default: nonzero,
     aten.topk.default: choose,
     aten.index.Tensor: index,
