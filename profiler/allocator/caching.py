@@ -191,9 +191,7 @@ class CachingAllocator:
     def _take_free(self, size: int, pool: Pool) -> Piece | None:
         """Best fit; with a maximum split size, neither side of it may use the other's blocks (get_free_block)."""
         index = bisect_left(pool.free, (size,))
-        if index == len(pool.free):
-            return None
-        if self._max_split is not None and self._is_for_others(pool.free[index][0], size):
+        if index == len(pool.free) or (self._max_split and self._is_for_others(pool.free[index][0], size)):
             return None
         return pool.free.pop(index)[2]
 
