@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import partial
+from math import prod
 from typing import Any
 
 from torch import nn
@@ -34,7 +35,7 @@ from profiler.trace.trace import Trace
 CUTS, SHORT = 3, 5000
 LONG = 50_000  # events of a trace at some hundred sizes, which is what bands take
 BANDED_BATCHES = (1, 2, 3)
-MANY = 64  # samples; from so many on diffusers' Upsample2D makes its input contiguous first, a copy where it is not
+MANY = 64  # samples that are looked at: from so many images on diffusers' Upsample2D runs otherwise
 ENOUGH = 0.9  # of the sizes that are asked
 # Samples of one recording, from and to: any number, as many as there are, or some numbers one by one.
 BATCHES: tuple[Sequence[tuple[int, int | None]], ...] = (
@@ -205,15 +206,30 @@ class Recorder:
         return []
 
     def _limited(self, made: dict[str, Any]) -> dict[str, Any]:
-        """The recording with the largest batch for which it holds, where a batch of `MANY` runs otherwise."""
+        """The recording with the most images for which it holds, where `MANY` samples run otherwise, and the most pixels.
+
+        Diffusers' Upsample2D makes 64 images contiguous first, and what has over 2^30 elements.
+        """
         grid = grid_of(made)
-        holds, fails = grid.batch + 1, MANY
-        if grid.most is not None or self._agrees(made, (*grid.corners[0], MANY)):
+        if grid.most is not None:
             return made
+        small, large = grid.corners
+        samples = self._most(made, small, MANY)
+        images = None if samples == MANY else samples * small[2]
+        most = MANY if images is None else images // large[2]
+        samples = self._most(made, large, most)
+        volume = None if samples == most else samples * prod(large)
+        return made | {"grid": asdict(replace(grid, images=images, volume=volume))}
+
+    def _most(self, made: dict[str, Any], corner: tuple[int, int, int], limit: int) -> int:
+        """The largest batch up to `limit` at which a replay agrees with a trace."""
+        holds, fails = grid_of(made).batch, limit + 1
+        if self._agrees(made, (*corner, limit)):
+            return limit
         while fails - holds > 1:
             middle = (holds + fails) // 2
-            holds, fails = (middle, fails) if self._agrees(made, (*grid.corners[0], middle)) else (holds, middle)
-        return made | {"grid": asdict(replace(grid, most=holds))}
+            holds, fails = (middle, fails) if self._agrees(made, (*corner, middle)) else (holds, middle)
+        return holds
 
     def _agrees(self, made: dict[str, Any], size: Size) -> bool:
         """Whether a replay at a size has the events of a trace there, or refuses."""

@@ -121,10 +121,10 @@ def _plain(price: Price) -> dict[str, Any]:
 def grid_of(recording: dict[str, Any]) -> Grid:
     """The sizes for which a recording holds."""
     grid = recording["grid"]
-    first, step, last = (tuple(grid[name]) for name in ("first", "step", "last"))
-    apart, pixels = tuple(map(tuple, grid.get("apart", ()))), grid.get("pixels")
+    sides = {name: tuple(grid[name]) for name in ("first", "step", "last")}
+    apart, pixels = tuple(map(tuple, grid.get("apart", ()))), tuple(grid.get("pixels") or ()) or None
     cycles = tuple(Cycle(*cycle) for cycle in grid.get("cycles", ()))
-    return Grid(first, step, last, grid["batch"], grid["most"], apart, tuple(pixels) if pixels else None, cycles)
+    return Grid(**grid | sides | {"apart": apart, "pixels": pixels, "cycles": cycles})
 
 
 def replay(recording: dict[str, Any], size: Size, stack: Stack) -> Traced:

@@ -34,7 +34,8 @@ class Grid:
     """Sizes `first + step * k` up to `last`, for height, width and frames; batches from `batch` to `most`, None: any.
 
     Those in `apart` are none of them. With `pixels` only sizes of so many, height times width, at least and at most. With
-    `cycles` a step more of frames is a turn more of each.
+    `cycles` a step more of frames is a turn more of each. `images` are the most frames of all samples, `volume` the most
+    pixels of those.
     """
 
     first: tuple[int, int, int]
@@ -45,11 +46,15 @@ class Grid:
     apart: tuple[tuple[int, int, int], ...] = ()
     pixels: tuple[int, int] | None = None
     cycles: tuple[Cycle, ...] = ()
+    images: int | None = None
+    volume: int | None = None
 
     def holds(self, size: Size) -> bool:
         """Whether a size is one of these."""
         each = zip(size, self.first, self.step, self.last, strict=False)
         within = self.batch <= size[3] and (self.most is None or size[3] <= self.most) and size[:3] not in self.apart
+        for limit, parts in ((self.images, size[2:]), (self.volume, size)):
+            within = within and (limit is None or prod(parts) <= limit)
         if self.pixels:
             within = within and self.pixels[0] <= size[0] * size[1] <= self.pixels[1]
         return within and all(first <= n <= last and (n - first) % step == 0 for n, first, step, last in each)

@@ -208,10 +208,22 @@ def test_a_batch_from_which_on_an_upsampling_copies_its_input_ends_a_recording()
     """diffusers' Upsample2D makes a batch of 64 or more contiguous, which copies what lies channels last."""
     workload, spec, made = case(0)
     height, width, frames = grid_of(made[-1]).first
-    assert grid_of(made[-1]).most == 63
+    assert grid_of(made[-1]).images == 63
     compare(workload, spec, made[-1], (height, width, frames, 63))
     trace = trace_stage(at(workload, (height, width, frames, 64)), spec, STACK).trace
     assert len(trace.events) != len(replay(made[-1], (height, width, frames, 63), STACK).events.events)
+
+
+def test_a_recording_ends_where_an_upsampling_copies_its_input_for_its_pixels() -> None:
+    """Upsample2D makes over 2^30 elements contiguous too: the 256 channels of more than 16 images at half of 1024 pixels."""
+    workload, spec, made = case(len(CASES) - 1)
+    last = grid_of(made[-1]).last
+    assert (last, grid_of(made[-1]).volume) == ((1024, 1024, 1), 16 * 1024 * 1024)
+    compare(workload, spec, made[-1], (*last, 16))
+    here, further = (trace_stage(at(workload, (*last, size)), spec, STACK).trace for size in (16, 17))
+    assert len(here.events) != len(further.events)
+    with pytest.raises(Elsewhere):
+        replay(made[-1], (*last, 17), STACK)
 
 
 def test_a_size_that_is_not_on_the_grid_is_elsewhere() -> None:
