@@ -34,7 +34,7 @@ FLOORS = (
 # Who may use whom on one floor.
 NEIGHBOURS = {("files", "data"), ("allocator", "machine"), ("evidence", "diagnosis"), ("search", "diagnosis")}
 STRANGERS = {("estimation", "measurement"), ("measurement", "estimation")}
-MOST_LINES, MOST_LINES_A_FILE, MOST_FILES_AT_THE_TOP = 27_040, 300, 5
+MOST_LINES, MOST_LINES_A_FILE, MOST_FILES_AT_THE_TOP = 27_060, 300, 5
 # Rooms of which no module imports torch, whether at its top or by what it imports.
 WITHOUT_TORCH = ("data", "files", "allocator", "kernels", "comparison", "commands", "report", "testing")
 

@@ -13,8 +13,9 @@ import torch
 
 from profiler.diagnosis.profile import Call, Kernel
 from profiler.trace import repeated_calls
-from profiler.trace.repeated_calls import Repeats, Tree, as_called
+from profiler.trace.repeated_calls import Repeats, as_called
 from profiler.trace.trace import Trace
+from profiler.trace.trees import Tree
 
 ROUTED = frozenset({torch.ops.aten.convolution.default, torch.ops.aten.scaled_dot_product_attention.default})
 

@@ -28,7 +28,7 @@ TRACED = (
     "estimation/size_functions.py", "estimation/turns.py", "estimation/recording.py", "kernels/prices.py",
 )  # fmt: skip
 UNTRACED = frozenset(
-    """trace/repeated_calls.py trace/attributes.py
+    """trace/repeated_calls.py trace/trees.py trace/attributes.py
     trace/parts.py trace/placed.py trace/crossing.py trace/module_moves.py trace/stand_in_cuda.py
     stages/generation.py stages/generation_options.py stages/generation_ready.py stages/call.py
     models/find.py models/folder.py models/catalog.py models/pipeline.py models/pipeline_folder.py
