@@ -69,6 +69,8 @@ def said(grid: "Grid") -> str:
     batch = "or more" if grid.most is None else "" if grid.most == grid.batch else f"to {grid.most}"
     parts.append(f"batch {grid.batch} {batch}".rstrip())
     parts += [f"{grid.pixels[0]:,} to {grid.pixels[1]:,} pixels"] if grid.pixels else []
+    limits = ((grid.images, "images"), (grid.volume, "pixels of all images"))
+    parts += [f"at most {limit:,} {what}" for limit, what in limits if limit is not None]
     return ", ".join(parts) + f", but for {len(grid.apart)} of these sizes" * bool(grid.apart)
 
 

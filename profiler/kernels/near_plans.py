@@ -123,7 +123,8 @@ def _plans(capability: tuple[int, int], gpu: str | None, dtype: str, alike: str)
 
 @cache
 def _plans_of(capability: tuple[int, int], gpu: str | None) -> Plans:
-    if (own := gpu_named(gpu)) and (plans := shipped_plans(own)):  # the files of the other cards are not read
+    own = gpu_named(gpu)
+    if own and own.capability == capability and (plans := shipped_plans(own)):  # the files of other cards are not read
         return plans
     cards = [card for card in planned_cards() if card.capability == capability]
     return shipped_plans(sorted(cards, key=lambda card: card.name == gpu)[-1]) if cards else {}

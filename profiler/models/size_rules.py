@@ -2,8 +2,8 @@
 
 from profiler.errors import UserError
 
-SIZE_RULE = r"^\d+k(\+\d+)?$"
-FRAME_RULE = r"^(image|any|\d+k(\+\d+)?)$"
+SIZE_RULE = r"^[1-9]\d*k(\+\d+)?$"
+FRAME_RULE = r"^(image|any|[1-9]\d*k(\+\d+)?)$"
 
 
 def step_and_first(rule: str) -> tuple[int, int]:

@@ -72,7 +72,8 @@ names = {f"profiler.{path.removesuffix('.py').replace('/', '.')}" for path in UN
 assert all(__import__('importlib.util').util.find_spec(name) for name in names)
 found = {f"profiler.models.{name}" for name in ("find", "catalog", "not_here")}  # by the interface
 found |= {"profiler.stages.call"}  # what it knows of hooks makes a note
-found |= {f"profiler.trace.{name}" for name in ("repeated_calls", "trees", "attributes")}  # without which a trace finds the same
+copies = ("repeated_calls", "trees", "attributes")  # without which a trace finds the same
+found |= {f"profiler.trace.{name}" for name in copies}
 print(sorted(names & set(sys.modules) - found))
 """
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -490,10 +490,11 @@ def test_what_was_recorded_ends_with_a_command_that_asks_the_same(capsys: pytest
     history = History(device_map=True)
     asked = find_model(IMAGE).workload("decode", options=MemoryOptions(slicing=True), dtype="fp16", history=history)
     box = Grid((8, 8, 1), (8, 8, 1), (64, 64, 1))
-    grids = (box, replace(box, pixels=(64, 4096), apart=((8, 16, 1),)))
+    grids = (box, replace(box, pixels=(64, 4096), apart=((8, 16, 1),), images=63, volume=1 << 24))
     show_recording(Recorded(workload=asked, stack=STACK, grids=grids, path="here", bytes=1))
     _, plain, band, _, following = capsys.readouterr().out.splitlines()
-    assert band == f"{plain}, 64 to 4,096 pixels, but for 1 of these sizes"
+    limits = "at most 63 images, at most 16,777,216 pixels of all images"
+    assert band == f"{plain}, 64 to 4,096 pixels, {limits}, but for 1 of these sizes"
     words = f"estimate {IMAGE} --stage decode --dtype fp16 --torch 2.13.0 --slicing --device-map"
     assert following == f"next: latentmeter {words} --height ... --width ..."
 

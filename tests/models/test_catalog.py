@@ -66,10 +66,12 @@ def test_unknown_name_offers_near_ones() -> None:
 
 def test_a_file_with_mistakes_names_all_of_them(tmp_path: Path) -> None:
     path = tmp_path / "broken.yaml"
-    path.write_text("id: x\nname: x\nlatent: {layout: BCWH, channels: -1, spatial_compression: 8}\nvaee: 1\n")
+    path.write_text(
+        "id: x\nname: x\nlatent: {layout: BCWH, channels: -1, spatial_compression: 8, frame_rule: 0k+1}\nvaee: 1\n"
+    )
     with pytest.raises(UserError) as caught:
         read_spec(path)
-    for place in ("latent.layout", "latent.channels", "vae: Field required", "vaee: Extra inputs"):
+    for place in ("latent.layout", "latent.channels", "latent.frame_rule", "vae: Field required", "vaee: Extra inputs"):
         assert place in str(caught.value)
 
 
