@@ -78,7 +78,7 @@ class CachingAllocator:
         self._requests: dict[tuple[int, int], tuple[int, Pool, float]] = {}  # by size and CUDA stream: `_request`
         self._searches = 0  # of the large pool: the clock by which garbage ages
         self.settings = settings or AllocatorSettings()
-        self._max_split = self.settings.max_split
+        self._max_split = self.settings.max_split or inf
         self.allocated = self.reserved = self.requested = 0
         self.peak_allocated = self.peak_reserved = 0
         self.retries = self.ooms = self.segments = self.asked = 0  # `asked`: how often the driver was, or got back
@@ -191,13 +191,13 @@ class CachingAllocator:
     def _take_free(self, size: int, pool: Pool) -> Piece | None:
         """Best fit; with a maximum split size, neither side of it may use the other's blocks (get_free_block)."""
         index = bisect_left(pool.free, (size,))
-        if index == len(pool.free) or (self._max_split and self._is_for_others(pool.free[index][0], size)):
+        if index == len(pool.free) or (self._max_split < inf and self._is_for_others(pool.free[index][0], size)):
             return None
         return pool.free.pop(index)[2]
 
     def _is_for_others(self, found: int, size: int) -> bool:
         """Whether a free block of `found` bytes lies on the other side of a maximum split size, or is far too large."""
-        limit = self._max_split or inf
+        limit = self._max_split
         return size < limit <= found or (size >= limit and found >= size + self.settings.max_non_split_rounding)
 
     def _new_segment(self, size: int, pool: Pool) -> Piece | None:
@@ -240,7 +240,7 @@ class CachingAllocator:
 
     def _release_oversize(self, size: int, pool: Pool) -> bool:
         """With a maximum split size, free just enough oversize cached segments (release_available_cached_blocks)."""
-        if (limit := self._max_split) is None:
+        if (limit := self.settings.max_split) is None:
             return False
         wanted, free, found = max(size, limit), self._pool(False, pool.queue).free, 0
         index = bisect_left(free, (wanted,))
@@ -257,7 +257,7 @@ class CachingAllocator:
         """The smallest tail that is kept apart (should_split): a large block keeps a tail of up to 1 MiB unsplit."""
         if pool.small:
             return MIN_BLOCK
-        return SMALL_SIZE + 1 if self._max_split is None or size < self._max_split else inf
+        return SMALL_SIZE + 1 if size < self._max_split else inf
 
     def _remove(self, block: Piece) -> None:
         free = block.pool.free if block.mapped else block.pool.unmapped

@@ -1,5 +1,7 @@
 """A section of a file as a frozen dataclass. What is here says how pydantic checks one, and imports no pydantic."""
 
+import hashlib
+import json
 from typing import Annotated, Any, ClassVar
 
 
@@ -12,6 +14,11 @@ class Section:
     """A dataclass that a file may hold: pydantic refuses a misspelt key."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "alias_generator": key_of}
+
+
+def digest_of(description: Any) -> str:
+    """Twelve hex digits over what sections say, in their order: in that order components and inputs are made."""
+    return hashlib.sha256(json.dumps(description).encode()).hexdigest()[:12]
 
 
 class Limit:

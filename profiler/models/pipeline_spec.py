@@ -8,11 +8,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from profiler.data.section import PositiveInt, Section
+from profiler.data.section import PositiveInt, Section, digest_of
 from profiler.data.text import did_you_mean
 from profiler.data.workload import DtypeName, GenerationOptions, StageName, Workload
 from profiler.errors import UserError
-from profiler.files.cache import digest
 from profiler.files.load import damage_told, from_dict, read_yaml
 from profiler.files.paths import CONFIGS
 from profiler.models.catalog import catalog_model, model_ids, titles
@@ -78,7 +77,7 @@ class PipelineSpec(Section):
         folders = [Path(part.folder) for part in found.values() if isinstance(part, Part) and part.folder]
         files = sorted(str((path, path.stat().st_mtime_ns)) for folder in folders for path in folder.glob("*"))
         models = [catalog_model(self.model).digest] if self.model else []
-        return digest([asdict(self), [asdict(part) for part in found.values() if part], models, files])
+        return digest_of([asdict(self), [asdict(part) for part in found.values() if part], models, files])
 
     @property
     def default(self) -> Size | None:

@@ -4,8 +4,6 @@ A file of a user's that does not fit is refused with all its errors at once, eac
 and `Section` turns a misspelt key into an error instead of a silent default.
 """
 
-import hashlib
-import json
 import re
 from dataclasses import asdict, dataclass, field, replace
 from math import prod
@@ -13,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from profiler.data.asked import fields_of
 from profiler.data.latent import Layout, to_layout
-from profiler.data.section import Limit, PositiveInt, Section
+from profiler.data.section import Limit, PositiveInt, Section, digest_of
 from profiler.data.units import ceil_div, format_bytes, round_up
 from profiler.data.workload import VAE_STAGES, DtypeName, MemoryOptions, StageName, Workload
 from profiler.errors import UserError
@@ -168,7 +166,7 @@ class ModelSpec(Section):
     @property
     def digest(self) -> str:
         """Twelve hex digits over the whole description."""
-        return hashlib.sha256(json.dumps(asdict(replace(self, allow_pickle=False))).encode()).hexdigest()[:12]
+        return digest_of(asdict(replace(self, allow_pickle=False)))
 
     @property
     def kind(self) -> Literal["image", "video"]:

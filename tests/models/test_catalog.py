@@ -64,25 +64,30 @@ def test_unknown_name_offers_near_ones() -> None:
         find_model("stable-video-diffusion")  # by the name that it has
 
 
-def test_a_file_with_mistakes_names_all_of_them(tmp_path: Path) -> None:
+def refusal(tmp_path: Path, text: str) -> str:
+    """What is said of a model file with such a text."""
     path = tmp_path / "broken.yaml"
-    path.write_text(
-        "id: x\nname: x\nlatent: {layout: BCWH, channels: -1, spatial_compression: 8, frame_rule: 0k+1}\nvaee: 1\n"
-    )
+    path.write_text(text)
     with pytest.raises(UserError) as caught:
         read_spec(path)
+    return str(caught.value)
+
+
+def test_a_file_with_mistakes_names_all_of_them(tmp_path: Path) -> None:
+    said = refusal(
+        tmp_path,
+        "id: x\nname: x\nlatent: {layout: BCWH, channels: -1, spatial_compression: 8, frame_rule: 0k+1}\nvaee: 1\n",
+    )
     for place in ("latent.layout", "latent.channels", "latent.frame_rule", "vae: Field required", "vaee: Extra inputs"):
-        assert place in str(caught.value)
+        assert place in said
 
 
 def test_the_names_of_a_files_keys_are_told_and_not_those_of_fields(tmp_path: Path) -> None:
-    path = tmp_path / "broken.yaml"
-    path.write_text(
-        "id: x\nname: x\ncontract: null\nvae: {class: 1, class_name: A, config: {}, dtype: fp32, subfolder: 0}\n"
+    said = refusal(
+        tmp_path,
+        "id: x\nname: x\ncontract: null\nvae: {class: 1, class_name: A, config: {}, dtype: fp32, subfolder: 0}\n",
     )
-    with pytest.raises(UserError) as caught:
-        read_spec(path)
-    assert str(caught.value).splitlines()[1:] == [
+    assert said.splitlines()[1:] == [
         "  latent: Field required",
         "  vae.class: Input should be a valid string",
         "  vae.subfolder: Input should be a valid string",
@@ -110,10 +115,7 @@ def test_a_shipped_file_with_a_misspelt_key_is_checked(tmp_path: Path, change: t
 
 @pytest.mark.parametrize(("text", "message"), [("- 1", "expected a mapping"), ("a: [", "not YAML")])
 def test_a_file_that_is_no_mapping(tmp_path: Path, text: str, message: str) -> None:
-    path = tmp_path / "broken.yaml"
-    path.write_text(text)
-    with pytest.raises(UserError, match=message):
-        read_spec(path)
+    assert re.search(message, refusal(tmp_path, text))
 
 
 def test_a_missing_file() -> None:

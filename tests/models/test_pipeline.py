@@ -5,6 +5,7 @@ import json
 import resource
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import transformers
 from profiler.data.stack import Stack
 from profiler.errors import UserError
 from profiler.models.build import TORCH_DTYPES, build
+from profiler.models.catalog import catalog_model
 from profiler.models.find import find_model
 from profiler.models.pipeline import build_pipeline, call_arguments, part_class, set_guidance
 from profiler.models.pipeline_folder import find_pipeline
@@ -316,6 +318,16 @@ def test_a_hub_that_gives_nothing_says_what_to_do(monkeypatch: pytest.MonkeyPatc
 def test_a_single_file_is_no_model_either() -> None:
     with pytest.raises(UserError, match="a single file holds weights, not what"):
         find_model("sd_xl_base_1.0.safetensors")
+
+
+def test_the_order_of_components_is_part_of_a_description() -> None:
+    """They are loaded in that order, by which the segments of their weights lie."""
+    spec = catalog_pipeline("sd1.5")
+    assert replace(spec, components=dict(reversed(spec.components.items()))).digest != spec.digest
+    model = catalog_model("sd1.5")
+    assert model.denoiser is not None
+    turned = replace(model.denoiser, inputs=dict(reversed(model.denoiser.inputs.items())))
+    assert replace(model, denoiser=turned).digest != model.digest
 
 
 def test_a_class_that_is_not_installed_is_named() -> None:
